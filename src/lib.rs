@@ -1,0 +1,1 @@
+//! deadbeat kills process groups dead, and proves that the tokio runtime never missed a beat.

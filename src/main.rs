@@ -1,0 +1,2 @@
+//! The `deadbeat` program.
+fn main() {}
