@@ -1,1 +1,3 @@
 //! deadbeat kills process groups dead, and proves that the tokio runtime never missed a beat.
+
+pub mod heartbeat;

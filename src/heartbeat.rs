@@ -1,0 +1,224 @@
+//! The stall detector: a watch proves that a runtime was steady, proves that it was starved, or says why it proves
+//! nothing.
+//!
+//! # What goes wrong without it
+//!
+//! A test that guards against a blocked worker times a ticker and compares with a clock on the wall. On a multi-thread
+//! runtime the ticker runs on another worker and sees nothing. On a slow machine it is late though nobody blocked. A
+//! detector that counts CPU time instead is blind to everything that sleeps.
+//!
+//! # What is done instead
+//!
+//! A stretch of a worker's time is on-CPU + run-queue wait + blocked. The kernel knows the first two, so the third is
+//! known too. Waiting for a CPU is the machine's fault and is never charged; the other two are.
+//!
+//! ```
+//! use deadbeat::heartbeat::Heartbeat;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let watched = Heartbeat::new().watch(async { tokio::time::sleep(std::time::Duration::from_millis(80)).await }).await;
+//! watched.pulse.assert_steady();
+//! # }
+//! ```
+//!
+//! [`Heartbeat::watch`] works inside a runtime you have. Where that has several workers it can prove that the watched
+//! future blocked, never that nothing did: for that there is [`Lab`]. A test of this kind is worth what it catches, so
+//! run it on a known-bad implementation too: [`with_teeth`].
+
+use std::fmt;
+use std::future::Future;
+use std::time::Duration;
+
+mod beacon;
+mod beat;
+mod control;
+mod culprit;
+mod doubt;
+mod histogram;
+mod journal;
+pub mod lab;
+mod observer;
+mod pool;
+mod pulse;
+mod reading;
+mod stall;
+mod task_waker;
+mod teeth;
+mod track;
+mod verdict;
+mod watch;
+
+pub use culprit::Culprit;
+pub use histogram::Lateness;
+pub use lab::{Flavor, Lab, LabError};
+pub use pool::PoolPulse;
+pub use pulse::{Pulse, Watched};
+pub use stall::Stall;
+pub use teeth::with_teeth;
+pub use verdict::{Verdict, Why};
+
+use journal::Journal;
+use reading::Reading;
+
+/// How to watch: how often a beat should come, and how long a worker may be away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heartbeat {
+    interval: Duration,
+    budget: Duration,
+    blocking_pool: bool,
+    schedstat: bool,
+}
+
+/// What cannot be watched with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The interval between beats is zero.
+    ZeroInterval,
+    /// The budget is below the interval, so a stall could pass between two beats.
+    BudgetBelowInterval {
+        /// The budget.
+        budget: Duration,
+        /// The interval.
+        interval: Duration,
+    },
+    /// A multi-thread runtime without workers was asked for.
+    NoWorkers,
+    /// There is no tokio runtime to watch here.
+    NoRuntime,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ZeroInterval => f.write_str("the interval between beats is zero; 5 ms is usual"),
+            Self::BudgetBelowInterval { budget, interval } => write!(
+                f,
+                "the budget of {budget:?} is below the interval of {interval:?}; raise the one or lower the other"
+            ),
+            Self::NoWorkers => f.write_str("a multi-thread runtime needs at least one worker; ask for one or more"),
+            Self::NoRuntime => f.write_str("there is no tokio runtime here; watch inside one, or use a `Lab`"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Heartbeat {
+    /// A beat every 5 ms and a budget of 50 ms.
+    pub const fn new() -> Self {
+        Self {
+            interval: Duration::from_millis(5),
+            budget: Duration::from_millis(50),
+            blocking_pool: true,
+            schedstat: true,
+        }
+    }
+
+    /// The time between beats. tokio's timers have a resolution of one millisecond. A value that cannot be used makes
+    /// [`watch`](Self::watch) inconclusive and is an error of [`try_watch`](Self::try_watch) and [`Lab::run`].
+    pub const fn interval(mut self, interval: Duration) -> Self {
+        self.interval = interval;
+        self
+    }
+
+    /// How long a worker may stay away from its scheduler, waits for a CPU excluded. Nothing shorter than the budget
+    /// is a stall; what exceeds it by less than two intervals may be missed.
+    pub const fn budget(mut self, budget: Duration) -> Self {
+        self.budget = budget;
+        self
+    }
+
+    /// Whether to take the blocking pool's pulse too, with a trivial `spawn_blocking` on every beat (the default).
+    pub const fn blocking_pool(mut self, blocking_pool: bool) -> Self {
+        self.blocking_pool = blocking_pool;
+        self
+    }
+
+    /// [`interval`](Self::interval), checked.
+    ///
+    /// # Errors
+    ///
+    /// A zero interval, or one above the budget.
+    pub fn try_interval(self, interval: Duration) -> Result<Self, ConfigError> {
+        let changed = self.interval(interval);
+        changed.check().map(|()| changed)
+    }
+
+    /// [`budget`](Self::budget), checked.
+    ///
+    /// # Errors
+    ///
+    /// A budget below the interval.
+    pub fn try_budget(self, budget: Duration) -> Result<Self, ConfigError> {
+        let changed = self.budget(budget);
+        changed.check().map(|()| changed)
+    }
+
+    /// Runs `future` and watches the runtime it runs in. Its output comes back beside the pulse; a panic passes through.
+    ///
+    /// On a current_thread runtime everything is covered: the future, its siblings, the root of `block_on`. On a
+    /// multi-thread one only the future's own polls are, and the verdict is never [`Verdict::Steady`]. Outside any
+    /// runtime, with tokio's clock paused, or with settings that cannot be used, the future runs all the same and the
+    /// verdict is [`Verdict::Inconclusive`], unless the future blocked in its own polls.
+    ///
+    /// If a stall was found, the future returns only when the observer has said what it saw of it: some milliseconds
+    /// later.
+    pub async fn watch<F: Future>(&self, future: F) -> Watched<F::Output> {
+        watch::watch(Journal::new(*self, false, None), future).await
+    }
+
+    /// [`watch`](Self::watch), or the reason why it could prove nothing, before anything runs.
+    ///
+    /// # Errors
+    ///
+    /// Settings that cannot be used, or no runtime.
+    pub async fn try_watch<F: Future>(&self, future: F) -> Result<Watched<F::Output>, ConfigError> {
+        self.check()?;
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) => Ok(self.watch(future).await),
+            Err(_) => Err(ConfigError::NoRuntime),
+        }
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let Self { interval, budget, .. } = *self;
+        if interval.is_zero() {
+            Err(ConfigError::ZeroInterval)
+        } else if budget < interval {
+            Err(ConfigError::BudgetBelowInterval { budget, interval })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        self.blinkered(Reading::here())
+    }
+
+    /// Tests see with this what a kernel without schedstat would show.
+    fn blinkered(&self, mut reading: Reading) -> Reading {
+        reading.run_queue = reading.run_queue.filter(|_| self.schedstat);
+        reading
+    }
+}
+
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Where a watched future is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In a current_thread runtime, whose one worker does everything.
+    CurrentThread,
+    /// In a task of a multi-thread runtime: on a worker, now this one and now that.
+    Task,
+    /// As the root of a multi-thread `block_on`: on a thread that is no worker.
+    Root,
+    /// Outside any runtime.
+    Nowhere,
+}

@@ -1,0 +1,284 @@
+//! The lab: a runtime under watch on a thread of its own, which ends even if the code in it never does.
+//!
+//! The runtime's hooks say when each worker goes idle and comes back; its metrics say from outside which worker is
+//! stuck; `event_interval(1)` makes every poll of a task a return to the driver, so that neither has to guess. When
+//! the deadline passes the lab says what it sees and leaves the stuck thread behind.
+
+use std::any::Any;
+use std::fmt;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use super::journal::Journal;
+use super::pulse::{Pulse, Watched};
+use super::{ConfigError, Heartbeat};
+
+mod bench;
+mod episode;
+pub(super) mod fleet;
+mod hung;
+mod sampler;
+mod shutdown;
+
+pub use shutdown::Shutdown;
+
+/// A future that is still at its await when asked to stop is gone within this.
+const STOP: Duration = Duration::from_millis(300);
+
+/// Which runtime a [`Lab`] builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Flavor {
+    /// One thread does everything: the root future of `block_on` and every task.
+    CurrentThread,
+    /// So many workers. The root future is polled on a thread that is none of them: what is to be watched goes into
+    /// `tokio::spawn`.
+    MultiThread(usize),
+}
+
+impl fmt::Display for Flavor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CurrentThread => f.write_str("current_thread"),
+            Self::MultiThread(workers) => write!(f, "multi_thread:{workers}"),
+        }
+    }
+}
+
+/// Why a lab has nothing to show.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LabError {
+    /// The code, or dropping its runtime, was not over at the deadline. Its thread is left behind; the process is as
+    /// usable as before.
+    Hung {
+        /// What was seen until then; a thread that was stuck is its last stall, with its culprit.
+        pulse: Box<Pulse>,
+    },
+    /// The settings cannot be used.
+    Config(ConfigError),
+    /// The runtime, or a thread to run it on, could not be had.
+    Runtime(std::io::Error),
+    /// The future panicked.
+    Panicked {
+        /// With what, if that was a text.
+        message: String,
+    },
+}
+
+impl fmt::Display for LabError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hung { pulse } => write!(f, "the code under watch was not over after {:.1?}\n{pulse}", pulse.watched),
+            Self::Config(error) => error.fmt(f),
+            Self::Runtime(error) => write!(f, "no runtime to watch could be started: {error}"),
+            Self::Panicked { message } => write!(f, "the future under watch panicked: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for LabError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Runtime(error) => Some(error),
+            Self::Hung { .. } | Self::Panicked { .. } => None,
+        }
+    }
+}
+
+/// Builds a runtime, runs a future in it and watches every worker.
+///
+/// ```
+/// use std::time::Duration;
+/// use deadbeat::heartbeat::{Flavor, Lab, Verdict};
+///
+/// let lab = Lab::new(Flavor::MultiThread(2));
+/// let watched = lab.run(|| async {
+///     let blocks = tokio::spawn(async { std::thread::park_timeout(Duration::from_millis(120)) });
+///     blocks.await.unwrap();
+/// });
+/// assert_eq!(watched.unwrap().pulse.verdict(), Verdict::Starved);
+/// ```
+#[derive(Debug, Clone)]
+pub struct Lab {
+    flavor: Flavor,
+    heartbeat: Heartbeat,
+    deadline: Duration,
+}
+
+impl Lab {
+    /// With [`Heartbeat::new`]'s settings and a deadline of 30 s.
+    pub const fn new(flavor: Flavor) -> Self {
+        Self { flavor, heartbeat: Heartbeat::new(), deadline: Duration::from_secs(30) }
+    }
+
+    /// How to watch.
+    pub const fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
+        self.heartbeat = heartbeat;
+        self
+    }
+
+    /// How long the future and the shutdown of its runtime may take together.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Runs the future that `f` makes as the root of `block_on`, on a new thread, and drops the runtime.
+    ///
+    /// Blocks the calling thread, so call it from a plain thread, a `#[test]` or `spawn_blocking`. What `f` does before
+    /// it returns the future is watched as well.
+    ///
+    /// # Errors
+    ///
+    /// [`LabError::Hung`] if that is not over at the deadline. A thread that is stuck cannot be ended: it is left
+    /// behind, and what it holds with it.
+    pub fn run<F, Fut, T>(&self, f: F) -> Result<Watched<T>, LabError>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = T> + 'static,
+        T: Send + 'static,
+    {
+        self.heartbeat.check().map_err(LabError::Config)?;
+        if self.flavor == Flavor::MultiThread(0) {
+            return Err(LabError::Config(ConfigError::NoWorkers));
+        }
+        let bench = bench::Bench::new(self.flavor, self.heartbeat);
+        let (report, reports) = channel();
+        let (stop, stopped) = oneshot::channel();
+        let (theirs, begun) = (bench.clone(), Instant::now());
+        let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
+        thread.spawn(move || theirs.run(f, stopped, &report)).map_err(LabError::Runtime)?;
+        Waiting { bench, reports, stop: Some(stop), begun, deadline: begun + self.deadline }.wait()
+    }
+}
+
+/// What the lab's thread has to say, in this order.
+enum Report<T> {
+    /// The future is done, or was dropped half way because the deadline passed.
+    Finished(Watched<Option<T>>),
+    /// It panicked.
+    Panicked(String),
+    NoRuntime(std::io::Error),
+    /// The runtime is gone.
+    ShutDown(Duration),
+}
+
+impl bench::Bench {
+    /// The life of the lab's thread. Nobody may be listening any more.
+    fn run<F, Fut, T>(self, f: F, stopped: oneshot::Receiver<()>, report: &Sender<Report<T>>)
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let runtime = match self.runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(report.send(Report::NoRuntime(error))),
+        };
+        let finished = catch_unwind(AssertUnwindSafe(|| self.watch(&runtime, until(stopped, f))));
+        let _ = report.send(match finished {
+            Ok(watched) => Report::Finished(watched),
+            Err(panic) => Report::Panicked(message(&*panic)),
+        });
+        let begun = Instant::now();
+        drop(runtime);
+        let _ = report.send(Report::ShutDown(begun.elapsed()));
+    }
+
+    fn watch<T>(&self, runtime: &Runtime, future: impl Future<Output = T>) -> Watched<T> {
+        runtime.block_on(async {
+            self.muster(runtime).await;
+            let journal = self.open_journal();
+            let mut watched = super::watch::watch(journal, future).await;
+            self.close(&mut watched.pulse);
+            watched
+        })
+    }
+}
+
+/// Runs what `f` makes until it is done or told to stop.
+async fn until<F, Fut, T>(mut stopped: oneshot::Receiver<()>, f: F) -> Option<T>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = T>,
+{
+    use std::pin::{Pin, pin};
+    use std::task::Poll;
+
+    let mut future = pin!(f());
+    std::future::poll_fn(|cx| match Pin::new(&mut stopped).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(None),
+        Poll::Ready(Err(_)) | Poll::Pending => future.as_mut().poll(cx).map(Some),
+    })
+    .await
+}
+
+struct Waiting<T> {
+    bench: bench::Bench,
+    reports: Receiver<Report<T>>,
+    stop: Option<oneshot::Sender<()>>,
+    begun: Instant,
+    deadline: Instant,
+}
+
+impl<T> Waiting<T> {
+    fn wait(self) -> Result<Watched<T>, LabError> {
+        let watched = match self.next(self.deadline) {
+            Ok(Report::Finished(watched)) => watched,
+            Ok(Report::NoRuntime(error)) => return Err(LabError::Runtime(error)),
+            Ok(Report::Panicked(message)) => return Err(LabError::Panicked { message }),
+            Ok(Report::ShutDown(_)) | Err(RecvTimeoutError::Disconnected) => return Err(self.vanished()),
+            Err(RecvTimeoutError::Timeout) => return Err(self.stop()),
+        };
+        let Watched { output: Some(output), mut pulse } = watched else { return Err(self.vanished()) };
+        let (shutdown, over) = self.shutdown();
+        pulse.shutdown = Some(shutdown);
+        if over { Ok(Watched { output, pulse }) } else { Err(LabError::Hung { pulse: Box::new(pulse) }) }
+    }
+
+    /// The deadline has passed. A future that is merely waiting can be dropped and its pulse had; one that is stuck
+    /// cannot, and is described from outside.
+    fn stop(mut self) -> LabError {
+        // Looked at before the stop, which would move a thread that was only idle.
+        let seen = hung::describe(&self.bench, self.begun);
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        let pulse = match self.next(Instant::now() + STOP) {
+            Ok(Report::Finished(Watched { mut pulse, .. })) => {
+                pulse.shutdown = Some(self.shutdown().0);
+                pulse
+            }
+            _ => seen,
+        };
+        LabError::Hung { pulse: Box::new(pulse) }
+    }
+
+    fn shutdown(&self) -> (Shutdown, bool) {
+        shutdown::follow(&self.bench, self.deadline, |until| match self.next(until) {
+            Ok(Report::ShutDown(took)) => Some(took),
+            _ => None,
+        })
+    }
+
+    fn next(&self, until: Instant) -> Result<Report<T>, RecvTimeoutError> {
+        self.reports.recv_timeout(until.saturating_duration_since(Instant::now()))
+    }
+
+    /// The thread ended without a word, which only a panic while it dropped things can make it do.
+    fn vanished(&self) -> LabError {
+        LabError::Panicked { message: "the lab's thread ended early".to_owned() }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no text)".to_owned())
+}
