@@ -98,6 +98,11 @@ impl Sample {
         None
     }
 
+    /// Running, or ready to.
+    pub(super) fn is_running(&self) -> bool {
+        self.doing == Doing::Running
+    }
+
     /// An idle worker waits for events. If that is all there is to see, it was the runtime's own wait.
     fn is_parked(&self) -> bool {
         matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall.starts_with("epoll_"))

@@ -7,7 +7,7 @@ use super::beacon::Beacon;
 use super::beat::OnTurn;
 use super::histogram::Lateness;
 use super::lab::fleet::Fleet;
-use super::reading::{Reading, this_thread};
+use super::reading::{Reading, ThreadId, this_thread};
 use super::pulse::Pulse;
 use super::stall::{Stall, Stretch};
 use super::task_waker::TaskWaker;
@@ -183,6 +183,12 @@ impl Journal {
             lateness: state.lateness.clone(),
             ..Pulse::empty(self.config, self.began)
         }
+    }
+
+    /// The last reading that this thread took of itself.
+    pub(super) fn base_of(&self, thread: ThreadId) -> Option<Reading> {
+        let state = self.state();
+        state.tracks.iter().find(|track| track.thread() == thread).map(|track| *track.base())
     }
 
     pub(super) fn task(&self) -> &TaskWaker {

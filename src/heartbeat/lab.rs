@@ -22,6 +22,7 @@ mod bench;
 mod episode;
 pub(super) mod fleet;
 mod hung;
+mod open;
 mod sampler;
 mod shutdown;
 
@@ -246,8 +247,6 @@ impl<T> Waiting<T> {
     /// The deadline has passed. A future that is merely waiting can be dropped and its pulse had; one that is stuck
     /// cannot, and is described from outside.
     fn stop(mut self) -> LabError {
-        // Looked at before the stop, which would move a thread that was only idle.
-        let seen = hung::describe(&self.bench, self.begun);
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
@@ -256,7 +255,7 @@ impl<T> Waiting<T> {
                 pulse.shutdown = Some(self.shutdown().0);
                 pulse
             }
-            _ => seen,
+            _ => hung::describe(&self.bench, self.begun),
         };
         LabError::Hung { pulse: Box::new(pulse) }
     }

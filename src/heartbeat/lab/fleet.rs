@@ -9,19 +9,18 @@ use std::time::{Duration, Instant};
 use tokio::runtime::RuntimeMetrics;
 
 use super::episode::{Episode, Judgement};
+use super::hung::ask;
+use super::open;
 use super::sampler::Sampler;
 use crate::heartbeat::Heartbeat;
 use crate::heartbeat::beacon::Beacon;
 use crate::heartbeat::journal::Journal;
-use crate::heartbeat::observer::{Observer, Question};
+use crate::heartbeat::observer::Observer;
 use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::{Reading, ThreadId, sleeps, this_thread};
 use crate::heartbeat::stall::{Stall, Stretch};
 use crate::heartbeat::verdict::Why;
 use crate::heartbeat::watch::stalls;
-
-/// How long the observer may take to answer.
-const ANSWER: Duration = Duration::from_secs(5);
 
 #[derive(Debug)]
 pub(in crate::heartbeat) struct Fleet {
@@ -146,13 +145,6 @@ impl Fleet {
         member.beacon.busy(&now);
     }
 
-    /// Threads that have been busy for too long, and since when.
-    pub(super) fn overdue(&self, now: Instant) -> Vec<(ThreadId, Instant)> {
-        let members = lock(&self.members);
-        // A thread can be busy for long with many polls; a worker whose numbers stand still is not.
-        members.iter().filter_map(|member| member.beacon.overdue(now)).collect()
-    }
-
     /// Ends the looking, judges every spell and adds what was found to the pulse. Called on the root thread, which is
     /// no worker and may wait.
     pub(super) fn close(&self, journal: &Journal, pulse: &mut Pulse) {
@@ -163,7 +155,8 @@ impl Fleet {
             let mut log = member.log();
             pulse.longest = pulse.longest.max(log.longest);
             found.extend(log.certain.drain(..).filter(|stretch| stretch.to > opened));
-            for episode in log.episodes.drain(..).filter(|episode| episode.to.at > opened) {
+            let open = log.open_spell();
+            for episode in log.episodes.drain(..).chain(open).filter(|episode| episode.to.at > opened) {
                 match episode.judge(&looks, self.heartbeat.budget) {
                     Judgement::Stall(stretch) => found.push(stretch),
                     Judgement::Fair => {}
@@ -171,7 +164,7 @@ impl Fleet {
                 }
             }
         }
-        pulse.stalls.extend(self.testified(&found, journal));
+        pulse.stalls.extend(stalls(&found, ask(&found), journal));
         let undecided = undecided.iter().map(|stretch| Stall {
             doubt: Some(Why::Undecided { charged: stretch.split.charged() }),
             ..Stall::new(stretch, journal.began)
@@ -179,17 +172,6 @@ impl Fleet {
         pulse.stalls.extend(undecided);
         pulse.stalls.sort_by_key(|stall| stall.at);
         pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
-    }
-
-    fn testified(&self, found: &[Stretch], journal: &Journal) -> Vec<Stall> {
-        let (sender, answer) = channel();
-        let questions = found.iter().map(Question::from).collect();
-        if let (Some(observer), false) = (Observer::get(), found.is_empty()) {
-            observer.ask(questions, move |testimonies| drop(sender.send(testimonies)));
-        } else {
-            drop(sender);
-        }
-        stalls(found, answer.recv_timeout(ANSWER).unwrap_or_default(), journal)
     }
 
     fn member(&self) -> Arc<Member> {
@@ -230,6 +212,13 @@ impl Log {
     fn narrow(&mut self, awake: u64) {
         let both = self.indices & awake;
         self.indices = if both == 0 { awake } else { both };
+    }
+
+    /// The spell that has not ended, as seen from outside. How often the thread slept in it cannot be.
+    fn open_spell(&self) -> Option<Episode> {
+        let (from, _) = self.base?;
+        let to = open::reading(&from)?;
+        Some(Episode { from, to, sleeps: 0, indices: self.indices })
     }
 
     fn keep(&mut self, from: (Reading, u64), to: (Reading, u64), budget: Duration) {

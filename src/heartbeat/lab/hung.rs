@@ -1,66 +1,58 @@
-//! A thread that does not come back, described from outside.
+//! Code that does not come back, described from outside.
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use super::bench::Bench;
-use crate::heartbeat::culprit::Sample;
-use crate::heartbeat::observer::{Observer, Question};
+use super::open;
+use crate::heartbeat::journal::Journal;
+use crate::heartbeat::observer::{Observer, Question, Testimony};
 use crate::heartbeat::pulse::Pulse;
-use crate::heartbeat::reading::ThreadId;
-use crate::heartbeat::reading::thread::Clocks;
-use crate::heartbeat::stall::Stall;
+use crate::heartbeat::stall::Stretch;
 use crate::heartbeat::verdict::Why;
+use crate::heartbeat::watch::stalls;
 
 /// How long the observer may take to answer; it has nothing else to do.
 const ANSWER: Duration = Duration::from_millis(300);
 
 /// What can be said now. Without a stuck thread there is no stall: the future waits for something that never comes.
 pub(super) fn describe(bench: &Bench, begun: Instant) -> Pulse {
-    let heartbeat = bench.heartbeat();
-    let mut pulse = match bench.journal() {
-        Some(journal) => journal.so_far(),
-        None => Pulse::empty(heartbeat, begun),
-    };
-    let now = Instant::now();
-    let root = bench.journal().and_then(|journal| journal.beacon().overdue(now));
-    let workers = bench.fleet().map(|fleet| fleet.overdue(now)).unwrap_or_default();
-    let stuck = root.into_iter().chain(workers).filter(|(_, since)| now - *since > heartbeat.budget);
-    for (thread, since) in stuck {
-        pulse.stalls.push(open_stall(thread, since, now, begun));
-    }
-    pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
-    if pulse.uncovered == Some(Why::MultiThread) {
-        pulse.uncovered = None;
+    let Some(journal) = bench.journal() else { return Pulse::empty(bench.heartbeat(), begun) };
+    let mut pulse = journal.so_far();
+    let open = journal.open_spell().and_then(|base| Stretch::between(&base, &open::reading(&base)?, base.at));
+    match (bench.fleet(), open) {
+        (Some(_), open) => {
+            bench.close(&mut pulse);
+            let charged = open.map(|stretch| stretch.split.charged()).filter(|charged| *charged > pulse.budget);
+            // The root of a multi-thread runtime is no worker.
+            pulse.uncovered = charged.map(|charged| Why::RootBlocked { charged });
+        }
+        (None, Some(stretch)) => {
+            pulse.longest = pulse.longest.max(stretch.split.charged());
+            pulse.stalls.extend(stalls(&[stretch], ask(&[stretch]), journal));
+        }
+        (None, None) => {}
     }
     pulse
 }
 
-/// The kernel's account of another thread has no beginning of this stretch, so what cannot be told apart is told by
-/// what the thread is doing: one that runs has run, one that waits has waited.
-fn open_stall(thread: ThreadId, since: Instant, now: Instant, begun: Instant) -> Stall {
-    let wall = now - since;
-    let culprit = culprit(Question { thread, from: since, to: now }, thread);
-    let running = culprit.as_ref().is_some_and(super::super::culprit::Culprit::is_running);
-    let account = Clocks::of(thread).and_then(|clocks| clocks.account());
-    let total = account.map_or(wall, |account| account.on_cpu).min(wall);
-    let run_queue = account.map(|account| account.run_queue.min(wall));
-    let on_cpu = if running { wall - run_queue.unwrap_or_default() } else { total };
-    let queue = run_queue.map(|queue| queue.min(wall - on_cpu));
-    Stall {
-        at: since.saturating_duration_since(begun),
-        wall,
-        on_cpu,
-        run_queue: queue,
-        blocked: Some(wall - on_cpu - queue.unwrap_or_default()),
-        culprit,
-        doubt: None,
+/// Waits for the observer's answer: for threads that may.
+pub(super) fn ask(found: &[Stretch]) -> Vec<Testimony> {
+    let (sender, answer) = channel();
+    match Observer::get() {
+        Some(observer) if !found.is_empty() => {
+            let questions = found.iter().map(Question::from).collect();
+            observer.ask(questions, move |testimonies| drop(sender.send(testimonies)));
+            answer.recv_timeout(ANSWER).unwrap_or_default()
+        }
+        _ => Vec::new(),
     }
 }
 
-fn culprit(question: Question, thread: ThreadId) -> Option<crate::heartbeat::culprit::Culprit> {
-    let (sender, answer) = channel();
-    Observer::get()?.ask(vec![question], move |testimonies| drop(sender.send(testimonies)));
-    let seen = answer.recv_timeout(ANSWER).ok().and_then(|mut testimonies| testimonies.pop()?.culprit);
-    seen.or_else(|| crate::heartbeat::culprit::majority(Sample::of(thread, true).iter()))
+impl Journal {
+    /// Since when the watched thread has been away, if it is.
+    fn open_spell(&self) -> Option<crate::heartbeat::reading::Reading> {
+        let (thread, _) = self.beacon().overdue(Instant::now())?;
+        self.base_of(thread)
+    }
 }
