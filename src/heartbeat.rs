@@ -37,6 +37,8 @@ mod doubt;
 mod histogram;
 mod journal;
 pub mod lab;
+#[cfg(feature = "serde")]
+mod millis;
 mod observer;
 mod pool;
 mod pulse;
@@ -97,8 +99,12 @@ impl fmt::Display for ConfigError {
                 f,
                 "the budget of {budget:?} is below the interval of {interval:?}; raise the one or lower the other"
             ),
-            Self::NoWorkers => f.write_str("a multi-thread runtime needs at least one worker; ask for one or more"),
-            Self::NoRuntime => f.write_str("there is no tokio runtime here; watch inside one, or use a `Lab`"),
+            Self::NoWorkers => {
+                f.write_str("a multi-thread runtime needs at least one worker; ask for one or more")
+            }
+            Self::NoRuntime => {
+                f.write_str("there is no tokio runtime here; watch inside one, or use a `Lab`")
+            }
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Twenty-one ways to block a worker, each for about as long as asked.
 
-#![expect(clippy::disallowed_methods, reason = "blocking the worker is what these are for")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "blocking the worker is what these are for"
+)]
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
@@ -21,29 +25,121 @@ pub(crate) struct Bad {
 }
 
 pub(crate) const ALL: &[Bad] = &[
-    Bad { name: "sleep", block: sleep, calls: &["clock_nanosleep", "nanosleep"] },
-    Bad { name: "park", block: thread::park_timeout, calls: &["futex"] },
-    Bad { name: "mutex", block: mutex, calls: &["futex"] },
-    Bad { name: "rwlock", block: rwlock, calls: &["futex"] },
-    Bad { name: "condvar", block: condvar, calls: &["futex"] },
-    Bad { name: "channel", block: channel, calls: &["futex"] },
-    Bad { name: "join", block: join, calls: &["futex"] },
-    Bad { name: "block_on", block: block_on, calls: &["futex"] },
-    Bad { name: "spin", block: spin, calls: &[] },
-    Bad { name: "hashing", block: hashing, calls: &[] },
-    Bad { name: "sorting", block: sorting, calls: &[] },
-    Bad { name: "fifo open", block: fifo, calls: &["openat", "open"] },
-    Bad { name: "pipe read", block: pipe, calls: &["read"] },
-    Bad { name: "pipe write", block: pipe_write, calls: &["write"] },
-    Bad { name: "output()", block: output, calls: &["poll", "ppoll", "read", "wait4", "waitid"] },
-    Bad { name: "child wait", block: child, calls: &["wait4", "waitid"] },
-    Bad { name: "udp receive", block: udp, calls: &["recvfrom"] },
-    Bad { name: "tcp accept", block: accept, calls: &["accept4", "accept"] },
-    Bad { name: "tcp read", block: tcp, calls: &["recvfrom", "read"] },
-    Bad { name: "flock", block: flock, calls: &["flock"] },
-    Bad { name: "poll", block: poll_for, calls: &["poll", "ppoll"] },
-    Bad { name: "20 naps", block: naps, calls: &["clock_nanosleep", "nanosleep"] },
-    Bad { name: "kill poll", block: kill_poll, calls: &["clock_nanosleep", "nanosleep"] },
+    Bad {
+        name: "sleep",
+        block: sleep,
+        calls: &["clock_nanosleep", "nanosleep"],
+    },
+    Bad {
+        name: "park",
+        block: thread::park_timeout,
+        calls: &["futex"],
+    },
+    Bad {
+        name: "mutex",
+        block: mutex,
+        calls: &["futex"],
+    },
+    Bad {
+        name: "rwlock",
+        block: rwlock,
+        calls: &["futex"],
+    },
+    Bad {
+        name: "condvar",
+        block: condvar,
+        calls: &["futex"],
+    },
+    Bad {
+        name: "channel",
+        block: channel,
+        calls: &["futex"],
+    },
+    Bad {
+        name: "join",
+        block: join,
+        calls: &["futex"],
+    },
+    Bad {
+        name: "block_on",
+        block: block_on,
+        calls: &["futex"],
+    },
+    Bad {
+        name: "spin",
+        block: spin,
+        calls: &[],
+    },
+    Bad {
+        name: "hashing",
+        block: hashing,
+        calls: &[],
+    },
+    Bad {
+        name: "sorting",
+        block: sorting,
+        calls: &[],
+    },
+    Bad {
+        name: "fifo open",
+        block: fifo,
+        calls: &["openat", "open"],
+    },
+    Bad {
+        name: "pipe read",
+        block: pipe,
+        calls: &["read"],
+    },
+    Bad {
+        name: "pipe write",
+        block: pipe_write,
+        calls: &["write"],
+    },
+    Bad {
+        name: "output()",
+        block: output,
+        calls: &["poll", "ppoll", "read", "wait4", "waitid"],
+    },
+    Bad {
+        name: "child wait",
+        block: child,
+        calls: &["wait4", "waitid"],
+    },
+    Bad {
+        name: "udp receive",
+        block: udp,
+        calls: &["recvfrom"],
+    },
+    Bad {
+        name: "tcp accept",
+        block: accept,
+        calls: &["accept4", "accept"],
+    },
+    Bad {
+        name: "tcp read",
+        block: tcp,
+        calls: &["recvfrom", "read"],
+    },
+    Bad {
+        name: "flock",
+        block: flock,
+        calls: &["flock"],
+    },
+    Bad {
+        name: "poll",
+        block: poll_for,
+        calls: &["poll", "ppoll"],
+    },
+    Bad {
+        name: "20 naps",
+        block: naps,
+        calls: &["clock_nanosleep", "nanosleep"],
+    },
+    Bad {
+        name: "kill poll",
+        block: kill_poll,
+        calls: &["clock_nanosleep", "nanosleep"],
+    },
 ];
 
 /// Runs `later` on a thread of its own, `block` after that thread was seen to run.
@@ -88,14 +184,24 @@ fn condvar(block: Duration) {
     let guard = mutex.lock().expect("never poisoned");
     let until = Instant::now() + block;
     let mut guard = Some(guard);
-    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
-        guard = Some(condvar.wait_timeout(guard.take().expect("held"), left).expect("never poisoned").0);
+    while let Some(left) = until
+        .checked_duration_since(Instant::now())
+        .filter(|left| !left.is_zero())
+    {
+        guard = Some(
+            condvar
+                .wait_timeout(guard.take().expect("held"), left)
+                .expect("never poisoned")
+                .0,
+        );
     }
 }
 
 fn channel(block: Duration) {
     let (sender, receiver) = mpsc::channel();
-    after(block, move || { let _ = sender.send(()); });
+    after(block, move || {
+        let _ = sender.send(());
+    });
     receiver.recv().expect("a word");
 }
 
@@ -105,7 +211,9 @@ fn join(block: Duration) {
 
 fn block_on(block: Duration) {
     let (sender, receiver) = tokio::sync::oneshot::channel();
-    after(block, move || { let _ = sender.send(()); });
+    after(block, move || {
+        let _ = sender.send(());
+    });
     struct Unpark(thread::Thread);
     impl std::task::Wake for Unpark {
         fn wake(self: Arc<Self>) {
@@ -114,14 +222,20 @@ fn block_on(block: Duration) {
     }
     let waker = std::task::Waker::from(Arc::new(Unpark(thread::current())));
     let mut receiver = std::pin::pin!(receiver);
-    while receiver.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending() {
+    while receiver
+        .as_mut()
+        .poll(&mut std::task::Context::from_waker(&waker))
+        .is_pending()
+    {
         thread::park();
     }
 }
 
 /// CPU time of the calling thread.
 pub(crate) fn cpu() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock").into()
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .expect("a clock")
+        .into()
 }
 
 pub(crate) fn spin(block: Duration) {
@@ -145,7 +259,9 @@ fn hashing(block: Duration) {
 fn sorting(block: Duration) {
     let begun = cpu();
     while cpu() - begun < block {
-        let mut numbers: Vec<u32> = (0..2000u32).map(|number| number.wrapping_mul(2_654_435_761)).collect();
+        let mut numbers: Vec<u32> = (0..2000u32)
+            .map(|number| number.wrapping_mul(2_654_435_761))
+            .collect();
         numbers.sort_unstable();
         std::hint::black_box(numbers);
     }
@@ -156,18 +272,25 @@ fn fifo(block: Duration) {
     let path = dir.path().join("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
     let theirs = path.clone();
-    after(block, move || drop(std::fs::OpenOptions::new().write(true).open(theirs)));
+    after(block, move || {
+        drop(std::fs::OpenOptions::new().write(true).open(theirs))
+    });
     drop(std::fs::File::open(path).expect("a writer"));
 }
 
+fn pipe_ends() -> (File, File) {
+    let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+    (reader.into(), writer.into())
+}
+
 fn pipe(block: Duration) {
-    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+    let (mut reader, mut writer) = pipe_ends();
     after(block, move || writer.write_all(b"x").expect("a reader"));
     reader.read_exact(&mut [0]).expect("a writer");
 }
 
 fn pipe_write(block: Duration) {
-    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+    let (mut reader, mut writer) = pipe_ends();
     after(block, move || drop(reader.read_exact(&mut vec![0; 100_000])));
     writer.write_all(&[0; 100_000]).expect("a reader");
 }
@@ -177,11 +300,18 @@ fn seconds(block: Duration) -> String {
 }
 
 fn output(block: Duration) {
-    Command::new("sleep").arg(seconds(block)).output().expect("sleep(1)");
+    Command::new("sleep")
+        .arg(seconds(block))
+        .output()
+        .expect("sleep(1)");
 }
 
 fn child(block: Duration) {
-    Command::new("sleep").arg(seconds(block)).spawn().and_then(|mut child| child.wait()).expect("sleep(1)");
+    Command::new("sleep")
+        .arg(seconds(block))
+        .spawn()
+        .and_then(|mut child| child.wait())
+        .expect("sleep(1)");
 }
 
 fn udp(block: Duration) {
@@ -208,13 +338,19 @@ fn tcp(block: Duration) {
 fn flock(block: Duration) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let open = || std::fs::File::open(file.path()).expect("the file");
-    let held = Flock::lock(open(), FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("nobody has it");
+    let held = Flock::lock(open(), FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .expect("nobody has it");
     after(block, move || drop(held));
-    drop(Flock::lock(open(), FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("it is let go"));
+    drop(
+        Flock::lock(open(), FlockArg::LockExclusive)
+            .map_err(|(_, errno)| errno)
+            .expect("it is let go"),
+    );
 }
 
 fn poll_for(block: Duration) {
-    let (reader, _writer) = std::io::pipe().expect("a pipe");
+    let (reader, _writer) = pipe_ends();
     let millis = u16::try_from(block.as_millis()).expect("not long");
     let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::from(millis)).expect("a timeout");

@@ -66,7 +66,11 @@ impl Ticker {
                 std::thread::park_timeout(INTERVAL);
             }
         });
-        Ticking { ticker: self, task, control }
+        Ticking {
+            ticker: self,
+            task,
+            control,
+        }
     }
 
     pub(crate) fn rules(&self, budget: Duration) -> Rules {
@@ -74,9 +78,15 @@ impl Ticker {
         let control = self.0.control.lock().expect("no panic");
         let mut rules = Rules::default();
         for pair in ticks.windows(2) {
-            let [(from, one, before), (to, two, after)] = pair else { continue };
+            let [(from, one, before), (to, two, after)] = pair else {
+                continue;
+            };
             let gap = *to - *from;
-            let on_cpu = if one == two { after.saturating_sub(*before) } else { Duration::ZERO };
+            let on_cpu = if one == two {
+                after.saturating_sub(*before)
+            } else {
+                Duration::ZERO
+            };
             let late = gap.saturating_sub(INTERVAL);
             rules.wall |= late > budget;
             rules.cpu |= on_cpu > budget;

@@ -19,7 +19,10 @@ const IDLE: u64 = 0;
 impl Beacon {
     /// Silent for up to `patience`, nobody need look.
     pub(super) fn new(patience: Duration) -> Self {
-        Self { word: AtomicU64::new(IDLE), patience }
+        Self {
+            word: AtomicU64::new(IDLE),
+            patience,
+        }
     }
 
     pub(super) fn patience(&self) -> Duration {
@@ -32,7 +35,8 @@ impl Beacon {
 
     pub(super) fn busy_since(&self, thread: ThreadId, since: Instant) {
         let micros = since.saturating_duration_since(epoch()).as_micros() as u64 & ((1 << 40) - 1);
-        self.word.store(u64::from(thread.0) << 40 | micros, Ordering::Relaxed);
+        self.word
+            .store(u64::from(thread.0) << 40 | micros, Ordering::Relaxed);
     }
 
     pub(super) fn idle(&self) {

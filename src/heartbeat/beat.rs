@@ -50,7 +50,10 @@ impl<T: OnTurn> Beat<T> {
         let beat = Arc::new(Self {
             on_turn,
             interval,
-            timer: Mutex::new(Timer { due, sleep: Some(sleep) }),
+            timer: Mutex::new(Timer {
+                due,
+                sleep: Some(sleep),
+            }),
             again: AtomicBool::new(true),
             stopped: AtomicBool::new(false),
         });
@@ -93,7 +96,9 @@ impl<T: OnTurn> Beat<T> {
     /// True if the beat was due already when it was armed.
     fn arm(self: &Arc<Self>, timer: &mut Timer) -> bool {
         let due = timer.due.into();
-        let Some(sleep) = timer.sleep.as_mut() else { return false };
+        let Some(sleep) = timer.sleep.as_mut() else {
+            return false;
+        };
         let waker = Waker::from(Arc::clone(self));
         // A driver that is being shut down wakes every timer, and a timer polled then panics.
         let polled = catch_unwind(AssertUnwindSafe(|| {

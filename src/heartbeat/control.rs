@@ -37,7 +37,11 @@ struct Counters {
 
 impl Counters {
     fn read() -> Self {
-        Self { at: Instant::now(), stolen: host::stolen(), suspended: host::suspended() }
+        Self {
+            at: Instant::now(),
+            stolen: host::stolen(),
+            suspended: host::suspended(),
+        }
     }
 }
 
@@ -48,12 +52,23 @@ impl Control {
         if let (Some(last), Some(asked)) = (self.last, asked) {
             let due = last.at + asked;
             if now.at > due + SLACK {
-                let run_queue = last.run_queue.zip(now.run_queue).map_or(Duration::ZERO, |(from, to)| to - from);
-                self.late.push_back(Late { due, came: now.at, run_queue });
+                let run_queue = last
+                    .run_queue
+                    .zip(now.run_queue)
+                    .map_or(Duration::ZERO, |(from, to)| to - from);
+                self.late.push_back(Late {
+                    due,
+                    came: now.at,
+                    run_queue,
+                });
             }
         }
         self.last = Some(now);
-        if self.counters.back().is_none_or(|counters| now.at - counters.at >= COUNTERS_EVERY) {
+        if self
+            .counters
+            .back()
+            .is_none_or(|counters| now.at - counters.at >= COUNTERS_EVERY)
+        {
             self.counters.push_back(Counters::read());
         }
         self.late.drain(..self.late.len().saturating_sub(MEMORY));
@@ -69,7 +84,12 @@ impl Control {
             control = control.max(overlap);
         }
         let now = Counters::read();
-        let before = self.counters.iter().rev().find(|counters| counters.at <= from).or(self.counters.front());
+        let before = self
+            .counters
+            .iter()
+            .rev()
+            .find(|counters| counters.at <= from)
+            .or(self.counters.front());
         let before = before.copied().unwrap_or(now);
         Circumstances {
             stood_still,
@@ -89,7 +109,15 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn control(due: Instant, late: Duration, run_queue: Duration) -> Control {
-        Control { late: [Late { due, came: due + late, run_queue }].into(), ..Control::default() }
+        Control {
+            late: [Late {
+                due,
+                came: due + late,
+                run_queue,
+            }]
+            .into(),
+            ..Control::default()
+        }
     }
 
     #[test]
@@ -97,8 +125,14 @@ mod tests {
         let start = Instant::now();
         let control = control(start + MS * 10, MS * 300, Duration::ZERO);
         assert_eq!(control.between(start, start + MS * 400).stood_still, MS * 300);
-        assert_eq!(control.between(start + MS * 250, start + MS * 400).stood_still, MS * 60);
-        assert_eq!(control.between(start + MS * 311, start + MS * 400).stood_still, Duration::ZERO);
+        assert_eq!(
+            control.between(start + MS * 250, start + MS * 400).stood_still,
+            MS * 60
+        );
+        assert_eq!(
+            control.between(start + MS * 311, start + MS * 400).stood_still,
+            Duration::ZERO
+        );
     }
 
     #[test]

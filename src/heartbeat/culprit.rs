@@ -40,7 +40,13 @@ impl Culprit {
     }
 
     pub(super) fn running_by_the_clocks() -> Self {
-        Self { syscall: None, detail: None, line: None, samples: 0, of: 0 }
+        Self {
+            syscall: None,
+            detail: None,
+            line: None,
+            samples: 0,
+            of: 0,
+        }
     }
 }
 
@@ -69,7 +75,10 @@ pub(super) struct Sample {
     pub(super) thread: ThreadId,
     pub(super) at: Instant,
     doing: Doing,
-    #[cfg_attr(not(feature = "backtrace"), expect(dead_code, reason = "only a symbolizer reads it"))]
+    #[cfg_attr(
+        not(feature = "backtrace"),
+        expect(dead_code, reason = "only a symbolizer reads it")
+    )]
     stack: Vec<usize>,
 }
 
@@ -87,10 +96,22 @@ impl Sample {
         let state = syscall::State::of(thread)?;
         let doing = match state.call {
             None => Doing::Running,
-            Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
+            Some(call) => Doing::Waiting {
+                syscall: call.name(),
+                detail: call.detail(),
+            },
         };
-        let stack = if deep && cfg!(feature = "backtrace") { memory::stack(state.stack_pointer) } else { Vec::new() };
-        Some(Self { thread, at, doing, stack })
+        let stack = if deep && cfg!(feature = "backtrace") {
+            memory::stack(state.stack_pointer)
+        } else {
+            Vec::new()
+        };
+        Some(Self {
+            thread,
+            at,
+            doing,
+            stack,
+        })
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -116,7 +137,11 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<
     let seen = if busy.is_empty() { all } else { busy };
     let votes = |doing: &Doing| seen.iter().filter(|sample| sample.doing.same_call(doing)).count();
     let winner = seen.iter().max_by_key(|sample| votes(&sample.doing))?;
-    let for_it: Vec<&Sample> = seen.iter().copied().filter(|sample| sample.doing.same_call(&winner.doing)).collect();
+    let for_it: Vec<&Sample> = seen
+        .iter()
+        .copied()
+        .filter(|sample| sample.doing.same_call(&winner.doing))
+        .collect();
     let (syscall, detail) = match &winner.doing {
         Doing::Running => (None, None),
         Doing::Waiting { syscall, .. } => {
@@ -126,12 +151,20 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<
         }
     };
     let count = |samples: &[&Sample]| samples.len().try_into().unwrap_or(u32::MAX);
-    Some(Culprit { syscall, detail, line: line_of(&for_it), samples: count(&for_it), of: count(&seen) })
+    Some(Culprit {
+        syscall,
+        detail,
+        line: line_of(&for_it),
+        samples: count(&for_it),
+        of: count(&seen),
+    })
 }
 
 #[cfg(all(target_os = "linux", feature = "backtrace"))]
 fn line_of(samples: &[&Sample]) -> Option<String> {
-    samples.iter().find_map(|sample| source_line::probable(&sample.stack))
+    samples
+        .iter()
+        .find_map(|sample| source_line::probable(&sample.stack))
 }
 
 #[cfg(not(all(target_os = "linux", feature = "backtrace")))]
@@ -161,24 +194,46 @@ mod tests {
     use super::*;
 
     fn sample(doing: Doing) -> Sample {
-        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new() }
+        Sample {
+            thread: ThreadId(1),
+            at: Instant::now(),
+            doing,
+            stack: Vec::new(),
+        }
     }
 
     fn waiting(syscall: &str, detail: Option<&str>) -> Sample {
-        sample(Doing::Waiting { syscall: syscall.to_owned(), detail: detail.map(str::to_owned) })
+        sample(Doing::Waiting {
+            syscall: syscall.to_owned(),
+            detail: detail.map(str::to_owned),
+        })
     }
 
     #[test]
     fn the_culprit_is_what_most_samples_say() {
-        let samples = [waiting("futex", None), sample(Doing::Running), waiting("futex", None)];
+        let samples = [
+            waiting("futex", None),
+            sample(Doing::Running),
+            waiting("futex", None),
+        ];
         let culprit = majority(samples.iter()).unwrap();
-        assert_eq!((culprit.syscall.as_deref(), culprit.samples, culprit.of), (Some("futex"), 2, 3));
+        assert_eq!(
+            (culprit.syscall.as_deref(), culprit.samples, culprit.of),
+            (Some("futex"), 2, 3)
+        );
     }
 
     #[test]
     fn an_idle_worker_before_and_after_does_not_outvote_the_stall() {
-        let samples = [waiting("epoll_wait", None), waiting("epoll_wait", None), waiting("wait4", Some("pid 7"))];
-        assert_eq!(majority(samples.iter()).unwrap().to_string(), "waiting in wait4: pid 7 (1 of 1 samples)");
+        let samples = [
+            waiting("epoll_wait", None),
+            waiting("epoll_wait", None),
+            waiting("wait4", Some("pid 7")),
+        ];
+        assert_eq!(
+            majority(samples.iter()).unwrap().to_string(),
+            "waiting in wait4: pid 7 (1 of 1 samples)"
+        );
     }
 
     #[test]

@@ -19,14 +19,21 @@ pub(super) struct Circumstances {
 
 /// Judges a stretch of `unexplained` time off the CPU by the control, then doubts the stall if the circumstances could
 /// have caused it. `None`: it was no stall.
-pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, seen: &Circumstances) -> Option<Stall> {
+pub(super) fn weigh(
+    mut stall: Stall,
+    unexplained: Duration,
+    budget: Duration,
+    seen: &Circumstances,
+) -> Option<Stall> {
     if !unexplained.is_zero() {
         // No schedstat. A punctual control thread proves that CPUs were to be had, so the time was spent blocked.
         let blocked = unexplained.saturating_sub(seen.control);
         if stall.on_cpu + blocked > budget {
             stall.blocked = Some(blocked);
         } else if stall.on_cpu + unexplained > budget {
-            stall.doubt = Some(Why::SlowMachine { control: seen.control });
+            stall.doubt = Some(Why::SlowMachine {
+                control: seen.control,
+            });
             return Some(stall);
         }
     }
@@ -40,7 +47,9 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
     } else if let Some(asleep) = seen.asleep {
         Some(Why::Suspended { asleep })
     } else if explains(seen.stood_still) {
-        Some(Why::ProcessStopped { stood_still: seen.stood_still })
+        Some(Why::ProcessStopped {
+            stood_still: seen.stood_still,
+        })
     } else if explains(seen.stolen) {
         Some(Why::Stolen { stolen: seen.stolen })
     } else {
@@ -68,7 +77,9 @@ mod tests {
     }
 
     fn doubt(seen: Circumstances) -> Option<Why> {
-        weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen).unwrap().doubt
+        weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen)
+            .unwrap()
+            .doubt
     }
 
     #[test]
@@ -78,18 +89,39 @@ mod tests {
 
     #[test]
     fn what_explains_the_excess_is_a_doubt_and_what_does_not_is_none() {
-        let stood = |ms| Circumstances { stood_still: MS * ms, ..Circumstances::default() };
+        let stood = |ms| Circumstances {
+            stood_still: MS * ms,
+            ..Circumstances::default()
+        };
         assert_eq!(doubt(stood(69)), None, "51 ms are left");
-        assert_eq!(doubt(stood(70)), Some(Why::ProcessStopped { stood_still: MS * 70 }));
-        let stolen = Circumstances { stolen: MS * 80, ..Circumstances::default() };
+        assert_eq!(
+            doubt(stood(70)),
+            Some(Why::ProcessStopped { stood_still: MS * 70 })
+        );
+        let stolen = Circumstances {
+            stolen: MS * 80,
+            ..Circumstances::default()
+        };
         assert_eq!(doubt(stolen), Some(Why::Stolen { stolen: MS * 80 }));
     }
 
     #[test]
     fn a_debugger_and_a_suspended_machine_make_any_stall_doubtful() {
-        assert_eq!(doubt(Circumstances { tracer: Some(7), ..Circumstances::default() }), Some(Why::Traced { pid: 7 }));
+        assert_eq!(
+            doubt(Circumstances {
+                tracer: Some(7),
+                ..Circumstances::default()
+            }),
+            Some(Why::Traced { pid: 7 })
+        );
         let asleep = Some(MS * 5);
-        assert_eq!(doubt(Circumstances { asleep, ..Circumstances::default() }), Some(Why::Suspended { asleep: MS * 5 }));
+        assert_eq!(
+            doubt(Circumstances {
+                asleep,
+                ..Circumstances::default()
+            }),
+            Some(Why::Suspended { asleep: MS * 5 })
+        );
     }
 
     #[test]
@@ -100,14 +132,20 @@ mod tests {
 
     #[test]
     fn without_a_schedstat_a_late_control_makes_it_doubtful() {
-        let seen = Circumstances { control: MS * 90, ..Circumstances::default() };
+        let seen = Circumstances {
+            control: MS * 90,
+            ..Circumstances::default()
+        };
         let stall = weigh(stall(0, None), MS * 120, MS * 50, &seen).unwrap();
         assert_eq!(stall.doubt, Some(Why::SlowMachine { control: MS * 90 }));
     }
 
     #[test]
     fn without_a_schedstat_a_spin_is_a_spin() {
-        let seen = Circumstances { control: MS * 90, ..Circumstances::default() };
+        let seen = Circumstances {
+            control: MS * 90,
+            ..Circumstances::default()
+        };
         let stall = weigh(stall(100, None), MS * 20, MS * 50, &seen).unwrap();
         assert_eq!((stall.charged(), stall.doubt), (MS * 100, None));
     }

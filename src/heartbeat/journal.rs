@@ -7,8 +7,8 @@ use super::beacon::Beacon;
 use super::beat::OnTurn;
 use super::histogram::Lateness;
 use super::lab::fleet::Fleet;
-use super::reading::{Reading, ThreadId, this_thread};
 use super::pulse::Pulse;
+use super::reading::{Reading, ThreadId, this_thread};
 use super::stall::{Stall, Stretch};
 use super::task_waker::TaskWaker;
 use super::track::Track;
@@ -37,7 +37,6 @@ pub(super) struct State {
     /// Charged above the budget, or unexplained for longer than it.
     pub(super) found: Vec<Stretch>,
     pub(super) root: Duration,
-    pub(super) machine: Duration,
     pub(super) lateness: Lateness,
     delivered: Option<Reading>,
     pub(super) queue_delay: Duration,
@@ -54,7 +53,6 @@ impl Journal {
             longest: Duration::ZERO,
             found: Vec::new(),
             root: Duration::ZERO,
-            machine: Duration::ZERO,
             lateness: Lateness::default(),
             delivered: None,
             queue_delay: Duration::ZERO,
@@ -96,7 +94,9 @@ impl Journal {
     pub(super) fn poll_begins(&self) -> Instant {
         let now = Instant::now();
         let mut state = self.state();
-        let fresh = state.track().is_some_and(|track| now - track.base().at <= self.config.fresh());
+        let fresh = state
+            .track()
+            .is_some_and(|track| now - track.base().at <= self.config.fresh());
         if !fresh {
             self.pass(&mut state, self.reading());
         }
@@ -118,7 +118,9 @@ impl Journal {
             return;
         }
         let now = self.reading();
-        let Some(stretch) = state.track().and_then(|track| track.polled(began, now)) else { return };
+        let Some(stretch) = state.track().and_then(|track| track.polled(began, now)) else {
+            return;
+        };
         if state.place == Place::CurrentThread {
             self.beacon.busy(&now);
         }
@@ -132,11 +134,16 @@ impl Journal {
     /// The task was polled: if a beat was delivered to it, it has arrived.
     pub(super) fn beat_arrives(&self) -> bool {
         let mut state = self.state();
-        let Some(delivered) = state.delivered.take() else { return false };
+        let Some(delivered) = state.delivered.take() else {
+            return false;
+        };
         let mut delay = delivered.at.elapsed();
         if delay > self.config.fresh() {
             let now = self.reading();
-            let waited = delivered.run_queue.zip(now.run_queue).filter(|_| delivered.thread == now.thread);
+            let waited = delivered
+                .run_queue
+                .zip(now.run_queue)
+                .filter(|_| delivered.thread == now.thread);
             delay = delay.saturating_sub(waited.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from)));
         }
         state.queue_delay = state.queue_delay.max(delay);
@@ -144,9 +151,11 @@ impl Journal {
     }
 
     /// Whether a beat is due that has not come: something may have happened since the last that is not proved yet.
+    /// Elsewhere than on a current_thread runtime beats prove only that somebody turns the driver, and one will do.
     pub(super) fn beat_overdue(&self) -> bool {
         let state = self.state();
-        state.place == Place::CurrentThread && self.judged_from(&state).is_some_and(|due| due < Instant::now())
+        let matters = state.place == Place::CurrentThread || state.beats == 0;
+        matters && self.judged_from(&state).is_some_and(|due| due < Instant::now())
     }
 
     /// The only worker of a `Lab`'s runtime goes idle.
@@ -154,7 +163,10 @@ impl Journal {
         let now = self.reading();
         let mut state = self.state();
         let due = self.judged_from(&state);
-        let stretches = state.track().map(|track| track.park(now, due)).unwrap_or_default();
+        let stretches = state
+            .track()
+            .map(|track| track.park(now, due))
+            .unwrap_or_default();
         for stretch in stretches {
             state.judge(stretch, self.config.budget);
         }
@@ -173,13 +185,16 @@ impl Journal {
     /// What is known while the watch still runs, for a thread other than the one that runs it.
     pub(super) fn so_far(&self) -> Pulse {
         let state = self.state();
-        let stalls = state.found.iter().map(|stretch| Stall::new(stretch, self.began)).collect();
+        let stalls = state
+            .found
+            .iter()
+            .map(|stretch| Stall::new(stretch, self.began))
+            .collect();
         Pulse {
             beats: state.beats,
             stalls,
             longest: state.longest,
             queue_delay: state.queue_delay,
-            machine: state.machine,
             lateness: state.lateness.clone(),
             ..Pulse::empty(self.config, self.began)
         }
@@ -188,7 +203,11 @@ impl Journal {
     /// The last reading that this thread took of itself.
     pub(super) fn base_of(&self, thread: ThreadId) -> Option<Reading> {
         let state = self.state();
-        state.tracks.iter().find(|track| track.thread() == thread).map(|track| *track.base())
+        state
+            .tracks
+            .iter()
+            .find(|track| track.thread() == thread)
+            .map(|track| *track.base())
     }
 
     pub(super) fn task(&self) -> &TaskWaker {
@@ -223,7 +242,9 @@ impl OnTurn for Journal {
         let now = self.config.blinkered(now);
         let mut state = self.state();
         state.beats += 1;
-        state.lateness.record(now.at.saturating_duration_since(due), self.config.interval);
+        state
+            .lateness
+            .record(now.at.saturating_duration_since(due), self.config.interval);
         state.clock_paused |= clock_paused();
         state.delivered.get_or_insert(now);
         let judged_from = self.judged_from(&state);
@@ -251,10 +272,7 @@ impl State {
             self.tracks.push(Track::starting(now));
             return;
         };
-        let waited = track.base().run_queue.zip(now.run_queue).map(|(from, to)| to.saturating_sub(from));
-        let stretches = track.turn(now, judged_from);
-        self.machine += waited.unwrap_or_default();
-        for stretch in stretches {
+        for stretch in track.turn(now, judged_from) {
             self.judge(stretch, budget);
         }
     }

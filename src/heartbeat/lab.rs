@@ -76,7 +76,11 @@ pub enum LabError {
 impl fmt::Display for LabError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hung { pulse } => write!(f, "the code under watch was not over after {:.1?}\n{pulse}", pulse.watched),
+            Self::Hung { pulse } => write!(
+                f,
+                "the code under watch was not over after {:.1?}\n{pulse}",
+                pulse.watched
+            ),
             Self::Config(error) => error.fmt(f),
             Self::Runtime(error) => write!(f, "no runtime to watch could be started: {error}"),
             Self::Panicked { message } => write!(f, "the future under watch panicked: {message}"),
@@ -117,7 +121,11 @@ pub struct Lab {
 impl Lab {
     /// With [`Heartbeat::new`]'s settings and a deadline of 30 s.
     pub const fn new(flavor: Flavor) -> Self {
-        Self { flavor, heartbeat: Heartbeat::new(), deadline: Duration::from_secs(30) }
+        Self {
+            flavor,
+            heartbeat: Heartbeat::new(),
+            deadline: Duration::from_secs(30),
+        }
     }
 
     /// How to watch.
@@ -156,15 +164,24 @@ impl Lab {
         let (stop, stopped) = oneshot::channel();
         let (theirs, begun) = (bench.clone(), Instant::now());
         let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
-        thread.spawn(move || theirs.run(f, stopped, &report)).map_err(LabError::Runtime)?;
-        Waiting { bench, reports, stop: Some(stop), begun, deadline: begun + self.deadline }.wait()
+        thread
+            .spawn(move || theirs.run(f, stopped, &report))
+            .map_err(LabError::Runtime)?;
+        Waiting {
+            bench,
+            reports,
+            stop: Some(stop),
+            begun,
+            deadline: begun + self.deadline,
+        }
+        .wait()
     }
 }
 
 /// What the lab's thread has to say, in this order.
 enum Report<T> {
     /// The future is done, or was dropped half way because the deadline passed.
-    Finished(Watched<Option<T>>),
+    Finished(Box<Watched<Option<T>>>),
     /// It panicked.
     Panicked(String),
     NoRuntime(std::io::Error),
@@ -185,7 +202,7 @@ impl bench::Bench {
         };
         let finished = catch_unwind(AssertUnwindSafe(|| self.watch(&runtime, until(stopped, f))));
         let _ = report.send(match finished {
-            Ok(watched) => Report::Finished(watched),
+            Ok(watched) => Report::Finished(Box::new(watched)),
             Err(panic) => Report::Panicked(message(&*panic)),
         });
         let begun = Instant::now();
@@ -232,16 +249,28 @@ struct Waiting<T> {
 impl<T> Waiting<T> {
     fn wait(self) -> Result<Watched<T>, LabError> {
         let watched = match self.next(self.deadline) {
-            Ok(Report::Finished(watched)) => watched,
+            Ok(Report::Finished(watched)) => *watched,
             Ok(Report::NoRuntime(error)) => return Err(LabError::Runtime(error)),
             Ok(Report::Panicked(message)) => return Err(LabError::Panicked { message }),
             Ok(Report::ShutDown(_)) | Err(RecvTimeoutError::Disconnected) => return Err(self.vanished()),
             Err(RecvTimeoutError::Timeout) => return Err(self.stop()),
         };
-        let Watched { output: Some(output), mut pulse } = watched else { return Err(self.vanished()) };
+        let Watched {
+            output: Some(output),
+            mut pulse,
+        } = watched
+        else {
+            return Err(self.vanished());
+        };
         let (shutdown, over) = self.shutdown();
         pulse.shutdown = Some(shutdown);
-        if over { Ok(Watched { output, pulse }) } else { Err(LabError::Hung { pulse: Box::new(pulse) }) }
+        if over {
+            Ok(Watched { output, pulse })
+        } else {
+            Err(LabError::Hung {
+                pulse: Box::new(pulse),
+            })
+        }
     }
 
     /// The deadline has passed. A future that is merely waiting can be dropped and its pulse had; one that is stuck
@@ -251,13 +280,16 @@ impl<T> Waiting<T> {
             let _ = stop.send(());
         }
         let pulse = match self.next(Instant::now() + STOP) {
-            Ok(Report::Finished(Watched { mut pulse, .. })) => {
+            Ok(Report::Finished(watched)) => {
+                let mut pulse = watched.pulse;
                 pulse.shutdown = Some(self.shutdown().0);
                 pulse
             }
             _ => hung::describe(&self.bench, self.begun),
         };
-        LabError::Hung { pulse: Box::new(pulse) }
+        LabError::Hung {
+            pulse: Box::new(pulse),
+        }
     }
 
     fn shutdown(&self) -> (Shutdown, bool) {
@@ -268,16 +300,20 @@ impl<T> Waiting<T> {
     }
 
     fn next(&self, until: Instant) -> Result<Report<T>, RecvTimeoutError> {
-        self.reports.recv_timeout(until.saturating_duration_since(Instant::now()))
+        self.reports
+            .recv_timeout(until.saturating_duration_since(Instant::now()))
     }
 
     /// The thread ended without a word, which only a panic while it dropped things can make it do.
     fn vanished(&self) -> LabError {
-        LabError::Panicked { message: "the lab's thread ended early".to_owned() }
+        LabError::Panicked {
+            message: "the lab's thread ended early".to_owned(),
+        }
     }
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no text)".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(no text)".to_owned())
 }

@@ -35,7 +35,11 @@ pub(super) struct Question {
 
 impl From<&Stretch> for Question {
     fn from(stretch: &Stretch) -> Self {
-        Self { thread: stretch.thread, from: stretch.from, to: stretch.to }
+        Self {
+            thread: stretch.thread,
+            from: stretch.from,
+            to: stretch.to,
+        }
     }
 }
 
@@ -65,7 +69,10 @@ impl Observer {
         let start = || {
             let (sender, receiver) = channel();
             let thread = std::thread::Builder::new().name("deadbeat-observer".to_owned());
-            thread.spawn(move || Rounds::default().walk(&receiver)).ok().map(|_| sender)
+            thread
+                .spawn(move || Rounds::default().walk(&receiver))
+                .ok()
+                .map(|_| sender)
         };
         OBSERVER.get_or_init(start).clone().map(Self)
     }
@@ -131,7 +138,12 @@ impl Rounds {
         match command {
             Command::Watch(beacon) => {
                 let now = Instant::now();
-                self.posts.push(Post { beacon, stretch: None, looks: 0, next: now });
+                self.posts.push(Post {
+                    beacon,
+                    stretch: None,
+                    looks: 0,
+                    next: now,
+                });
             }
             Command::Ask(questions, answer) => {
                 let testimonies = questions.iter().map(|question| self.testify(question)).collect();
@@ -168,7 +180,10 @@ impl Rounds {
     fn next_wait(&self) -> Option<Duration> {
         let now = Instant::now();
         let looks = self.posts.iter().filter_map(|post| post.next_look(now));
-        let alarms = self.alarms.iter().map(|(at, _)| at.saturating_duration_since(now));
+        let alarms = self
+            .alarms
+            .iter()
+            .map(|(at, _)| at.saturating_duration_since(now));
         looks.chain(alarms).min().map(|wait| wait.max(LOOK))
     }
 

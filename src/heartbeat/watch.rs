@@ -28,8 +28,8 @@ pub(super) async fn watch<F: Future>(journal: Arc<Journal>, future: F) -> Watche
     let mut watch = Watch::start(journal);
     let mut future = pin!(Some(future));
     let output = poll_fn(|cx| watch.poll(future.as_mut(), cx)).await;
-    watch.last_beat().await;
-    let pulse = watch.pulse().await;
+    let driven = watch.last_beat().await;
+    let pulse = watch.pulse(driven).await;
     Watched { output, pulse }
 }
 
@@ -64,9 +64,20 @@ impl Watch {
         }
         let pool = (config.blocking_pool && beat.is_some()).then(Pool::default);
         journal.begin(place, due);
-        let own = Arc::new(OwnWaker { woken: AtomicBool::new(true), journal: Arc::clone(&journal) });
+        let own = Arc::new(OwnWaker {
+            woken: AtomicBool::new(true),
+            journal: Arc::clone(&journal),
+        });
         let waker = Waker::from(Arc::clone(&own));
-        Self { journal, beat, own, waker, pool, observer, unwatchable }
+        Self {
+            journal,
+            beat,
+            own,
+            waker,
+            pool,
+            observer,
+            unwatchable,
+        }
     }
 
     fn poll<F: Future>(&mut self, mut future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -91,36 +102,45 @@ impl Watch {
     }
 
     /// One beat after completion, if one is overdue: what happened since the last is proved by the turn that brings it.
-    async fn last_beat(&self) {
-        let Some(observer) = &self.observer else { return };
+    /// False if it does not come.
+    async fn last_beat(&self) -> bool {
+        let Some(observer) = &self.observer else {
+            return !self.journal.beat_overdue();
+        };
         let give_up = Instant::now() + UNDRIVEN;
         let mut alarmed = false;
         poll_fn(|cx| {
             self.journal.task().set(cx.waker());
-            if !self.journal.beat_overdue() || Instant::now() >= give_up {
-                return Poll::Ready(());
+            let driven = !self.journal.beat_overdue();
+            if driven || Instant::now() >= give_up {
+                return Poll::Ready(driven);
             }
             if !std::mem::replace(&mut alarmed, true) {
                 observer.alarm(give_up, cx.waker().clone());
             }
             Poll::Pending
         })
-        .await;
+        .await
     }
 
-    async fn pulse(mut self) -> Pulse {
+    async fn pulse(mut self, driven: bool) -> Pulse {
         self.stop();
         let config = self.journal.config;
         let watched = self.journal.began.elapsed();
         let found = std::mem::take(&mut self.journal.state().found);
         let stalls = testify(self.observer.as_ref(), &found, &self.journal).await;
         let state = self.journal.state();
-        let unwatchable = self.unwatchable.clone().or(state.clock_paused.then_some(Why::PausedClock));
+        let unwatchable = self
+            .unwatchable
+            .clone()
+            .or(state.clock_paused.then_some(Why::PausedClock));
         let uncovered = unwatchable.or(match state.place {
             Place::Task => Some(Why::MultiThread),
             Place::Root if state.root > config.budget => Some(Why::RootBlocked { charged: state.root }),
             Place::Root => Some(Why::MultiThread),
-            Place::CurrentThread | Place::Nowhere => None,
+            Place::CurrentThread | Place::Nowhere => {
+                (!driven).then_some(Why::TooFewBeats { beats: state.beats })
+            }
         });
         Pulse {
             beats: state.beats,
@@ -128,7 +148,6 @@ impl Watch {
             longest: state.longest,
             queue_delay: state.queue_delay,
             watched,
-            machine: state.machine,
             budget: config.budget,
             interval: config.interval,
             lateness: state.lateness.clone(),
@@ -160,7 +179,9 @@ async fn testify(observer: Option<&Observer>, found: &[Stretch], journal: &Journ
     let (sender, answer) = oneshot::channel();
     if let Some(observer) = observer {
         // The watch may have been dropped by the time the answer comes.
-        observer.ask(found.iter().map(Question::from).collect(), |testimonies| drop(sender.send(testimonies)));
+        observer.ask(found.iter().map(Question::from).collect(), |testimonies| {
+            drop(sender.send(testimonies))
+        });
     }
     let testimonies = answer.await.unwrap_or_default();
     stalls(found, testimonies, journal)
@@ -172,8 +193,12 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
     let stalls = found.iter().filter_map(|stretch| {
         let testimony = testimonies.next().unwrap_or_default();
         let stall = Stall::new(stretch, journal.began);
-        let mut stall =
-            weigh(stall, stretch.split.unexplained(), journal.config.budget, &testimony.circumstances)?;
+        let mut stall = weigh(
+            stall,
+            stretch.split.unexplained(),
+            journal.config.budget,
+            &testimony.circumstances,
+        )?;
         stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
         Some(stall)
     });
@@ -199,7 +224,9 @@ impl Wake for OwnWaker {
 
 impl Place {
     fn here() -> Self {
-        let Ok(handle) = Handle::try_current() else { return Self::Nowhere };
+        let Ok(handle) = Handle::try_current() else {
+            return Self::Nowhere;
+        };
         match handle.runtime_flavor() {
             RuntimeFlavor::CurrentThread => Self::CurrentThread,
             _ if tokio::task::try_id().is_some() => Self::Task,

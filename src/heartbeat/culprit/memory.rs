@@ -39,7 +39,11 @@ pub(super) fn int(address: usize) -> Option<i32> {
 /// The words above a stack pointer, where the return addresses are.
 pub(super) fn stack(pointer: usize) -> Vec<usize> {
     const DEEP: usize = 16 * 1024;
-    let Some((bytes, read)) = bytes::<DEEP>(pointer) else { return Vec::new() };
+    let Some((bytes, read)) = bytes::<DEEP>(pointer) else {
+        return Vec::new();
+    };
     let words = bytes[..read].chunks_exact(size_of::<usize>());
-    words.map(|word| usize::from_ne_bytes(word.try_into().expect("one word"))).collect()
+    words
+        .map(|word| usize::from_ne_bytes(word.try_into().expect("one word")))
+        .collect()
 }

@@ -69,13 +69,20 @@ impl Bench {
             builder.worker_threads(workers);
         }
         // Every poll of a task is followed by a turn of the driver and published in the metrics.
-        builder.enable_all().event_interval(1).thread_name("deadbeat-lab-worker");
+        builder
+            .enable_all()
+            .event_interval(1)
+            .thread_name("deadbeat-lab-worker");
         let hook = |hook: fn(&Inner)| {
             let inner = Arc::downgrade(&self.0);
             move || inner.upgrade().as_deref().into_iter().for_each(hook)
         };
-        builder.on_thread_start(hook(Inner::starts)).on_thread_stop(hook(Inner::stops));
-        builder.on_thread_park(hook(Inner::parks)).on_thread_unpark(hook(Inner::unparks));
+        builder
+            .on_thread_start(hook(Inner::starts))
+            .on_thread_stop(hook(Inner::stops));
+        builder
+            .on_thread_park(hook(Inner::parks))
+            .on_thread_unpark(hook(Inner::unparks));
         builder.build()
     }
 
@@ -100,7 +107,9 @@ impl Bench {
 
     /// The watch is over: what the workers did is added to the pulse.
     pub(super) fn close(&self, pulse: &mut Pulse) {
-        let (Some(fleet), Some(journal)) = (&self.0.fleet, self.journal()) else { return };
+        let (Some(fleet), Some(journal)) = (&self.0.fleet, self.journal()) else {
+            return;
+        };
         if pulse.uncovered == Some(Why::MultiThread) {
             pulse.uncovered = (!fleet.is_complete()).then_some(Why::WorkerUnseen);
         }
@@ -137,7 +146,9 @@ impl Inner {
     fn unparks(&self) {
         match (&self.fleet, self.journal.get()) {
             (Some(fleet), _) => fleet.unparks(),
-            (None, Some(journal)) if self.root.get() == Some(&std::thread::current().id()) => journal.unparks(),
+            (None, Some(journal)) if self.root.get() == Some(&std::thread::current().id()) => {
+                journal.unparks()
+            }
             (None, _) => {}
         }
     }

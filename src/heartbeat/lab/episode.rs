@@ -70,7 +70,9 @@ impl Episode {
     }
 
     pub(super) fn judge(&self, looks: &[Look], budget: Duration) -> Judgement {
-        let Some(whole) = self.stretch() else { return Judgement::Fair };
+        let Some(whole) = self.stretch() else {
+            return Judgement::Fair;
+        };
         let split = whole.split;
         let lost = lost(&split);
         if split.on_cpu + lost <= budget {
@@ -80,17 +82,25 @@ impl Episode {
         if self.sleeps > 0 && lost / u32::try_from(self.sleeps).unwrap_or(u32::MAX) > budget {
             return Judgement::Stall(whole);
         }
-        let inside: Vec<&Look> =
-            looks.iter().filter(|look| self.from.at <= look.at && look.at <= self.to.at).collect();
+        let inside: Vec<&Look> = looks
+            .iter()
+            .filter(|look| self.from.at <= look.at && look.at <= self.to.at)
+            .collect();
         let indices = || (0..64).filter(|index| self.indices & (1 << index) != 0);
         let most = indices().map(|index| self.at_most(&inside, index, &split)).max();
         if most.is_some_and(|most| most <= budget) {
             return Judgement::Fair;
         }
-        let least = indices().map(|index| self.at_least(&inside, index, &split)).min_by_key(|(sure, _)| *sure);
+        let least = indices()
+            .map(|index| self.at_least(&inside, index, &split))
+            .min_by_key(|(sure, _)| *sure);
         match least {
             Some((sure, stretch)) if sure > budget => {
-                Judgement::Stall(if sure >= (split.on_cpu + lost) * 2 / 3 { whole } else { stretch })
+                Judgement::Stall(if sure >= (split.on_cpu + lost) * 2 / 3 {
+                    whole
+                } else {
+                    stretch
+                })
             }
             _ => Judgement::Undecided(whole),
         }
@@ -109,43 +119,83 @@ impl Episode {
             let on_cpu = on_cpu.map_or(wall, |(from, to)| to.saturating_sub(from).min(wall));
             on_cpu + lost(split).min(wall - on_cpu)
         };
-        let bounds = runs(inside, index).into_iter().map(|Run { inner: (first, last), idle }| {
-            let (before, after) = (first.checked_sub(1), Some(last + 1).filter(|next| *next < inside.len()));
-            if idle {
-                bound(before, Some(first)).max(bound(Some(last), after))
-            } else {
-                bound(before, after)
-            }
-        });
+        let bounds = runs(inside, index).into_iter().map(
+            |Run {
+                 inner: (first, last),
+                 idle,
+             }| {
+                let (before, after) = (
+                    first.checked_sub(1),
+                    Some(last + 1).filter(|next| *next < inside.len()),
+                );
+                if idle {
+                    bound(before, Some(first)).max(bound(Some(last), after))
+                } else {
+                    bound(before, after)
+                }
+            },
+        );
         bounds.max().unwrap_or_default()
     }
 
     /// The most that one stretch must have been charged, if this is worker `index`, and that stretch.
     fn at_least(&self, inside: &[&Look], index: usize, split: &Split) -> (Duration, Stretch) {
         let runs = runs(inside, index).into_iter().filter(|run| !run.idle);
-        let sure = runs.map(|Run { inner: (first, last), .. }| {
-            let (from, to) = (inside[first].at, inside[last].at);
-            let wall = to - from;
-            let on_cpu = self.cpu(inside, Some(first), true).zip(self.cpu(inside, Some(last), false));
-            let on_cpu = on_cpu.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from).min(wall));
-            // Of the blocked time, what does not fit into the rest of the spell.
-            let rest = (split.wall - wall.min(split.wall)).saturating_sub(split.on_cpu.saturating_sub(on_cpu));
-            let blocked = lost(split).saturating_sub(rest).min(wall - on_cpu);
-            let queue = split.run_queue.map(|_| wall - on_cpu - blocked);
-            let split = Split { wall, on_cpu, run_queue: queue };
-            (on_cpu + blocked, Stretch { thread: self.thread(), from, to, split })
-        });
-        let none = Stretch { thread: self.thread(), from: self.from.at, to: self.from.at, split: Split::NONE };
-        sure.max_by_key(|(sure, _)| *sure).unwrap_or((Duration::ZERO, none))
+        let sure = runs.map(
+            |Run {
+                 inner: (first, last), ..
+             }| {
+                let (from, to) = (inside[first].at, inside[last].at);
+                let wall = to - from;
+                let on_cpu = self
+                    .cpu(inside, Some(first), true)
+                    .zip(self.cpu(inside, Some(last), false));
+                let on_cpu = on_cpu.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from).min(wall));
+                // Of the blocked time, what does not fit into the rest of the spell.
+                let rest =
+                    (split.wall - wall.min(split.wall)).saturating_sub(split.on_cpu.saturating_sub(on_cpu));
+                let blocked = lost(split).saturating_sub(rest).min(wall - on_cpu);
+                let queue = split.run_queue.map(|_| wall - on_cpu - blocked);
+                let split = Split {
+                    wall,
+                    on_cpu,
+                    run_queue: queue,
+                };
+                (
+                    on_cpu + blocked,
+                    Stretch {
+                        thread: self.thread(),
+                        from,
+                        to,
+                        split,
+                    },
+                )
+            },
+        );
+        let none = Stretch {
+            thread: self.thread(),
+            from: self.from.at,
+            to: self.from.at,
+            split: Split::NONE,
+        };
+        sure.max_by_key(|(sure, _)| *sure)
+            .unwrap_or((Duration::ZERO, none))
     }
 
     /// The thread's CPU time at a look, or at the spell's beginning or end.
     fn cpu(&self, inside: &[&Look], look: Option<usize>, beginning: bool) -> Option<Duration> {
         let Some(look) = look else {
-            return Some(if beginning { self.from.on_cpu } else { self.to.on_cpu });
+            return Some(if beginning {
+                self.from.on_cpu
+            } else {
+                self.to.on_cpu
+            });
         };
         let accounts = &inside[look].accounts;
-        accounts.iter().find(|(thread, _)| *thread == self.thread()).map(|(_, account)| account.on_cpu)
+        accounts
+            .iter()
+            .find(|(thread, _)| *thread == self.thread())
+            .map(|(_, account)| account.on_cpu)
     }
 }
 
@@ -157,10 +207,15 @@ fn lost(split: &Split) -> Duration {
 fn runs(inside: &[&Look], index: usize) -> Vec<Run> {
     let mut runs: Vec<Run> = Vec::new();
     for at in 0..inside.len() {
-        let Some(worker) = inside[at].workers.get(index) else { continue };
+        let Some(worker) = inside[at].workers.get(index) else {
+            continue;
+        };
         match runs.last_mut() {
             Some(run) if inside[run.inner.1].workers[index] == *worker => run.inner.1 = at,
-            _ => runs.push(Run { inner: (at, at), idle: worker.parks % 2 == 1 }),
+            _ => runs.push(Run {
+                inner: (at, at),
+                idle: worker.parks % 2 == 1,
+            }),
         }
     }
     runs
@@ -190,29 +245,49 @@ mod tests {
                 on_cpu: MS * on_cpu,
                 run_queue: Some(MS * queue),
             };
-            Episode { from: read(0, 0, 0), to: read(self.wall, self.on_cpu, self.run_queue), sleeps: self.sleeps, indices: 1 }
+            Episode {
+                from: read(0, 0, 0),
+                to: read(self.wall, self.on_cpu, self.run_queue),
+                sleeps: self.sleeps,
+                indices: 1,
+            }
         }
 
         /// At `at` ms: the worker's numbers, and the thread's CPU time.
         fn look(&self, at: u32, parks: u64, busy: u32, on_cpu: u32) -> Look {
-            let account = Account { on_cpu: MS * on_cpu, run_queue: Duration::ZERO };
+            let account = Account {
+                on_cpu: MS * on_cpu,
+                run_queue: Duration::ZERO,
+            };
             Look {
                 at: self.start + MS * at,
-                workers: vec![Worker { parks, busy: MS * busy }],
+                workers: vec![Worker {
+                    parks,
+                    busy: MS * busy,
+                }],
                 accounts: vec![(THREAD, account)],
             }
         }
     }
 
     fn spell(wall: u32, on_cpu: u32, run_queue: u32, sleeps: u64) -> Spell {
-        Spell { start: Instant::now(), wall, on_cpu, run_queue, sleeps }
+        Spell {
+            start: Instant::now(),
+            wall,
+            on_cpu,
+            run_queue,
+            sleeps,
+        }
     }
 
     #[test]
     fn a_spin_shows_the_same_numbers_in_every_look() {
         let spell = spell(120, 120, 0, 0);
         let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, at)).collect();
-        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
+        assert!(matches!(
+            spell.episode().judge(&looks, BUDGET),
+            Judgement::Stall(_)
+        ));
     }
 
     #[test]
@@ -225,27 +300,44 @@ mod tests {
     #[test]
     fn a_slow_machine_makes_short_tasks_look_stuck_but_their_cpu_time_tells() {
         let spell = spell(1000, 60, 940, 0);
-        let looks: Vec<_> = (1..10).map(|nth| spell.look(nth * 100, 2, nth / 3, nth * 6)).collect();
+        let looks: Vec<_> = (1..10)
+            .map(|nth| spell.look(nth * 100, 2, nth / 3, nth * 6))
+            .collect();
         assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair));
     }
 
     #[test]
     fn one_sleep_is_one_poll_even_if_nobody_looked() {
-        assert!(matches!(spell(120, 0, 0, 1).episode().judge(&[], BUDGET), Judgement::Stall(_)));
-        assert!(matches!(spell(120, 0, 0, 2).episode().judge(&[], BUDGET), Judgement::Stall(_)));
-        assert!(matches!(spell(120, 0, 0, 3).episode().judge(&[], BUDGET), Judgement::Undecided(_)));
+        assert!(matches!(
+            spell(120, 0, 0, 1).episode().judge(&[], BUDGET),
+            Judgement::Stall(_)
+        ));
+        assert!(matches!(
+            spell(120, 0, 0, 2).episode().judge(&[], BUDGET),
+            Judgement::Stall(_)
+        ));
+        assert!(matches!(
+            spell(120, 0, 0, 3).episode().judge(&[], BUDGET),
+            Judgement::Undecided(_)
+        ));
     }
 
     #[test]
     fn many_naps_in_one_poll_are_a_stall() {
         let spell = spell(120, 0, 0, 100);
         let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, 0)).collect();
-        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
+        assert!(matches!(
+            spell.episode().judge(&looks, BUDGET),
+            Judgement::Stall(_)
+        ));
     }
 
     #[test]
     fn a_spin_that_nobody_saw_is_undecided() {
-        assert!(matches!(spell(120, 120, 0, 0).episode().judge(&[], BUDGET), Judgement::Undecided(_)));
+        assert!(matches!(
+            spell(120, 120, 0, 0).episode().judge(&[], BUDGET),
+            Judgement::Undecided(_)
+        ));
     }
 
     #[test]
@@ -253,8 +345,13 @@ mod tests {
         let spell = spell(1000, 1000, 0, 0);
         let busy = |at| if (400..520).contains(&at) { 400 } else { at };
         let looks: Vec<_> = (1..1000).map(|at| spell.look(at, 2, busy(at), at)).collect();
-        let Judgement::Stall(stretch) = spell.episode().judge(&looks, BUDGET) else { panic!("not found") };
-        assert!((MS * 117..=MS * 120).contains(&stretch.split.charged()), "{stretch:?}");
+        let Judgement::Stall(stretch) = spell.episode().judge(&looks, BUDGET) else {
+            panic!("not found")
+        };
+        assert!(
+            (MS * 117..=MS * 120).contains(&stretch.split.charged()),
+            "{stretch:?}"
+        );
     }
 
     #[test]

@@ -130,10 +130,16 @@ impl Fleet {
     /// A beat was delivered on this thread. If it was busy since before the beat was due, nobody turned the driver in
     /// between, and it would have done so after every poll.
     pub(in crate::heartbeat) fn turn(&self, now: Reading, judged_from: Option<Instant>) {
-        let Some(member) = MEMBER.with_borrow(Clone::clone) else { return };
+        let Some(member) = MEMBER.with_borrow(Clone::clone) else {
+            return;
+        };
         let mut log = member.log();
-        let (Some((base, _)), Some(due)) = (log.base, judged_from) else { return };
-        let Some(stretch) = Stretch::between(&base, &now, due) else { return };
+        let (Some((base, _)), Some(due)) = (log.base, judged_from) else {
+            return;
+        };
+        let Some(stretch) = Stretch::between(&base, &now, due) else {
+            return;
+        };
         let charged = stretch.split.charged();
         if charged + stretch.split.unexplained() > self.heartbeat.budget {
             log.certain.push(stretch);
@@ -148,7 +154,10 @@ impl Fleet {
     /// Ends the looking, judges every spell and adds what was found to the pulse. Called on the root thread, which is
     /// no worker and may wait.
     pub(super) fn close(&self, journal: &Journal, pulse: &mut Pulse) {
-        let looks = lock(&self.sampler).take().map(Sampler::finish).unwrap_or_default();
+        let looks = lock(&self.sampler)
+            .take()
+            .map(Sampler::finish)
+            .unwrap_or_default();
         let opened = self.opened.get().copied().unwrap_or(journal.began);
         let (mut found, mut undecided) = (Vec::new(), Vec::new());
         for member in lock(&self.members).iter() {
@@ -156,7 +165,12 @@ impl Fleet {
             pulse.longest = pulse.longest.max(log.longest);
             found.extend(log.certain.drain(..).filter(|stretch| stretch.to > opened));
             let open = log.open_spell();
-            for episode in log.episodes.drain(..).chain(open).filter(|episode| episode.to.at > opened) {
+            for episode in log
+                .episodes
+                .drain(..)
+                .chain(open)
+                .filter(|episode| episode.to.at > opened)
+            {
                 match episode.judge(&looks, self.heartbeat.budget) {
                     Judgement::Stall(stretch) => found.push(stretch),
                     Judgement::Fair => {}
@@ -166,12 +180,18 @@ impl Fleet {
         }
         pulse.stalls.extend(stalls(&found, ask(&found), journal));
         let undecided = undecided.iter().map(|stretch| Stall {
-            doubt: Some(Why::Undecided { charged: stretch.split.charged() }),
+            doubt: Some(Why::Undecided {
+                charged: stretch.split.charged(),
+            }),
             ..Stall::new(stretch, journal.began)
         });
         pulse.stalls.extend(undecided);
         pulse.stalls.sort_by_key(|stall| stall.at);
-        pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
+        pulse.longest = pulse
+            .stalls
+            .iter()
+            .map(Stall::charged)
+            .fold(pulse.longest, Duration::max);
     }
 
     fn member(&self) -> Arc<Member> {
@@ -200,9 +220,13 @@ impl Fleet {
 
     /// A worker reads its own published numbers as it left them, so its own bit is always among these.
     fn awake_workers(&self) -> u64 {
-        let Some(metrics) = self.metrics.get() else { return u64::MAX };
+        let Some(metrics) = self.metrics.get() else {
+            return u64::MAX;
+        };
         let awake = |index: &usize| metrics.worker_park_unpark_count(*index) % 2 == 0;
-        (0..self.workers.min(64)).filter(awake).fold(0, |bits, index| bits | 1 << index)
+        (0..self.workers.min(64))
+            .filter(awake)
+            .fold(0, |bits, index| bits | 1 << index)
     }
 }
 
@@ -218,12 +242,21 @@ impl Log {
     fn open_spell(&self) -> Option<Episode> {
         let (from, _) = self.base?;
         let to = open::reading(&from)?;
-        Some(Episode { from, to, sleeps: 0, indices: self.indices })
+        Some(Episode {
+            from,
+            to,
+            sleeps: 0,
+            indices: self.indices,
+        })
     }
 
     fn keep(&mut self, from: (Reading, u64), to: (Reading, u64), budget: Duration) {
-        let episode =
-            Episode { from: from.0, to: to.0, sleeps: to.1.saturating_sub(from.1), indices: self.indices };
+        let episode = Episode {
+            from: from.0,
+            to: to.0,
+            sleeps: to.1.saturating_sub(from.1),
+            indices: self.indices,
+        };
         let Some(stretch) = episode.stretch() else { return };
         let charged = stretch.split.charged();
         if charged + stretch.split.unexplained() > budget {

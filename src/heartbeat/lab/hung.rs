@@ -17,13 +17,19 @@ const ANSWER: Duration = Duration::from_millis(300);
 
 /// What can be said now. Without a stuck thread there is no stall: the future waits for something that never comes.
 pub(super) fn describe(bench: &Bench, begun: Instant) -> Pulse {
-    let Some(journal) = bench.journal() else { return Pulse::empty(bench.heartbeat(), begun) };
+    let Some(journal) = bench.journal() else {
+        return Pulse::empty(bench.heartbeat(), begun);
+    };
     let mut pulse = journal.so_far();
-    let open = journal.open_spell().and_then(|base| Stretch::between(&base, &open::reading(&base)?, base.at));
+    let open = journal
+        .open_spell()
+        .and_then(|base| Stretch::between(&base, &open::reading(&base)?, base.at));
     match (bench.fleet(), open) {
         (Some(_), open) => {
             bench.close(&mut pulse);
-            let charged = open.map(|stretch| stretch.split.charged()).filter(|charged| *charged > pulse.budget);
+            let charged = open
+                .map(|stretch| stretch.split.charged())
+                .filter(|charged| *charged > pulse.budget);
             // The root of a multi-thread runtime is no worker.
             pulse.uncovered = charged.map(|charged| Why::RootBlocked { charged });
         }

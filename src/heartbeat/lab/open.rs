@@ -16,15 +16,26 @@ pub(super) fn reading(base: &Reading) -> Option<Reading> {
     let account = Clocks::of(base.thread).and_then(|clocks| clocks.account());
     let Some(account) = account else {
         // No account: nothing but the wall clock is known.
-        return sample.map(|_| Reading { at: now, run_queue: None, ..*base });
+        return sample.map(|_| Reading {
+            at: now,
+            run_queue: None,
+            ..*base
+        });
     };
     let wall = now.saturating_duration_since(base.at);
     let on_cpu = account.on_cpu.max(base.on_cpu);
     let run_queue = base.run_queue.map(|before| {
         let booked = account.run_queue.max(before);
         let ready = sample.is_none_or(|sample| sample.is_running());
-        let unbooked = wall.saturating_sub(on_cpu - base.on_cpu).saturating_sub(booked - before);
+        let unbooked = wall
+            .saturating_sub(on_cpu - base.on_cpu)
+            .saturating_sub(booked - before);
         booked + if ready { unbooked } else { Duration::ZERO }
     });
-    Some(Reading { at: now, thread: base.thread, on_cpu, run_queue })
+    Some(Reading {
+        at: now,
+        thread: base.thread,
+        on_cpu,
+        run_queue,
+    })
 }

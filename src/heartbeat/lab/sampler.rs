@@ -23,11 +23,20 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// `None` if no thread can be started.
-    pub(super) fn start(metrics: RuntimeMetrics, members: Receiver<Arc<Member>>, every: Duration) -> Option<Self> {
+    pub(super) fn start(
+        metrics: RuntimeMetrics,
+        members: Receiver<Arc<Member>>,
+        every: Duration,
+    ) -> Option<Self> {
         let (stop, stopped) = channel();
         let (report, seen) = channel();
         let rounds = move || {
-            let mut log = Log { metrics, members, known: Vec::new(), looks: Vec::new() };
+            let mut log = Log {
+                metrics,
+                members,
+                known: Vec::new(),
+                looks: Vec::new(),
+            };
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 log.look();
             }
@@ -35,7 +44,10 @@ impl Sampler {
             // Nobody listens any more if the lab was given up.
             let _ = report.send(log.looks);
         };
-        std::thread::Builder::new().name("deadbeat-sampler".to_owned()).spawn(rounds).ok()?;
+        std::thread::Builder::new()
+            .name("deadbeat-sampler".to_owned())
+            .spawn(rounds)
+            .ok()?;
         Some(Self { stop, seen })
     }
 
@@ -65,8 +77,13 @@ impl Log {
         };
         let workers = (0..self.metrics.num_workers()).map(worker).collect();
         let busy = self.known.iter().filter(|(member, _)| member.is_busy());
-        let accounts = busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
-        self.looks.push(Look { at: Instant::now(), workers, accounts: accounts.collect() });
+        let accounts =
+            busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
+        self.looks.push(Look {
+            at: Instant::now(),
+            workers,
+            accounts: accounts.collect(),
+        });
         if self.looks.len() > MEMORY {
             self.looks.drain(..MEMORY / 2);
         }

@@ -13,6 +13,10 @@ use crate::heartbeat::pulse::Ms;
 #[non_exhaustive]
 pub struct Shutdown {
     /// How long it took, by the clock on the wall; if it was not over at the deadline, how long it had taken then.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "took_ms", serialize_with = "crate::heartbeat::millis::ms")
+    )]
     pub took: Duration,
     /// Whether it was over.
     pub over: bool,
@@ -43,12 +47,31 @@ pub(super) fn follow(
     loop {
         let now = Instant::now();
         if let Some(took) = over((now + pause).min(deadline)) {
-            return (Shutdown { took, over: true, behind: majority(samples.iter()) }, true);
+            return (
+                Shutdown {
+                    took,
+                    over: true,
+                    behind: majority(samples.iter()),
+                },
+                true,
+            );
         }
-        samples.extend(bench.living_threads().into_iter().filter_map(|thread| Sample::of(thread, true)));
+        samples.extend(
+            bench
+                .living_threads()
+                .into_iter()
+                .filter_map(|thread| Sample::of(thread, true)),
+        );
         if Instant::now() >= deadline {
             let took = begun.elapsed();
-            return (Shutdown { took, over: false, behind: majority(samples.iter()) }, false);
+            return (
+                Shutdown {
+                    took,
+                    over: false,
+                    behind: majority(samples.iter()),
+                },
+                false,
+            );
         }
         pause = (pause * 2).min(Duration::from_millis(200));
     }
