@@ -171,8 +171,8 @@ impl Heartbeat {
     ///
     /// If a stall was found, the future returns only when the observer has said what it saw of it: some milliseconds
     /// later.
-    pub async fn watch<F: Future>(&self, future: F) -> Watched<F::Output> {
-        watch::watch(Journal::new(*self, false, None), future).await
+    pub async fn watch<F: Future>(self, future: F) -> Watched<F::Output> {
+        watch::watch(Journal::new(self, false, None), future).await
     }
 
     /// [`watch`](Self::watch), or the reason why it could prove nothing, before anything runs.
@@ -180,7 +180,7 @@ impl Heartbeat {
     /// # Errors
     ///
     /// Settings that cannot be used, or no runtime.
-    pub async fn try_watch<F: Future>(&self, future: F) -> Result<Watched<F::Output>, ConfigError> {
+    pub async fn try_watch<F: Future>(self, future: F) -> Result<Watched<F::Output>, ConfigError> {
         self.check()?;
         match tokio::runtime::Handle::try_current() {
             Ok(_) => Ok(self.watch(future).await),

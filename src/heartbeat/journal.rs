@@ -270,6 +270,8 @@ impl State {
     fn turn(&mut self, now: Reading, judged_from: Option<Instant>, budget: Duration) {
         let Some(track) = self.track() else {
             self.tracks.push(Track::starting(now));
+            let late = judged_from.and_then(|due| Stretch::of_a_stranger(due, &now));
+            late.into_iter().for_each(|stretch| self.judge(stretch, budget));
             return;
         };
         for stretch in track.turn(now, judged_from) {

@@ -262,7 +262,7 @@ impl<T> Waiting<T> {
         else {
             return Err(self.vanished());
         };
-        let (shutdown, over) = self.shutdown();
+        let (shutdown, over) = self.shutdown(self.deadline);
         pulse.shutdown = Some(shutdown);
         if over {
             Ok(Watched { output, pulse })
@@ -282,7 +282,7 @@ impl<T> Waiting<T> {
         let pulse = match self.next(Instant::now() + STOP) {
             Ok(Report::Finished(watched)) => {
                 let mut pulse = watched.pulse;
-                pulse.shutdown = Some(self.shutdown().0);
+                pulse.shutdown = Some(self.shutdown(Instant::now() + STOP).0);
                 pulse
             }
             _ => hung::describe(&self.bench, self.begun),
@@ -292,8 +292,8 @@ impl<T> Waiting<T> {
         }
     }
 
-    fn shutdown(&self) -> (Shutdown, bool) {
-        shutdown::follow(&self.bench, self.deadline, |until| match self.next(until) {
+    fn shutdown(&self, deadline: Instant) -> (Shutdown, bool) {
+        shutdown::follow(&self.bench, deadline, |until| match self.next(until) {
             Ok(Report::ShutDown(took)) => Some(took),
             _ => None,
         })

@@ -101,6 +101,24 @@ impl Stretch {
     }
 }
 
+impl Stretch {
+    /// Up to the first reading of a thread that was never read before: nothing is known but that it was away.
+    pub(super) fn of_a_stranger(from: Instant, to: &Reading) -> Option<Self> {
+        let wall = to.at.checked_duration_since(from)?;
+        let split = Split {
+            wall,
+            on_cpu: Duration::ZERO,
+            run_queue: None,
+        };
+        Some(Self {
+            thread: to.thread,
+            from,
+            to: to.at,
+            split,
+        })
+    }
+}
+
 /// How a stretch divides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Split {

@@ -64,6 +64,21 @@ impl Member {
         self.busy.load(Ordering::Relaxed)
     }
 
+    /// The spell that has not ended, as seen from outside. How often the thread slept in it cannot be.
+    fn open_spell(&self) -> Option<Episode> {
+        let (from, _) = self.log().base?;
+        let to = open::reading(&from)?;
+        let log = self.log();
+        // If it ended while it was looked at, it is in the log.
+        let (still, _) = log.base.filter(|(base, _)| base.at == from.at)?;
+        Some(Episode {
+            from: still,
+            to,
+            sleeps: 0,
+            indices: log.indices,
+        })
+    }
+
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,10 +176,10 @@ impl Fleet {
         let opened = self.opened.get().copied().unwrap_or(journal.began);
         let (mut found, mut undecided) = (Vec::new(), Vec::new());
         for member in lock(&self.members).iter() {
+            let open = member.open_spell();
             let mut log = member.log();
             pulse.longest = pulse.longest.max(log.longest);
             found.extend(log.certain.drain(..).filter(|stretch| stretch.to > opened));
-            let open = log.open_spell();
             for episode in log
                 .episodes
                 .drain(..)
@@ -236,18 +251,6 @@ impl Log {
     fn narrow(&mut self, awake: u64) {
         let both = self.indices & awake;
         self.indices = if both == 0 { awake } else { both };
-    }
-
-    /// The spell that has not ended, as seen from outside. How often the thread slept in it cannot be.
-    fn open_spell(&self) -> Option<Episode> {
-        let (from, _) = self.base?;
-        let to = open::reading(&from)?;
-        Some(Episode {
-            from,
-            to,
-            sleeps: 0,
-            indices: self.indices,
-        })
     }
 
     fn keep(&mut self, from: (Reading, u64), to: (Reading, u64), budget: Duration) {

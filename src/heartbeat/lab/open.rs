@@ -1,36 +1,54 @@
 //! A spell that has not ended, read from outside: what the kernel has not booked yet is never charged.
 
+use std::thread::park_timeout;
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::culprit::Sample;
 use crate::heartbeat::reading::Reading;
 use crate::heartbeat::reading::thread::Clocks;
 
+/// How long a thread that is ready to run may wait for its CPU while it is looked at.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// About a tick of the kernel's, at which a running thread's time is booked.
+const TICK: Duration = Duration::from_millis(2);
+
 /// The clocks of the thread that took `base`, as they would read now; `None` if it has ended.
 ///
-/// A wait for a CPU is booked when it ends. So of a thread that is ready to run, all that is not booked is taken to be
-/// such a wait; of one that waits in a call, none of it can be.
+/// A wait for a CPU is booked when it ends. A thread that waits in a call is not waiting for a CPU, so all is booked.
+/// One that is ready to run may have waited for any part of what is not; so it is looked at until it has run, and then
+/// only the time since the first look can be such a wait.
 pub(super) fn reading(base: &Reading) -> Option<Reading> {
     let sample = Sample::of(base.thread, false);
-    let now = Instant::now();
-    let account = Clocks::of(base.thread).and_then(|clocks| clocks.account());
-    let Some(account) = account else {
+    let begun = Instant::now();
+    let clocks = Clocks::of(base.thread);
+    let Some((clocks, first)) = clocks.and_then(|clocks| clocks.account().map(|first| (clocks, first)))
+    else {
         // No account: nothing but the wall clock is known.
         return sample.map(|_| Reading {
-            at: now,
+            at: begun,
             run_queue: None,
             ..*base
         });
     };
-    let wall = now.saturating_duration_since(base.at);
+    let ready = sample.is_none_or(|sample| sample.is_running());
+    let mut account = first;
+    while ready && account == first && begun.elapsed() < PATIENCE {
+        park_timeout(TICK);
+        account = clocks.account()?;
+    }
+    let now = Instant::now();
     let on_cpu = account.on_cpu.max(base.on_cpu);
     let run_queue = base.run_queue.map(|before| {
         let booked = account.run_queue.max(before);
-        let ready = sample.is_none_or(|sample| sample.is_running());
-        let unbooked = wall
+        let unbooked = (now - base.at)
             .saturating_sub(on_cpu - base.on_cpu)
             .saturating_sub(booked - before);
-        booked + if ready { unbooked } else { Duration::ZERO }
+        let unsure = match (ready, account == first) {
+            (false, _) => Duration::ZERO,
+            (true, false) => now - begun,
+            (true, true) => unbooked,
+        };
+        booked + unbooked.min(unsure)
     });
     Some(Reading {
         at: now,
