@@ -23,10 +23,15 @@ fn main() {
             IDLE.as_secs()
         );
         let alone = cpu_share(tokio::time::sleep(IDLE)).await;
-        let without_pool = Heartbeat::new().blocking_pool(false);
-        let workers = cpu_share(async { drop(without_pool.watch(tokio::time::sleep(IDLE)).await) }).await;
-        let all = cpu_share(async { drop(Heartbeat::new().watch(tokio::time::sleep(IDLE)).await) }).await;
+        let heartbeat = Heartbeat::new();
+        let workers = cpu_share(async { drop(heartbeat.watch(tokio::time::sleep(IDLE)).await) }).await;
+        let heartbeat = heartbeat.blocking_pool(true);
+        let all = cpu_share(async { drop(heartbeat.watch(tokio::time::sleep(IDLE)).await) }).await;
+        let mut ticker = tokio::time::interval(Duration::from_millis(5));
+        let end = Instant::now() + IDLE;
+        let ticking = cpu_share(async { while ticker.tick().await.into_std() < end {} }).await;
         println!("  not watched             {alone:.3} %");
+        println!("  a bare 5 ms ticker      {ticking:.3} %");
         println!("  watched, workers only   {workers:.3} %");
         println!("  watched, blocking pool  {all:.3} %");
 

@@ -67,7 +67,7 @@ use reading::Reading;
 pub struct Heartbeat {
     interval: Duration,
     budget: Duration,
-    blocking_pool: bool,
+    blocking_pool: Option<bool>,
     schedstat: bool,
 }
 
@@ -117,7 +117,7 @@ impl Heartbeat {
         Self {
             interval: Duration::from_millis(5),
             budget: Duration::from_millis(50),
-            blocking_pool: true,
+            blocking_pool: None,
             schedstat: true,
         }
     }
@@ -136,9 +136,10 @@ impl Heartbeat {
         self
     }
 
-    /// Whether to take the blocking pool's pulse too, with a trivial `spawn_blocking` on every beat (the default).
+    /// Whether to take the blocking pool's pulse too, with a trivial `spawn_blocking` on every beat. A [`Lab`] does
+    /// unless told not to; [`watch`](Self::watch) does not unless told to, since it starts a thread in your runtime.
     pub const fn blocking_pool(mut self, blocking_pool: bool) -> Self {
-        self.blocking_pool = blocking_pool;
+        self.blocking_pool = Some(blocking_pool);
         self
     }
 

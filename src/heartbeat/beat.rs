@@ -4,8 +4,12 @@
 //! matters. This timer's waker is called by the driver, on the thread that turns it, in the middle of the turn: that
 //! is the very moment a worker is back in its scheduler. The waker takes the reading there and arms the next beat.
 //!
+//! Two timers take turns, so that at any time one is armed before the driver looks: a timer armed in the middle of a
+//! turn, ahead of all others, makes the driver go round once more for nothing.
+//!
 //! Arming can fire at once, if the thread was preempted for a whole interval, and then calls the waker inside the
-//! waker. So the timer is only ever tried for: whoever finds it taken leaves a note, and the holder goes round again.
+//! waker. So the timers are only ever tried for: whoever finds them taken leaves a note, and the holder goes round
+//! again.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,97 +32,126 @@ pub(super) trait OnTurn: Send + Sync + 'static {
 pub(super) struct Beat<T> {
     on_turn: Arc<T>,
     interval: Duration,
-    timer: Mutex<Timer>,
+    timers: Mutex<Timers>,
     again: AtomicBool,
     stopped: AtomicBool,
 }
 
+/// The one that is due next, and the other.
+struct Timers {
+    next: Timer,
+    other: Timer,
+}
+
 struct Timer {
     due: Instant,
+    /// `None` once the beat has stopped.
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl<T: OnTurn> Beat<T> {
-    /// Arms the first beat in the current runtime and returns when it is due.
+    /// Arms the first two beats in the current runtime and returns when the first is due.
     ///
     /// # Panics
     ///
     /// tokio's own message, if the runtime has no timer (`enable_time`).
     pub(super) fn start(on_turn: Arc<T>, interval: Duration) -> (Arc<Self>, Instant) {
-        let due = Instant::now() + interval;
-        let sleep = Box::pin(tokio::time::sleep_until(due.into()));
+        let now = Instant::now();
+        let timer = |due: Instant| Timer {
+            due,
+            sleep: Some(Box::pin(tokio::time::sleep_until(due.into()))),
+        };
+        let (next, other) = (timer(now + interval), timer(now + interval * 2));
+        let due = next.due;
         let beat = Arc::new(Self {
             on_turn,
             interval,
-            timer: Mutex::new(Timer {
-                due,
-                sleep: Some(sleep),
-            }),
-            again: AtomicBool::new(true),
+            timers: Mutex::new(Timers { next, other }),
+            again: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
         });
-        beat.rearm(None);
+        let waker = Waker::from(Arc::clone(&beat));
+        if let Ok(mut timers) = beat.timers.try_lock() {
+            let fired = [timers.next.arm(&waker), timers.other.arm(&waker)];
+            beat.again.fetch_or(fired.contains(&true), Ordering::SeqCst);
+        }
+        beat.go_round(None);
         (beat, due)
     }
 
     /// No beat comes after this, except one that is being delivered on another thread right now.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::SeqCst);
-        if let Ok(mut timer) = self.timer.try_lock() {
-            drop(timer.sleep.take());
+        if let Ok(mut timers) = self.timers.try_lock() {
+            timers.disarm();
         }
     }
 
-    /// `again` is set before the timer is tried for, and read after it is let go: no note is lost.
-    fn rearm(self: &Arc<Self>, mut woken: Option<Reading>) {
+    /// `again` is set before the timers are tried for, and read after they are let go: no note is lost.
+    fn go_round(self: &Arc<Self>, mut woken: Option<Reading>) {
         while self.again.load(Ordering::SeqCst) {
-            let mut timer = match self.timer.try_lock() {
-                Ok(timer) => timer,
+            let mut timers = match self.timers.try_lock() {
+                Ok(timers) => timers,
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => return,
             };
             self.again.store(false, Ordering::SeqCst);
-            if let Some(now) = woken.take() {
-                let due = timer.due;
-                timer.due = Instant::now() + self.interval;
-                self.on_turn.on_turn(due, timer.due, now);
-            }
-            if self.arm(&mut timer) {
-                woken = Some(Reading::here());
-                self.again.store(true, Ordering::SeqCst);
+            let now = woken.take().unwrap_or_else(Reading::here);
+            // When both timers fired in one turn, the second wake finds both armed afresh.
+            if timers.next.due <= now.at {
+                let due = timers.next.due;
+                let fired = timers.rearm(&now, self.interval, &Waker::from(Arc::clone(self)));
+                self.again.fetch_or(fired, Ordering::SeqCst);
+                self.on_turn.on_turn(due, timers.next.due, now);
             }
             if self.stopped.load(Ordering::SeqCst) {
-                drop(timer.sleep.take());
+                timers.disarm();
             }
         }
     }
+}
 
-    /// True if the beat was due already when it was armed.
-    fn arm(self: &Arc<Self>, timer: &mut Timer) -> bool {
-        let due = timer.due.into();
-        let Some(sleep) = timer.sleep.as_mut() else {
+impl Timers {
+    /// The next timer has fired: it goes behind the other, or both start afresh if both have. True if one of them was
+    /// due again at once.
+    fn rearm(&mut self, now: &Reading, interval: Duration, waker: &Waker) -> bool {
+        if self.other.due > now.at {
+            std::mem::swap(&mut self.next, &mut self.other);
+            self.other.due = self.next.due + interval;
+            return self.other.arm(waker);
+        }
+        let now = Instant::now();
+        (self.next.due, self.other.due) = (now + interval, now + interval * 2);
+        [self.next.arm(waker), self.other.arm(waker)].contains(&true)
+    }
+
+    fn disarm(&mut self) {
+        (self.next.sleep, self.other.sleep) = (None, None);
+    }
+}
+
+impl Timer {
+    /// True if it was due already.
+    fn arm(&mut self, waker: &Waker) -> bool {
+        let due = self.due.into();
+        let Some(sleep) = self.sleep.as_mut() else {
             return false;
         };
-        let waker = Waker::from(Arc::clone(self));
         // A driver that is being shut down wakes every timer, and a timer polled then panics.
         let polled = catch_unwind(AssertUnwindSafe(|| {
             sleep.as_mut().reset(due);
-            pin!(tokio::task::coop::unconstrained(sleep.as_mut())).poll(&mut Context::from_waker(&waker))
+            pin!(tokio::task::coop::unconstrained(sleep.as_mut())).poll(&mut Context::from_waker(waker))
         }));
-        match polled {
-            Ok(Poll::Ready(())) => true,
-            Ok(Poll::Pending) => false,
-            Err(_) => {
-                timer.sleep = None;
-                false
-            }
+        if polled.is_err() {
+            self.sleep = None;
         }
+        matches!(polled, Ok(Poll::Ready(())))
     }
 }
 
 impl<T: OnTurn> Wake for Beat<T> {
     fn wake(self: Arc<Self>) {
         self.again.store(true, Ordering::SeqCst);
-        self.rearm(Some(Reading::here()));
+        self.go_round(Some(Reading::here()));
     }
 }

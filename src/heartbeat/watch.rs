@@ -62,7 +62,7 @@ impl Watch {
             let (started, first) = Beat::start(Arc::clone(&journal), config.interval);
             (beat, due) = (Some(started), Some(first));
         }
-        let pool = (config.blocking_pool && beat.is_some()).then(Pool::default);
+        let pool = (config.blocking_pool == Some(true) && beat.is_some()).then(Pool::default);
         journal.begin(place, due);
         let own = Arc::new(OwnWaker {
             woken: AtomicBool::new(true),

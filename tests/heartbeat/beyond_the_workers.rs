@@ -22,7 +22,9 @@ fn a_full_blocking_pool_is_starved_though_the_workers_are_steady() {
             tokio::task::spawn_blocking(move || block(hold)).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        runtime.block_on(Heartbeat::new().watch(watch)).pulse
+        runtime
+            .block_on(Heartbeat::new().blocking_pool(true).watch(watch))
+            .pulse
     };
     let full = pulse(LONG * 2);
     full.assert_steady();
@@ -32,13 +34,17 @@ fn a_full_blocking_pool_is_starved_though_the_workers_are_steady() {
     assert!(free.probes > 0 && free.longest < pool.longest, "{free}");
 }
 
-#[tokio::test]
-async fn the_pulse_of_the_blocking_pool_can_be_left_out() {
-    let watched = Heartbeat::new()
-        .blocking_pool(false)
-        .watch(tokio::time::sleep(LONG))
-        .await;
-    assert!(watched.pulse.blocking_pool.is_none());
+#[test]
+fn a_lab_takes_the_pulse_of_the_blocking_pool_unless_told_not_to() {
+    let pool = |lab: Lab| {
+        lab.run(|| async { tokio::time::sleep(LONG).await })
+            .unwrap()
+            .pulse
+            .blocking_pool
+    };
+    let lab = Lab::new(Flavor::CurrentThread);
+    assert!(pool(lab.clone()).unwrap().probes > 0);
+    assert!(pool(lab.heartbeat(Heartbeat::new().blocking_pool(false))).is_none());
 }
 
 #[test]

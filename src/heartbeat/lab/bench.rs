@@ -31,7 +31,8 @@ struct Inner {
 }
 
 impl Bench {
-    pub(super) fn new(flavor: Flavor, heartbeat: Heartbeat) -> Self {
+    pub(super) fn new(flavor: Flavor, mut heartbeat: Heartbeat) -> Self {
+        heartbeat.blocking_pool.get_or_insert(true);
         let fleet = match flavor {
             Flavor::CurrentThread => None,
             Flavor::MultiThread(workers) => Some(Fleet::new(workers, heartbeat)),
