@@ -27,6 +27,9 @@ use super::reading::Reading;
 pub(super) trait OnTurn: Send + Sync + 'static {
     /// `due`: when the beat should have come. `next`: when the next one should.
     fn on_turn(&self, due: Instant, next: Instant, now: Reading);
+
+    /// A timer fired before it was due: tokio's clock does not go with the world's, and no beat will come any more.
+    fn on_early(&self);
 }
 
 pub(super) struct Beat<T> {
@@ -97,13 +100,16 @@ impl<T: OnTurn> Beat<T> {
             };
             self.again.store(false, Ordering::SeqCst);
             let now = woken.take().unwrap_or_else(Reading::here);
-            // When both timers fired in one turn, the second wake finds both armed afresh.
             if timers.next.due <= now.at {
                 let due = timers.next.due;
                 let fired = timers.rearm(&now, self.interval, &Waker::from(Arc::clone(self)));
                 self.again.fetch_or(fired, Ordering::SeqCst);
                 self.on_turn.on_turn(due, timers.next.due, now);
+            } else if timers.next.has_fired() {
+                self.on_turn.on_early();
+                timers.disarm();
             }
+            // Else both timers fired in one turn, and the first wake has armed both afresh.
             if self.stopped.load(Ordering::SeqCst) {
                 timers.disarm();
             }
@@ -131,6 +137,10 @@ impl Timers {
 }
 
 impl Timer {
+    fn has_fired(&self) -> bool {
+        self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
+    }
+
     /// True if it was due already.
     fn arm(&mut self, waker: &Waker) -> bool {
         let due = self.due.into();

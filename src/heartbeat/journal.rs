@@ -245,7 +245,6 @@ impl OnTurn for Journal {
         state
             .lateness
             .record(now.at.saturating_duration_since(due), self.config.interval);
-        state.clock_paused |= clock_paused();
         state.delivered.get_or_insert(now);
         let judged_from = self.judged_from(&state);
         state.due = Some(next);
@@ -258,6 +257,10 @@ impl OnTurn for Journal {
             fleet.turn(now, judged_from);
         }
         self.task.wake();
+    }
+
+    fn on_early(&self) {
+        self.state().clock_paused = true;
     }
 }
 

@@ -130,6 +130,7 @@ impl Watch {
         let found = std::mem::take(&mut self.journal.state().found);
         let stalls = testify(self.observer.as_ref(), &found, &self.journal).await;
         let state = self.journal.state();
+        let clock_stopped = state.clock_paused || (state.place != Place::Nowhere && clock_paused());
         let unwatchable = self
             .unwatchable
             .clone()

@@ -48,18 +48,34 @@ async fn it_is_polled_no_more_often_than_it_was_woken() {
     );
 }
 
+/// A beat that went on would wake the worker every millisecond.
 #[tokio::test]
 async fn a_dropped_watch_leaves_no_beat_behind() {
-    let before = tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    for _ in 0..100 {
-        let watch = Heartbeat::new().watch(std::future::pending::<()>());
-        tokio::time::timeout(Duration::from_millis(1), watch)
+    let frequent = Heartbeat::new().interval(Duration::from_millis(1));
+    let parks = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .worker_park_unpark_count(0)
+    };
+    let wakes_in = async |future: &mut (dyn Future<Output = ()> + Unpin)| {
+        let before = parks();
+        future.await;
+        parks() - before
+    };
+    let watched = wakes_in(&mut Box::pin(async {
+        let _ = frequent.watch(tokio::time::sleep(LONG)).await;
+    }));
+    let watched = watched.await;
+    for _ in 0..10 {
+        let watch = frequent.watch(std::future::pending::<()>());
+        tokio::time::timeout(Duration::from_millis(3), watch)
             .await
             .unwrap_err();
     }
-    assert_eq!(
-        tokio::runtime::Handle::current().metrics().num_alive_tasks(),
-        before
+    let dropped = wakes_in(&mut Box::pin(tokio::time::sleep(LONG))).await;
+    assert!(
+        dropped < watched / 2,
+        "{dropped} wakes with no watch, {watched} with one"
     );
 }
 
