@@ -134,7 +134,7 @@ impl Watch {
         let unwatchable = self
             .unwatchable
             .clone()
-            .or(state.clock_paused.then_some(Why::PausedClock));
+            .or(clock_stopped.then_some(Why::PausedClock));
         let uncovered = unwatchable.or(match state.place {
             Place::Task => Some(Why::MultiThread),
             Place::Root if state.root > config.budget => Some(Why::RootBlocked { charged: state.root }),
