@@ -57,22 +57,18 @@ async fn a_dropped_watch_leaves_no_beat_behind() {
             .metrics()
             .worker_park_unpark_count(0)
     };
-    let wakes_in = async |future: &mut (dyn Future<Output = ()> + Unpin)| {
-        let before = parks();
-        future.await;
-        parks() - before
-    };
-    let watched = wakes_in(&mut Box::pin(async {
-        let _ = frequent.watch(tokio::time::sleep(LONG)).await;
-    }));
-    let watched = watched.await;
+    let before = parks();
+    let _ = frequent.watch(tokio::time::sleep(LONG)).await;
+    let watched = parks() - before;
     for _ in 0..10 {
         let watch = frequent.watch(std::future::pending::<()>());
         tokio::time::timeout(Duration::from_millis(3), watch)
             .await
             .unwrap_err();
     }
-    let dropped = wakes_in(&mut Box::pin(tokio::time::sleep(LONG))).await;
+    let before = parks();
+    tokio::time::sleep(LONG).await;
+    let dropped = parks() - before;
     assert!(
         dropped < watched / 2,
         "{dropped} wakes with no watch, {watched} with one"
