@@ -14,7 +14,7 @@ const MEMORY: usize = 1024;
 
 #[derive(Default)]
 pub(super) struct Control {
-    last: Option<Reading>,
+    asleep: Option<Reading>,
     late: VecDeque<Late>,
     counters: VecDeque<Counters>,
 }
@@ -46,13 +46,18 @@ impl Counters {
 }
 
 impl Control {
+    /// The observer has done what there was to do; how long that took is nobody's lateness.
+    pub(super) fn falls_asleep(&mut self) {
+        self.asleep = Some(Reading::here());
+    }
+
     /// The observer is awake, having meant to sleep for `asked` at most; `None`: for as long as nobody calls.
     pub(super) fn woke_after(&mut self, asked: Option<Duration>) {
         let now = Reading::here();
-        if let (Some(last), Some(asked)) = (self.last, asked) {
-            let due = last.at + asked;
+        if let (Some(asleep), Some(asked)) = (self.asleep.take(), asked) {
+            let due = asleep.at + asked;
             if now.at > due + SLACK {
-                let run_queue = last
+                let run_queue = asleep
                     .run_queue
                     .zip(now.run_queue)
                     .map_or(Duration::ZERO, |(from, to)| to - from);
@@ -63,7 +68,6 @@ impl Control {
                 });
             }
         }
-        self.last = Some(now);
         if self
             .counters
             .back()

@@ -7,11 +7,11 @@ use std::time::Instant;
 
 use super::reading::ThreadId;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod memory;
-#[cfg(all(target_os = "linux", feature = "backtrace"))]
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
 mod source_line;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod syscall;
 
 /// What a thread was doing while it did not return to its scheduler.
@@ -90,7 +90,7 @@ enum Doing {
 
 impl Sample {
     /// Looks at a thread of this process: some 10 µs. With `deep`, copies the top of its stack too.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
     pub(super) fn of(thread: ThreadId, deep: bool) -> Option<Self> {
         let at = Instant::now();
         let state = syscall::State::of(thread)?;
@@ -114,7 +114,7 @@ impl Sample {
         })
     }
 
-    #[cfg(not(target_os = "linux"))]
+    #[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
     pub(super) fn of(_: ThreadId, _: bool) -> Option<Self> {
         None
     }
@@ -160,14 +160,14 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<
     })
 }
 
-#[cfg(all(target_os = "linux", feature = "backtrace"))]
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
 fn line_of(samples: &[&Sample]) -> Option<String> {
     samples
         .iter()
         .find_map(|sample| source_line::probable(&sample.stack))
 }
 
-#[cfg(not(all(target_os = "linux", feature = "backtrace")))]
+#[cfg(not(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace")))]
 fn line_of(_: &[&Sample]) -> Option<String> {
     None
 }

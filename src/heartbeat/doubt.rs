@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::stall::Stall;
 use super::verdict::Why;
 
+/// A timer's own slack, and a little more.
+const PUNCTUAL: Duration = Duration::from_millis(3);
+
 /// What befell the whole process while a stretch lasted.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Circumstances {
@@ -26,11 +29,11 @@ pub(super) fn weigh(
     seen: &Circumstances,
 ) -> Option<Stall> {
     if !unexplained.is_zero() {
-        // No schedstat. A punctual control thread proves that CPUs were to be had, so the time was spent blocked.
-        let blocked = unexplained.saturating_sub(seen.control);
-        if stall.on_cpu + blocked > budget {
-            stall.blocked = Some(blocked);
-        } else if stall.on_cpu + unexplained > budget {
+        // No schedstat. A control thread that was punctual all the while proves that CPUs were to be had, so the time
+        // was spent blocked. One that was late proves nothing: those who sleep much wait less than those who work.
+        if seen.control <= PUNCTUAL.max(stall.wall / 20) {
+            stall.blocked = Some(unexplained);
+        } else if stall.on_cpu <= budget && stall.on_cpu + unexplained > budget {
             stall.doubt = Some(Why::SlowMachine {
                 control: seen.control,
             });

@@ -125,7 +125,9 @@ impl Journal {
             self.beacon.busy(&now);
         }
         if state.place == Place::Root {
-            state.root = state.root.max(stretch.split.charged());
+            state.root = state
+                .root
+                .max(stretch.split.charged() + stretch.split.unexplained());
         } else {
             state.judge(stretch, self.config.budget);
         }

@@ -118,6 +118,7 @@ impl Rounds {
     fn walk(mut self, commands: &Receiver<Command>) {
         loop {
             let wait = self.next_wait();
+            self.control.falls_asleep();
             let command = match wait {
                 Some(wait) => commands.recv_timeout(wait),
                 None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),

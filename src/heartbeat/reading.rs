@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 
 pub(super) mod host;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 pub(super) mod thread;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
 #[path = "reading/thread_portable.rs"]
 pub(super) mod thread;
 
@@ -72,7 +72,7 @@ pub(super) fn this_thread() -> ThreadId {
 }
 
 /// How often the calling thread has gone to sleep of its own accord.
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 pub(super) fn sleeps() -> u64 {
     use nix::sys::resource::{UsageWho, getrusage};
 
@@ -81,7 +81,7 @@ pub(super) fn sleeps() -> u64 {
 }
 
 /// Unknown: zero sleeps prove nothing.
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
 pub(super) fn sleeps() -> u64 {
     0
 }

@@ -64,7 +64,7 @@ pub enum Why {
         /// The tracer.
         pid: u32,
     },
-    /// The kernel does not say how long a thread waits for a CPU, and a control thread was late too.
+    /// It is not known how long the thread waited for a CPU (no schedstat), and a control thread was late too.
     SlowMachine {
         /// How late.
         control: Duration,
@@ -108,7 +108,7 @@ impl fmt::Display for Why {
             Self::Traced { pid } => write!(f, "process {pid} traces this one and may have stopped it; run without it"),
             Self::SlowMachine { control } => write!(
                 f,
-                "a control thread was {control:.1?} late as well and the kernel keeps no schedstat; run on a quieter machine"
+                "how long the worker waited for a CPU is not known, and a control thread was {control:.1?} late too; run on a quieter machine"
             ),
             Self::Undecided { charged } => write!(
                 f,

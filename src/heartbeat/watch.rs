@@ -50,7 +50,6 @@ impl Watch {
         let unwatchable = match config.check() {
             Err(error) => Some(Why::Config(error)),
             Ok(()) if place == Place::Nowhere => Some(Why::NoRuntime),
-            Ok(()) if clock_paused() => Some(Why::PausedClock),
             Ok(()) => None,
         };
         let observer = Observer::get();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadbeat::heartbeat::{Flavor, Heartbeat, with_teeth};
+use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, with_teeth};
 use rstest::rstest;
 use tokio::task::{JoinSet, yield_now};
 
@@ -37,6 +37,51 @@ fn many_short_tasks_are_no_stall_but_one_long_one_among_them_is(
 ) {
     assert_starved(&spawned(flavor, one_block_among_many_short_tasks));
     assert_not_accused(&spawned(flavor, many_short_tasks));
+}
+
+/// Beats come on time all the while, on the other worker and then on this one.
+#[test]
+fn a_block_in_the_middle_of_a_busy_spell_is_found_whoever_turns_the_driver() {
+    let busy = |block: fn(Duration)| {
+        move || async move {
+            let other = tokio::spawn(short_work(300));
+            short_work(20).await;
+            block(LONG);
+            short_work(100).await;
+            other.await.unwrap();
+        }
+    };
+    for _ in 0..3 {
+        assert_starved(&spawned(Flavor::MultiThread(2), busy(block)));
+    }
+    assert_not_accused(&spawned(Flavor::MultiThread(2), busy(|_| ())));
+}
+
+async fn short_work(times: u32) {
+    for _ in 0..times {
+        spin(Duration::from_millis(1));
+        yield_now().await;
+    }
+}
+
+/// The watch is over before its worker has gone idle, so nobody but an onlooker can tell where its time went.
+#[test]
+fn a_block_is_found_though_its_worker_has_been_busy_ever_since() {
+    let pulse = |block: fn(Duration)| {
+        let lab = Lab::new(Flavor::MultiThread(2));
+        let watched = lab.run(move || async move {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            tokio::spawn(async move {
+                block(LONG);
+                sender.send(()).unwrap();
+                spin(Duration::from_millis(40));
+            });
+            receiver.await.unwrap();
+        });
+        watched.unwrap().pulse
+    };
+    assert_starved(&pulse(block));
+    assert_not_accused(&pulse(|_| ()));
 }
 
 #[tokio::test]

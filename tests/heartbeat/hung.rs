@@ -3,7 +3,7 @@
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use deadbeat::heartbeat::{Flavor, Lab, LabError, Pulse, Verdict};
+use deadbeat::heartbeat::{Culprit, Flavor, Lab, LabError, Pulse, Verdict};
 use rstest::rstest;
 
 use crate::support::{LONG, assert_starved};
@@ -41,6 +41,13 @@ where
     *pulse
 }
 
+/// Other systems do not tell.
+fn assert_waits_for_a_lock(culprit: Option<&Culprit>) {
+    if cfg!(all(target_os = "linux", not(deadbeat_portable))) {
+        assert_eq!(culprit.unwrap().syscall.as_deref(), Some("futex"));
+    }
+}
+
 #[rstest]
 fn a_worker_that_waits_for_ever_is_named_with_its_call(
     #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
@@ -49,8 +56,8 @@ fn a_worker_that_waits_for_ever_is_named_with_its_call(
         tokio::spawn(async { never() }).await.unwrap()
     });
     assert_starved(&pulse);
-    let culprit = pulse.worst().unwrap().culprit.as_ref().unwrap();
-    assert_eq!(culprit.syscall.as_deref(), Some("futex"), "{pulse}");
+    let culprit = pulse.worst().unwrap().culprit.as_ref();
+    assert_waits_for_a_lock(culprit);
     // The process is as good as before.
     Lab::new(flavor)
         .run(|| tokio::time::sleep(LONG))
@@ -64,7 +71,7 @@ fn a_root_future_that_waits_for_ever_is_named_too() {
     let pulse = hung(Flavor::CurrentThread, || async { never() });
     assert_starved(&pulse);
     assert!(
-        pulse.worst().unwrap().blocked.unwrap() > Duration::from_millis(300),
+        pulse.worst().unwrap().wall > Duration::from_millis(300),
         "{pulse}"
     );
 }
@@ -100,9 +107,5 @@ fn a_runtime_that_cannot_be_dropped_is_hung_and_says_behind_what() {
     });
     let shutdown = pulse.shutdown.as_ref().unwrap();
     assert!(!shutdown.over);
-    assert_eq!(
-        shutdown.behind.as_ref().unwrap().syscall.as_deref(),
-        Some("futex"),
-        "{shutdown}"
-    );
+    assert_waits_for_a_lock(shutdown.behind.as_ref());
 }

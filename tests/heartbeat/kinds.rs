@@ -46,7 +46,7 @@ fn naps() {
 #[case::a_child(child, &["wait4", "waitid"], "(sleep 0.2)")]
 #[case::a_pipe(pipe, &["read"], "pipe:[")]
 #[case::many_naps(naps, &["clock_nanosleep", "nanosleep"], "5 ms asked for")]
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 fn a_waiting_worker_is_caught_and_its_call_named(
     #[case] wait: fn(),
     #[case] calls: &[&str],
@@ -92,7 +92,7 @@ fn culprit(pulse: &Pulse) -> &deadbeat::heartbeat::Culprit {
 }
 
 #[test]
-#[cfg(all(target_os = "linux", feature = "backtrace"))]
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
 fn with_debug_info_the_probable_line_is_in_the_code_under_watch() {
     let pulse = spawned(Flavor::CurrentThread, || async { block(LONG) });
     let line = culprit(&pulse)

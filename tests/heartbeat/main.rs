@@ -6,7 +6,7 @@ mod hung;
 mod input;
 mod kinds;
 mod manners;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod meddling;
 mod places;
 mod report;

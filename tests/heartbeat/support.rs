@@ -55,9 +55,14 @@ where
         .pulse
 }
 
+/// Where the kernel keeps no schedstat, a noisy machine leaves doubt; never an acquittal.
 #[track_caller]
 pub(crate) fn assert_starved(pulse: &Pulse) {
-    assert_eq!(pulse.verdict(), Verdict::Starved, "\n{pulse}");
+    if cfg!(any(not(target_os = "linux"), deadbeat_portable)) {
+        assert_ne!(pulse.verdict(), Verdict::Steady, "\n{pulse}");
+    } else {
+        assert_eq!(pulse.verdict(), Verdict::Starved, "\n{pulse}");
+    }
 }
 
 /// On a machine so busy that nothing can be told, a watch may say so; it must not accuse.

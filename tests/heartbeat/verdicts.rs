@@ -43,6 +43,22 @@ async fn a_short_block_is_caught_though_no_beat_falls_into_the_watch() {
     assert_starved(&bad.pulse);
 }
 
+/// Its task is next in the queue after the one that blocks, so it is over before the driver is turned again.
+#[tokio::test]
+async fn a_block_right_before_the_end_is_proved_by_one_more_beat() {
+    let watch = |block: fn(Duration)| {
+        tokio::spawn(async move {
+            let sibling = tokio::spawn(async move { block(LONG) });
+            Heartbeat::new()
+                .watch(async { sibling.await.unwrap() })
+                .await
+                .pulse
+        })
+    };
+    assert_starved(&watch(block).await.unwrap());
+    watch(|_| ()).await.unwrap().assert_steady();
+}
+
 #[tokio::test]
 async fn a_block_while_the_future_is_dropped_is_a_stall() {
     struct Slow;

@@ -143,25 +143,26 @@ impl Fleet {
     }
 
     /// A beat was delivered on this thread. If it was busy since before the beat was due, nobody turned the driver in
-    /// between, and it would have done so after every poll.
+    /// between, and it would have done so after every poll. What came before may have been long too, while others
+    /// turned the driver: that is an episode like any other.
     pub(in crate::heartbeat) fn turn(&self, now: Reading, judged_from: Option<Instant>) {
         let Some(member) = MEMBER.with_borrow(Clone::clone) else {
             return;
         };
         let mut log = member.log();
-        let (Some((base, _)), Some(due)) = (log.base, judged_from) else {
+        let (Some(base), Some(due)) = (log.base, judged_from) else {
             return;
         };
-        let Some(stretch) = Stretch::between(&base, &now, due) else {
-            return;
-        };
-        let charged = stretch.split.charged();
-        if charged + stretch.split.unexplained() > self.heartbeat.budget {
-            log.certain.push(stretch);
-        } else {
-            log.longest = log.longest.max(charged);
+        let here = (now, sleeps());
+        match Stretch::between(&base.0, &now, due) {
+            Some(stretch)
+                if stretch.split.charged() + stretch.split.unexplained() > self.heartbeat.budget =>
+            {
+                log.certain.push(stretch);
+            }
+            _ => log.keep(base, here, self.heartbeat.budget),
         }
-        log.base = Some((now, sleeps()));
+        log.base = Some(here);
         drop(log);
         member.beacon.busy(&now);
     }
@@ -194,12 +195,13 @@ impl Fleet {
             }
         }
         pulse.stalls.extend(stalls(&found, ask(&found), journal));
-        let undecided = undecided.iter().map(|stretch| Stall {
-            doubt: Some(Why::Undecided {
-                charged: stretch.split.charged(),
-            }),
-            ..Stall::new(stretch, journal.began)
-        });
+        let undecided = stalls(&undecided, ask(&undecided), journal)
+            .into_iter()
+            .map(|mut stall| {
+                let charged = stall.charged();
+                stall.doubt.get_or_insert(Why::Undecided { charged });
+                stall
+            });
         pulse.stalls.extend(undecided);
         pulse.stalls.sort_by_key(|stall| stall.at);
         pulse.longest = pulse

@@ -28,7 +28,7 @@ pub(super) fn describe(bench: &Bench, begun: Instant) -> Pulse {
         (Some(_), open) => {
             bench.close(&mut pulse);
             let charged = open
-                .map(|stretch| stretch.split.charged())
+                .map(|stretch| stretch.split.charged() + stretch.split.unexplained())
                 .filter(|charged| *charged > pulse.budget);
             // The root of a multi-thread runtime is no worker.
             pulse.uncovered = charged.map(|charged| Why::RootBlocked { charged });

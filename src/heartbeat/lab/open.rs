@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// About a tick of the kernel's, at which a running thread's time is booked.
 const TICK: Duration = Duration::from_millis(2);
 
-/// The clocks of the thread that took `base`, as they would read now; `None` if it has ended.
+/// The clocks of the thread that took `base`, as they would read now; `None` if it has just ended.
 ///
 /// A wait for a CPU is booked when it ends. A thread that waits in a call is not waiting for a CPU, so all is booked.
 /// One that is ready to run may have waited for any part of what is not; so it is looked at until it has run, and then
@@ -24,7 +24,7 @@ pub(super) fn reading(base: &Reading) -> Option<Reading> {
     let Some((clocks, first)) = clocks.and_then(|clocks| clocks.account().map(|first| (clocks, first)))
     else {
         // No account: nothing but the wall clock is known.
-        return sample.map(|_| Reading {
+        return Some(Reading {
             at: begun,
             run_queue: None,
             ..*base
