@@ -140,6 +140,23 @@ mod tests {
     }
 
     #[test]
+    fn an_observer_that_had_much_to_do_was_not_late() {
+        let mut control = Control::default();
+        control.falls_asleep();
+        let busy = Instant::now();
+        while busy.elapsed() < MS * 20 {
+            std::hint::spin_loop();
+        }
+        control.falls_asleep();
+        control.woke_after(Some(MS));
+        assert!(
+            control.late.iter().all(|late| late.due > busy + MS * 20),
+            "{:?}",
+            control.late
+        );
+    }
+
+    #[test]
     fn an_observer_that_waited_for_a_cpu_stood_still_for_nobody() {
         let start = Instant::now();
         let control = control(start + MS * 10, MS * 80, MS * 79);

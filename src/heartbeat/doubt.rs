@@ -29,9 +29,10 @@ pub(super) fn weigh(
     seen: &Circumstances,
 ) -> Option<Stall> {
     if !unexplained.is_zero() {
-        // No schedstat. A control thread that was punctual all the while proves that CPUs were to be had, so the time
-        // was spent blocked. One that was late proves nothing: those who sleep much wait less than those who work.
-        if seen.control <= PUNCTUAL.max(stall.wall / 20) {
+        // No schedstat. A control thread that was punctual all the while proves that CPUs were to be had for those who
+        // sleep much. Those who work wait longer, so it speaks only for a thread that did not.
+        let few = stall.wall / 20;
+        if seen.control <= PUNCTUAL.max(few) && stall.on_cpu <= few {
             stall.blocked = Some(unexplained);
         } else if stall.on_cpu <= budget && stall.on_cpu + unexplained > budget {
             stall.doubt = Some(Why::SlowMachine {

@@ -275,7 +275,7 @@ impl State {
     fn turn(&mut self, now: Reading, judged_from: Option<Instant>, budget: Duration) {
         let Some(track) = self.track() else {
             self.tracks.push(Track::starting(now));
-            let late = judged_from.and_then(|due| Stretch::of_a_stranger(due, &now));
+            let late = judged_from.and_then(|due| Stretch::of_a_stranger(due, &now, budget));
             late.into_iter().for_each(|stretch| self.judge(stretch, budget));
             return;
         };

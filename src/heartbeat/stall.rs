@@ -102,13 +102,19 @@ impl Stretch {
 }
 
 impl Stretch {
-    /// Up to the first reading of a thread that was never read before: nothing is known but that it was away.
-    pub(super) fn of_a_stranger(from: Instant, to: &Reading) -> Option<Self> {
+    /// Up to the first reading of a thread that was never read before. If all it ever waited for a CPU was in this
+    /// stretch and the rest is still above the budget, that is proof enough; else only the wall clock is known.
+    pub(super) fn of_a_stranger(from: Instant, to: &Reading, budget: Duration) -> Option<Self> {
         let wall = to.at.checked_duration_since(from)?;
+        let run_queue = to
+            .run_queue
+            .map(|ever| ever.min(wall))
+            .filter(|ever| wall - *ever > budget);
+        let on_cpu = run_queue.map_or(Duration::ZERO, |ever| to.on_cpu.min(wall - ever));
         let split = Split {
             wall,
-            on_cpu: Duration::ZERO,
-            run_queue: None,
+            on_cpu,
+            run_queue,
         };
         Some(Self {
             thread: to.thread,

@@ -55,8 +55,9 @@ pub(super) enum Judgement {
 
 /// A time in which the same two numbers were seen.
 struct Run {
-    /// From the first such look to the last.
-    inner: (usize, usize),
+    /// The first such look.
+    first: usize,
+    last: usize,
     idle: bool,
 }
 
@@ -119,59 +120,55 @@ impl Episode {
             let on_cpu = on_cpu.map_or(wall, |(from, to)| to.saturating_sub(from).min(wall));
             on_cpu + lost(split).min(wall - on_cpu)
         };
-        let bounds = runs(inside, index).into_iter().map(
-            |Run {
-                 inner: (first, last),
-                 idle,
-             }| {
-                let (before, after) = (
-                    first.checked_sub(1),
-                    Some(last + 1).filter(|next| *next < inside.len()),
-                );
-                if idle {
-                    bound(before, Some(first)).max(bound(Some(last), after))
-                } else {
-                    bound(before, after)
-                }
-            },
-        );
+        let bounds = runs(inside, index).into_iter().map(|run| {
+            let before = run.first.checked_sub(1);
+            let after = Some(run.last + 1).filter(|next| *next < inside.len());
+            match run.idle {
+                true => bound(before, Some(run.first)).max(bound(Some(run.last), after)),
+                false => bound(before, after),
+            }
+        });
         bounds.max().unwrap_or_default()
     }
 
     /// The most that one stretch must have been charged, if this is worker `index`, and that stretch.
     fn at_least(&self, inside: &[&Look], index: usize, split: &Split) -> (Duration, Stretch) {
         let runs = runs(inside, index).into_iter().filter(|run| !run.idle);
-        let sure = runs.map(
-            |Run {
-                 inner: (first, last), ..
-             }| {
-                let (from, to) = (inside[first].at, inside[last].at);
-                let wall = to - from;
-                let on_cpu = self
-                    .cpu(inside, Some(first), true)
-                    .zip(self.cpu(inside, Some(last), false));
-                let on_cpu = on_cpu.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from).min(wall));
-                // Of the blocked time, what does not fit into the rest of the spell.
-                let rest =
-                    (split.wall - wall.min(split.wall)).saturating_sub(split.on_cpu.saturating_sub(on_cpu));
-                let blocked = lost(split).saturating_sub(rest).min(wall - on_cpu);
-                let queue = split.run_queue.map(|_| wall - on_cpu - blocked);
-                let split = Split {
-                    wall,
-                    on_cpu,
-                    run_queue: queue,
-                };
-                (
-                    on_cpu + blocked,
-                    Stretch {
-                        thread: self.thread(),
-                        from,
-                        to,
-                        split,
-                    },
-                )
-            },
-        );
+        let sure = runs.map(|run| {
+            let (from, to) = (inside[run.first].at, inside[run.last].at);
+            let wall = to - from;
+            let seen = self
+                .cpu(inside, Some(run.first), true)
+                .zip(self.cpu(inside, Some(run.last), false));
+            let on_cpu = seen.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from).min(wall));
+            // Of the blocked time, what does not fit into the rest of the spell.
+            let rest = split
+                .wall
+                .saturating_sub(wall)
+                .saturating_sub(split.on_cpu.saturating_sub(on_cpu));
+            let blocked = lost(split).saturating_sub(rest).min(wall - on_cpu);
+            // What the account does not tell may all have been work.
+            let work = if seen.is_some() {
+                on_cpu
+            } else {
+                split.on_cpu.min(wall - blocked)
+            };
+            let run_queue = split.run_queue.map(|_| wall - on_cpu - blocked);
+            let split = Split {
+                wall,
+                on_cpu: work,
+                run_queue,
+            };
+            (
+                on_cpu + blocked,
+                Stretch {
+                    thread: self.thread(),
+                    from,
+                    to,
+                    split,
+                },
+            )
+        });
         let none = Stretch {
             thread: self.thread(),
             from: self.from.at,
@@ -211,9 +208,10 @@ fn runs(inside: &[&Look], index: usize) -> Vec<Run> {
             continue;
         };
         match runs.last_mut() {
-            Some(run) if inside[run.inner.1].workers[index] == *worker => run.inner.1 = at,
+            Some(run) if inside[run.last].workers[index] == *worker => run.last = at,
             _ => runs.push(Run {
-                inner: (at, at),
+                first: at,
+                last: at,
                 idle: worker.parks % 2 == 1,
             }),
         }

@@ -67,7 +67,8 @@ impl Member {
     /// The spell that has not ended, as seen from outside. How often the thread slept in it cannot be.
     fn open_spell(&self) -> Option<Episode> {
         let (from, _) = self.log().base?;
-        let to = open::reading(&from)?;
+        let away = || self.log().base.is_some_and(|(base, _)| base.at == from.at);
+        let to = open::reading(&from, away)?;
         let log = self.log();
         // If it ended while it was looked at, it is in the log.
         let (still, _) = log.base.filter(|(base, _)| base.at == from.at)?;

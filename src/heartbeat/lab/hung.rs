@@ -23,7 +23,7 @@ pub(super) fn describe(bench: &Bench, begun: Instant) -> Pulse {
     let mut pulse = journal.so_far();
     let open = journal
         .open_spell()
-        .and_then(|base| Stretch::between(&base, &open::reading(&base)?, base.at));
+        .and_then(|base| Stretch::between(&base, &open::reading(&base, || false)?, base.at));
     match (bench.fleet(), open) {
         (Some(_), open) => {
             bench.close(&mut pulse);

@@ -8,7 +8,7 @@ use crate::heartbeat::reading::Reading;
 use crate::heartbeat::reading::thread::Clocks;
 
 /// How long a thread that is ready to run may wait for its CPU while it is looked at.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(500);
 /// About a tick of the kernel's, at which a running thread's time is booked.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -17,13 +17,18 @@ const TICK: Duration = Duration::from_millis(2);
 /// A wait for a CPU is booked when it ends. A thread that waits in a call is not waiting for a CPU, so all is booked.
 /// One that is ready to run may have waited for any part of what is not; so it is looked at until it has run, and then
 /// only the time since the first look can be such a wait.
-pub(super) fn reading(base: &Reading) -> Option<Reading> {
+///
+/// Where the kernel keeps no account, a thread is given the same time to come back by itself, as long as it is `ours` to
+/// wait for.
+pub(super) fn reading(base: &Reading, ours: impl Fn() -> bool) -> Option<Reading> {
     let sample = Sample::of(base.thread, false);
     let begun = Instant::now();
     let clocks = Clocks::of(base.thread);
     let Some((clocks, first)) = clocks.and_then(|clocks| clocks.account().map(|first| (clocks, first)))
     else {
-        // No account: nothing but the wall clock is known.
+        while ours() && begun.elapsed() < PATIENCE {
+            park_timeout(TICK);
+        }
         return Some(Reading {
             at: begun,
             run_queue: None,
