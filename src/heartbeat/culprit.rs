@@ -33,10 +33,18 @@ pub struct Culprit {
     pub of: u32,
 }
 
+/// What a thread is said to wait in if it waits in no call.
+const PAGE_FAULT: &str = "a page fault";
+
 impl Culprit {
     /// Whether it was running, rather than waiting in a system call.
     pub fn is_running(&self) -> bool {
         self.syscall.is_none()
+    }
+
+    /// Blocked, but in no call of its own.
+    pub(super) fn is_page_fault(&self) -> bool {
+        self.syscall.as_deref() == Some(PAGE_FAULT)
     }
 
     pub(super) fn running_by_the_clocks() -> Self {

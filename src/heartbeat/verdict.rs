@@ -64,6 +64,9 @@ pub enum Why {
         /// The tracer.
         pid: u32,
     },
+    /// The thread waited for memory, outside any call: for a page, or for a lock of the kernel's that another thread of
+    /// the process held while it waited for a CPU.
+    PageFault,
     /// It is not known how long the thread waited for a CPU (no schedstat), and a control thread was late too.
     SlowMachine {
         /// How late.
@@ -106,6 +109,9 @@ impl fmt::Display for Why {
                 write!(f, "the hypervisor took {stolen:.1?} of CPU time; run again, or on a quieter host")
             }
             Self::Traced { pid } => write!(f, "process {pid} traces this one and may have stopped it; run without it"),
+            Self::PageFault => f.write_str(
+                "the worker waited for memory, which any code may have to; run again, or start fewer threads at once",
+            ),
             Self::SlowMachine { control } => write!(
                 f,
                 "how long the worker waited for a CPU is not known, and a control thread was {control:.1?} late too; run on a quieter machine"

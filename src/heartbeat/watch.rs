@@ -12,6 +12,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::beat::Beat;
+use super::culprit::Culprit;
 use super::doubt::weigh;
 use super::journal::{Journal, clock_paused};
 use super::observer::{Observer, Question, Testimony};
@@ -200,6 +201,9 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
             &testimony.circumstances,
         )?;
         stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
+        if stall.culprit.as_ref().is_some_and(Culprit::is_page_fault) {
+            stall.doubt.get_or_insert(Why::PageFault);
+        }
         Some(stall)
     });
     stalls.collect()

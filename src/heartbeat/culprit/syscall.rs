@@ -52,7 +52,7 @@ impl State {
 impl Call {
     pub(super) fn name(&self) -> String {
         if self.number < 0 {
-            return "a page fault".to_owned();
+            return super::PAGE_FAULT.to_owned();
         }
         let known = NAMES
             .iter()

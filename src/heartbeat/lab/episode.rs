@@ -53,6 +53,9 @@ pub(super) enum Judgement {
     Undecided(Stretch),
 }
 
+/// A thread that ran has it in its account after so long: two ticks of a slow kernel.
+const BOOKED: Duration = Duration::from_millis(9);
+
 /// A time in which the same two numbers were seen.
 struct Run {
     /// The first such look.
@@ -87,7 +90,13 @@ impl Episode {
             .iter()
             .filter(|look| self.from.at <= look.at && look.at <= self.to.at)
             .collect();
-        let indices = || (0..64).filter(|index| self.indices & (1 << index) != 0);
+        let indices = || {
+            let possible = (0..64).filter(|index| self.indices & (1 << index) != 0);
+            possible.filter(|index| !self.was_handed_over(&inside, *index))
+        };
+        if indices().next().is_none() {
+            return Judgement::Fair;
+        }
         let most = indices().map(|index| self.at_most(&inside, index, &split)).max();
         if most.is_some_and(|most| most <= budget) {
             return Judgement::Fair;
@@ -105,6 +114,25 @@ impl Episode {
             }
             _ => Judgement::Undecided(whole),
         }
+    }
+
+    /// Whether the worker's numbers moved while this thread slept on: then another thread has taken it over
+    /// (`block_in_place`), and this one keeps nobody waiting.
+    fn was_handed_over(&self, inside: &[&Look], index: usize) -> bool {
+        let account = |look: &Look| {
+            look.accounts
+                .iter()
+                .find(|(thread, _)| *thread == self.thread())
+                .copied()
+        };
+        inside.windows(2).enumerate().any(|(nth, pair)| {
+            let moved = pair[0].workers.get(index) != pair[1].workers.get(index);
+            let later = inside[nth + 1..]
+                .iter()
+                .find(|look| look.at >= pair[1].at + BOOKED);
+            let before = account(pair[0]);
+            moved && before.is_some() && later.is_some_and(|later| account(later) == before)
+        })
     }
 
     /// The most that any one stretch can have been charged, if this is worker `index`.
@@ -256,6 +284,7 @@ mod tests {
             let account = Account {
                 on_cpu: MS * on_cpu,
                 run_queue: Duration::ZERO,
+                turns: 1,
             };
             Look {
                 at: self.start + MS * at,
@@ -350,6 +379,22 @@ mod tests {
             (MS * 117..=MS * 120).contains(&stretch.split.charged()),
             "{stretch:?}"
         );
+    }
+
+    /// It took the other thread 80 ms to get a CPU, and this one sleeps on.
+    #[test]
+    fn a_worker_that_was_handed_over_late_clears_its_old_thread() {
+        let spell = spell(160, 1, 0, 3);
+        let busy = |at| if at < 80 { 7 } else { at };
+        let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), 1)).collect();
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair));
+        let looks: Vec<_> = (1..160)
+            .map(|at| spell.look(at, 2, busy(at), 1 + at / 80))
+            .collect();
+        assert!(matches!(
+            spell.episode().judge(&looks, BUDGET),
+            Judgement::Stall(_)
+        ));
     }
 
     #[test]

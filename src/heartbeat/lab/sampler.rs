@@ -14,6 +14,9 @@ use crate::heartbeat::reading::thread::Clocks;
 /// Looks kept; at the most frequent, a minute and a half.
 const MEMORY: usize = 100_000;
 
+/// A look takes some 20 µs.
+const TORN: Duration = Duration::from_micros(500);
+
 /// Ends when dropped or asked for what it saw.
 #[derive(Debug)]
 pub(super) struct Sampler {
@@ -71,6 +74,7 @@ impl Log {
             let clocks = Clocks::of(member.thread());
             self.known.push((member, clocks));
         }
+        let at = Instant::now();
         let worker = |index| Worker {
             parks: self.metrics.worker_park_unpark_count(index),
             busy: self.metrics.worker_total_busy_duration(index),
@@ -79,11 +83,15 @@ impl Log {
         let busy = self.known.iter().filter(|(member, _)| member.is_busy());
         let accounts =
             busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
-        self.looks.push(Look {
-            at: Instant::now(),
+        let look = Look {
+            at,
             workers,
             accounts: accounts.collect(),
-        });
+        };
+        // Preempted half way, it would show the numbers of one moment at another.
+        if at.elapsed() < TORN {
+            self.looks.push(look);
+        }
         if self.looks.len() > MEMORY {
             self.looks.drain(..MEMORY / 2);
         }

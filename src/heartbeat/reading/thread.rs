@@ -70,20 +70,24 @@ impl Clocks {
     }
 }
 
-/// The first two fields of a schedstat.
+/// A schedstat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) on_cpu: Duration,
     pub(crate) run_queue: Duration,
+    /// How often it was given a CPU.
+    pub(crate) turns: u64,
 }
 
 impl Account {
     fn parse(text: &[u8]) -> Option<Self> {
         let mut fields = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
-        let mut nanos = || fields.next()?.parse().ok().map(Duration::from_nanos);
+        let mut number = || fields.next()?.parse::<u64>().ok();
+        let (on_cpu, run_queue, turns) = (number()?, number()?, number()?);
         Some(Self {
-            on_cpu: nanos()?,
-            run_queue: nanos()?,
+            on_cpu: Duration::from_nanos(on_cpu),
+            run_queue: Duration::from_nanos(run_queue),
+            turns,
         })
     }
 }
@@ -103,10 +107,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schedstat_is_cpu_time_and_run_queue_wait_in_nanoseconds() {
+    fn a_schedstat_is_cpu_time_run_queue_wait_and_turns() {
         let account = Account::parse(b"1500 2500000 12\n").unwrap();
         assert_eq!(account.on_cpu, Duration::from_nanos(1500));
         assert_eq!(account.run_queue, Duration::from_micros(2500));
+        assert_eq!(account.turns, 12);
     }
 
     #[test]

@@ -55,4 +55,5 @@ impl Clocks {
 pub(crate) struct Account {
     pub(crate) on_cpu: Duration,
     pub(crate) run_queue: Duration,
+    pub(crate) turns: u64,
 }
