@@ -195,6 +195,11 @@ impl Trial {
         }
     }
 
+    /// Whether only one verdict is right: a block near the budget may be judged either way.
+    pub(crate) fn is_clear(&self) -> bool {
+        !self.is_bad() || self.block >= self.budget * 2
+    }
+
     pub(crate) fn is_bad(&self) -> bool {
         matches!(self.kind, Kind::Bad(..))
     }
