@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
@@ -297,7 +297,7 @@ fn fifo(block: Duration) {
 }
 
 fn pipe_ends() -> (File, File) {
-    let (reader, writer) = nix::unistd::pipe().expect("a pipe");
+    let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).expect("a pipe");
     (reader.into(), writer.into())
 }
 
@@ -313,23 +313,24 @@ fn pipe_write(block: Duration) {
     writer.write_all(&[0; 100_000]).expect("a reader");
 }
 
-fn seconds(block: Duration) -> String {
-    format!("{}", block.as_secs_f64())
+/// A child that ends when its standard input does: once the caller has waited long enough for it.
+fn cat(block: Duration) -> Child {
+    let piped = Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut child = piped.expect("cat(1)");
+    let stdin = child.stdin.take();
+    after(block, move || drop(stdin));
+    child
 }
 
 fn output(block: Duration) {
-    Command::new("sleep")
-        .arg(seconds(block))
-        .output()
-        .expect("sleep(1)");
+    cat(block).wait_with_output().expect("our child");
 }
 
 fn child(block: Duration) {
-    Command::new("sleep")
-        .arg(seconds(block))
-        .spawn()
-        .and_then(|mut child| child.wait())
-        .expect("sleep(1)");
+    cat(block).wait().expect("our child");
 }
 
 fn udp(block: Duration) {

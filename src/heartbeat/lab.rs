@@ -264,6 +264,7 @@ impl<T> Waiting<T> {
         };
         let (shutdown, over) = self.shutdown(self.deadline);
         pulse.shutdown = Some(shutdown);
+        self.bench.reconsider(&mut pulse);
         if over {
             Ok(Watched { output, pulse })
         } else {

@@ -77,6 +77,12 @@ pub enum Why {
         /// For how long, run-queue wait excluded.
         charged: Duration,
     },
+    /// A thread was started while a worker blocked and had to wait for a CPU itself. If it was to take the worker over
+    /// (`block_in_place`), nobody was to blame but the machine.
+    HandedOver {
+        /// How long the new thread waited.
+        waited: Duration,
+    },
     /// A worker of the runtime was never seen.
     WorkerUnseen,
 }
@@ -119,6 +125,10 @@ impl fmt::Display for Why {
             Self::Undecided { charged } => write!(
                 f,
                 "a worker was busy for {charged:.1?}, but the machine was too busy to see with one poll or with many; run again, or with `Flavor::CurrentThread`"
+            ),
+            Self::HandedOver { waited } => write!(
+                f,
+                "a thread that may have been meant to take the worker over (`block_in_place`) waited {waited:.1?} for a CPU; run again on a quieter machine"
             ),
             Self::WorkerUnseen => f.write_str("a worker of the runtime was never seen; run again"),
         }

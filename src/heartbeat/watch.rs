@@ -249,7 +249,7 @@ impl Heartbeat {
 
     /// While all is well, the observer comes by so often: no stall is over before it was looked at.
     pub(super) fn round(&self) -> Duration {
-        self.budget / 2
+        self.budget / 3
     }
 
     /// A reading younger than this need not be taken again.

@@ -10,7 +10,7 @@ use super::fleet::Fleet;
 use super::{Flavor, Journal};
 use crate::heartbeat::Heartbeat;
 use crate::heartbeat::pulse::Pulse;
-use crate::heartbeat::reading::{ThreadId, this_thread};
+use crate::heartbeat::reading::{Reading, ThreadId, this_thread};
 use crate::heartbeat::verdict::Why;
 
 /// Workers that have not shown up by then will not.
@@ -19,6 +19,13 @@ const MUSTER: Duration = Duration::from_secs(2);
 #[derive(Clone)]
 pub(super) struct Bench(Arc<Inner>);
 
+/// When a thread of the runtime was born, and how long it then waited for its first turn on a CPU.
+#[derive(Debug, Clone, Copy)]
+struct Birth {
+    at: Instant,
+    waited: Duration,
+}
+
 struct Inner {
     flavor: Flavor,
     heartbeat: Heartbeat,
@@ -26,6 +33,7 @@ struct Inner {
     fleet: Option<Arc<Fleet>>,
     /// Every thread that the runtime has started and not ended.
     threads: Mutex<Vec<ThreadId>>,
+    births: Mutex<Vec<Birth>>,
     /// The one that `block_on` was called on.
     root: OnceLock<StdThreadId>,
 }
@@ -43,6 +51,7 @@ impl Bench {
             journal: OnceLock::new(),
             fleet,
             threads: Mutex::new(Vec::new()),
+            births: Mutex::new(Vec::new()),
             root: OnceLock::new(),
         }))
     }
@@ -91,6 +100,10 @@ impl Bench {
     pub(super) async fn muster(&self, runtime: &Runtime) {
         let Some(fleet) = &self.0.fleet else { return };
         fleet.observe(runtime.metrics());
+        if self.0.heartbeat.blocking_pool == Some(true) {
+            // The pool's pulse must not be what starts a thread later.
+            let _ = tokio::task::spawn_blocking(|| ()).await;
+        }
         let late = Instant::now() + MUSTER;
         while !fleet.is_complete() && Instant::now() < late {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -117,6 +130,33 @@ impl Bench {
         fleet.close(journal, pulse);
     }
 
+    /// The runtime is gone, so every thread has been heard of. `block_in_place` hands a worker over to a new thread; as
+    /// long as that has no CPU, the worker looks blocked.
+    pub(super) fn reconsider(&self, pulse: &mut Pulse) {
+        let (Some(_), Some(journal)) = (&self.0.fleet, self.journal()) else {
+            return;
+        };
+        let births = self.0.births.lock().unwrap_or_else(PoisonError::into_inner);
+        let late: Vec<Birth> = births
+            .iter()
+            .copied()
+            .filter(|birth| birth.waited > pulse.budget / 2)
+            .collect();
+        for stall in pulse
+            .stalls
+            .iter_mut()
+            .filter(|stall| stall.blocked > Some(stall.on_cpu))
+        {
+            let from = journal.began + stall.at;
+            let meanwhile = late
+                .iter()
+                .filter(|birth| from <= birth.at && birth.at <= from + stall.wall);
+            if let Some(waited) = meanwhile.map(|birth| birth.waited).max() {
+                stall.doubt.get_or_insert(Why::HandedOver { waited });
+            }
+        }
+    }
+
     pub(super) fn living_threads(&self) -> Vec<ThreadId> {
         self.0.threads().clone()
     }
@@ -129,6 +169,14 @@ impl Inner {
 
     fn starts(&self) {
         self.threads().push(this_thread());
+        let now = Reading::here();
+        if let Some(waited) = now.run_queue {
+            let at = now.at - waited.saturating_add(now.on_cpu);
+            self.births
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Birth { at, waited });
+        }
     }
 
     fn stops(&self) {
