@@ -45,15 +45,15 @@ pub(super) fn weigh(
     if charged <= budget {
         return None;
     }
+    // A stopped process uses no CPU.
+    let stood_still = seen.stood_still.min(stall.blocked.unwrap_or_default());
     let explains = |time: Duration| !time.is_zero() && charged.saturating_sub(time) <= budget;
     stall.doubt = if let Some(pid) = seen.tracer {
         Some(Why::Traced { pid })
     } else if let Some(asleep) = seen.asleep {
         Some(Why::Suspended { asleep })
-    } else if explains(seen.stood_still) {
-        Some(Why::ProcessStopped {
-            stood_still: seen.stood_still,
-        })
+    } else if explains(stood_still) {
+        Some(Why::ProcessStopped { stood_still })
     } else if explains(seen.stolen) {
         Some(Why::Stolen { stolen: seen.stolen })
     } else {
@@ -107,6 +107,16 @@ mod tests {
             ..Circumstances::default()
         };
         assert_eq!(doubt(stolen), Some(Why::Stolen { stolen: MS * 80 }));
+    }
+
+    #[test]
+    fn a_process_that_stood_still_cannot_have_been_computing() {
+        let seen = Circumstances {
+            stood_still: MS * 100,
+            ..Circumstances::default()
+        };
+        let spin = weigh(stall(110, Some(10)), Duration::ZERO, MS * 50, &seen).unwrap();
+        assert_eq!(spin.doubt, None);
     }
 
     #[test]
