@@ -73,7 +73,6 @@ pub struct Heartbeat {
 
 /// What cannot be watched with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ConfigError {
     /// The interval between beats is zero.

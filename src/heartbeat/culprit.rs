@@ -88,10 +88,6 @@ pub(super) struct Sample {
     pub(super) thread: ThreadId,
     pub(super) at: Instant,
     doing: Doing,
-    #[cfg_attr(
-        not(feature = "backtrace"),
-        expect(dead_code, reason = "only a symbolizer reads it")
-    )]
     stack: Vec<usize>,
 }
 
@@ -144,7 +140,7 @@ impl Sample {
 }
 
 /// The majority among `samples`; the runtime's own waiting for events counts only if there is nothing else.
-pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<Culprit> {
+pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<Suspect> {
     let all: Vec<&Sample> = samples.collect();
     let busy: Vec<&Sample> = all.iter().copied().filter(|sample| !sample.is_parked()).collect();
     let seen = if busy.is_empty() { all } else { busy };
@@ -164,25 +160,46 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<
         }
     };
     let count = |samples: &[&Sample]| samples.len().try_into().unwrap_or(u32::MAX);
-    Some(Culprit {
-        syscall,
-        detail,
-        line: line_of(&for_it),
-        samples: count(&for_it),
-        of: count(&seen),
+    let (samples, of) = (count(&for_it), count(&seen));
+    let stacks = for_it
+        .iter()
+        .map(|sample| sample.stack.clone())
+        .filter(|stack| !stack.is_empty())
+        .collect();
+    Some(Suspect {
+        culprit: Culprit {
+            syscall,
+            detail,
+            line: None,
+            samples,
+            of,
+        },
+        stacks,
     })
 }
 
-#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
-fn line_of(samples: &[&Sample]) -> Option<String> {
-    samples
-        .iter()
-        .find_map(|sample| source_line::probable(&sample.stack))
+/// A culprit whose source line has not been looked for yet: the first time that takes a good part of a second.
+#[derive(Debug)]
+pub(super) struct Suspect {
+    culprit: Culprit,
+    #[cfg_attr(
+        not(feature = "backtrace"),
+        expect(dead_code, reason = "only a symbolizer reads it")
+    )]
+    stacks: Vec<Vec<usize>>,
 }
 
-#[cfg(not(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace")))]
-fn line_of(_: &[&Sample]) -> Option<String> {
-    None
+impl Suspect {
+    #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+    pub(super) fn name(mut self) -> Culprit {
+        self.culprit.line = self.stacks.iter().find_map(|stack| source_line::probable(stack));
+        self.culprit
+    }
+
+    #[cfg(not(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace")))]
+    pub(super) fn name(self) -> Culprit {
+        self.culprit
+    }
 }
 
 impl Doing {
@@ -229,7 +246,7 @@ mod tests {
             sample(Doing::Running),
             waiting("futex", None),
         ];
-        let culprit = majority(samples.iter()).unwrap();
+        let culprit = majority(samples.iter()).unwrap().name();
         assert_eq!(
             (culprit.syscall.as_deref(), culprit.samples, culprit.of),
             (Some("futex"), 2, 3)
@@ -244,13 +261,13 @@ mod tests {
             waiting("wait4", Some("pid 7")),
         ];
         assert_eq!(
-            majority(samples.iter()).unwrap().to_string(),
+            majority(samples.iter()).unwrap().name().to_string(),
             "waiting in wait4: pid 7 (1 of 1 samples)"
         );
     }
 
     #[test]
     fn no_samples_no_culprit() {
-        assert_eq!(majority([].iter()), None);
+        assert!(majority([].iter()).is_none());
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::beacon::Beacon;
 use super::control::Control;
-use super::culprit::{Culprit, Sample, majority};
+use super::culprit::{Culprit, Sample, Suspect, majority};
 use super::doubt::Circumstances;
 use super::reading::ThreadId;
 use super::stall::Stretch;
@@ -147,8 +147,8 @@ impl Rounds {
                 });
             }
             Command::Ask(questions, answer) => {
-                let testimonies = questions.iter().map(|question| self.testify(question)).collect();
-                answer(testimonies);
+                let testimonies: Vec<_> = questions.iter().map(|question| self.testify(question)).collect();
+                name_elsewhere(testimonies, answer);
             }
             Command::Alarm(at, waker) => self.alarms.push((at, waker)),
         }
@@ -188,14 +188,31 @@ impl Rounds {
         looks.chain(alarms).min().map(|wait| wait.max(LOOK))
     }
 
-    fn testify(&self, question: &Question) -> Testimony {
+    fn testify(&self, question: &Question) -> (Option<Suspect>, Circumstances) {
         let of_it = |sample: &&Sample| {
             sample.thread == question.thread && question.from <= sample.at && sample.at <= question.to
         };
-        Testimony {
-            culprit: majority(self.samples.iter().filter(of_it)),
-            circumstances: self.control.between(question.from, question.to),
-        }
+        let suspect = majority(self.samples.iter().filter(of_it));
+        (suspect, self.control.between(question.from, question.to))
+    }
+}
+
+/// Looking for source lines takes long, and meanwhile nobody would look out.
+fn name_elsewhere(seen: Vec<(Option<Suspect>, Circumstances)>, answer: Answer) {
+    let name = move || {
+        let testify = |(suspect, circumstances): (Option<Suspect>, _)| Testimony {
+            culprit: suspect.map(Suspect::name),
+            circumstances,
+        };
+        answer(seen.into_iter().map(testify).collect());
+    };
+    if cfg!(feature = "backtrace") {
+        // Without a thread there is no answer, and nobody waits for one in vain: the channel closes.
+        let _ = std::thread::Builder::new()
+            .name("deadbeat-symbols".to_owned())
+            .spawn(name);
+    } else {
+        name();
     }
 }
 

@@ -23,7 +23,6 @@ pub enum Verdict {
 
 /// Why a watch, or one stall in it, proves nothing. `Display` says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Why {
     /// The watch outlasted the budget, but hardly a beat came: nobody turned the driver of the runtime.
@@ -132,6 +131,14 @@ impl fmt::Display for Why {
             ),
             Self::WorkerUnseen => f.write_str("a worker of the runtime was never seen; run again"),
         }
+    }
+}
+
+/// As its text.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Why {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

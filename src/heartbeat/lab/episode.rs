@@ -41,6 +41,8 @@ pub(super) struct Episode {
     pub(super) sleeps: u64,
     /// Which of the runtime's workers it can be, a bit each.
     pub(super) indices: u64,
+    /// Its end was not read by the thread, nor by the kernel for it: what it did is not known.
+    pub(super) blind: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -96,6 +98,9 @@ impl Episode {
         // A thread that slept once slept in one poll, and of several sleeps one is at least as long as the average.
         if self.sleeps > 0 && lost / u32::try_from(self.sleeps).unwrap_or(u32::MAX) > budget {
             return Judgement::Stall(whole);
+        }
+        if self.blind {
+            return Judgement::Undecided(whole);
         }
         let most = indices().map(|index| self.at_most(&inside, index, &split)).max();
         if most.is_some_and(|most| most <= budget) {
@@ -276,6 +281,7 @@ mod tests {
                 to: read(self.wall, self.on_cpu, self.run_queue),
                 sleeps: self.sleeps,
                 indices: 1,
+                blind: false,
             }
         }
 

@@ -77,6 +77,7 @@ impl Member {
             to,
             sleeps: 0,
             indices: log.indices,
+            blind: to.run_queue.is_none(),
         })
     }
 
@@ -262,6 +263,7 @@ impl Log {
             to: to.0,
             sleeps: to.1.saturating_sub(from.1),
             indices: self.indices,
+            blind: false,
         };
         let Some(stretch) = episode.stretch() else { return };
         let charged = stretch.split.charged();

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::bench::Bench;
 use super::open;
+use crate::heartbeat::culprit::{Sample, Suspect, majority};
 use crate::heartbeat::journal::Journal;
 use crate::heartbeat::observer::{Observer, Question, Testimony};
 use crate::heartbeat::pulse::Pulse;
@@ -12,8 +13,8 @@ use crate::heartbeat::stall::Stretch;
 use crate::heartbeat::verdict::Why;
 use crate::heartbeat::watch::stalls;
 
-/// How long the observer may take to answer; it has nothing else to do.
-const ANSWER: Duration = Duration::from_millis(300);
+/// How long an answer may take; looking for source lines is what takes long.
+const ANSWER: Duration = Duration::from_millis(500);
 
 /// What can be said now. Without a stuck thread there is no stall: the future waits for something that never comes.
 pub(super) fn describe(bench: &Bench, begun: Instant) -> Pulse {
@@ -49,9 +50,20 @@ pub(super) fn ask(found: &[Stretch]) -> Vec<Testimony> {
         Some(observer) if !found.is_empty() => {
             let questions = found.iter().map(Question::from).collect();
             observer.ask(questions, move |testimonies| drop(sender.send(testimonies)));
-            answer.recv_timeout(ANSWER).unwrap_or_default()
+            answer
+                .recv_timeout(ANSWER)
+                .unwrap_or_else(|_| found.iter().map(at_a_glance).collect())
         }
         _ => Vec::new(),
+    }
+}
+
+/// What a thread that is still stuck is in, without its source line.
+fn at_a_glance(stretch: &Stretch) -> Testimony {
+    let culprit = majority(Sample::of(stretch.thread, false).iter()).map(Suspect::name);
+    Testimony {
+        culprit,
+        ..Testimony::default()
     }
 }
 

@@ -9,6 +9,8 @@ use crate::heartbeat::reading::thread::Clocks;
 
 /// How long a thread that is ready to run may wait for its CPU while it is looked at.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Between two looks so close there is no time for a wait worth mentioning.
+const SURE: Duration = Duration::from_millis(6);
 /// About a tick of the kernel's, at which a running thread's time is booked.
 const TICK: Duration = Duration::from_millis(2);
 
@@ -16,7 +18,7 @@ const TICK: Duration = Duration::from_millis(2);
 ///
 /// A wait for a CPU is booked when it ends. A thread that waits in a call is not waiting for a CPU, so all is booked.
 /// One that is ready to run may have waited for any part of what is not; so it is looked at until it has run, and then
-/// only the time since the first look can be such a wait.
+/// only the time since the look before can be such a wait.
 ///
 /// Where the kernel keeps no account, a thread is given the same time to come back by itself, as long as it is `ours` to
 /// wait for.
@@ -36,22 +38,28 @@ pub(super) fn reading(base: &Reading, ours: impl Fn() -> bool) -> Option<Reading
         });
     };
     let ready = sample.is_none_or(|sample| sample.is_running());
-    let mut account = first;
-    while ready && account == first && begun.elapsed() < PATIENCE {
+    // The thread has run since the look before, so all it waited until then is booked.
+    let (mut account, mut looked, mut unsure) = (first, begun, None);
+    while ready && begun.elapsed() < PATIENCE && unsure.is_none_or(|unsure| unsure > SURE) {
         park_timeout(TICK);
-        account = clocks.account()?;
+        let (next, now) = (clocks.account()?, Instant::now());
+        if next != account {
+            unsure = Some(now - looked);
+        }
+        (account, looked) = (next, now);
     }
-    let now = Instant::now();
+    let now = looked;
     let on_cpu = account.on_cpu.max(base.on_cpu);
     let run_queue = base.run_queue.map(|before| {
         let booked = account.run_queue.max(before);
-        let unbooked = (now - base.at)
+        let away = now.saturating_duration_since(base.at);
+        let unbooked = away
             .saturating_sub(on_cpu - base.on_cpu)
             .saturating_sub(booked - before);
-        let unsure = match (ready, account == first) {
-            (false, _) => Duration::ZERO,
-            (true, false) => now - begun,
-            (true, true) => unbooked,
+        let unsure = if ready {
+            unsure.unwrap_or(unbooked)
+        } else {
+            Duration::ZERO
         };
         booked + unbooked.min(unsure)
     });

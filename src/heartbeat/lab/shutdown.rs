@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::bench::Bench;
-use crate::heartbeat::culprit::{Culprit, Sample, majority};
+use crate::heartbeat::culprit::{Culprit, Sample, Suspect, majority};
 use crate::heartbeat::pulse::Ms;
 
 /// How dropping the runtime went.
@@ -42,37 +42,18 @@ pub(super) fn follow(
     mut over: impl FnMut(Instant) -> Option<Duration>,
 ) -> (Shutdown, bool) {
     let begun = Instant::now();
-    let mut pause = Duration::from_millis(10);
+    let mut pause = Duration::from_millis(1);
     let mut samples = Vec::new();
     loop {
-        let now = Instant::now();
-        if let Some(took) = over((now + pause).min(deadline)) {
-            return (
-                Shutdown {
-                    took,
-                    over: true,
-                    behind: majority(samples.iter()),
-                },
-                true,
-            );
+        let took = over((Instant::now() + pause).min(deadline));
+        if took.is_some() || Instant::now() >= deadline {
+            let over = took.is_some();
+            let took = took.unwrap_or_else(|| begun.elapsed());
+            let behind = majority(samples.iter()).map(Suspect::name);
+            return (Shutdown { took, over, behind }, over);
         }
-        samples.extend(
-            bench
-                .living_threads()
-                .into_iter()
-                .filter_map(|thread| Sample::of(thread, true)),
-        );
-        if Instant::now() >= deadline {
-            let took = begun.elapsed();
-            return (
-                Shutdown {
-                    took,
-                    over: false,
-                    behind: majority(samples.iter()),
-                },
-                false,
-            );
-        }
-        pause = (pause * 2).min(Duration::from_millis(200));
+        let living = bench.living_threads();
+        samples.extend(living.into_iter().filter_map(|thread| Sample::of(thread, true)));
+        pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
