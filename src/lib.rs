@@ -1,1 +1,14 @@
 //! deadbeat kills process groups dead, and proves that the tokio runtime never missed a beat.
+
+#[cfg(not(unix))]
+compile_error!("deadbeat kills POSIX process groups; there are none on this system");
+
+mod error;
+pub mod group;
+pub mod kill;
+mod report;
+mod signal;
+
+pub use group::ProcessGroup;
+pub use kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, kill_process_group};
+pub use signal::{Signal, UnknownSignal};

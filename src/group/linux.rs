@@ -1,0 +1,360 @@
+//! What Linux can tell of a group: its members from `/proc`, their exits from pidfds.
+//!
+//! A group is gone when two walks through `/proc` in a row, the second begun after the first had ended, each saw at
+//! least one member and none that can run, or when the kernel says `ESRCH`. One walk is not enough: it is not atomic,
+//! and a member can fork into the part already walked and die before the walk reaches it.
+//!
+//! Between walks one live member, the *witness*, is held by its pidfd: while it has not exited and is still in the
+//! group, the group is not gone, and no walk is needed to know that. When it exits, the next known member takes over;
+//! when none is left, the table is walked again. So a kill costs one descriptor, however many members there are.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::kill;
+use nix::unistd::{Pid, getpgid};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::{Member, raw, wait_readable};
+
+/// Whether this `/proc` shows the world that our pids live in, with everybody's processes. Probed once: after
+/// `unshare --pid` without a mount it shows another namespace, and with `hidepid` it shows our own processes only.
+pub(super) fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| {
+        let is_us =
+            fs::read_link("/proc/self").is_ok_and(|link| link == Path::new(&std::process::id().to_string()));
+        is_us && fs::metadata("/proc/1").is_ok()
+    })
+}
+
+/// What a look at one group said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sight {
+    Alive,
+    Gone,
+    /// Members exist that this `/proc` does not show.
+    Blind,
+}
+
+/// The watch kept on one group.
+#[derive(Debug)]
+pub(super) struct Watch {
+    pgid: i32,
+    /// The leader's pidfd, if there was a leader to open: it reaches the group even after the leader was reaped.
+    leader: Option<OwnedFd>,
+    /// Seen alive by the last walk and not yet seen dead; excludes the witness.
+    known: Vec<i32>,
+    witness: Option<(i32, OwnedFd)>,
+}
+
+impl Watch {
+    pub(super) fn new(pgid: i32) -> Watch {
+        // While anything carries the number as its pgid, no stranger can carry it as its pid.
+        Watch {
+            pgid,
+            leader: open(pgid).ok(),
+            known: Vec::new(),
+            witness: None,
+        }
+    }
+
+    pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
+        if let Some(leader) = &self.leader {
+            match raw::pidfd_killpg(leader.as_fd(), signal) {
+                // Before 6.9 (EINVAL), before 5.1 or under seccomp (ENOSYS, EPERM): by number.
+                Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {}
+                result => return result,
+            }
+        }
+        raw::killpg(self.pgid, signal)
+    }
+
+    pub(super) fn witness_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.witness.as_ref().map(|(_, fd)| fd.as_fd())
+    }
+
+    /// Whether some member is known to be alive, at the price of two system calls.
+    fn has_witness(&mut self) -> bool {
+        loop {
+            if let Some((pid, fd)) = &self.witness {
+                if !has_exited(fd.as_fd()) && is_member(*pid, self.pgid) {
+                    return true;
+                }
+                self.witness = None;
+            }
+            let Some(pid) = self.known.pop() else { return false };
+            match open(pid) {
+                // The pidfd came first, so a number that was reused meanwhile is told by its group.
+                Ok(fd) => self.witness = Some((pid, fd)),
+                Err(Errno::ESRCH) => {}
+                // No descriptor to be had: it was alive a moment ago, and the next look walks again.
+                Err(_) => {
+                    self.known.clear();
+                    return is_member(pid, self.pgid) && runs(pid);
+                }
+            }
+        }
+    }
+}
+
+/// How many walks one look may take before a group whose members change all the time is just called alive.
+const WALKS: usize = 4;
+
+/// Looks at many groups at once; only those without a witness cost a walk, and they share it.
+pub(super) fn look<K: Copy>(watches: &mut [(K, &mut Watch)]) -> Vec<(K, Sight)> {
+    #[derive(Clone, Copy, Default)]
+    struct Tally {
+        dead: u8,
+        unseen: u8,
+    }
+    let mut sights: Vec<Option<Sight>> = Vec::with_capacity(watches.len());
+    let mut tallies = vec![Tally::default(); watches.len()];
+    for (_, watch) in watches.iter_mut() {
+        sights.push(watch.has_witness().then_some(Sight::Alive));
+    }
+    for _ in 0..WALKS {
+        let mut seen: HashMap<i32, Vec<Seen>> = HashMap::new();
+        for ((_, watch), sight) in watches.iter().zip(&sights) {
+            if sight.is_none() {
+                seen.insert(watch.pgid, Vec::new());
+            }
+        }
+        if seen.is_empty() {
+            break;
+        }
+        let walked = walk(|pid, pgid| {
+            if let Some(members) = seen.get_mut(&pgid) {
+                members.push(Seen { pid, runs: runs(pid) })
+            }
+        });
+        for (i, (_, watch)) in watches.iter_mut().enumerate() {
+            if sights[i].is_some() {
+                continue;
+            }
+            let members = &seen[&watch.pgid];
+            let tally = &mut tallies[i];
+            if walked.is_err() {
+                sights[i] = Some(Sight::Blind);
+            } else if members.iter().any(|member| member.runs) {
+                *tally = Tally::default();
+                watch.known.extend(
+                    members
+                        .iter()
+                        .filter(|member| member.runs)
+                        .map(|member| member.pid),
+                );
+                sights[i] = watch.has_witness().then_some(Sight::Alive);
+            } else if !members.is_empty() {
+                tally.dead += 1;
+                sights[i] = (tally.dead == 2).then_some(Sight::Gone);
+            } else if raw::killpg(watch.pgid, 0) == Err(Errno::ESRCH) {
+                sights[i] = Some(Sight::Gone);
+            } else {
+                tally.unseen += 1;
+                sights[i] = (tally.unseen == 2).then_some(Sight::Blind);
+            }
+        }
+    }
+    watches
+        .iter()
+        .zip(sights)
+        .map(|((key, _), sight)| (*key, sight.unwrap_or(Sight::Alive)))
+        .collect()
+}
+
+struct Seen {
+    pid: i32,
+    runs: bool,
+}
+
+/// The members that can still run, with what `ps` would say of them.
+pub(super) fn members(pgid: i32) -> io::Result<Vec<Member>> {
+    let mut members = Vec::new();
+    walk(|pid, group| {
+        if group == pgid {
+            members.extend(read_stat(pid).filter(|stat| stat.runs(pid)).map(|stat| Member {
+                pid,
+                state: stat.state,
+                command: command(pid, &stat.name),
+                signalable: kill(Pid::from_raw(pid), None) != Err(Errno::EPERM),
+            }));
+        }
+    })?;
+    Ok(members)
+}
+
+/// Calls `visit(pid, pgid)` for each process in the table.
+fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
+    let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
+    let dir = openat(
+        CWD,
+        c"/proc",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(errno)?;
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 16 * 1024];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(errno)?;
+        // All that is no number (`meminfo`, `sys`, ..) is no process.
+        let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // Asking for the group is some thirty times cheaper than reading a stat.
+        if let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) {
+            visit(pid, pgid.as_raw());
+        }
+    }
+    Ok(())
+}
+
+fn open(pid: i32) -> Result<OwnedFd, Errno> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
+    pidfd_open(pid, PidfdFlags::empty()).map_err(|error| Errno::from_raw(error.raw_os_error()))
+}
+
+/// A pidfd is readable from the exit of the last thread on, whether or not anybody has waited.
+fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
+    wait_readable(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], Duration::ZERO)
+}
+
+fn is_member(pid: i32, pgid: i32) -> bool {
+    getpgid(Some(Pid::from_raw(pid))) == Ok(Pid::from_raw(pgid))
+}
+
+/// Whether any thread of the process can run again. What cannot be read is taken to run: late beats wrong.
+fn runs(pid: i32) -> bool {
+    match read_stat(pid) {
+        Some(stat) => stat.runs(pid),
+        None => is_in_table(pid),
+    }
+}
+
+fn is_in_table(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+/// The fields of `proc_pid_stat(5)` that tell the living from the dead.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    name: String,
+    state: char,
+    threads: u32,
+}
+
+impl Stat {
+    /// `Z` alone is no proof of death: it is the *main* thread's state, and others may run on.
+    fn runs(&self, pid: i32) -> bool {
+        !is_dead(self.state) || (self.threads > 1 && some_thread_runs(pid))
+    }
+}
+
+fn is_dead(state: char) -> bool {
+    matches!(state, 'Z' | 'X' | 'x')
+}
+
+fn some_thread_runs(pid: i32) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return is_in_table(pid);
+    };
+    tasks
+        .flatten()
+        .any(|task| read_stat_at(&task.path().join("stat")).is_some_and(|stat| !is_dead(stat.state)))
+}
+
+fn read_stat(pid: i32) -> Option<Stat> {
+    read_stat_at(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+fn read_stat_at(path: &Path) -> Option<Stat> {
+    // One read gives one consistent line; the longest is well below this.
+    let mut line = [0; 1024];
+    let length = fs::File::open(path)
+        .and_then(|mut file| file.read(&mut line))
+        .ok()?;
+    parse_stat(&line[..length])
+}
+
+/// `PID (NAME) STATE PPID ..`: the name may hold anything, parentheses and blanks included, so the last `)` ends it.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let open = line.iter().position(|b| *b == b'(')?;
+    let close = line.iter().rposition(|b| *b == b')')?;
+    let name = String::from_utf8_lossy(line.get(open + 1..close)?).into_owned();
+    let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
+    // From here on the state is field 3 of the page, and num_threads field 20.
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let threads = fields.nth(16)?.parse().ok()?;
+    Some(Stat { name, state, threads })
+}
+
+fn command(pid: i32, name: &str) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line
+        .split(|b| *b == 0)
+        .filter(|word| !word.is_empty())
+        .map(String::from_utf8_lossy)
+        .collect();
+    if words.is_empty() {
+        format!("[{name}]")
+    } else {
+        words.join(" ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_past_the_worst_of_names() {
+        let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
+        assert_eq!(
+            parse_stat(line),
+            Some(Stat {
+                name: "a) S (b) 1 ".into(),
+                state: 'Z',
+                threads: 3
+            })
+        );
+    }
+
+    #[test]
+    fn a_broken_stat_line_is_nothing_rather_than_dead() {
+        for line in [
+            &b""[..],
+            b"42",
+            b"42 (a",
+            b"42 a)",
+            b")(",
+            b"42 (a)",
+            b"42 (a) Z 1 2",
+            b"42 (a) Z 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 x",
+        ] {
+            assert_eq!(parse_stat(line), None, "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn we_are_in_our_own_group_and_run() {
+        let pgid = nix::unistd::getpgrp().as_raw();
+        let us = i32::try_from(std::process::id()).unwrap();
+        let members = members(pgid).unwrap();
+        let me = members
+            .iter()
+            .find(|member| member.pid == us)
+            .expect("not listed");
+        assert!(me.signalable && !me.command.is_empty(), "{me}");
+    }
+}

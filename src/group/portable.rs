@@ -1,0 +1,51 @@
+//! What POSIX alone can tell of a group: `killpg(pgid, 0)`, asked again and again.
+//!
+//! It cannot tell zombies from the living. An un-reaped leader therefore holds the grace here; the answer is late, but
+//! never "gone" too early.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use super::raw;
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    pgid: i32,
+}
+
+impl Watch {
+    pub(super) fn new(pgid: i32) -> Watch {
+        Watch { pgid }
+    }
+
+    /// Whether nothing of the group is left in the process table.
+    pub(super) fn look(&mut self) -> bool {
+        raw::killpg(self.pgid, 0) == Err(Errno::ESRCH)
+    }
+
+    pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
+        match raw::killpg(self.pgid, signal) {
+            // The BSDs say EPERM of a group of zombies too: with the leader dead it decides nothing.
+            Err(Errno::EPERM) if !cfg!(target_os = "linux") && self.leader_has_exited() => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Asks without reaping: the exit status belongs to whoever owns the child.
+    fn leader_has_exited(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        Pid::from_raw(self.pgid)
+            .is_some_and(|leader| matches!(waitid(WaitId::Pid(leader), options), Ok(Some(_))))
+    }
+}
+
+/// The pause between two looks where no exit can wake us.
+pub(super) fn sleep(at_most: Duration) {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the portable poll: runs on a blocking thread, never on a worker"
+    )]
+    std::thread::sleep(at_most);
+}
