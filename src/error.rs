@@ -35,19 +35,11 @@ pub enum KillErrorKind {
 
 impl KillError {
     pub(crate) fn new(pgid: i32, kind: KillErrorKind) -> KillError {
-        KillError {
-            pgid,
-            kind,
-            source: None,
-        }
+        KillError { pgid, kind, source: None }
     }
 
     pub(crate) fn os(pgid: i32, source: io::Error) -> KillError {
-        KillError {
-            pgid,
-            kind: KillErrorKind::Os,
-            source: Some(source),
-        }
+        KillError { pgid, kind: KillErrorKind::Os, source: Some(source) }
     }
 
     /// The reason, for code.
@@ -94,44 +86,26 @@ impl fmt::Display for KillError {
                 )
             }
             KillErrorKind::NotLeader => {
-                write!(
-                    f,
-                    "process {pgid} leads no process group: start it with Command::process_group(0)"
-                )
+                write!(f, "process {pgid} leads no process group: start it with Command::process_group(0)")
             }
             KillErrorKind::AlreadyReaped => {
-                write!(
-                    f,
-                    "the child {pgid} was waited for already: kill it before the first wait() returns"
-                )
+                write!(f, "the child {pgid} was waited for already: kill it before the first wait() returns")
             }
             KillErrorKind::NotPermitted => {
-                write!(
-                    f,
-                    "no member of process group {pgid} may be signalled (EPERM): run as their user"
-                )
+                write!(f, "no member of process group {pgid} may be signalled (EPERM): run as their user")
             }
             KillErrorKind::Cancelled => write!(
                 f,
                 "the kill of process group {pgid} never started, the runtime was shutting down: use kill_blocking or an Undertaker"
             ),
             KillErrorKind::Panicked => {
-                write!(
-                    f,
-                    "the kill of process group {pgid} panicked: the group may live, kill it again"
-                )
+                write!(f, "the kill of process group {pgid} panicked: the group may live, kill it again")
             }
             KillErrorKind::NoRuntime => {
-                write!(
-                    f,
-                    "process group {pgid} was not killed, there is no tokio runtime here: use kill_blocking"
-                )
+                write!(f, "process group {pgid} was not killed, there is no tokio runtime here: use kill_blocking")
             }
             KillErrorKind::Os => match &self.source {
-                Some(source) => write!(
-                    f,
-                    "the system refused a step in killing process group {pgid}: {source}"
-                ),
+                Some(source) => write!(f, "the system refused a step in killing process group {pgid}: {source}"),
                 None => write!(f, "the system refused a step in killing process group {pgid}"),
             },
         }

@@ -17,8 +17,10 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 use crate::error::{KillError, KillErrorKind};
 use crate::signal::Signal;
 
-#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+#[cfg(target_os = "linux")]
+#[cfg_attr(deadbeat_portable, expect(dead_code, reason = "the other back-end is forced"))]
 mod linux;
+pub(crate) mod mark;
 mod portable;
 mod raw;
 
@@ -30,6 +32,26 @@ mod raw;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ProcessGroup {
     pgid: i32,
+}
+
+/// How this process tells whether a group is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Backend {
+    /// Linux, with a `/proc` that shows everybody: members and their exits are seen.
+    Proc,
+    /// `killpg(pgid, 0)` alone: zombies cannot be told from the living, so an un-reaped leader holds the grace.
+    Probe,
+}
+
+/// The back-end in use here, probed once. `--cfg deadbeat_portable` forces [`Backend::Probe`].
+pub fn backend() -> Backend {
+    #[cfg(target_os = "linux")]
+    if !cfg!(deadbeat_portable) && linux::available() {
+        return Backend::Proc;
+    }
+    Backend::Probe
 }
 
 /// One process of a group, as it was when somebody looked.
@@ -50,11 +72,7 @@ pub struct Member {
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [{}] {}", self.pid, self.state, self.command)?;
-        if self.signalable {
-            Ok(())
-        } else {
-            f.write_str(" (not permitted to signal it)")
-        }
+        if self.signalable { Ok(()) } else { f.write_str(" (not permitted to signal it)") }
     }
 }
 
@@ -114,14 +132,11 @@ impl ProcessGroup {
     ///
     /// [`io::ErrorKind::Unsupported`] where there is no `/proc` to read that is known to show this process's world.
     pub fn members(self) -> io::Result<Vec<Member>> {
-        #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+        #[cfg(target_os = "linux")]
         if linux::available() {
             return linux::members(self.pgid);
         }
-        Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "members of a group cannot be listed without /proc",
-        ))
+        Err(io::Error::new(io::ErrorKind::Unsupported, "members of a group cannot be listed without /proc"))
     }
 
     /// Whether no member can run again.
@@ -158,24 +173,18 @@ pub(crate) struct Vigil {
 
 #[derive(Debug)]
 enum Eyes {
-    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+    #[cfg(target_os = "linux")]
     Proc(linux::Watch),
     Probe(portable::Watch),
 }
 
 impl Vigil {
     pub(crate) fn new(group: ProcessGroup) -> Vigil {
-        #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
-        if linux::available() {
-            return Vigil {
-                group,
-                eyes: Eyes::Proc(linux::Watch::new(group.pgid)),
-            };
+        #[cfg(target_os = "linux")]
+        if backend() == Backend::Proc {
+            return Vigil { group, eyes: Eyes::Proc(linux::Watch::new(group.pgid)) };
         }
-        Vigil {
-            group,
-            eyes: Eyes::Probe(portable::Watch::new(group.pgid)),
-        }
+        Vigil { group, eyes: Eyes::Probe(portable::Watch::new(group.pgid)) }
     }
 
     pub(crate) fn group(&self) -> ProcessGroup {
@@ -189,7 +198,7 @@ impl Vigil {
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
         match &self.eyes {
-            #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+            #[cfg(target_os = "linux")]
             Eyes::Proc(watch) => watch.signal(signal.as_raw()),
             Eyes::Probe(watch) => watch.signal(signal.as_raw()),
         }
@@ -199,7 +208,7 @@ impl Vigil {
     /// only way is to look again.
     pub(crate) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         match &self.eyes {
-            #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+            #[cfg(target_os = "linux")]
             Eyes::Proc(watch) => watch.witness_fd(),
             Eyes::Probe(_) => None,
         }
@@ -211,7 +220,7 @@ impl Vigil {
             Some(fd) => {
                 wait_readable(&mut [PollFd::new(fd, PollFlags::POLLIN)], at_most);
             }
-            None => portable::sleep(at_most),
+            None => pause(at_most),
         }
     }
 }
@@ -219,7 +228,7 @@ impl Vigil {
 /// Looks at many groups for the price of one walk through the process table. `true`: that one is gone.
 pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
     let mut gone = vec![false; vigils.len()];
-    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+    #[cfg(target_os = "linux")]
     {
         let mut watches = Vec::with_capacity(vigils.len());
         for (i, vigil) in vigils.iter_mut().enumerate() {
@@ -254,11 +263,14 @@ pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
 /// `poll(2)`, rounded up to its milliseconds; an interrupted or refused wait is a short one. Tells which are readable.
 pub(crate) fn wait_readable(fds: &mut [PollFd<'_>], at_most: Duration) -> bool {
     let millis = at_most.as_micros().div_ceil(1000);
-    let timeout = i32::try_from(millis)
-        .ok()
-        .and_then(|ms| PollTimeout::try_from(ms).ok())
-        .unwrap_or(PollTimeout::MAX);
+    let timeout = i32::try_from(millis).ok().and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::MAX);
     nix::poll::poll(fds, timeout).is_ok_and(|ready| ready > 0)
+}
+
+/// The pause between two looks where no exit can wake us.
+pub(crate) fn pause(time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "the portable poll: for threads that may block, never a worker")]
+    std::thread::sleep(time);
 }
 
 #[cfg(test)]
@@ -271,10 +283,7 @@ mod tests {
         for pgid in [0, 1, -1, -4242, i32::MIN, own] {
             let error = ProcessGroup::new(pgid).expect_err("accepted");
             assert_eq!((error.kind(), error.pgid()), (KillErrorKind::InvalidGroup, pgid));
-            assert!(
-                error.to_string().contains(&format!("process group {pgid}:")),
-                "{error}"
-            );
+            assert!(error.to_string().contains(&format!("process group {pgid}:")), "{error}");
         }
     }
 
@@ -283,9 +292,6 @@ mod tests {
         // Beyond any pid_max, so that no process can carry it.
         let group = ProcessGroup::new(i32::MAX).unwrap();
         assert!(group.is_gone());
-        assert_eq!(
-            group.signal(Signal::TERM).unwrap_err().raw_os_error(),
-            Some(Errno::ESRCH as i32)
-        );
+        assert_eq!(group.signal(Signal::TERM).unwrap_err().raw_os_error(), Some(Errno::ESRCH as i32));
     }
 }

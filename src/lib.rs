@@ -3,11 +3,16 @@
 #[cfg(not(unix))]
 compile_error!("deadbeat kills POSIX process groups; there are none on this system");
 
+#[cfg(feature = "cli")]
+pub mod cli;
 mod error;
+pub mod fixture;
 pub mod group;
+pub mod heartbeat;
 pub mod kill;
-mod report;
+pub mod report;
 mod signal;
+pub mod suite;
 
 pub use group::ProcessGroup;
 pub use kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, kill_process_group};

@@ -45,8 +45,8 @@ impl Signal {
 
     /// The signal with this number, or `None` where the system has none (0 is the null signal, not one).
     pub fn from_raw(number: i32) -> Option<Signal> {
-        let known = Named::try_from(number).is_ok()
-            || real_time().is_some_and(|(min, max)| (min..=max).contains(&number));
+        let known =
+            Named::try_from(number).is_ok() || real_time().is_some_and(|(min, max)| (min..=max).contains(&number));
         known.then_some(Signal(number))
     }
 
@@ -97,11 +97,7 @@ pub struct UnknownSignal(String);
 
 impl fmt::Display for UnknownSignal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:?} is not a signal: write a name such as TERM or SIGKILL, or a number",
-            self.0
-        )
+        write!(f, "{:?} is not a signal: write a name such as TERM or SIGKILL, or a number", self.0)
     }
 }
 
@@ -120,11 +116,7 @@ impl FromStr for Signal {
         let name = upper.strip_prefix("SIG").unwrap_or(&upper);
         if let Some((min, max)) = real_time() {
             let offset = |digits: &str| {
-                if digits.is_empty() {
-                    Some(0)
-                } else {
-                    digits.parse::<i32>().ok().filter(|n| *n >= 0)
-                }
+                if digits.is_empty() { Some(0) } else { digits.parse::<i32>().ok().filter(|n| *n >= 0) }
             };
             if let Some(rest) = name.strip_prefix("RTMIN") {
                 let number = offset(rest.strip_prefix('+').unwrap_or(rest)).map(|n| min.saturating_add(n));
@@ -135,10 +127,7 @@ impl FromStr for Signal {
                 return number.filter(|n| *n >= min).map(Signal).ok_or_else(unknown);
             }
         }
-        format!("SIG{name}")
-            .parse::<Named>()
-            .map(|named| Signal(named as i32))
-            .map_err(|_| unknown())
+        format!("SIG{name}").parse::<Named>().map(|named| Signal(named as i32)).map_err(|_| unknown())
     }
 }
 
@@ -158,18 +147,7 @@ mod tests {
 
     #[test]
     fn what_is_no_signal_is_refused_by_name() {
-        for word in [
-            "",
-            "0",
-            "-1",
-            "+15",
-            "65",
-            "999999999999",
-            "SIG",
-            "SIGSIGTERM",
-            "RTMIN+99",
-            "RTMAX--1",
-        ] {
+        for word in ["", "0", "-1", "+15", "65", "999999999999", "SIG", "SIGSIGTERM", "RTMIN+99", "RTMAX--1"] {
             let error = word.parse::<Signal>().expect_err(word);
             assert!(error.to_string().contains(&format!("{word:?}")), "{error}");
         }

@@ -31,8 +31,7 @@ use super::{Member, raw, wait_readable};
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
-        let is_us =
-            fs::read_link("/proc/self").is_ok_and(|link| link == Path::new(&std::process::id().to_string()));
+        let is_us = fs::read_link("/proc/self").is_ok_and(|link| link == Path::new(&std::process::id().to_string()));
         is_us && fs::metadata("/proc/1").is_ok()
     })
 }
@@ -60,12 +59,7 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(pgid: i32) -> Watch {
         // While anything carries the number as its pgid, no stranger can carry it as its pid.
-        Watch {
-            pgid,
-            leader: open(pgid).ok(),
-            known: Vec::new(),
-            witness: None,
-        }
+        Watch { pgid, leader: open(pgid).ok(), known: Vec::new(), witness: None }
     }
 
     pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
@@ -147,12 +141,7 @@ pub(super) fn look<K: Copy>(watches: &mut [(K, &mut Watch)]) -> Vec<(K, Sight)> 
                 sights[i] = Some(Sight::Blind);
             } else if members.iter().any(|member| member.runs) {
                 *tally = Tally::default();
-                watch.known.extend(
-                    members
-                        .iter()
-                        .filter(|member| member.runs)
-                        .map(|member| member.pid),
-                );
+                watch.known.extend(members.iter().filter(|member| member.runs).map(|member| member.pid));
                 sights[i] = watch.has_witness().then_some(Sight::Alive);
             } else if !members.is_empty() {
                 tally.dead += 1;
@@ -165,11 +154,7 @@ pub(super) fn look<K: Copy>(watches: &mut [(K, &mut Watch)]) -> Vec<(K, Sight)> 
             }
         }
     }
-    watches
-        .iter()
-        .zip(sights)
-        .map(|((key, _), sight)| (*key, sight.unwrap_or(Sight::Alive)))
-        .collect()
+    watches.iter().zip(sights).map(|((key, _), sight)| (*key, sight.unwrap_or(Sight::Alive))).collect()
 }
 
 struct Seen {
@@ -179,9 +164,14 @@ struct Seen {
 
 /// The members that can still run, with what `ps` would say of them.
 pub(super) fn members(pgid: i32) -> io::Result<Vec<Member>> {
+    members_where(|_, group| group == pgid)
+}
+
+/// The processes that can still run and are `wanted(pid, pgid)`.
+pub(super) fn members_where(wanted: impl Fn(i32, i32) -> bool) -> io::Result<Vec<Member>> {
     let mut members = Vec::new();
-    walk(|pid, group| {
-        if group == pgid {
+    walk(|pid, pgid| {
+        if wanted(pid, pgid) {
             members.extend(read_stat(pid).filter(|stat| stat.runs(pid)).map(|stat| Member {
                 pid,
                 state: stat.state,
@@ -193,16 +183,27 @@ pub(super) fn members(pgid: i32) -> io::Result<Vec<Member>> {
     Ok(members)
 }
 
+/// SIGKILL to one process, which is held by its pidfd while `sure` looks at it once more.
+pub(super) fn kill_if(pid: i32, sure: impl Fn() -> bool) {
+    match open(pid) {
+        Ok(fd) if sure() => {
+            // It may be gone by now, which is as good.
+            let _ = rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL);
+        }
+        Ok(_) | Err(Errno::ESRCH) => {}
+        // No descriptor to hold it by: the instant between the look and the signal is all that is left to chance.
+        Err(_) if sure() => {
+            let _ = kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        Err(_) => {}
+    }
+}
+
 /// Calls `visit(pid, pgid)` for each process in the table.
 fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
     let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
-    let dir = openat(
-        CWD,
-        c"/proc",
-        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )
-    .map_err(errno)?;
+    let dir =
+        openat(CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(errno)?;
     let mut buffer = [MaybeUninit::<u8>::uninit(); 16 * 1024];
     let mut entries = RawDir::new(dir, &mut buffer);
     while let Some(entry) = entries.next() {
@@ -268,9 +269,7 @@ fn some_thread_runs(pid: i32) -> bool {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return is_in_table(pid);
     };
-    tasks
-        .flatten()
-        .any(|task| read_stat_at(&task.path().join("stat")).is_some_and(|stat| !is_dead(stat.state)))
+    tasks.flatten().any(|task| read_stat_at(&task.path().join("stat")).is_some_and(|stat| !is_dead(stat.state)))
 }
 
 fn read_stat(pid: i32) -> Option<Stat> {
@@ -280,9 +279,7 @@ fn read_stat(pid: i32) -> Option<Stat> {
 fn read_stat_at(path: &Path) -> Option<Stat> {
     // One read gives one consistent line; the longest is well below this.
     let mut line = [0; 1024];
-    let length = fs::File::open(path)
-        .and_then(|mut file| file.read(&mut line))
-        .ok()?;
+    let length = fs::File::open(path).and_then(|mut file| file.read(&mut line)).ok()?;
     parse_stat(&line[..length])
 }
 
@@ -301,16 +298,8 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
 
 fn command(pid: i32, name: &str) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let words: Vec<_> = line
-        .split(|b| *b == 0)
-        .filter(|word| !word.is_empty())
-        .map(String::from_utf8_lossy)
-        .collect();
-    if words.is_empty() {
-        format!("[{name}]")
-    } else {
-        words.join(" ")
-    }
+    let words: Vec<_> = line.split(|b| *b == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
+    if words.is_empty() { format!("[{name}]") } else { words.join(" ") }
 }
 
 #[cfg(test)]
@@ -320,14 +309,7 @@ mod tests {
     #[test]
     fn a_stat_line_is_read_past_the_worst_of_names() {
         let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
-        assert_eq!(
-            parse_stat(line),
-            Some(Stat {
-                name: "a) S (b) 1 ".into(),
-                state: 'Z',
-                threads: 3
-            })
-        );
+        assert_eq!(parse_stat(line), Some(Stat { name: "a) S (b) 1 ".into(), state: 'Z', threads: 3 }));
     }
 
     #[test]
@@ -351,10 +333,7 @@ mod tests {
         let pgid = nix::unistd::getpgrp().as_raw();
         let us = i32::try_from(std::process::id()).unwrap();
         let members = members(pgid).unwrap();
-        let me = members
-            .iter()
-            .find(|member| member.pid == us)
-            .expect("not listed");
+        let me = members.iter().find(|member| member.pid == us).expect("not listed");
         assert!(me.signalable && !me.command.is_empty(), "{me}");
     }
 }

@@ -3,8 +3,6 @@
 //! It cannot tell zombies from the living. An un-reaped leader therefore holds the grace here; the answer is late, but
 //! never "gone" too early.
 
-use std::time::Duration;
-
 use nix::errno::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
@@ -36,16 +34,6 @@ impl Watch {
     /// Asks without reaping: the exit status belongs to whoever owns the child.
     fn leader_has_exited(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        Pid::from_raw(self.pgid)
-            .is_some_and(|leader| matches!(waitid(WaitId::Pid(leader), options), Ok(Some(_))))
+        Pid::from_raw(self.pgid).is_some_and(|leader| matches!(waitid(WaitId::Pid(leader), options), Ok(Some(_))))
     }
-}
-
-/// The pause between two looks where no exit can wake us.
-pub(super) fn sleep(at_most: Duration) {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the portable poll: runs on a blocking thread, never on a worker"
-    )]
-    std::thread::sleep(at_most);
 }

@@ -13,7 +13,7 @@ pub(super) fn killpg(pgid: i32, signal: i32) -> Result<(), Errno> {
 
 /// `pidfd_send_signal(2)` with `PIDFD_SIGNAL_PROCESS_GROUP` (Linux 6.9): to the group that the pidfd's process leads or
 /// led. Reaches the same group after the leader was reaped, and is `ESRCH` when the group is empty: never a stranger.
-#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "rustix's pidfd_send_signal takes no flags")]
 pub(super) fn pidfd_killpg(leader: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;

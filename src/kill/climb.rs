@@ -29,12 +29,7 @@ pub(super) struct Climb {
 
 impl Climb {
     pub(super) fn new(group: ProcessGroup, policy: &KillPolicy) -> Climb {
-        Climb {
-            vigil: Vigil::new(group),
-            ladder: Ladder::new(policy),
-            start: None,
-            signals: Vec::new(),
-        }
+        Climb { vigil: Vigil::new(group), ladder: Ladder::new(policy), start: None, signals: Vec::new() }
     }
 
     pub(super) fn pgid(&self) -> i32 {
@@ -61,13 +56,7 @@ impl Climb {
             _ => Vec::new(),
         };
         let signals = std::mem::take(&mut self.signals);
-        Step::Done(Ok(KillReport {
-            pgid: self.pgid(),
-            outcome,
-            signals,
-            elapsed,
-            survivors,
-        }))
+        Step::Done(Ok(KillReport { pgid: self.pgid(), outcome, signals, elapsed, survivors }))
     }
 
     /// Follows the ladder from what was seen until it wants to wait or look.
@@ -78,10 +67,7 @@ impl Climb {
                 Ask::Wait(time) => return Some(Step::Wait(time)),
                 Ask::Done(outcome) => return Some(self.done(outcome)),
                 Ask::NotPermitted => {
-                    return Some(Step::Done(Err(KillError::new(
-                        self.pgid(),
-                        KillErrorKind::NotPermitted,
-                    ))));
+                    return Some(Step::Done(Err(KillError::new(self.pgid(), KillErrorKind::NotPermitted))));
                 }
                 Ask::Signal(signal) => {
                     let sent = match self.vigil.signal(signal) {
@@ -124,9 +110,7 @@ pub(super) fn step_all(climbs: &mut [&mut Climb]) -> Vec<Step> {
         let gone = look_at_all(&mut vigils);
         for ((i, now), gone) in open.drain(..).zip(times).zip(gone) {
             let climb = &mut *climbs[i];
-            let ask = climb
-                .ladder
-                .saw(now, if gone { Sight::Gone } else { Sight::Alive });
+            let ask = climb.ladder.saw(now, if gone { Sight::Gone } else { Sight::Alive });
             steps[i] = climb.follow(ask);
         }
     }

@@ -64,11 +64,7 @@ pub(crate) struct Ladder {
 
 impl Ladder {
     pub(crate) fn new(policy: &KillPolicy) -> Ladder {
-        Ladder {
-            policy: policy.clone(),
-            rung: Rung::Start,
-            grace_from: Duration::ZERO,
-        }
+        Ladder { policy: policy.clone(), rung: Rung::Start, grace_from: Duration::ZERO }
     }
 
     /// The group was looked at; `now` was read before the look began.
@@ -76,9 +72,7 @@ impl Ladder {
         match (self.rung, sight) {
             (Rung::Start, Sight::Gone) => self.end(Outcome::AlreadyGone),
             // SIGKILL as the polite signal leaves nothing to wait for, and must not be sent twice.
-            (Rung::Start, Sight::Alive) if self.policy.signal == Signal::KILL => {
-                self.ask(Rung::Killing, Signal::KILL)
-            }
+            (Rung::Start, Sight::Alive) if self.policy.signal == Signal::KILL => self.ask(Rung::Killing, Signal::KILL),
             (Rung::Start, Sight::Alive) => self.ask(Rung::Asking, self.policy.signal),
 
             (Rung::Grace { .. }, Sight::Gone) => self.end(Outcome::Terminated),
@@ -111,19 +105,15 @@ impl Ladder {
                 if self.policy.continue_stopped && self.policy.signal != Signal::CONT {
                     self.ask(Rung::Continuing, Signal::CONT)
                 } else {
-                    self.look(Rung::Grace {
-                        until: now.saturating_add(self.policy.grace),
-                    })
+                    self.look(Rung::Grace { until: now.saturating_add(self.policy.grace) })
                 }
             }
             (Rung::Continuing, Sent::NoSuchGroup) => self.end(Outcome::Terminated),
-            (Rung::Continuing, Sent::Delivered | Sent::NotPermitted) => self.look(Rung::Grace {
-                until: self.grace_from.saturating_add(self.policy.grace),
-            }),
-            // Gone between the look and the signal, or killed as the first signal: nothing was left to kill.
-            (Rung::Killing, Sent::NoSuchGroup) if self.policy.signal == Signal::KILL => {
-                self.end(Outcome::AlreadyGone)
+            (Rung::Continuing, Sent::Delivered | Sent::NotPermitted) => {
+                self.look(Rung::Grace { until: self.grace_from.saturating_add(self.policy.grace) })
             }
+            // Gone between the look and the signal, or killed as the first signal: nothing was left to kill.
+            (Rung::Killing, Sent::NoSuchGroup) if self.policy.signal == Signal::KILL => self.end(Outcome::AlreadyGone),
             (Rung::Killing, Sent::NoSuchGroup) => self.end(Outcome::Terminated),
             (Rung::Killing, Sent::NotPermitted) if self.policy.signal == Signal::KILL => {
                 self.rung = Rung::End(Ask::NotPermitted);
@@ -132,9 +122,9 @@ impl Ladder {
             // Those who could be signalled have died, and the rest may not be: they outlive this kill.
             (Rung::Killing, Sent::NotPermitted) => self.end(Outcome::Survived),
             (Rung::Killing, Sent::Delivered) if self.policy.confirm.is_zero() => self.end(Outcome::Killed),
-            (Rung::Killing, Sent::Delivered) => self.look(Rung::Confirm {
-                until: now.saturating_add(self.policy.confirm),
-            }),
+            (Rung::Killing, Sent::Delivered) => {
+                self.look(Rung::Confirm { until: now.saturating_add(self.policy.confirm) })
+            }
             (Rung::End(ask), _) => ask,
             (Rung::Start | Rung::Grace { .. } | Rung::Confirm { .. }, _) => Ask::Look,
         }
@@ -202,14 +192,7 @@ mod tests {
         for _ in 0..100_000 {
             match ask {
                 Ask::Done(_) | Ask::NotPermitted => {
-                    return Trace {
-                        signals,
-                        waits,
-                        looked_past_the_end,
-                        end: ask,
-                        ended_at: now,
-                        gone_at,
-                    };
+                    return Trace { signals, waits, looked_past_the_end, end: ask, ended_at: now, gone_at };
                 }
                 Ask::Look | Ask::Wait(_) => {
                     if let Ask::Wait(time) = ask {
@@ -256,35 +239,18 @@ mod tests {
 
     fn policies() -> impl Strategy<Value = KillPolicy> {
         let signals = prop_oneof![4 => Just(Signal::TERM), 1 => Just(Signal::INT), 1 => Just(Signal::KILL), 1 => Just(Signal::CONT)];
-        (
-            signals,
-            any::<bool>(),
-            millis(0..8000),
-            millis(1..500),
-            millis(0..2000),
-        )
-            .prop_map(|(signal, cont, grace, poll, confirm)| {
+        (signals, any::<bool>(), millis(0..8000), millis(1..500), millis(0..2000)).prop_map(
+            |(signal, cont, grace, poll, confirm)| {
                 let policy = KillPolicy::default().signal(signal).continue_stopped(cont);
                 policy.grace(grace).poll_interval(poll).confirm(confirm)
-            })
+            },
+        )
     }
 
     fn models() -> impl Strategy<Value = Model> {
         let soon = || proptest::option::of(millis(0..9000));
-        (
-            soon(),
-            soon(),
-            soon(),
-            any::<bool>(),
-            proptest::bool::weighted(0.9),
-        )
-            .prop_map(|(ends, obeys, dies, reaped, permitted)| Model {
-                ends,
-                obeys,
-                dies,
-                reaped,
-                permitted,
-            })
+        (soon(), soon(), soon(), any::<bool>(), proptest::bool::weighted(0.9))
+            .prop_map(|(ends, obeys, dies, reaped, permitted)| Model { ends, obeys, dies, reaped, permitted })
     }
 
     proptest! {

@@ -1,0 +1,51 @@
+//! Where results go: to stdout, or into a file that is written whole or not at all.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+/// Prints data. A reader that has gone away is no failure of ours; any other is, with status 2.
+pub(super) fn print(text: &str, status: ExitCode) -> ExitCode {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => status,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => status,
+        Err(error) => super::usage(&format_args!("cannot write to stdout: {error}")),
+    }
+}
+
+/// Whether a file can be written there, found out without leaving one.
+pub(super) fn check_writable(file: &Path) -> Result<(), String> {
+    if file.is_dir() {
+        return Err(cannot_write(file, &io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    tempfile::NamedTempFile::new_in(folder(file)).map(drop).map_err(|error| cannot_write(file, &error))
+}
+
+/// By way of a temporary file beside it, so that nobody ever reads a half.
+pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
+    let write = || -> io::Result<()> {
+        let mut temporary = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder(file))?;
+        temporary.write_all(contents)?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(file)?;
+        Ok(())
+    };
+    write().map_err(|error| cannot_write(file, &error))
+}
+
+/// A temporary file is private by default; a report is as any file that a program writes, within the umask.
+fn permissions() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
+fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn cannot_write(file: &Path, error: &io::Error) -> String {
+    format!("cannot write {}: {error}", file.display())
+}
