@@ -5,6 +5,7 @@
 
 mod args;
 mod interrupt;
+mod kill;
 mod output;
 mod suite;
 
@@ -33,6 +34,7 @@ enum Color {
 #[derive(Debug, Subcommand)]
 enum Command {
     Suite(suite::SuiteArgs),
+    Kill(kill::KillArgs),
     Fixtures(FixturesArgs),
 }
 
@@ -54,6 +56,7 @@ pub fn main() -> ExitCode {
     }
     match args.command {
         Command::Suite(args) => suite::run(&args),
+        Command::Kill(args) => kill::run(&args),
         Command::Fixtures(args) => fixtures(&args),
     }
 }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -146,6 +146,23 @@ impl ProcessGroup {
     pub fn is_gone(self) -> bool {
         Vigil::new(self).look()
     }
+
+    /// Whether the leader, a child of this process, has ended and can be waited for. Does not wait for it.
+    pub(crate) fn leader_has_exited(self) -> bool {
+        portable::has_exited(self.pgid)
+    }
+
+    /// The same, looking again for up to `at_most`.
+    pub(crate) fn wait_for_leader(self, at_most: Duration) -> bool {
+        let start = Instant::now();
+        while !self.leader_has_exited() {
+            if start.elapsed() >= at_most {
+                return false;
+            }
+            pause(Duration::from_millis(1).min(at_most));
+        }
+        true
+    }
 }
 
 impl fmt::Debug for ProcessGroup {
@@ -260,11 +277,19 @@ pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
     gone
 }
 
-/// `poll(2)`, rounded up to its milliseconds; an interrupted or refused wait is a short one. Tells which are readable.
+/// `poll(2)`, rounded up to its milliseconds; an interrupted wait is a short one. Tells whether any is readable.
 pub(crate) fn wait_readable(fds: &mut [PollFd<'_>], at_most: Duration) -> bool {
     let millis = at_most.as_micros().div_ceil(1000);
     let timeout = i32::try_from(millis).ok().and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::MAX);
-    nix::poll::poll(fds, timeout).is_ok_and(|ready| ready > 0)
+    match nix::poll::poll(fds, timeout) {
+        Ok(ready) => ready > 0,
+        Err(Errno::EINTR) => false,
+        Err(_) => {
+            // Out of memory, say: without the pause the caller would spin.
+            pause(at_most.min(Duration::from_millis(100)));
+            false
+        }
+    }
 }
 
 /// The pause between two looks where no exit can wake us.

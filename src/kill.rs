@@ -10,20 +10,24 @@
 //! ```
 //!
 //! What happens when is decided in `kill/ladder.rs`, a pure state machine; `kill/climb.rs` takes one group up it, and
-//! `kill/blocking.rs` does so on a thread that may block, which is never a tokio worker.
+//! `kill/blocking.rs` does so on a thread that may block, which is never a tokio worker; `kill/undertaker.rs` takes
+//! many at once on a single thread.
 
 mod blocking;
 mod climb;
 mod ladder;
 mod report;
+mod undertaker;
 
+use std::process::ExitStatus;
 use std::time::Duration;
 
 pub use crate::error::{KillError, KillErrorKind};
 pub use crate::group::Member;
 use crate::group::ProcessGroup;
 pub use crate::signal::Signal;
-pub use report::{KillReport, Outcome, SentSignal};
+pub use report::{ChildKill, KillReport, Outcome, SentSignal};
+pub use undertaker::{Burial, Undertaker};
 
 /// Kills the process group `pgid`: SIGTERM, up to 5 s for it to be gone, then SIGKILL, and back at once.
 ///
@@ -140,6 +144,38 @@ impl KillPolicy {
     /// As [`kill`](KillPolicy::kill), without those that come of a runtime.
     pub fn kill_blocking(&self, pgid: i32) -> Result<KillReport, KillError> {
         blocking::climb_here(self.climb(pgid)?)
+    }
+
+    /// Kills the group that `child` leads, and reaps the child.
+    ///
+    /// No stranger can be hit: while this runs nobody else can wait for the child, so its pid stays taken, and on
+    /// Linux 6.9 and later every signal goes through the leader's pidfd, which holds even if the future is dropped and
+    /// the child reaped in the middle.
+    ///
+    /// A leader that SIGKILL does not end (in a frozen cgroup, in uninterruptible sleep) is not waited for: `status`
+    /// is `None` then.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLeader`](KillErrorKind::NotLeader) for a child in somebody else's group, as `Command` starts them by
+    /// default; [`AlreadyReaped`](KillErrorKind::AlreadyReaped); else as [`kill`](KillPolicy::kill).
+    pub async fn kill_child(&self, child: &mut tokio::process::Child) -> Result<ChildKill, KillError> {
+        let group = ProcessGroup::led_by(child)?;
+        let report = blocking::climb_off_worker(climb::Climb::new(group, self)).await?;
+        let status = self.reap(child, group).await.map_err(|error| KillError::os(group.pgid(), error))?;
+        Ok(ChildKill { report, status })
+    }
+
+    async fn reap(
+        &self,
+        child: &mut tokio::process::Child,
+        group: ProcessGroup,
+    ) -> std::io::Result<Option<ExitStatus>> {
+        // Dead is not yet waitable: under ptrace the tracer comes first.
+        let confirm = self.confirm;
+        let exited = group.leader_has_exited()
+            || tokio::task::spawn_blocking(move || group.wait_for_leader(confirm)).await.unwrap_or(false);
+        if exited { child.wait().await.map(Some) } else { child.try_wait() }
     }
 
     fn climb(&self, pgid: i32) -> Result<climb::Climb, KillError> {

@@ -6,7 +6,8 @@
 //!
 //! Between walks one live member, the *witness*, is held by its pidfd: while it has not exited and is still in the
 //! group, the group is not gone, and no walk is needed to know that. When it exits, the next known member takes over;
-//! when none is left, the table is walked again. So a kill costs one descriptor, however many members there are.
+//! when none is left, the table is walked again. So a kill costs a descriptor or two, however many members there are,
+//! and all kills together never take more than half of what this process may open: beyond that they poll.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,6 +16,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -50,10 +52,17 @@ pub(super) enum Sight {
 pub(super) struct Watch {
     pgid: i32,
     /// The leader's pidfd, if there was a leader to open: it reaches the group even after the leader was reaped.
-    leader: Option<OwnedFd>,
+    leader: Option<Pidfd>,
     /// Seen alive by the last walk and not yet seen dead; excludes the witness.
     known: Vec<i32>,
-    witness: Option<(i32, OwnedFd)>,
+    witness: Option<Witness>,
+}
+
+#[derive(Debug)]
+enum Witness {
+    /// Held by the pidfd that is there anyway.
+    Leader,
+    Member(i32, Pidfd),
 }
 
 impl Watch {
@@ -64,7 +73,7 @@ impl Watch {
 
     pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
         if let Some(leader) = &self.leader {
-            match raw::pidfd_killpg(leader.as_fd(), signal) {
+            match raw::pidfd_killpg(leader.fd.as_fd(), signal) {
                 // Before 6.9 (EINVAL), before 5.1 or under seccomp (ENOSYS, EPERM): by number.
                 Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {}
                 result => return result,
@@ -74,30 +83,85 @@ impl Watch {
     }
 
     pub(super) fn witness_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.witness.as_ref().map(|(_, fd)| fd.as_fd())
+        match self.witness.as_ref()? {
+            Witness::Leader => self.leader.as_ref().map(|leader| leader.fd.as_fd()),
+            Witness::Member(_, pidfd) => Some(pidfd.fd.as_fd()),
+        }
+    }
+
+    /// The kernel's word that the group is empty, by the leader's pidfd, which cannot be mistaken for a stranger's.
+    fn is_empty(&self) -> bool {
+        self.leader.as_ref().is_some_and(|leader| raw::pidfd_killpg(leader.fd.as_fd(), 0) == Err(Errno::ESRCH))
     }
 
     /// Whether some member is known to be alive, at the price of two system calls.
     fn has_witness(&mut self) -> bool {
         loop {
-            if let Some((pid, fd)) = &self.witness {
-                if !has_exited(fd.as_fd()) && is_member(*pid, self.pgid) {
+            if let (Some(witness), Some(fd)) = (&self.witness, self.witness_fd()) {
+                let pid = match witness {
+                    Witness::Leader => self.pgid,
+                    Witness::Member(pid, _) => *pid,
+                };
+                if !has_exited(fd) && is_member(pid, self.pgid) {
                     return true;
                 }
                 self.witness = None;
             }
             let Some(pid) = self.known.pop() else { return false };
+            if pid == self.pgid && self.leader.is_some() {
+                self.witness = Some(Witness::Leader);
+                continue;
+            }
             match open(pid) {
                 // The pidfd came first, so a number that was reused meanwhile is told by its group.
-                Ok(fd) => self.witness = Some((pid, fd)),
+                Ok(pidfd) => self.witness = Some(Witness::Member(pid, pidfd)),
                 Err(Errno::ESRCH) => {}
-                // No descriptor to be had: it was alive a moment ago, and the next look walks again.
+                // No descriptor to be had: is it still alive? The next look walks again.
                 Err(_) => {
                     self.known.clear();
                     return is_member(pid, self.pgid) && runs(pid);
                 }
             }
         }
+    }
+}
+
+/// A pidfd, counted against this process's share of descriptors.
+#[derive(Debug)]
+struct Pidfd {
+    fd: OwnedFd,
+}
+
+static PIDFDS: AtomicUsize = AtomicUsize::new(0);
+
+/// Half of what this process may open: the other half is its own.
+fn most_pidfds() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX))
+    })
+}
+
+/// `pidfd_open(2)`: `ESRCH` for a process that is not there, `EMFILE` also when our own share is used up.
+fn open(pid: i32) -> Result<Pidfd, Errno> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
+    if PIDFDS.fetch_add(1, Ordering::Relaxed) >= most_pidfds() {
+        PIDFDS.fetch_sub(1, Ordering::Relaxed);
+        return Err(Errno::EMFILE);
+    }
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Pidfd { fd }),
+        Err(error) => {
+            PIDFDS.fetch_sub(1, Ordering::Relaxed);
+            Err(Errno::from_raw(error.raw_os_error()))
+        }
+    }
+}
+
+impl Drop for Pidfd {
+    fn drop(&mut self) {
+        PIDFDS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -114,7 +178,10 @@ pub(super) fn look<K: Copy>(watches: &mut [(K, &mut Watch)]) -> Vec<(K, Sight)> 
     let mut sights: Vec<Option<Sight>> = Vec::with_capacity(watches.len());
     let mut tallies = vec![Tally::default(); watches.len()];
     for (_, watch) in watches.iter_mut() {
-        sights.push(watch.has_witness().then_some(Sight::Alive));
+        sights.push(match watch.has_witness() {
+            true => Some(Sight::Alive),
+            false => watch.is_empty().then_some(Sight::Gone),
+        });
     }
     for _ in 0..WALKS {
         let mut seen: HashMap<i32, Vec<Seen>> = HashMap::new();
@@ -186,9 +253,9 @@ pub(super) fn members_where(wanted: impl Fn(i32, i32) -> bool) -> io::Result<Vec
 /// SIGKILL to one process, which is held by its pidfd while `sure` looks at it once more.
 pub(super) fn kill_if(pid: i32, sure: impl Fn() -> bool) {
     match open(pid) {
-        Ok(fd) if sure() => {
+        Ok(pidfd) if sure() => {
             // It may be gone by now, which is as good.
-            let _ = rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL);
+            let _ = rustix::process::pidfd_send_signal(&pidfd.fd, rustix::process::Signal::KILL);
         }
         Ok(_) | Err(Errno::ESRCH) => {}
         // No descriptor to hold it by: the instant between the look and the signal is all that is left to chance.
@@ -218,11 +285,6 @@ fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
         }
     }
     Ok(())
-}
-
-fn open(pid: i32) -> Result<OwnedFd, Errno> {
-    let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
-    pidfd_open(pid, PidfdFlags::empty()).map_err(|error| Errno::from_raw(error.raw_os_error()))
 }
 
 /// A pidfd is readable from the exit of the last thread on, whether or not anybody has waited.

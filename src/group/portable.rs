@@ -26,14 +26,14 @@ impl Watch {
     pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
         match raw::killpg(self.pgid, signal) {
             // The BSDs say EPERM of a group of zombies too: with the leader dead it decides nothing.
-            Err(Errno::EPERM) if !cfg!(target_os = "linux") && self.leader_has_exited() => Ok(()),
+            Err(Errno::EPERM) if !cfg!(target_os = "linux") && has_exited(self.pgid) => Ok(()),
             result => result,
         }
     }
+}
 
-    /// Asks without reaping: the exit status belongs to whoever owns the child.
-    fn leader_has_exited(&self) -> bool {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        Pid::from_raw(self.pgid).is_some_and(|leader| matches!(waitid(WaitId::Pid(leader), options), Ok(Some(_))))
-    }
+/// Whether our child has ended and can be waited for. Asks without reaping: the status belongs to the child's owner.
+pub(super) fn has_exited(pid: i32) -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    Pid::from_raw(pid).is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_))))
 }

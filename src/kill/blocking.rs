@@ -1,10 +1,18 @@
 //! Drives one climb on a thread that may block: this one, or one of tokio's blocking pool.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+use tokio::task::JoinError;
+
 use super::climb::{Climb, Step};
 use super::{KillError, KillErrorKind, KillReport};
 
+type Climbed = Result<KillReport, KillError>;
+
 /// On this thread, to the end.
-pub(super) fn climb_here(mut climb: Climb) -> Result<KillReport, KillError> {
+pub(super) fn climb_here(mut climb: Climb) -> Climbed {
     loop {
         match climb.step() {
             Step::Wait(time) => climb.vigil().wait(time),
@@ -14,15 +22,44 @@ pub(super) fn climb_here(mut climb: Climb) -> Result<KillReport, KillError> {
 }
 
 /// In one `spawn_blocking`.
-pub(super) async fn climb_off_worker(climb: Climb) -> Result<KillReport, KillError> {
+///
+/// With no thread to be had, `spawn_blocking` panics *here*, on the worker, and keeps the closure in its queue, where a
+/// thread that frees itself later may yet find it. So the climb lies on a seat that only one of them can take it from.
+pub(super) async fn climb_off_worker(climb: Climb) -> Climbed {
     let pgid = climb.pgid();
-    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+    let Ok(runtime) = Handle::try_current() else {
         return Err(KillError::new(pgid, KillErrorKind::NoRuntime));
     };
-    match runtime.spawn_blocking(move || climb_here(climb)).await {
-        Ok(result) => result,
-        // A closure cannot be cancelled once it runs, so this one never started.
-        Err(error) if error.is_cancelled() => Err(KillError::new(pgid, KillErrorKind::Cancelled)),
-        Err(_) => Err(KillError::new(pgid, KillErrorKind::Panicked)),
+    let seat = Arc::new(Mutex::new(Some(climb)));
+    let take = |seat: &Mutex<Option<Climb>>| seat.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let taker = Arc::clone(&seat);
+    let started = catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(move || take(&taker).map(climb_here))));
+    let joined = match started {
+        Ok(climbing) => climbing.await,
+        Err(_) => match take(&seat) {
+            Some(climb) => {
+                tracing::warn!(pgid, "no thread for a blocking kill: looking at the group from an async task instead");
+                // A task of its own goes on when this future is dropped, as the closure would.
+                runtime.spawn(climb_between_sleeps(climb)).await.map(Some)
+            }
+            None => Ok(None),
+        },
+    };
+    joined.map_err(|error| failed(pgid, &error))?.unwrap_or_else(|| Err(KillError::new(pgid, KillErrorKind::Panicked)))
+}
+
+/// Without a thread of its own: each look takes a fraction of a millisecond of the worker's time, the waits none.
+async fn climb_between_sleeps(mut climb: Climb) -> Climbed {
+    loop {
+        match climb.step() {
+            Step::Wait(time) => tokio::time::sleep(time).await,
+            Step::Done(result) => return result,
+        }
     }
+}
+
+fn failed(pgid: i32, error: &JoinError) -> KillError {
+    // A closure cannot be cancelled once it runs, so a cancelled one never started.
+    let kind = if error.is_cancelled() { KillErrorKind::Cancelled } else { KillErrorKind::Panicked };
+    KillError::new(pgid, kind)
 }

@@ -1,6 +1,7 @@
 //! What a kill did: the outcome, the signals sent and when, who is left.
 
 use std::fmt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use crate::group::Member;
@@ -63,6 +64,16 @@ pub struct KillReport {
     pub elapsed: Duration,
     /// Who can still run; empty unless the outcome is [`Outcome::Survived`], and where members cannot be listed.
     pub survivors: Vec<Member>,
+}
+
+/// What [`KillPolicy::kill_child`](super::KillPolicy::kill_child) did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChildKill {
+    /// The kill of its group.
+    pub report: KillReport,
+    /// How the child ended; `None` if it has not.
+    pub status: Option<ExitStatus>,
 }
 
 /// In milliseconds, as reports give every time: `at_ms`, `elapsed_ms`.

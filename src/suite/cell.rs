@@ -38,7 +38,7 @@ pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) ->
         cell.subject.is_known_bad(),
         expected,
     );
-    let running = match cell.fixture.setup().shell(&cell.shell).start() {
+    let running = match cell.fixture.setup().shell(&cell.shell).cleanup(policy.grace / 5).start() {
         Ok(running) => running,
         Err(error) => return report.failed(format!("the fixture did not start: {error}")),
     };

@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::kill::{KillError, KillPolicy, KillReport};
+use crate::kill::{KillError, KillPolicy, KillReport, Undertaker};
 
 /// What a subject tells of its kill; `None` from one that returns nothing.
 pub(super) type Told = Option<Result<KillReport, KillError>>;
@@ -107,6 +107,13 @@ pub fn built_in() -> Vec<Subject> {
         Subject::telling("spawn-blocking", "kill_process_group", |pgid, policy| async move {
             // What kill_process_group does, with the suite's grace and the report kept.
             Some(policy.confirm(Duration::ZERO).kill(pgid).await)
+        }),
+        Subject::telling("undertaker", "many kills on one thread", |pgid, policy| async move {
+            let undertaker = match Undertaker::new(policy.confirm(Duration::ZERO)) {
+                Ok(undertaker) => undertaker,
+                Err(error) => return Some(Err(KillError::os(pgid, error))),
+            };
+            Some(undertaker.kill(pgid).await)
         }),
         Subject::telling("async-sleep", "the rejected alternative: tokio's sleep", |pgid, policy| async move {
             naive_async_kill(pgid, policy.grace).await;

@@ -1,0 +1,252 @@
+//! Many kills on one thread: they share its walks through the process table, and outlive whoever asked for them.
+//!
+//! A `spawn_blocking` per kill only moves the starvation: five hundred kills that wait out their grace take the whole
+//! blocking pool, and the next file read waits behind them.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags};
+use tokio::sync::oneshot;
+
+use super::climb::{Climb, Step, step_all};
+use super::{KillError, KillErrorKind, KillPolicy, KillReport};
+use crate::group::wait_readable;
+
+type Answer = oneshot::Sender<Result<KillReport, KillError>>;
+
+/// Kills any number of groups at once, on one thread of its own that needs no runtime.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> {
+/// use deadbeat::{KillPolicy, kill::Undertaker};
+///
+/// let undertaker = Undertaker::new(KillPolicy::default())?;
+/// let burial = undertaker.kill(i32::MAX); // under way from here on, whether or not anybody awaits it
+/// undertaker.shutdown_blocking(); // waits for every kill
+/// # drop(burial);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Dropping it neither blocks nor loses a kill: its thread ends after the last of them.
+#[derive(Debug)]
+pub struct Undertaker {
+    policy: KillPolicy,
+    inbox: Arc<Inbox>,
+    ended: oneshot::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A kill under way at an [`Undertaker`]. Dropping it does not stop the kill.
+#[derive(Debug)]
+#[must_use = "the kill goes on without it, but only this tells what became of it"]
+pub struct Burial {
+    pgid: i32,
+    state: Result<oneshot::Receiver<Result<KillReport, KillError>>, Option<KillError>>,
+}
+
+struct Inbox {
+    letters: Mutex<Letters>,
+    bell: UnixStream,
+}
+
+#[derive(Default)]
+struct Letters {
+    jobs: Vec<(Climb, Answer)>,
+    closed: bool,
+}
+
+impl fmt::Debug for Inbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Inbox")
+    }
+}
+
+impl Inbox {
+    fn letters(&self) -> MutexGuard<'_, Letters> {
+        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ring(&self) {
+        // Full means that it has been rung already.
+        let _ = (&self.bell).write(&[1]);
+    }
+}
+
+impl Undertaker {
+    /// Starts the thread.
+    ///
+    /// # Errors
+    ///
+    /// The system's, when there is no thread or descriptor to be had: nothing has been promised to anybody yet.
+    pub fn new(policy: KillPolicy) -> io::Result<Undertaker> {
+        let (bell, door) = UnixStream::pair()?;
+        bell.set_nonblocking(true)?;
+        door.set_nonblocking(true)?;
+        let inbox = Arc::new(Inbox { letters: Mutex::default(), bell });
+        let (end, ended) = oneshot::channel();
+        let theirs = Arc::clone(&inbox);
+        let thread = std::thread::Builder::new().name("undertaker".into()).spawn(move || {
+            work(&theirs, &door);
+            // Nobody may be waiting.
+            let _ = end.send(());
+        })?;
+        Ok(Undertaker { policy, inbox, ended, thread: Some(thread) })
+    }
+
+    /// Begins to kill this group, at once and whatever becomes of the future that tells of it.
+    ///
+    /// The group is pinned before this returns, where the system can do that; so a leader that is reaped afterwards
+    /// cannot make the number a stranger's.
+    pub fn kill(&self, pgid: i32) -> Burial {
+        match self.policy.climb(pgid) {
+            Ok(climb) => {
+                let (answer, state) = oneshot::channel();
+                self.inbox.letters().jobs.push((climb, answer));
+                self.inbox.ring();
+                Burial { pgid, state: Ok(state) }
+            }
+            Err(error) => Burial { pgid, state: Err(Some(error)) },
+        }
+    }
+
+    /// Waits until every kill has ended.
+    pub async fn shutdown(mut self) {
+        self.close();
+        // An error means that the thread has ended too.
+        let _ = (&mut self.ended).await;
+    }
+
+    /// The same, blocking this thread.
+    pub fn shutdown_blocking(mut self) {
+        self.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic there has told each waiting burial so.
+            let _ = thread.join();
+        }
+    }
+
+    fn close(&self) {
+        self.inbox.letters().closed = true;
+        self.inbox.ring();
+    }
+}
+
+impl Drop for Undertaker {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Burial {
+    /// The group.
+    pub fn pgid(&self) -> i32 {
+        self.pgid
+    }
+
+    /// Waits for the end of the kill, blocking this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`KillPolicy::kill_blocking`].
+    ///
+    /// # Panics
+    ///
+    /// On a tokio worker, which must not be blocked.
+    pub fn wait_blocking(self) -> Result<KillReport, KillError> {
+        match self.state {
+            Ok(receiver) => receiver.blocking_recv().unwrap_or_else(|_| Err(lost(self.pgid))),
+            Err(error) => Err(error.unwrap_or_else(|| lost(self.pgid))),
+        }
+    }
+}
+
+impl Future for Burial {
+    type Output = Result<KillReport, KillError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let pgid = self.pgid;
+        match &mut self.state {
+            Ok(receiver) => Poll::Ready(ready!(Pin::new(receiver).poll(cx)).unwrap_or_else(|_| Err(lost(pgid)))),
+            Err(error) => Poll::Ready(Err(error.take().unwrap_or_else(|| lost(pgid)))),
+        }
+    }
+}
+
+fn lost(pgid: i32) -> KillError {
+    KillError::new(pgid, KillErrorKind::Panicked)
+}
+
+/// A kill on the thread, and when it has to be looked at next whatever happens.
+struct Job {
+    climb: Climb,
+    answer: Option<Answer>,
+    due: Instant,
+}
+
+/// The thread: looks at whoever is due or was woken, all in one go, and sleeps until the next is.
+fn work(inbox: &Inbox, mut door: &UnixStream) {
+    let mut jobs: Vec<Job> = Vec::new();
+    loop {
+        let closed = {
+            let mut letters = inbox.letters();
+            let now = Instant::now();
+            jobs.extend(letters.jobs.drain(..).map(|(climb, answer)| Job { climb, answer: Some(answer), due: now }));
+            letters.closed
+        };
+        step_due(&mut jobs);
+        jobs.retain(|job| job.answer.is_some());
+        if jobs.is_empty() && closed {
+            return;
+        }
+        sleep(&mut jobs, door);
+        // Emptied before the letters are read, so that no ring is lost.
+        while door.read(&mut [0; 64]).is_ok_and(|length| length == 64) {}
+    }
+}
+
+fn step_due(jobs: &mut [Job]) {
+    let now = Instant::now();
+    let mut due: Vec<&mut Job> = jobs.iter_mut().filter(|job| job.due <= now).collect();
+    let steps = step_all(&mut due.iter_mut().map(|job| &mut job.climb).collect::<Vec<_>>());
+    for (job, step) in due.into_iter().zip(steps) {
+        match step {
+            Step::Wait(time) => job.due = Instant::now() + time,
+            Step::Done(result) => {
+                // Whoever asked may have gone.
+                let _ = job.answer.take().map(|answer| answer.send(result));
+            }
+        }
+    }
+}
+
+/// Until a witness has exited, a letter has come or somebody is due. Those whose witness has exited are due then.
+fn sleep(jobs: &mut [Job], door: &UnixStream) {
+    let now = Instant::now();
+    let left = jobs.iter().map(|job| job.due.saturating_duration_since(now)).min();
+    let mut fds = vec![PollFd::new(door.as_fd(), PollFlags::POLLIN)];
+    let mut watched = Vec::new();
+    for (i, job) in jobs.iter().enumerate() {
+        if let Some(fd) = job.climb.vigil().wake_fd() {
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
+            watched.push(i);
+        }
+    }
+    wait_readable(&mut fds, left.unwrap_or(Duration::MAX));
+    let woken: Vec<usize> =
+        fds[1..].iter().zip(watched).filter(|(fd, _)| fd.any().unwrap_or(false)).map(|(_, i)| i).collect();
+    drop(fds);
+    let now = Instant::now();
+    for i in woken {
+        jobs[i].due = now;
+    }
+}
