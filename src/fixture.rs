@@ -305,9 +305,13 @@ impl Running {
         status.terminating_signal().and_then(Signal::from_raw)
     }
 
-    /// The leader's pid, by the handle that can wait for it.
-    pub fn leader(&mut self) -> &mut Child {
-        &mut self.leader
+    /// Whether nothing of the fixture can run any more, in the group or outside it. Where that cannot be seen, whether
+    /// its leader has ended.
+    pub fn has_ended(&self) -> bool {
+        match self.mark.members() {
+            Ok(members) => members.is_empty(),
+            Err(_) => self.reaped || self.peek(WaitIdOptions::EXITED).is_ok_and(|status| status.is_some()),
+        }
     }
 
     /// Kills what is left and says who that was.
@@ -405,13 +409,11 @@ impl Running {
                 let _ = self.group.signal(Signal::KILL);
             }
             self.mark.kill();
-            let members = self.mark.members().unwrap_or_default();
-            if members.is_empty()
-                && (self.reaped || self.group.is_gone() || self.peek(WaitIdOptions::EXITED).is_ok_and(|s| s.is_some()))
-            {
+            if self.has_ended() {
                 return Ok(());
             }
             if Instant::now() >= deadline {
+                let members = self.mark.members().unwrap_or_default();
                 return Err(Leak { fixture: self.fixture.name, members });
             }
             pause(Duration::from_millis(1));

@@ -132,11 +132,14 @@ impl Seen {
         match &self.told {
             Some(Ok(report)) => return Some(report.outcome),
             Some(Err(_)) => return None,
-            None if backend() == Backend::Probe => return None,
             None => {}
         }
         if self.gone_before {
             return Some(Outcome::AlreadyGone);
+        }
+        if backend() == Backend::Probe {
+            // An un-reaped leader looks alive to the end.
+            return None;
         }
         match self.gone_after {
             None => Some(Outcome::Survived),

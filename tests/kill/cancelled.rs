@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
 use super::naive;
-use super::support::{eventually, is_dead, start};
+use super::support::{eventually, start};
 
 const GRACE: Duration = Duration::from_millis(150);
 
@@ -38,7 +38,7 @@ proptest! {
 
     #[test]
     fn dropped_at_any_moment_the_kill_goes_on_to_the_end(moment in 0..200u64) {
-        let mut running = start("stubborn-child");
+        let running = start("stubborn-child");
         let (pgid, runtime) = (running.pgid(), runtime());
         runtime.block_on(async {
             let policy = policy();
@@ -49,7 +49,7 @@ proptest! {
             let _ = tokio::time::timeout(Duration::from_millis(moment), kill).await;
             Ok(())
         })?;
-        eventually("the group is dead", || is_dead(&mut running));
+        eventually("the group is dead", || running.has_ended());
     }
 }
 
@@ -78,7 +78,7 @@ fn the_control_dropped_half_way_leaves_the_group_alive() {
 
 #[test]
 fn a_runtime_that_is_dropped_waits_for_the_kill() {
-    let mut running = start("ignore-term");
+    let running = start("ignore-term");
     let (pgid, runtime) = (running.pgid(), runtime());
     runtime.block_on(async {
         let policy = policy();
@@ -86,12 +86,12 @@ fn a_runtime_that_is_dropped_waits_for_the_kill() {
         assert!(poll_once(kill.as_mut()).await.is_none());
     });
     drop(runtime);
-    eventually("the group is dead", || is_dead(&mut running));
+    eventually("the group is dead", || running.has_ended());
 }
 
 #[test]
 fn a_runtime_shut_down_in_the_background_leaves_the_kill_running() {
-    let mut running = start("ignore-term");
+    let running = start("ignore-term");
     let (pgid, runtime) = (running.pgid(), runtime());
     runtime.block_on(async {
         let policy = policy();
@@ -101,12 +101,12 @@ fn a_runtime_shut_down_in_the_background_leaves_the_kill_running() {
         tokio::task::spawn_blocking(|| {}).await.unwrap();
     });
     runtime.shutdown_background();
-    eventually("the group is dead", || is_dead(&mut running));
+    eventually("the group is dead", || running.has_ended());
 }
 
 #[test]
 fn a_pool_that_is_taken_delays_the_kill_and_loses_nothing() {
-    let mut running = start("fast-exit");
+    let running = start("fast-exit");
     let pgid = running.pgid();
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     let release = take_the_pool(&runtime);
@@ -118,17 +118,17 @@ fn a_pool_that_is_taken_delays_the_kill_and_loses_nothing() {
         kill.await.unwrap()
     });
     report.unwrap();
-    eventually("the group is dead", || is_dead(&mut running));
+    eventually("the group is dead", || running.has_ended());
 }
 
 #[test]
 fn an_undertaker_needs_nothing_of_the_pool() {
-    let mut running = start("fast-exit");
+    let running = start("fast-exit");
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     let _taken = take_the_pool(&runtime);
     let undertaker = Undertaker::new(policy()).unwrap();
     runtime.block_on(undertaker.kill(running.pgid())).unwrap();
-    eventually("the group is dead", || is_dead(&mut running));
+    eventually("the group is dead", || running.has_ended());
     runtime.shutdown_background();
 }
 
@@ -151,7 +151,7 @@ fn a_kill_that_never_started_is_cancelled_not_panicked() {
 
 #[test]
 fn with_no_thread_to_be_had_the_worker_does_not_panic_and_the_group_dies() {
-    let mut running = start("stubborn-child");
+    let running = start("stubborn-child");
     let pgid = running.pgid();
     // No address space has room for such a stack, so the pool can start no thread.
     let runtime = Builder::new_current_thread().enable_all().thread_stack_size(1 << 46).build().unwrap();
@@ -162,7 +162,7 @@ fn with_no_thread_to_be_had_the_worker_does_not_panic_and_the_group_dies() {
     std::panic::set_hook(hook);
     assert!(control.unwrap_err().is_panic(), "the control was not caught: threads can be started");
     result.expect("the worker panicked").unwrap();
-    eventually("the group is dead", || is_dead(&mut running));
+    eventually("the group is dead", || running.has_ended());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use deadbeat::{KillPolicy, kill_process_group};
 use rstest::rstest;
 
 use super::naive;
-use super::support::{is_dead, start};
+use super::support::start;
 
 /// A worker that stands still for this long has been blocked, on the slowest of machines.
 const BUDGET: Duration = Duration::from_secs(2);
@@ -30,7 +30,7 @@ where
 fn the_worker_beats_on_while_five_seconds_of_grace_go_by(
     #[values(Flavor::CurrentThread, Flavor::MultiThread(1))] flavor: Flavor,
 ) {
-    let (mut ours, control) = (start("ignore-term"), start("ignore-term"));
+    let (ours, control) = (start("ignore-term"), start("ignore-term"));
     let (pgid, control_pgid) = (ours.pgid(), control.pgid());
     std::thread::scope(|scope| {
         let caught = scope
@@ -39,7 +39,7 @@ fn the_worker_beats_on_while_five_seconds_of_grace_go_by(
 
         assert_eq!(watched.pulse.verdict(), Verdict::Steady, "{:#?}", watched.pulse);
         assert!(watched.output >= Duration::from_secs(5), "SIGKILL came early, after {:?}", watched.output);
-        super::support::eventually("the group is dead", || is_dead(&mut ours));
+        super::support::eventually("the group is dead", || ours.has_ended());
 
         let caught = caught.join().unwrap();
         assert_eq!(caught.pulse.verdict(), Verdict::Starved, "the control was not caught: {:#?}", caught.pulse);

@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use deadbeat::ProcessGroup;
 use deadbeat::fixture::{self, Running};
-use deadbeat::group::{Backend, backend};
 
 /// What must come, comes well within this; it bounds a broken test, not a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -20,14 +19,6 @@ pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     while !is_true() {
         assert!(start.elapsed() < SOON, "waited in vain for: {what}");
         std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
-
-/// Whether nothing of the group can run; on the portable back-end, whether its leader has ended.
-pub(crate) fn is_dead(running: &mut Running) -> bool {
-    match backend() {
-        Backend::Proc => running.group().is_gone(),
-        _ => running.leader().try_wait().unwrap().is_some(),
     }
 }
 

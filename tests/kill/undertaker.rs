@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use deadbeat::kill::Undertaker;
 use deadbeat::{KillErrorKind, KillPolicy, Outcome};
 
-use super::support::{eventually, is_dead, start};
+use super::support::{eventually, start};
 
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -46,7 +46,7 @@ fn the_quick_do_not_wait_for_the_slow() {
 
 #[test]
 fn dropped_burials_and_a_dropped_undertaker_lose_nothing() {
-    let mut groups: Vec<_> = (0..5).map(|_| start("stubborn-child")).collect();
+    let groups: Vec<_> = (0..5).map(|_| start("stubborn-child")).collect();
     let undertaker = undertaker();
     for running in &groups {
         drop(undertaker.kill(running.pgid()));
@@ -54,35 +54,35 @@ fn dropped_burials_and_a_dropped_undertaker_lose_nothing() {
     let dropping = Instant::now();
     drop(undertaker);
     assert!(dropping.elapsed() < GRACE / 2, "drop blocked for {:?}", dropping.elapsed());
-    for running in &mut groups {
-        eventually("the group is dead", || is_dead(running));
+    for running in &groups {
+        eventually("the group is dead", || running.has_ended());
     }
 }
 
 #[test]
 fn shutdown_waits_for_every_kill() {
-    let mut groups: Vec<_> = (0..3).map(|_| start("ignore-term")).collect();
+    let groups: Vec<_> = (0..3).map(|_| start("ignore-term")).collect();
     let undertaker = undertaker();
     for running in &groups {
         drop(undertaker.kill(running.pgid()));
     }
     undertaker.shutdown_blocking();
-    for running in &mut groups {
+    for running in &groups {
         // SIGKILL has been confirmed where members can be seen; else it has been sent.
-        eventually("the group is dead", || is_dead(running));
+        eventually("the group is dead", || running.has_ended());
     }
 }
 
 #[tokio::test]
 async fn shutdown_can_be_awaited_and_blocks_no_worker() {
-    let mut running = start("ignore-term");
+    let running = start("ignore-term");
     let undertaker = undertaker();
     let burial = undertaker.kill(running.pgid());
     let heartbeat = deadbeat::heartbeat::Heartbeat::new().budget(GRACE / 2);
     let watched = heartbeat.watch(undertaker.shutdown()).await;
     watched.pulse.assert_steady();
     assert!(burial.await.is_ok());
-    eventually("the group is dead", || is_dead(&mut running));
+    eventually("the group is dead", || running.has_ended());
 }
 
 #[tokio::test]
