@@ -68,7 +68,8 @@ enum Witness {
 impl Watch {
     pub(super) fn new(pgid: i32) -> Watch {
         // While anything carries the number as its pgid, no stranger can carry it as its pid.
-        Watch { pgid, leader: open(pgid).ok(), known: Vec::new(), witness: None }
+        // A leader that is alive is a witness as good as any, and saves the first walk.
+        Watch { pgid, leader: open(pgid).ok(), known: vec![pgid], witness: None }
     }
 
     pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
