@@ -147,9 +147,10 @@ impl ProcessGroup {
         Vigil::new(self).look()
     }
 
-    /// Whether the leader, a child of this process, has ended and can be waited for. Does not wait for it.
+    /// Whether the leader, a child of this process, has ended and can be waited for, or was by somebody else. Does not
+    /// wait for it.
     pub(crate) fn leader_has_exited(self) -> bool {
-        portable::has_exited(self.pgid)
+        matches!(portable::has_exited(self.pgid), Ok(true) | Err(Errno::ECHILD))
     }
 
     /// The same, looking again for up to `at_most`.

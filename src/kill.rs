@@ -13,9 +13,10 @@
 //! `kill/blocking.rs` does so on a thread that may block, which is never a tokio worker; `kill/undertaker.rs` takes
 //! many at once on a single thread.
 
-mod blocking;
-mod climb;
+pub(crate) mod blocking;
+pub(crate) mod climb;
 mod ladder;
+mod many;
 mod report;
 mod undertaker;
 
@@ -178,7 +179,7 @@ impl KillPolicy {
         if exited { child.wait().await.map(Some) } else { child.try_wait() }
     }
 
-    fn climb(&self, pgid: i32) -> Result<climb::Climb, KillError> {
+    pub(crate) fn climb(&self, pgid: i32) -> Result<climb::Climb, KillError> {
         Ok(climb::Climb::new(ProcessGroup::new(pgid)?, self))
     }
 }

@@ -3,6 +3,7 @@
 #[cfg(not(unix))]
 compile_error!("deadbeat kills POSIX process groups; there are none on this system");
 
+pub mod agent;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod error;
@@ -10,7 +11,9 @@ pub mod fixture;
 pub mod group;
 pub mod heartbeat;
 pub mod kill;
+pub mod registry;
 pub mod report;
+pub mod shutdown;
 mod signal;
 pub mod suite;
 

@@ -26,14 +26,16 @@ impl Watch {
     pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
         match raw::killpg(self.pgid, signal) {
             // The BSDs say EPERM of a group of zombies too: with the leader dead it decides nothing.
-            Err(Errno::EPERM) if !cfg!(target_os = "linux") && has_exited(self.pgid) => Ok(()),
+            Err(Errno::EPERM) if !cfg!(target_os = "linux") && has_exited(self.pgid) == Ok(true) => Ok(()),
             result => result,
         }
     }
 }
 
 /// Whether our child has ended and can be waited for. Asks without reaping: the status belongs to the child's owner.
-pub(super) fn has_exited(pid: i32) -> bool {
+pub(super) fn has_exited(pid: i32) -> Result<bool, Errno> {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    Pid::from_raw(pid).is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), options), Ok(Some(_))))
+    let pid = Pid::from_raw(pid).ok_or(Errno::ECHILD)?;
+    let status = waitid(WaitId::Pid(pid), options).map_err(|error| Errno::from_raw(error.raw_os_error()))?;
+    Ok(status.is_some())
 }

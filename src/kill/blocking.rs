@@ -1,15 +1,16 @@
 //! Drives one climb on a thread that may block: this one, or one of tokio's blocking pool.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use tokio::runtime::Handle;
 use tokio::task::JoinError;
 
 use super::climb::{Climb, Step};
+use super::many::Many;
 use super::{KillError, KillErrorKind, KillReport};
 
-type Climbed = Result<KillReport, KillError>;
+pub(crate) type Climbed = Result<KillReport, KillError>;
 
 /// On this thread, to the end.
 pub(super) fn climb_here(mut climb: Climb) -> Climbed {
@@ -21,11 +22,30 @@ pub(super) fn climb_here(mut climb: Climb) -> Climbed {
     }
 }
 
+/// All of them together on this thread, to the end; the results in no particular order.
+pub(crate) fn climb_all_here(climbs: Vec<Climb>) -> Vec<Climbed> {
+    let (sender, results) = mpsc::channel();
+    let mut kills = Many::default();
+    for climb in climbs {
+        let sender = sender.clone();
+        // The receiver is ours and outlives them.
+        kills.add(climb, Box::new(move |result| drop(sender.send(result))));
+    }
+    drop(sender);
+    loop {
+        kills.step();
+        if kills.is_empty() {
+            return results.iter().collect();
+        }
+        kills.sleep(None);
+    }
+}
+
 /// In one `spawn_blocking`.
 ///
 /// With no thread to be had, `spawn_blocking` panics *here*, on the worker, and keeps the closure in its queue, where a
 /// thread that frees itself later may yet find it. So the climb lies on a seat that only one of them can take it from.
-pub(super) async fn climb_off_worker(climb: Climb) -> Climbed {
+pub(crate) async fn climb_off_worker(climb: Climb) -> Climbed {
     let pgid = climb.pgid();
     let Ok(runtime) = Handle::try_current() else {
         return Err(KillError::new(pgid, KillErrorKind::NoRuntime));

@@ -20,7 +20,7 @@ pub(super) enum Step {
 
 /// A kill under way. The group is pinned from [`new`](Climb::new) on, where the system can do that.
 #[derive(Debug)]
-pub(super) struct Climb {
+pub(crate) struct Climb {
     vigil: Vigil,
     ladder: Ladder,
     start: Option<Instant>,
@@ -28,12 +28,17 @@ pub(super) struct Climb {
 }
 
 impl Climb {
-    pub(super) fn new(group: ProcessGroup, policy: &KillPolicy) -> Climb {
-        Climb { vigil: Vigil::new(group), ladder: Ladder::new(policy), start: None, signals: Vec::new() }
+    pub(crate) fn new(group: ProcessGroup, policy: &KillPolicy) -> Climb {
+        Climb::over(Vigil::new(group), policy)
     }
 
-    pub(super) fn pgid(&self) -> i32 {
+    pub(crate) fn pgid(&self) -> i32 {
         self.vigil.group().pgid()
+    }
+
+    /// With a pin that was taken before.
+    pub(crate) fn over(vigil: Vigil, policy: &KillPolicy) -> Climb {
+        Climb { vigil, ladder: Ladder::new(policy), start: None, signals: Vec::new() }
     }
 
     pub(super) fn vigil(&self) -> &Vigil {

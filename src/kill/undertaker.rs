@@ -9,19 +9,15 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags};
 use tokio::sync::oneshot;
 
-use super::climb::{Climb, Step, step_all};
+use super::climb::Climb;
+use super::many::{Many, Then};
 use super::{KillError, KillErrorKind, KillPolicy, KillReport};
-use crate::group::wait_readable;
-
-type Answer = oneshot::Sender<Result<KillReport, KillError>>;
 
 /// Kills any number of groups at once, on one thread of its own that needs no runtime.
 ///
@@ -61,7 +57,7 @@ struct Inbox {
 
 #[derive(Default)]
 struct Letters {
-    jobs: Vec<(Climb, Answer)>,
+    jobs: Vec<(Climb, Then)>,
     closed: bool,
 }
 
@@ -111,12 +107,30 @@ impl Undertaker {
         match self.policy.climb(pgid) {
             Ok(climb) => {
                 let (answer, state) = oneshot::channel();
-                self.inbox.letters().jobs.push((climb, answer));
-                self.inbox.ring();
+                self.begin(climb, move |result| {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(result);
+                });
                 Burial { pgid, state: Ok(state) }
             }
             Err(error) => Burial { pgid, state: Err(Some(error)) },
         }
+    }
+
+    /// Hands over a climb, and what is to be done on the thread when it has ended.
+    pub(crate) fn begin(&self, climb: Climb, then: impl FnOnce(Result<KillReport, KillError>) + Send + 'static) {
+        self.inbox.letters().jobs.push((climb, Box::new(then)));
+        self.inbox.ring();
+    }
+
+    /// The one of this process, for what must go on when whoever began it is dropped. `None`: no thread can be started.
+    pub(crate) fn global() -> Option<&'static Undertaker> {
+        static GLOBAL: OnceLock<Undertaker> = OnceLock::new();
+        if let Some(undertaker) = GLOBAL.get() {
+            return Some(undertaker);
+        }
+        let new = Undertaker::new(KillPolicy::default()).ok()?;
+        Some(GLOBAL.get_or_init(|| new))
     }
 
     /// Waits until every kill has ended.
@@ -186,67 +200,21 @@ fn lost(pgid: i32) -> KillError {
     KillError::new(pgid, KillErrorKind::Panicked)
 }
 
-/// A kill on the thread, and when it has to be looked at next whatever happens.
-struct Job {
-    climb: Climb,
-    answer: Option<Answer>,
-    due: Instant,
-}
-
-/// The thread: looks at whoever is due or was woken, all in one go, and sleeps until the next is.
+/// The thread.
 fn work(inbox: &Inbox, mut door: &UnixStream) {
-    let mut jobs: Vec<Job> = Vec::new();
+    let mut kills = Many::default();
     loop {
         let closed = {
             let mut letters = inbox.letters();
-            let now = Instant::now();
-            jobs.extend(letters.jobs.drain(..).map(|(climb, answer)| Job { climb, answer: Some(answer), due: now }));
+            letters.jobs.drain(..).for_each(|(climb, then)| kills.add(climb, then));
             letters.closed
         };
-        step_due(&mut jobs);
-        jobs.retain(|job| job.answer.is_some());
-        if jobs.is_empty() && closed {
+        kills.step();
+        if kills.is_empty() && closed {
             return;
         }
-        sleep(&mut jobs, door);
+        kills.sleep(Some(door.as_fd()));
         // Emptied before the letters are read, so that no ring is lost.
         while door.read(&mut [0; 64]).is_ok_and(|length| length == 64) {}
-    }
-}
-
-fn step_due(jobs: &mut [Job]) {
-    let now = Instant::now();
-    let mut due: Vec<&mut Job> = jobs.iter_mut().filter(|job| job.due <= now).collect();
-    let steps = step_all(&mut due.iter_mut().map(|job| &mut job.climb).collect::<Vec<_>>());
-    for (job, step) in due.into_iter().zip(steps) {
-        match step {
-            Step::Wait(time) => job.due = Instant::now() + time,
-            Step::Done(result) => {
-                // Whoever asked may have gone.
-                let _ = job.answer.take().map(|answer| answer.send(result));
-            }
-        }
-    }
-}
-
-/// Until a witness has exited, a letter has come or somebody is due. Those whose witness has exited are due then.
-fn sleep(jobs: &mut [Job], door: &UnixStream) {
-    let now = Instant::now();
-    let left = jobs.iter().map(|job| job.due.saturating_duration_since(now)).min();
-    let mut fds = vec![PollFd::new(door.as_fd(), PollFlags::POLLIN)];
-    let mut watched = Vec::new();
-    for (i, job) in jobs.iter().enumerate() {
-        if let Some(fd) = job.climb.vigil().wake_fd() {
-            fds.push(PollFd::new(fd, PollFlags::POLLIN));
-            watched.push(i);
-        }
-    }
-    wait_readable(&mut fds, left.unwrap_or(Duration::MAX));
-    let woken: Vec<usize> =
-        fds[1..].iter().zip(watched).filter(|(fd, _)| fd.any().unwrap_or(false)).map(|(_, i)| i).collect();
-    drop(fds);
-    let now = Instant::now();
-    for i in woken {
-        jobs[i].due = now;
     }
 }

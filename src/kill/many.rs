@@ -1,0 +1,78 @@
+//! Many climbs on one thread: looks at whoever is due or was woken, all in one go, and sleeps until the next is.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags};
+
+use super::climb::{Climb, Step, step_all};
+use super::{KillError, KillReport};
+use crate::group::wait_readable;
+
+/// What is done with the result of a climb.
+pub(super) type Then = Box<dyn FnOnce(Result<KillReport, KillError>) + Send>;
+
+/// Climbs under way.
+#[derive(Default)]
+pub(super) struct Many {
+    jobs: Vec<Job>,
+}
+
+struct Job {
+    climb: Climb,
+    then: Option<Then>,
+    /// When it has to be looked at next, whatever happens.
+    due: Instant,
+}
+
+impl Many {
+    pub(super) fn add(&mut self, climb: Climb, then: Then) {
+        self.jobs.push(Job { climb, then: Some(then), due: Instant::now() });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// One look at each that is due, and what follows from it.
+    pub(super) fn step(&mut self) {
+        let now = Instant::now();
+        let mut due: Vec<&mut Job> = self.jobs.iter_mut().filter(|job| job.due <= now).collect();
+        let steps = step_all(&mut due.iter_mut().map(|job| &mut job.climb).collect::<Vec<_>>());
+        for (job, step) in due.into_iter().zip(steps) {
+            match step {
+                Step::Wait(time) => job.due = Instant::now() + time,
+                Step::Done(result) => {
+                    if let Some(then) = job.then.take() {
+                        then(result);
+                    }
+                }
+            }
+        }
+        self.jobs.retain(|job| job.then.is_some());
+    }
+
+    /// Until somebody's witness has exited, somebody is due, or the door's bell rings. Those whose witness has exited
+    /// are due then.
+    pub(super) fn sleep(&mut self, door: Option<BorrowedFd<'_>>) {
+        let now = Instant::now();
+        let left = self.jobs.iter().map(|job| job.due.saturating_duration_since(now)).min();
+        let mut fds = Vec::with_capacity(self.jobs.len() + 1);
+        let mut watched = Vec::with_capacity(self.jobs.len());
+        for (i, job) in self.jobs.iter().enumerate() {
+            if let Some(fd) = job.climb.vigil().wake_fd() {
+                fds.push(PollFd::new(fd, PollFlags::POLLIN));
+                watched.push(i);
+            }
+        }
+        fds.extend(door.map(|door| PollFd::new(door, PollFlags::POLLIN)));
+        wait_readable(&mut fds, left.unwrap_or(Duration::MAX));
+        let exited = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        let woken: Vec<usize> = fds.iter().zip(watched).filter(|(fd, _)| exited(fd)).map(|(_, i)| i).collect();
+        drop(fds);
+        let now = Instant::now();
+        for i in woken {
+            self.jobs[i].due = now;
+        }
+    }
+}
