@@ -80,6 +80,6 @@ fn fixtures(args: &FixturesArgs) -> ExitCode {
 
 /// Says what is wrong with the call; status 2.
 fn usage(error: &dyn std::fmt::Display) -> ExitCode {
-    anstream::eprintln!("deadbeat: {error}");
+    output::tell(&format_args!("deadbeat: {error}"));
     ExitCode::from(2)
 }

@@ -20,6 +20,27 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What a suite's subjects are told to give. The fixtures end by themselves after 120 s, and a grace that comes near
+/// that would be judged by their end, not by the kill.
+pub(super) fn grace(text: &str) -> Result<Duration, String> {
+    within(duration(text)?, Duration::from_secs(60))
+}
+
+/// How long a worker may stand still, up to a day: that long nobody ever waits.
+pub(super) fn budget(text: &str) -> Result<Duration, String> {
+    within(duration(text)?, Duration::from_secs(24 * 60 * 60))
+}
+
+/// Timers tell no less than a millisecond.
+fn within(time: Duration, longest: Duration) -> Result<Duration, String> {
+    let shortest = Duration::from_millis(1);
+    if (shortest..=longest).contains(&time) {
+        return Ok(time);
+    }
+    let [shortest, longest] = [shortest, longest].map(humantime::format_duration);
+    Err(format!("it must be from {shortest} to {longest}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -38,5 +59,15 @@ mod tests {
             let error = duration(text).expect_err(text);
             assert!(error.contains("write a duration"), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_no_suite_can_keep_is_refused_with_the_bounds() {
+        for text in ["0", "1ns", "61s", "10000000000000000000"] {
+            assert_eq!(grace(text), Err("it must be from 1ms to 1m".to_owned()), "{text}");
+        }
+        assert_eq!(grace("1m"), Ok(Duration::from_secs(60)));
+        assert_eq!(budget("2d"), Err("it must be from 1ms to 1day".to_owned()));
+        assert_eq!(budget("1h"), Ok(Duration::from_secs(3600)));
     }
 }

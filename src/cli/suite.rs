@@ -39,10 +39,10 @@ pub(super) struct SuiteArgs {
     #[arg(long, value_name = "SHELL", default_value = "sh")]
     shell: String,
     /// The grace that the subjects are told to give
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::positive_duration)]
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::grace)]
     grace: Duration,
     /// How long a worker may stand still [default: half the grace]
-    #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = args::budget)]
     budget: Option<Duration>,
     /// How many cells to run side by side
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -87,12 +87,14 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
 
     let progress = progress(suite.cells().len() as u64);
     let report = suite.run(|cell| {
-        if cell.verdict != CellVerdict::Pass {
-            progress.suspend(|| anstream::eprintln!("{} {}: {}", cell.verdict, cell.name(), cell.why));
+        // An interruption takes their fixtures from the cells that run; what they say of it is no finding.
+        if cell.verdict != CellVerdict::Pass && !interrupt::under_way() {
+            progress.suspend(|| output::tell(&format_args!("{} {}: {}", cell.verdict, cell.name(), cell.why)));
         }
         progress.inc(1);
     });
     progress.finish_and_clear();
+    let ending = interrupt::hold_off();
 
     let text = match args.format {
         Format::Table => table(&report, args),
@@ -103,7 +105,11 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     };
     let status = status(&report);
     match &args.output {
-        None => output::print(&text, status),
+        None => {
+            // A reader that has stopped reading must not make us deaf to Ctrl-C.
+            drop(ending);
+            output::print(&text, status)
+        }
         Some(file) => match output::write_whole(file, anstream::adapter::strip_str(&text).to_string().as_bytes()) {
             Ok(()) => status,
             Err(error) => super::usage(&error),
@@ -130,7 +136,7 @@ fn list(suite: &Suite) -> String {
         let expected = cell.expected();
         let outcome = expected.outcome.map_or("unknown", |outcome| outcome.as_str());
         text += &format!(
-            "{:16} {:18} {:16} {outcome:13} {:7} {}\n",
+            "{:15}{:19}{:16}{outcome:14}{:8}{}\n",
             cell.subject.name(),
             cell.fixture.name,
             runtime_name(cell.runtime),
@@ -153,15 +159,24 @@ fn again(cell: &CellReport, args: &SuiteArgs) -> String {
     let mut command =
         format!("deadbeat suite --subject {} --fixture {} --runtime {}", cell.subject, cell.fixture, cell.runtime);
     if args.shell != "sh" {
-        command += &format!(" --shell '{}'", args.shell);
+        command += &format!(" --shell {}", quoted(&args.shell));
     }
     if args.grace != Duration::from_secs(5) {
-        command += &format!(" --grace '{}'", humantime::format_duration(args.grace));
+        command += &format!(" --grace {}", quoted(&humantime::format_duration(args.grace).to_string()));
     }
     if let Some(budget) = args.budget {
-        command += &format!(" --budget '{}'", humantime::format_duration(budget));
+        command += &format!(" --budget {}", quoted(&humantime::format_duration(budget).to_string()));
     }
     command
+}
+
+/// One word of a shell command.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
 }
 
 fn status(report: &Report) -> ExitCode {
@@ -180,4 +195,17 @@ fn progress(cells: u64) -> ProgressBar {
         progress.set_style(style);
     }
     progress
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_quoted_when_a_shell_would_read_it_otherwise() {
+        for (word, text) in [("1s", "1s"), ("/bin/sh", "/bin/sh"), ("busybox sh", "'busybox sh'"), ("", "''")] {
+            assert_eq!(quoted(word), text);
+        }
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
 }
