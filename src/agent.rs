@@ -5,10 +5,13 @@
 //! its group taken off the registry, in one step.
 
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::process::{Child, Command};
@@ -256,13 +259,13 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
     }
 
     let group = run.group;
-    let exited = async {
+    let mut exited = pin!(async {
         // Without reaping: until everything else is dead the leader has to pin the pgid.
         while !group.leader_has_exited() {
             children.recv().await;
         }
-    };
-    let timeout = async {
+    });
+    let mut timeout = pin!(async {
         match options.timeout {
             Some(timeout) => {
                 tokio::time::sleep(timeout).await;
@@ -270,24 +273,41 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
             }
             None => std::future::pending().await,
         }
-    };
-    tokio::select! {
-        biased;
-        () = exited => {
+    });
+    let mut request = pin!(options.shutdown.requested());
+    // A command that has ended has ended, even if its time is over by now.
+    let end = poll_fn(|cx| {
+        if exited.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Exited);
+        }
+        if let Poll::Ready(after) = timeout.as_mut().poll(cx) {
+            return Poll::Ready(End::TimedOut(after));
+        }
+        request.as_mut().poll(cx).map(|()| End::ShutdownRequested)
+    });
+    match end.await {
+        End::Exited => {
             let leftovers = run.kill_leftovers(options.leftovers).await;
             let status = run.reap().map_err(AgentError::Wait)?;
             let status = status.ok_or_else(|| AgentError::Wait(io::Error::other("it has not ended")))?;
             Ok(AgentExit { status, leftovers })
         }
-        timeout = timeout => {
+        End::TimedOut(timeout) => {
             let (kill, status) = run.kill().await;
             Err(AgentError::TimedOut { timeout, kill, status })
         }
-        () = options.shutdown.requested() => {
+        End::ShutdownRequested => {
             let (kill, status) = run.kill().await;
             Err(AgentError::ShutdownRequested { kill: Some(kill), status })
         }
     }
+}
+
+/// Why a run is over.
+enum End {
+    Exited,
+    TimedOut(Duration),
+    ShutdownRequested,
 }
 
 /// A run under way. Whoever drops it before the leader is reaped leaves it to the undertaker.

@@ -54,7 +54,7 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
     let undertaker = match Undertaker::new(policy) {
         Ok(undertaker) => undertaker,
         Err(error) => {
-            anstream::eprintln!("deadbeat: nothing was signalled, no thread can be started: {error}");
+            output::tell(&format_args!("deadbeat: nothing was signalled, no thread can be started: {error}"));
             return ExitCode::FAILURE;
         }
     };
@@ -67,12 +67,12 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
         match &result {
             Ok(report) if report.outcome == Outcome::Survived => {
                 let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
-                anstream::eprintln!("deadbeat: process group {pgid} survived SIGKILL: {}", names.join("; "));
+                output::tell(&format_args!("deadbeat: process group {pgid} survived SIGKILL: {}", names.join("; ")));
                 status = ExitCode::FAILURE;
             }
             Ok(_) => {}
             Err(error) => {
-                anstream::eprintln!("deadbeat: {error}");
+                output::tell(&format_args!("deadbeat: {error}"));
                 status = ExitCode::FAILURE;
             }
         }

@@ -68,7 +68,7 @@ pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) ->
 
 /// Far beyond what the slowest machine needs for the longest ladder.
 fn deadline(policy: &KillPolicy) -> Duration {
-    policy.grace * 2 + Duration::from_secs(30)
+    policy.grace.saturating_mul(2).saturating_add(Duration::from_secs(30))
 }
 
 fn watch(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>, running: &Running) -> Result<Seen, LabError> {
