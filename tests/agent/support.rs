@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use deadbeat::KillPolicy;
 use deadbeat::agent::AgentOptions;
+use deadbeat::group::{Backend, backend};
 use deadbeat::registry::Registry;
 use deadbeat::shutdown::Shutdown;
 use tokio::process::Command;
@@ -26,8 +27,14 @@ pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
+/// A short grace, and patience with a machine on which a killed process waits for a CPU to die on. Where zombies cannot
+/// be told from the living that would be in vain.
 pub(crate) fn policy() -> KillPolicy {
-    KillPolicy::default().grace(Duration::from_millis(300))
+    let policy = KillPolicy::default().grace(Duration::from_millis(300));
+    match backend() {
+        Backend::Proc => policy.confirm(SOON),
+        _ => policy,
+    }
 }
 
 /// Options with a registry and a shutdown of their own: tests must not share the global ones by accident.

@@ -14,7 +14,7 @@ use super::support::{eventually, start};
 const GRACE: Duration = Duration::from_millis(150);
 
 fn policy() -> KillPolicy {
-    KillPolicy::default().grace(GRACE)
+    super::support::policy().grace(GRACE)
 }
 
 fn runtime() -> Runtime {

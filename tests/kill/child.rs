@@ -15,7 +15,7 @@ fn sleeper() -> Command {
 }
 
 fn policy() -> KillPolicy {
-    KillPolicy::default().grace(Duration::from_secs(2))
+    super::support::policy().grace(Duration::from_secs(2))
 }
 
 #[tokio::test]

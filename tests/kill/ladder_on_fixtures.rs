@@ -4,15 +4,13 @@ use std::time::Duration;
 
 use deadbeat::fixture::{self, Fixture, Running};
 use deadbeat::group::{Backend, backend};
-use deadbeat::{KillPolicy, KillReport, Outcome, Signal};
+use deadbeat::{KillReport, Outcome, Signal};
 use rstest::rstest;
+
+use super::support::policy;
 
 /// Long enough for a shell's handler on a loaded machine, and short enough to wait for.
 const GRACE: Duration = Duration::from_millis(1500);
-
-fn policy() -> KillPolicy {
-    KillPolicy::default().grace(GRACE)
-}
 
 fn start(name: &str, shell: &str) -> Running {
     let fixture: Fixture = fixture::named(name).expect("no such fixture");
@@ -79,7 +77,7 @@ fn the_ladder_makes_the_right_thing_of(
 fn the_ladder_is_right(name: &str, shell: &str) {
     let running = start(name, shell);
     let fixture = fixture::named(name).unwrap();
-    let report = policy().kill_blocking(running.pgid()).unwrap();
+    let report = policy().grace(GRACE).kill_blocking(running.pgid()).unwrap();
 
     assert_eq!(report.outcome, expected(&fixture), "under {shell}: {report:?}");
     let expected_signals: &[Signal] = match report.outcome {

@@ -2,11 +2,21 @@
 
 use std::time::{Duration, Instant};
 
-use deadbeat::ProcessGroup;
 use deadbeat::fixture::{self, Running};
+use deadbeat::group::{Backend, backend};
+use deadbeat::{KillPolicy, ProcessGroup};
 
 /// What must come, comes well within this; it bounds a broken test, not a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// The default policy, but patient with a machine on which a killed process waits for a CPU to die on. Where zombies
+/// cannot be told from the living it would be patient in vain.
+pub(crate) fn policy() -> KillPolicy {
+    match backend() {
+        Backend::Proc => KillPolicy::default().confirm(SOON),
+        _ => KillPolicy::default(),
+    }
+}
 
 pub(crate) fn start(name: &str) -> Running {
     fixture::named(name).expect("no such fixture").start().unwrap()

@@ -7,13 +7,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
+use deadbeat::ProcessGroup;
 use deadbeat::kill::Undertaker;
-use deadbeat::{KillPolicy, ProcessGroup};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-use super::support::{Bystander, eventually};
+use super::support::{Bystander, eventually, policy};
 
 #[derive(Clone, Copy, Debug)]
 enum Disposition {
@@ -116,7 +116,7 @@ fn of_random_trees_nobody_survives_and_no_stranger_is_hit() {
     let shapes: Vec<Tree> = (0..count).map(|_| trees().new_tree(&mut runner).unwrap().current()).collect();
 
     let mut bystanders = [Bystander::start(), Bystander::start()];
-    let undertaker = Undertaker::new(KillPolicy::default().grace(Duration::from_millis(200))).unwrap();
+    let undertaker = Undertaker::new(policy().grace(Duration::from_millis(200))).unwrap();
     let mut survivors = 0;
     for batch in shapes.chunks(20) {
         let mut grown: Vec<Grown> = batch.iter().map(grow).collect();

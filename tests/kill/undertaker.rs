@@ -3,14 +3,14 @@
 use std::time::{Duration, Instant};
 
 use deadbeat::kill::Undertaker;
-use deadbeat::{KillErrorKind, KillPolicy, Outcome};
+use deadbeat::{KillErrorKind, Outcome};
 
-use super::support::{eventually, start};
+use super::support::{eventually, policy, start};
 
 const GRACE: Duration = Duration::from_secs(1);
 
 fn undertaker() -> Undertaker {
-    Undertaker::new(KillPolicy::default().grace(GRACE)).unwrap()
+    Undertaker::new(policy().grace(GRACE)).unwrap()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn the_quick_do_not_wait_for_the_slow() {
         return;
     }
     let (slow, quick) = (start("ignore-term"), start("fast-exit"));
-    let undertaker = Undertaker::new(KillPolicy::default().grace(Duration::from_secs(4))).unwrap();
+    let undertaker = Undertaker::new(policy().grace(Duration::from_secs(4))).unwrap();
     let (slow, quick) = (undertaker.kill(slow.pgid()), undertaker.kill(quick.pgid()));
     let quick = quick.wait_blocking().unwrap();
     let slow = slow.wait_blocking().unwrap();
