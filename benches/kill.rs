@@ -185,7 +185,7 @@ fn status(field: &str) -> usize {
 }
 
 fn descriptors() -> usize {
-    std::fs::read_dir("/proc/self/fd").expect("/proc/self/fd").count()
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
 }
 
 #[derive(Clone, Copy)]
@@ -233,7 +233,7 @@ async fn kill_all(groups: &[Group], policy: &KillPolicy, way: Way) -> (usize, Du
         }
     }
     let (mut killed, mut slowest, mut threads, mut fds) = (0, Duration::ZERO, 0, 0);
-    let mut reading: Option<(Instant, tokio::task::JoinHandle<std::io::Result<Vec<u8>>>)> = None;
+    let mut reading: Option<tokio::task::JoinHandle<Duration>> = None;
     let mut beat = tokio::time::interval(Duration::from_millis(20));
     loop {
         tokio::select! {
@@ -243,23 +243,24 @@ async fn kill_all(groups: &[Group], policy: &KillPolicy, way: Way) -> (usize, Du
             },
             _ = beat.tick() => {
                 threads = threads.max(status("Threads:"));
-                if fds == 0 {
-                    fds = descriptors();
-                }
-                match &reading {
-                    Some((start, read)) if read.is_finished() => {
-                        slowest = slowest.max(start.elapsed().saturating_sub(Duration::from_millis(20)));
+                fds = fds.max(descriptors());
+                match &mut reading {
+                    Some(read) if read.is_finished() => {
+                        slowest = slowest.max(read.await.expect("no panic"));
                         reading = None;
                     }
                     Some(_) => {}
-                    None => reading = Some((Instant::now(), tokio::spawn(tokio::fs::read("/proc/self/stat")))),
+                    None => reading = Some(tokio::spawn(async {
+                        let start = Instant::now();
+                        tokio::fs::read("/proc/self/stat").await.expect("/proc/self/stat");
+                        start.elapsed()
+                    })),
                 }
             }
         }
     }
-    if let Some((start, read)) = reading {
-        let _ = read.await;
-        slowest = slowest.max(start.elapsed().saturating_sub(Duration::from_millis(20)));
+    if let Some(read) = reading {
+        slowest = slowest.max(read.await.expect("no panic"));
     }
     (killed, slowest, threads, fds)
 }

@@ -7,7 +7,6 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
@@ -18,8 +17,8 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::KillError;
-use crate::group::{Backend, ProcessGroup, Vigil, backend};
-use crate::kill::blocking::climb_off_worker;
+use crate::group::{Backend, ProcessGroup, backend};
+use crate::kill::blocking::{climb_off_worker, climb_off_worker_and};
 use crate::kill::climb::Climb;
 use crate::kill::{KillPolicy, KillReport, Outcome, Undertaker};
 use crate::registry::Registry;
@@ -141,14 +140,14 @@ impl AgentOptions {
 }
 
 /// How a run ended that ended by itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct AgentExit {
     /// The leader's.
     pub status: ExitStatus,
     /// The kill of the members it left behind, if there were any and they were to be killed. Never told on the portable
     /// back-end, where they are killed without being seen.
-    pub leftovers: Option<KillReport>,
+    pub leftovers: Option<Result<KillReport, KillError>>,
 }
 
 /// How a run ended that did not end by itself.
@@ -254,8 +253,8 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
     };
     command.process_group(0).kill_on_drop(false).stdin(stdin);
     let mut run = Run::start(&mut command, options)?;
-    if let Some(on_spawn) = &options.on_spawn {
-        on_spawn(run.child());
+    if let (Some(on_spawn), Some(child)) = (&options.on_spawn, run.child()) {
+        on_spawn(child);
     }
 
     let group = run.group;
@@ -288,7 +287,8 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
     match end.await {
         End::Exited => {
             let leftovers = run.kill_leftovers(options.leftovers).await;
-            let status = run.reap().map_err(AgentError::Wait)?;
+            let reaped = run.remains.take().map_or(Ok(None), |mut remains| remains.reap());
+            let status = reaped.map_err(AgentError::Wait)?;
             let status = status.ok_or_else(|| AgentError::Wait(io::Error::other("it has not ended")))?;
             Ok(AgentExit { status, leftovers })
         }
@@ -310,9 +310,9 @@ enum End {
     ShutdownRequested,
 }
 
-/// A run under way. Whoever drops it before the leader is reaped leaves it to the undertaker.
+/// A run under way.
 struct Run<'a> {
-    child: Option<Child>,
+    remains: Option<Remains>,
     group: ProcessGroup,
     options: &'a AgentOptions,
 }
@@ -327,18 +327,19 @@ impl<'a> Run<'a> {
                 return Err(AgentError::Spawn(io::Error::other(error)));
             }
         };
-        let run = Run { child: Some(child), group, options };
+        let (policy, registry) = (options.policy.clone(), Arc::clone(&options.registry));
+        let run = Run { remains: Some(Remains { child: Some(child), group, policy, registry }), group, options };
         let registered = options.registry.register(group.pgid());
         registered.map_err(|error| AgentError::Spawn(io::Error::other(error)))?;
         Ok(run)
     }
 
-    fn child(&mut self) -> &mut Child {
-        self.child.as_mut().expect("taken only when the run is dropped or over")
+    fn child(&mut self) -> Option<&mut Child> {
+        self.remains.as_mut()?.child.as_mut()
     }
 
     /// The leader has ended by itself.
-    async fn kill_leftovers(&mut self, leftovers: Leftovers) -> Option<KillReport> {
+    async fn kill_leftovers(&mut self, leftovers: Leftovers) -> Option<Result<KillReport, KillError>> {
         if leftovers == Leftovers::Leave {
             return None;
         }
@@ -349,73 +350,80 @@ impl<'a> Run<'a> {
         };
         match climb_off_worker(Climb::new(self.group, &policy)).await {
             Ok(report) if report.outcome == Outcome::AlreadyGone || backend() == Backend::Probe => None,
-            Ok(report) => Some(report),
+            result => Some(result),
+        }
+    }
+
+    /// The group, then its leader. From the first signal on it does not matter whether anybody waits for this.
+    async fn kill(mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
+        let Some(mut remains) = self.remains.take() else { unreachable!("only a run that is over has none") };
+        let climb = remains.climb();
+        match climb_off_worker_and(climb, move |kill| (kill, remains.reap())).await {
+            Ok((kill, status)) => (kill, status.unwrap_or(None)),
+            // It never began; what remains was dropped, and so went to the undertaker.
+            Err(error) => (Err(error), None),
+        }
+    }
+}
+
+/// A child that has to be killed with its group, reaped and unregistered, by whoever has it. Dropped before that, it
+/// goes to the undertaker.
+struct Remains {
+    child: Option<Child>,
+    group: ProcessGroup,
+    policy: KillPolicy,
+    registry: Arc<Registry>,
+}
+
+impl Remains {
+    fn climb(&self) -> Climb {
+        Climb::new(self.group, &self.policy).then_its_leader(self.policy.reap_within())
+    }
+
+    /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended, does not, and stays
+    /// registered for the last sweep.
+    fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(mut child) = self.child.take() else { return Ok(None) };
+        let pgid = self.group.pgid();
+        let reaped = self.registry.reap(pgid, || child.try_wait());
+        match &reaped {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                tracing::warn!(pgid, "the leader of a killed group does not end");
+                // tokio would reap it some day, behind the registry's back.
+                std::mem::forget(child);
+            }
             Err(error) => {
-                tracing::warn!(pgid = self.group.pgid(), "what the command left behind was not killed: {error}");
-                None
+                // ECHILD: there is nothing left to wait for, now or ever.
+                tracing::warn!(pgid, "a command's exit was collected by somebody else: {error}");
+                self.registry.unregister(pgid);
             }
         }
-    }
-
-    async fn kill(&mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
-        let kill = climb_off_worker(Climb::new(self.group, &self.options.policy)).await;
-        let (group, confirm) = (self.group, self.options.policy.confirm);
-        // Dead is not yet waitable, under ptrace; and after a SIGKILL that nobody confirmed, not yet dead.
-        if !group.leader_has_exited() {
-            let _ =
-                tokio::task::spawn_blocking(move || group.wait_for_leader(confirm.max(Duration::from_secs(1)))).await;
-        }
-        let status = self.reap().unwrap_or_else(|error| {
-            tracing::warn!(pgid = group.pgid(), "the killed command's exit was collected by somebody else: {error}");
-            None
-        });
-        (kill, status)
-    }
-
-    /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended.
-    fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
-        let Some(child) = &mut self.child else { return Ok(None) };
-        let reaped = self.options.registry.reap(self.group.pgid(), || child.try_wait());
-        match &reaped {
-            // It is still ours to bury.
-            Ok(None) => return reaped,
-            Ok(Some(_)) => {}
-            // ECHILD: there is nothing left to wait for, now or ever.
-            Err(_) => self.options.registry.unregister(self.group.pgid()),
-        }
-        self.child = None;
         reaped
     }
 }
 
-impl Drop for Run<'_> {
+impl Drop for Remains {
     fn drop(&mut self) {
-        let Some(mut child) = self.child.take() else { return };
-        let (pgid, registry) = (self.group.pgid(), Arc::clone(&self.options.registry));
-        let pin = Vigil::new(self.group);
+        let Some(child) = self.child.take() else { return };
+        let climb = self.climb();
+        let mut remains = Remains {
+            child: Some(child),
+            group: self.group,
+            policy: self.policy.clone(),
+            registry: Arc::clone(&self.registry),
+        };
         let Some(undertaker) = Undertaker::global() else {
-            // No thread to be had: no grace, and tokio reaps the leader when it can.
-            let _ = pin.signal(Signal::KILL);
-            registry.unregister(pgid);
+            // No thread to be had: no grace, and the leader stays a zombie that pins its number.
+            let _ = self.group.signal(Signal::KILL);
+            std::mem::forget(remains.child.take());
             return;
         };
-        let group = self.group;
-        undertaker.begin(Climb::over(pin, &self.options.policy), move |result| {
+        undertaker.begin(climb, move |result| {
             if let Err(error) = result {
-                tracing::warn!(pgid, "a run was dropped and its group not killed: {error}");
+                tracing::warn!(pgid = error.pgid(), "a run was dropped and its group not killed: {error}");
             }
-            group.wait_for_leader(Duration::from_secs(1));
-            match registry.reap(pgid, || child.try_wait()) {
-                Ok(Some(status)) => {
-                    tracing::debug!(pgid, signal = status.signal(), "a dropped run's leader was reaped")
-                }
-                Ok(None) => {
-                    tracing::warn!(pgid, "a dropped run's leader does not end");
-                    // It stays registered, for the last sweep. tokio would reap it behind the registry's back.
-                    std::mem::forget(child);
-                }
-                Err(_) => registry.unregister(pgid),
-            }
+            let _ = remains.reap();
         });
     }
 }

@@ -223,6 +223,7 @@ impl Setup {
             fixture: self.fixture,
             leader: child,
             reaped: false,
+            ended: false,
             group,
             stdout,
             pids: Vec::new(),
@@ -249,6 +250,7 @@ pub struct Running {
     fixture: Fixture,
     leader: Child,
     reaped: bool,
+    ended: bool,
     group: ProcessGroup,
     stdout: ChildStdout,
     pids: Vec<i32>,
@@ -314,15 +316,13 @@ impl Running {
         }
     }
 
-    /// Kills what is left and says who that was.
+    /// Kills what is left of it, in the group and outside, and reaps the leader; as dropping it does, without the panic.
     ///
     /// # Errors
     ///
-    /// [`Leak`] if anything could still run, in the group or escaped from it.
-    pub fn finish(self) -> Result<(), Leak> {
-        let mut members = self.leftover().unwrap_or_default();
-        members.extend(self.escaped().unwrap_or_default());
-        if members.is_empty() { Ok(()) } else { Err(Leak { fixture: self.fixture.name, members }) }
+    /// [`Leak`] if anything can still run after that.
+    pub fn finish(mut self) -> Result<(), Leak> {
+        self.end()
     }
 
     /// Reads `ROLE PID` lines until `ready N` and N of them have come.
@@ -400,6 +400,19 @@ impl Running {
         self.reaped = true;
     }
 
+    fn end(&mut self) -> Result<(), Leak> {
+        if std::mem::replace(&mut self.ended, true) {
+            return Ok(());
+        }
+        let mopped = self.mop_up();
+        let _ = std::fs::remove_file(&self.marker);
+        // Only now: until here the un-reaped leader pinned the pgid. One that does not end is not waited for.
+        if mopped.is_ok() {
+            self.reap();
+        }
+        mopped
+    }
+
     /// SIGKILL to all of it until nothing can run, or `Err` with those that outlive that.
     fn mop_up(&mut self) -> Result<(), Leak> {
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -423,11 +436,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        let mopped = self.mop_up();
-        let _ = std::fs::remove_file(&self.marker);
-        match mopped {
-            // Only now: until here the un-reaped leader pinned the pgid.
-            Ok(()) => self.reap(),
+        match self.end() {
+            Ok(()) => {}
             Err(leak) if std::thread::panicking() => eprintln!("{leak}"),
             Err(leak) => panic!("{leak}"),
         }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -152,18 +152,6 @@ impl ProcessGroup {
     pub(crate) fn leader_has_exited(self) -> bool {
         matches!(portable::has_exited(self.pgid), Ok(true) | Err(Errno::ECHILD))
     }
-
-    /// The same, looking again for up to `at_most`.
-    pub(crate) fn wait_for_leader(self, at_most: Duration) -> bool {
-        let start = Instant::now();
-        while !self.leader_has_exited() {
-            if start.elapsed() >= at_most {
-                return false;
-            }
-            pause(Duration::from_millis(1).min(at_most));
-        }
-        true
-    }
 }
 
 impl fmt::Debug for ProcessGroup {
@@ -232,6 +220,15 @@ impl Vigil {
         }
     }
 
+    /// How long to wait for the next look where `at_most` is allowed: less after one that could not tell.
+    pub(crate) fn patience(&self, at_most: Duration) -> Duration {
+        match &self.eyes {
+            #[cfg(target_os = "linux")]
+            Eyes::Proc(watch) if watch.is_undecided() => at_most.min(Duration::from_millis(5)),
+            _ => at_most,
+        }
+    }
+
     /// Sleeps until the answer may have changed, for `at_most` this long.
     pub(crate) fn wait(&self, at_most: Duration) {
         match self.wake_fd() {
@@ -255,14 +252,7 @@ pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
             }
         }
         for (i, sight) in linux::look(&mut watches) {
-            match sight {
-                linux::Sight::Alive => {}
-                linux::Sight::Gone => gone[i] = true,
-                // This /proc does not show the group; from here on only the kernel is asked.
-                linux::Sight::Blind => {
-                    vigils[i].eyes = Eyes::Probe(portable::Watch::new(vigils[i].group.pgid));
-                }
-            }
+            gone[i] = sight == linux::Sight::Gone;
         }
     }
     for (i, vigil) in vigils.iter_mut().enumerate() {

@@ -20,7 +20,6 @@ mod many;
 mod report;
 mod undertaker;
 
-use std::process::ExitStatus;
 use std::time::Duration;
 
 pub use crate::error::{KillError, KillErrorKind};
@@ -162,21 +161,18 @@ impl KillPolicy {
     /// default; [`AlreadyReaped`](KillErrorKind::AlreadyReaped); else as [`kill`](KillPolicy::kill).
     pub async fn kill_child(&self, child: &mut tokio::process::Child) -> Result<ChildKill, KillError> {
         let group = ProcessGroup::led_by(child)?;
-        let report = blocking::climb_off_worker(climb::Climb::new(group, self)).await?;
-        let status = self.reap(child, group).await.map_err(|error| KillError::os(group.pgid(), error))?;
-        Ok(ChildKill { report, status })
+        let climb = climb::Climb::new(group, self).then_its_leader(self.reap_within());
+        let report = blocking::climb_off_worker(climb).await?;
+        let status = match group.leader_has_exited() {
+            true => child.wait().await.map(Some),
+            false => child.try_wait(),
+        };
+        Ok(ChildKill { report, status: status.map_err(|error| KillError::os(group.pgid(), error))? })
     }
 
-    async fn reap(
-        &self,
-        child: &mut tokio::process::Child,
-        group: ProcessGroup,
-    ) -> std::io::Result<Option<ExitStatus>> {
-        // Dead is not yet waitable: under ptrace the tracer comes first.
-        let confirm = self.confirm;
-        let exited = group.leader_has_exited()
-            || tokio::task::spawn_blocking(move || group.wait_for_leader(confirm)).await.unwrap_or(false);
-        if exited { child.wait().await.map(Some) } else { child.try_wait() }
+    /// How long a leader may take to become waitable after the ladder has ended.
+    pub(crate) fn reap_within(&self) -> Duration {
+        self.confirm.max(Duration::from_secs(1))
     }
 
     pub(crate) fn climb(&self, pgid: i32) -> Result<climb::Climb, KillError> {

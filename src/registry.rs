@@ -6,6 +6,7 @@
 //! [`kill_all_children`] is the safety net. It is synchronous, needs no runtime, and works in a panic, after the runtime
 //! was shut down, and when no thread can be started.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
@@ -27,9 +28,16 @@ pub struct Registry {
 
 #[derive(Debug, Default)]
 struct State {
-    /// By pgid. The pin goes to whoever kills the group; the entry stays until the leader is reaped.
-    live: BTreeMap<i32, Option<Vigil>>,
+    live: BTreeMap<i32, Entry>,
     phase: Phase,
+}
+
+/// A group, from the start of its leader until it is reaped.
+#[derive(Debug)]
+struct Entry {
+    pin: Vigil,
+    /// Somebody kills it already.
+    swept: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,14 +70,14 @@ impl Registry {
     ///
     /// [`InvalidGroup`](crate::kill::KillErrorKind::InvalidGroup) for a pgid that must not be signalled.
     pub fn register(&self, pgid: i32) -> Result<(), KillError> {
-        let pin = Vigil::new(ProcessGroup::new(pgid)?);
+        let group = ProcessGroup::new(pgid)?;
         let mut state = self.state();
-        if state.phase == Phase::Closed {
-            self.kill_late(pin);
-            state.live.entry(pgid).or_insert(None);
-        } else {
-            state.live.entry(pgid).or_insert(Some(pin));
+        let swept = state.phase == Phase::Closed;
+        if swept {
+            self.kill_late(group);
         }
+        // In place of an older entry, whose pin may be a former owner's of the same number.
+        state.live.insert(pgid, Entry { pin: Vigil::new(group), swept });
         Ok(())
     }
 
@@ -79,9 +87,12 @@ impl Registry {
     }
 
     /// Reaps the leader and takes its group off, as one step to everybody else. `reap` must not block; `None` from it
-    /// means that there was nothing to reap yet, and the group stays.
+    /// means that there was nothing to reap yet, and the group stays. It is called under the lock: in it, this registry is
+    /// out of reach.
     pub fn reap<T, E>(&self, pgid: i32, reap: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
         let mut state = self.state();
+        HOLDS.set(std::ptr::from_ref(self).addr());
+        let _held = Held;
         let reaped = reap()?;
         if reaped.is_some() {
             state.live.remove(&pgid);
@@ -102,6 +113,11 @@ impl Registry {
     /// is logged, and has no report.
     pub fn kill_all(&self) -> Vec<KillReport> {
         let me = std::thread::current().id();
+        if HOLDS.get() == std::ptr::from_ref(self).addr() {
+            // A panic under the lock, and a hook that ends everything: there is no way to the list from here.
+            tracing::warn!("kill_all_children called by a thread that is busy with the registry: nothing was killed");
+            return Vec::new();
+        }
         let mut state = self.state();
         match state.phase {
             Phase::Open => state.phase = Phase::Sweeping(me),
@@ -114,17 +130,23 @@ impl Registry {
                 return Vec::new();
             }
         }
+        // However this ends, those who wait for it must not wait for ever.
+        let _sweep = Sweep(self);
         let mut reports = Vec::new();
         loop {
-            let pins: Vec<Vigil> = state.live.values_mut().filter_map(Option::take).collect();
-            if pins.is_empty() {
+            let mut climbs = Vec::new();
+            for entry in state.live.values_mut().filter(|entry| !entry.swept) {
+                entry.swept = true;
+                // Pinned anew, under the lock that keeps its leader un-reaped.
+                climbs.push(Climb::new(entry.pin.group(), &self.policy));
+            }
+            if climbs.is_empty() {
                 // Under the same lock: whoever enters a group from here on finds the registry closed.
                 state.phase = Phase::Closed;
-                self.swept.notify_all();
+                drop(state);
                 return reports;
             }
             drop(state);
-            let climbs = pins.into_iter().map(|pin| Climb::over(pin, &self.policy)).collect();
             for result in climb_all_here(climbs) {
                 match result {
                     Ok(report) => reports.push(report),
@@ -137,30 +159,50 @@ impl Registry {
 
     /// SIGKILL to every group entered, at once and without waiting: the second signal of an impatient user.
     pub fn kill_all_now(&self) {
-        for pgid in self.state().live.keys() {
-            if let Ok(group) = ProcessGroup::new(*pgid) {
-                // Under the lock, so its leader is un-reaped. One that is gone already is as good.
-                let _ = group.signal(Signal::KILL);
-            }
+        for entry in self.state().live.values() {
+            // One that is gone already is as good.
+            let _ = entry.pin.signal(Signal::KILL);
         }
     }
 
-    fn kill_late(&self, pin: Vigil) {
-        let pgid = pin.group().pgid();
+    fn kill_late(&self, group: ProcessGroup) {
         match Undertaker::global() {
-            Some(undertaker) => undertaker.begin(Climb::over(pin, &self.policy), move |result| {
+            Some(undertaker) => undertaker.begin(Climb::new(group, &self.policy), |result| {
                 if let Err(error) = result {
-                    tracing::warn!(pgid, "registered after kill_all_children, and not killed: {error}");
+                    tracing::warn!(pgid = error.pgid(), "registered after kill_all_children, and not killed: {error}");
                 }
             }),
             // No thread to be had: no grace either.
-            None => drop(pin.signal(Signal::KILL)),
+            None => drop(group.signal(Signal::KILL)),
         }
     }
 
     /// A panic in whoever held it leaves the list as good as it was: every change is one call.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+thread_local! {
+    /// The registry whose lock this thread holds over a call of somebody else's code, by address.
+    static HOLDS: Cell<usize> = const { Cell::new(0) };
+}
+
+struct Held;
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        HOLDS.set(0);
+    }
+}
+
+/// A sweep under way: closes the registry when it ends, by a panic too.
+struct Sweep<'a>(&'a Registry);
+
+impl Drop for Sweep<'_> {
+    fn drop(&mut self) {
+        self.0.state().phase = Phase::Closed;
+        self.0.swept.notify_all();
     }
 }
 

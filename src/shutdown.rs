@@ -4,7 +4,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -57,6 +57,8 @@ impl Shutdown {
 /// From here on the first SIGTERM, SIGINT or SIGHUP is a [`request_shutdown`]; at a second one every registered group is
 /// sent SIGKILL and this process ends by that signal, as it would have without us. Called again it does nothing.
 ///
+/// A signal that this process was started to ignore, as `nohup` does with SIGHUP, stays ignored.
+///
 /// # Errors
 ///
 /// The system's, when the handlers or their thread cannot be had.
@@ -66,20 +68,43 @@ pub fn install_signal_handlers() -> io::Result<()> {
     if *installed {
         return Ok(());
     }
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // The thread first: a handler without it would swallow the signals.
+    let (told, tell) = mpsc::channel();
     std::thread::Builder::new().name("deadbeat-signals".into()).spawn(move || {
-        for signal in signals.forever() {
-            if !is_shutdown_requested() {
-                request_shutdown();
-                continue;
+        match Signals::new(heeded()) {
+            Ok(signals) => {
+                // Whoever asked may have gone.
+                let _ = told.send(Ok(()));
+                serve(signals);
             }
-            Registry::global().kill_all_now();
-            // Restores the default action and raises the signal again; does not come back for these three.
-            let _ = signal_hook::low_level::emulate_default_handler(signal);
+            Err(error) => drop(told.send(Err(error))),
         }
     })?;
+    tell.recv().unwrap_or_else(|_| Err(io::Error::other("the signal thread has died")))?;
     *installed = true;
     Ok(())
+}
+
+fn serve(mut signals: Signals) {
+    let mut asked = false;
+    for signal in signals.forever() {
+        if !asked {
+            asked = true;
+            request_shutdown();
+            continue;
+        }
+        Registry::global().kill_all_now();
+        // Restores the default action and raises the signal again; does not come back for these three.
+        let _ = signal_hook::low_level::emulate_default_handler(signal);
+    }
+}
+
+/// The signals to end on, without those that are ignored.
+pub(crate) fn heeded() -> Vec<i32> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0").trim();
+    let ignored = u64::from_str_radix(ignored, 16).unwrap_or(0);
+    [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect()
 }
 
 /// Requests the end of this process's runs; see [`Shutdown::request`].

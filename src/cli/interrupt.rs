@@ -2,7 +2,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use tokio::signal::unix::{SignalKind, signal};
+use signal_hook::iterator::Signals;
+
+use crate::shutdown::heeded;
 
 /// Held by whoever ends the program: an interruption, or a suite that writes its report.
 static ENDING: Mutex<()> = Mutex::new(());
@@ -19,26 +21,13 @@ pub(super) fn under_way() -> bool {
 
 /// From here on SIGINT, SIGTERM and SIGHUP end the program after the fixtures, with status 128 + signal.
 pub(super) fn kill_fixtures_on_signal() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-    let mut streams = {
-        // Streams register with the runtime they are created in.
-        let _entered = runtime.enter();
-        [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()]
-            .map(|kind| signal(kind).map(|stream| (kind, stream)))
-    };
+    let mut signals = Signals::new(heeded())?;
     std::thread::Builder::new().name("deadbeat-signals".into()).spawn(move || {
-        let raw = runtime.block_on(std::future::poll_fn(|cx| {
-            for (kind, stream) in streams.iter_mut().flatten() {
-                if stream.poll_recv(cx).is_ready() {
-                    return std::task::Poll::Ready(kind.as_raw_value());
-                }
-            }
-            std::task::Poll::Pending
-        }));
+        let Some(signal) = signals.forever().next() else { return };
         let _ending = hold_off();
         crate::fixture::kill_all();
         super::output::tell(&"\ndeadbeat: interrupted, every fixture was killed");
-        std::process::exit(128 + raw);
+        std::process::exit(128 + signal);
     })?;
     Ok(())
 }

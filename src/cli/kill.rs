@@ -81,7 +81,10 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
             Format::Human => result.as_ref().map(human).unwrap_or_default(),
         };
         // The others are still under way: what cannot be printed must not end them.
-        let _ = output::print(&line, ExitCode::SUCCESS);
+        let printed = output::print(&line, ExitCode::SUCCESS);
+        if status == ExitCode::SUCCESS {
+            status = printed;
+        }
     }
     undertaker.shutdown_blocking();
     status

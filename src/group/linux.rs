@@ -1,8 +1,9 @@
 //! What Linux can tell of a group: its members from `/proc`, their exits from pidfds.
 //!
 //! A group is gone when two walks through `/proc` in a row, the second begun after the first had ended, each saw at
-//! least one member and none that can run, or when the kernel says `ESRCH`. One walk is not enough: it is not atomic,
-//! and a member can fork into the part already walked and die before the walk reaches it.
+//! least one member and none that can run, while no pid was handed out that may have been a member's; or when the kernel
+//! says `ESRCH`. A walk is not atomic: a member can fork into the part already walked and die before the walk reaches it.
+//! Two walks make that unlikely, and a chain that forks all the time makes it likely again; the pids handed out tell.
 //!
 //! Between walks one live member, the *witness*, is held by its pidfd: while it has not exited and is still in the
 //! group, the group is not gone, and no walk is needed to know that. When it exits, the next known member takes over;
@@ -15,8 +16,8 @@ use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -26,7 +27,7 @@ use nix::unistd::{Pid, getpgid};
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::{Member, raw, wait_readable};
+use super::{Member, portable, raw, wait_readable};
 
 /// Whether this `/proc` shows the world that our pids live in, with everybody's processes. Probed once: after
 /// `unshare --pid` without a mount it shows another namespace, and with `hidepid` it shows our own processes only.
@@ -43,8 +44,6 @@ pub(super) fn available() -> bool {
 pub(super) enum Sight {
     Alive,
     Gone,
-    /// Members exist that this `/proc` does not show.
-    Blind,
 }
 
 /// The watch kept on one group.
@@ -56,6 +55,10 @@ pub(super) struct Watch {
     /// Seen alive by the last walk and not yet seen dead; excludes the witness.
     known: Vec<i32>,
     witness: Option<Witness>,
+    /// This `/proc` does not show the group: only the kernel is asked.
+    blind: bool,
+    /// The last look could not tell, and the next is worth having soon.
+    undecided: bool,
 }
 
 #[derive(Debug)]
@@ -69,18 +72,21 @@ impl Watch {
     pub(super) fn new(pgid: i32) -> Watch {
         // While anything carries the number as its pgid, no stranger can carry it as its pid.
         // A leader that is alive is a witness as good as any, and saves the first walk.
-        Watch { pgid, leader: open(pgid).ok(), known: vec![pgid], witness: None }
+        Watch { pgid, leader: open(pgid).ok(), known: vec![pgid], witness: None, blind: false, undecided: false }
     }
 
     pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
-        if let Some(leader) = &self.leader {
-            match raw::pidfd_killpg(leader.fd.as_fd(), signal) {
-                // Before 6.9 (EINVAL), before 5.1 or under seccomp (ENOSYS, EPERM): by number.
-                Err(Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {}
-                result => return result,
-            }
+        match &self.leader {
+            Some(leader) if pidfds_reach_groups() => raw::pidfd_killpg(leader.fd.as_fd(), signal),
+            // By number, which is the group's for as long as its leader is un-reaped or a member is alive.
+            Some(leader) if is_reaped(leader) && !self.witness_lives() => Err(Errno::ESRCH),
+            _ => raw::killpg(self.pgid, signal),
         }
-        raw::killpg(self.pgid, signal)
+    }
+
+    /// Whether the next look is worth having before the poll interval is over.
+    pub(super) fn is_undecided(&self) -> bool {
+        self.undecided
     }
 
     pub(super) fn witness_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -92,22 +98,27 @@ impl Watch {
 
     /// The kernel's word that the group is empty, by the leader's pidfd, which cannot be mistaken for a stranger's.
     fn is_empty(&self) -> bool {
-        self.leader.as_ref().is_some_and(|leader| raw::pidfd_killpg(leader.fd.as_fd(), 0) == Err(Errno::ESRCH))
+        let Some(leader) = &self.leader else { return false };
+        pidfds_reach_groups() && raw::pidfd_killpg(leader.fd.as_fd(), 0) == Err(Errno::ESRCH)
     }
 
-    /// Whether some member is known to be alive, at the price of two system calls.
+    /// Whether the witness is alive and still in the group, at the price of two system calls.
+    fn witness_lives(&self) -> bool {
+        let pid = match self.witness {
+            Some(Witness::Leader) => self.pgid,
+            Some(Witness::Member(pid, _)) => pid,
+            None => return false,
+        };
+        self.witness_fd().is_some_and(|fd| !has_exited(fd)) && is_member(pid, self.pgid)
+    }
+
+    /// Whether some member is known to be alive.
     fn has_witness(&mut self) -> bool {
         loop {
-            if let (Some(witness), Some(fd)) = (&self.witness, self.witness_fd()) {
-                let pid = match witness {
-                    Witness::Leader => self.pgid,
-                    Witness::Member(pid, _) => *pid,
-                };
-                if !has_exited(fd) && is_member(pid, self.pgid) {
-                    return true;
-                }
-                self.witness = None;
+            if self.witness_lives() {
+                return true;
             }
+            self.witness = None;
             let Some(pid) = self.known.pop() else { return false };
             if pid == self.pgid && self.leader.is_some() {
                 self.witness = Some(Witness::Leader);
@@ -167,27 +178,23 @@ impl Drop for Pidfd {
 }
 
 /// How many walks one look may take before a group whose members change all the time is just called alive.
-const WALKS: usize = 4;
+const WALKS: usize = 6;
 
 /// Looks at many groups at once; only those without a witness cost a walk, and they share it.
 pub(super) fn look<K: Copy>(watches: &mut [(K, &mut Watch)]) -> Vec<(K, Sight)> {
-    #[derive(Clone, Copy, Default)]
-    struct Tally {
-        dead: u8,
-        unseen: u8,
-    }
     let mut sights: Vec<Option<Sight>> = Vec::with_capacity(watches.len());
-    let mut tallies = vec![Tally::default(); watches.len()];
+    // How many walks in a row saw members and none that can run, or none at all.
+    let mut rows = vec![(0, 0); watches.len()];
     for (_, watch) in watches.iter_mut() {
-        sights.push(match watch.has_witness() {
-            true => Some(Sight::Alive),
-            false => watch.is_empty().then_some(Sight::Gone),
-        });
+        watch.undecided = false;
+        sights.push(watch.glance());
     }
+    let mut born_since = last_pid();
     for _ in 0..WALKS {
+        let open = |sights: &[Option<Sight>], i: usize| sights[i].is_none();
         let mut seen: HashMap<i32, Vec<Seen>> = HashMap::new();
-        for ((_, watch), sight) in watches.iter().zip(&sights) {
-            if sight.is_none() {
+        for (i, (_, watch)) in watches.iter().enumerate() {
+            if open(&sights, i) {
                 seen.insert(watch.pgid, Vec::new());
             }
         }
@@ -199,30 +206,102 @@ pub(super) fn look<K: Copy>(watches: &mut [(K, &mut Watch)]) -> Vec<(K, Sight)> 
                 members.push(Seen { pid, runs: runs(pid) })
             }
         });
+        if walked.is_err() {
+            // Out of descriptors or memory, say: it decides nothing, and the next look may do better.
+            break;
+        }
+        let born = Born::since(born_since);
         for (i, (_, watch)) in watches.iter_mut().enumerate() {
-            if sights[i].is_some() {
+            if !open(&sights, i) {
                 continue;
             }
             let members = &seen[&watch.pgid];
-            let tally = &mut tallies[i];
-            if walked.is_err() {
-                sights[i] = Some(Sight::Blind);
-            } else if members.iter().any(|member| member.runs) {
-                *tally = Tally::default();
+            let (dead, unseen) = &mut rows[i];
+            if members.iter().any(|member| member.runs) {
+                (*dead, *unseen) = (0, 0);
                 watch.known.extend(members.iter().filter(|member| member.runs).map(|member| member.pid));
                 sights[i] = watch.has_witness().then_some(Sight::Alive);
             } else if !members.is_empty() {
-                tally.dead += 1;
-                sights[i] = (tally.dead == 2).then_some(Sight::Gone);
+                (*dead, *unseen) = (*dead + 1, 0);
+                if born.may_be_in(watch.pgid) {
+                    *dead = 0;
+                } else if *dead >= 2 {
+                    sights[i] = Some(Sight::Gone);
+                }
             } else if raw::killpg(watch.pgid, 0) == Err(Errno::ESRCH) {
                 sights[i] = Some(Sight::Gone);
             } else {
-                tally.unseen += 1;
-                sights[i] = (tally.unseen == 2).then_some(Sight::Blind);
+                (*dead, *unseen) = (0, *unseen + 1);
+                if *unseen == 2 {
+                    watch.blind = true;
+                    sights[i] = Some(Sight::Alive);
+                }
             }
         }
+        if rows.iter().all(|(dead, _)| *dead != 1) {
+            // Nobody is in the middle of a row: the next one starts here.
+            born_since = last_pid();
+        }
     }
-    watches.iter().zip(sights).map(|((key, _), sight)| (*key, sight.unwrap_or(Sight::Alive))).collect()
+    let mut all = Vec::with_capacity(watches.len());
+    for ((key, watch), sight) in watches.iter_mut().zip(sights) {
+        watch.undecided = sight.is_none();
+        all.push((*key, sight.unwrap_or(Sight::Alive)));
+    }
+    all
+}
+
+impl Watch {
+    /// What can be said without a walk.
+    fn glance(&mut self) -> Option<Sight> {
+        if self.blind {
+            let gone = raw::killpg(self.pgid, 0) == Err(Errno::ESRCH);
+            return Some(if gone { Sight::Gone } else { Sight::Alive });
+        }
+        if self.has_witness() {
+            return Some(Sight::Alive);
+        }
+        self.is_empty().then_some(Sight::Gone)
+    }
+}
+
+/// The pid handed out last in this namespace, to processes and threads alike.
+fn last_pid() -> Option<i32> {
+    fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().last()?.parse().ok()
+}
+
+/// Whom the system has given birth to in a stretch of time.
+enum Born {
+    /// By group; a pid that is in no group any more has died meanwhile, and may have been anybody's.
+    Known { groups: Vec<i32>, vanished: bool },
+    /// Too many, or the numbers have wrapped.
+    Anybody,
+}
+
+impl Born {
+    fn since(before: Option<i32>) -> Born {
+        const MANY: i32 = 256;
+        let (Some(before), Some(now)) = (before, last_pid()) else { return Born::Anybody };
+        if now < before || now - before > MANY {
+            return Born::Anybody;
+        }
+        let pgids = (before + 1..=now).map(|pid| getpgid(Some(Pid::from_raw(pid))));
+        let (mut groups, mut vanished) = (Vec::new(), false);
+        for pgid in pgids {
+            match pgid {
+                Ok(pgid) => groups.push(pgid.as_raw()),
+                Err(_) => vanished = true,
+            }
+        }
+        Born::Known { groups, vanished }
+    }
+
+    fn may_be_in(&self, pgid: i32) -> bool {
+        match self {
+            Born::Known { groups, vanished } => *vanished || groups.contains(&pgid),
+            Born::Anybody => true,
+        }
+    }
 }
 
 struct Seen {
@@ -256,7 +335,7 @@ pub(super) fn kill_if(pid: i32, sure: impl Fn() -> bool) {
     match open(pid) {
         Ok(pidfd) if sure() => {
             // It may be gone by now, which is as good.
-            let _ = rustix::process::pidfd_send_signal(&pidfd.fd, rustix::process::Signal::KILL);
+            let _ = raw::pidfd_kill(pidfd.fd.as_fd(), nix::libc::SIGKILL);
         }
         Ok(_) | Err(Errno::ESRCH) => {}
         // No descriptor to hold it by: the instant between the look and the signal is all that is left to chance.
@@ -270,22 +349,50 @@ pub(super) fn kill_if(pid: i32, sure: impl Fn() -> bool) {
 /// Calls `visit(pid, pgid)` for each process in the table.
 fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
     let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
-    let dir =
-        openat(CWD, c"/proc", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).map_err(errno)?;
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // One is kept for the day when no descriptor is to be had; its position is shared, so its users take turns.
+    static SPARE: OnceLock<Option<Mutex<OwnedFd>>> = OnceLock::new();
+    let spare = SPARE.get_or_init(|| openat(CWD, c"/proc", flags, Mode::empty()).ok().map(Mutex::new));
+    match (openat(CWD, c"/proc", flags, Mode::empty()), spare) {
+        (Ok(dir), _) => walk_in(&dir, &mut visit),
+        (Err(_), Some(spare)) => {
+            let dir = spare.lock().unwrap_or_else(PoisonError::into_inner);
+            rustix::fs::seek(&*dir, rustix::fs::SeekFrom::Start(0)).map_err(errno)?;
+            walk_in(&dir, &mut visit)
+        }
+        (Err(error), None) => Err(errno(error)),
+    }
+}
+
+fn walk_in(dir: &OwnedFd, visit: &mut impl FnMut(i32, i32)) -> Result<(), Errno> {
     let mut buffer = [MaybeUninit::<u8>::uninit(); 16 * 1024];
     let mut entries = RawDir::new(dir, &mut buffer);
     while let Some(entry) = entries.next() {
-        let entry = entry.map_err(errno)?;
+        let entry = entry.map_err(|error| Errno::from_raw(error.raw_os_error()))?;
         // All that is no number (`meminfo`, `sys`, ..) is no process.
-        let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
+        let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
         // Asking for the group is some thirty times cheaper than reading a stat.
         if let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) {
             visit(pid, pgid.as_raw());
         }
     }
     Ok(())
+}
+
+/// Whether the kernel can signal a group by its leader's pidfd (6.9). Without the flag it is `EINVAL`; a leader that
+/// leads nobody is `ESRCH`.
+fn pidfds_reach_groups() -> bool {
+    static REACH: OnceLock<bool> = OnceLock::new();
+    *REACH.get_or_init(|| {
+        let us = rustix::process::getpid();
+        let own = pidfd_open(us, PidfdFlags::empty());
+        own.is_ok_and(|own| matches!(raw::pidfd_killpg(own.as_fd(), 0), Ok(()) | Err(Errno::ESRCH)))
+    })
+}
+
+/// A zombie still takes the null signal; once it was waited for there is nobody to take it.
+fn is_reaped(leader: &Pidfd) -> bool {
+    raw::pidfd_kill(leader.fd.as_fd(), 0) == Err(Errno::ESRCH)
 }
 
 /// A pidfd is readable from the exit of the last thread on, whether or not anybody has waited.
@@ -301,7 +408,8 @@ fn is_member(pid: i32, pgid: i32) -> bool {
 fn runs(pid: i32) -> bool {
     match read_stat(pid) {
         Some(stat) => stat.runs(pid),
-        None => is_in_table(pid),
+        // Our own child can be asked without a descriptor.
+        None => is_in_table(pid) && portable::has_exited(pid) != Ok(true),
     }
 }
 

@@ -43,7 +43,14 @@ impl Mark {
     }
 
     fn is_on(&self, pid: i32) -> bool {
-        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|b| *b == 0).any(|entry| entry == self.entry.as_bytes())
+        // In the middle of an execve the environment reads empty: look again rather than take it for a stranger.
+        for _ in 0..5 {
+            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+            if !environment.is_empty() {
+                return environment.split(|b| *b == 0).any(|entry| entry == self.entry.as_bytes());
+            }
+            std::thread::yield_now();
+        }
+        false
     }
 }

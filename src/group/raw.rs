@@ -1,4 +1,7 @@
-//! The two calls that neither nix nor rustix has: a group signal by any number, and one through a pidfd.
+//! The two calls that neither nix nor rustix has in full: a group signal by any number, and one through a pidfd.
+
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -14,18 +17,29 @@ pub(super) fn killpg(pgid: i32, signal: i32) -> Result<(), Errno> {
 /// `pidfd_send_signal(2)` with `PIDFD_SIGNAL_PROCESS_GROUP` (Linux 6.9): to the group that the pidfd's process leads or
 /// led. Reaches the same group after the leader was reaped, and is `ESRCH` when the group is empty: never a stranger.
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "rustix's pidfd_send_signal takes no flags")]
-pub(super) fn pidfd_killpg(leader: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
-    use std::os::fd::AsRawFd;
+pub(super) fn pidfd_killpg(leader: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+    pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP)
+}
+
+/// `pidfd_send_signal(2)`: to this process and no other, whoever has its number by now. 0 only asks whether it could.
+#[cfg(target_os = "linux")]
+pub(super) fn pidfd_kill(process: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    pidfd_send_signal(process, signal, 0)
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "rustix's takes no flags, and no null signal")]
+fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
     // SAFETY: the descriptor outlives the call; a null siginfo is allowed and means "as kill(2) would".
     let sent = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
-            leader.as_raw_fd(),
+            pidfd.as_raw_fd(),
             signal,
             std::ptr::null::<libc::siginfo_t>(),
-            PIDFD_SIGNAL_PROCESS_GROUP,
+            flags,
         )
     };
     Errno::result(sent).map(drop)

@@ -4,11 +4,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use tokio::runtime::Handle;
-use tokio::task::JoinError;
+use tokio::sync::oneshot;
 
 use super::climb::{Climb, Step};
 use super::many::Many;
-use super::{KillError, KillErrorKind, KillReport};
+use super::{KillError, KillErrorKind, KillReport, Undertaker};
 
 pub(crate) type Climbed = Result<KillReport, KillError>;
 
@@ -42,30 +42,51 @@ pub(crate) fn climb_all_here(climbs: Vec<Climb>) -> Vec<Climbed> {
 }
 
 /// In one `spawn_blocking`.
+pub(crate) async fn climb_off_worker(climb: Climb) -> Climbed {
+    climb_off_worker_and(climb, |result| result).await?
+}
+
+/// The same, and `then` with the result on the same thread, whether or not anybody still waits. `then` is dropped, not
+/// called, if the climb never begins.
 ///
 /// With no thread to be had, `spawn_blocking` panics *here*, on the worker, and keeps the closure in its queue, where a
 /// thread that frees itself later may yet find it. So the climb lies on a seat that only one of them can take it from.
-pub(crate) async fn climb_off_worker(climb: Climb) -> Climbed {
+pub(crate) async fn climb_off_worker_and<T: Send + 'static>(
+    climb: Climb,
+    then: impl FnOnce(Climbed) -> T + Send + 'static,
+) -> Result<T, KillError> {
     let pgid = climb.pgid();
     let Ok(runtime) = Handle::try_current() else {
         return Err(KillError::new(pgid, KillErrorKind::NoRuntime));
     };
-    let seat = Arc::new(Mutex::new(Some(climb)));
-    let take = |seat: &Mutex<Option<Climb>>| seat.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let seat = Arc::new(Mutex::new(Some((climb, then))));
     let taker = Arc::clone(&seat);
-    let started = catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(move || take(&taker).map(climb_here))));
-    let joined = match started {
-        Ok(climbing) => climbing.await,
-        Err(_) => match take(&seat) {
-            Some(climb) => {
-                tracing::warn!(pgid, "no thread for a blocking kill: looking at the group from an async task instead");
-                // A task of its own goes on when this future is dropped, as the closure would.
-                runtime.spawn(climb_between_sleeps(climb)).await.map(Some)
-            }
-            None => Ok(None),
-        },
-    };
-    joined.map_err(|error| failed(pgid, &error))?.unwrap_or_else(|| Err(KillError::new(pgid, KillErrorKind::Panicked)))
+    let closure = move || take(&taker).map(|(climb, then)| then(climb_here(climb)));
+    let panicked = || KillError::new(pgid, KillErrorKind::Panicked);
+    if let Ok(climbing) = catch_unwind(AssertUnwindSafe(|| runtime.spawn_blocking(closure))) {
+        return match climbing.await {
+            Ok(output) => output.ok_or_else(panicked),
+            // A closure cannot be cancelled once it runs, so this one never started.
+            Err(error) if error.is_cancelled() => Err(KillError::new(pgid, KillErrorKind::Cancelled)),
+            Err(_) => Err(panicked()),
+        };
+    }
+    let Some((climb, then)) = take(&seat) else { return Err(panicked()) };
+    tracing::warn!(pgid, "no thread for a blocking kill");
+    // Both go on when this future is dropped, as the closure would.
+    match Undertaker::global() {
+        Some(undertaker) => {
+            let (sender, receiver) = oneshot::channel();
+            // Whoever asked may have gone.
+            undertaker.begin(climb, move |result| drop(sender.send(then(result))));
+            receiver.await.map_err(|_| panicked())
+        }
+        None => runtime.spawn(async move { then(climb_between_sleeps(climb).await) }).await.map_err(|_| panicked()),
+    }
+}
+
+fn take<T>(seat: &Mutex<Option<T>>) -> Option<T> {
+    seat.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
 /// Without a thread of its own: each look takes a fraction of a millisecond of the worker's time, the waits none.
@@ -76,10 +97,4 @@ async fn climb_between_sleeps(mut climb: Climb) -> Climbed {
             Step::Done(result) => return result,
         }
     }
-}
-
-fn failed(pgid: i32, error: &JoinError) -> KillError {
-    // A closure cannot be cancelled once it runs, so a cancelled one never started.
-    let kind = if error.is_cancelled() { KillErrorKind::Cancelled } else { KillErrorKind::Panicked };
-    KillError::new(pgid, kind)
 }

@@ -25,20 +25,26 @@ pub(crate) struct Climb {
     ladder: Ladder,
     start: Option<Instant>,
     signals: Vec<SentSignal>,
+    /// How long to wait, after the ladder, for the leader to become waitable; see [`Climb::then_its_leader`].
+    leader_within: Option<Duration>,
+    ended: Option<(Instant, Result<KillReport, KillError>)>,
 }
 
 impl Climb {
     pub(crate) fn new(group: ProcessGroup, policy: &KillPolicy) -> Climb {
-        Climb::over(Vigil::new(group), policy)
+        let (vigil, ladder) = (Vigil::new(group), Ladder::new(policy));
+        Climb { vigil, ladder, start: None, signals: Vec::new(), leader_within: None, ended: None }
+    }
+
+    /// Ends only when the leader, a child of this process, can be waited for, or after this long. Dead is not yet
+    /// waitable: under ptrace the tracer comes first. And after a SIGKILL that is not confirmed it is not yet dead.
+    pub(crate) fn then_its_leader(mut self, within: Duration) -> Climb {
+        self.leader_within = Some(within);
+        self
     }
 
     pub(crate) fn pgid(&self) -> i32 {
         self.vigil.group().pgid()
-    }
-
-    /// With a pin that was taken before.
-    pub(crate) fn over(vigil: Vigil, policy: &KillPolicy) -> Climb {
-        Climb { vigil, ladder: Ladder::new(policy), start: None, signals: Vec::new() }
     }
 
     pub(super) fn vigil(&self) -> &Vigil {
@@ -54,14 +60,30 @@ impl Climb {
         self.start.get_or_insert_with(Instant::now).elapsed()
     }
 
-    fn done(&mut self, outcome: Outcome) -> Step {
+    fn report(&mut self, outcome: Outcome) -> KillReport {
         let elapsed = self.elapsed();
         let survivors = match outcome {
             Outcome::Survived => self.vigil.group().members().unwrap_or_default(),
             _ => Vec::new(),
         };
         let signals = std::mem::take(&mut self.signals);
-        Step::Done(Ok(KillReport { pgid: self.pgid(), outcome, signals, elapsed, survivors }))
+        KillReport { pgid: self.pgid(), outcome, signals, elapsed, survivors }
+    }
+
+    /// The last step: hold the result back until the leader can be waited for, if that was asked for.
+    fn finish(&mut self, result: Result<KillReport, KillError>) -> Step {
+        self.ended = Some((Instant::now(), result));
+        self.await_leader()
+    }
+
+    fn await_leader(&mut self) -> Step {
+        let Some((at, result)) = self.ended.take() else { return Step::Wait(Duration::ZERO) };
+        let late = self.leader_within.is_none_or(|within| at.elapsed() >= within);
+        if late || self.vigil.group().leader_has_exited() {
+            return Step::Done(result);
+        }
+        self.ended = Some((at, result));
+        Step::Wait(Duration::from_millis(1))
     }
 
     /// Follows the ladder from what was seen until it wants to wait or look.
@@ -69,17 +91,24 @@ impl Climb {
         loop {
             match ask {
                 Ask::Look => return None,
-                Ask::Wait(time) => return Some(Step::Wait(time)),
-                Ask::Done(outcome) => return Some(self.done(outcome)),
+                Ask::Wait(time) => return Some(Step::Wait(self.vigil.patience(time))),
+                Ask::Done(outcome) => {
+                    let report = self.report(outcome);
+                    return Some(self.finish(Ok(report)));
+                }
                 Ask::NotPermitted => {
-                    return Some(Step::Done(Err(KillError::new(self.pgid(), KillErrorKind::NotPermitted))));
+                    let error = KillError::new(self.pgid(), KillErrorKind::NotPermitted);
+                    return Some(self.finish(Err(error)));
                 }
                 Ask::Signal(signal) => {
                     let sent = match self.vigil.signal(signal) {
                         Ok(()) => Sent::Delivered,
                         Err(Errno::ESRCH) => Sent::NoSuchGroup,
                         Err(Errno::EPERM) => Sent::NotPermitted,
-                        Err(errno) => return Some(Step::Done(Err(KillError::os(self.pgid(), errno.into())))),
+                        Err(errno) => {
+                            let error = KillError::os(self.pgid(), errno.into());
+                            return Some(self.finish(Err(error)));
+                        }
                     };
                     let at = self.elapsed();
                     if sent == Sent::Delivered {
@@ -98,7 +127,8 @@ impl Climb {
 /// The order matters. The clock is read first: a group seen alive at the deadline was alive after it. SIGKILL is sent
 /// right after a look that saw a live member: its number still belongs to the group.
 pub(super) fn step_all(climbs: &mut [&mut Climb]) -> Vec<Step> {
-    let mut steps: Vec<Option<Step>> = climbs.iter().map(|_| None).collect();
+    let ended = |climb: &mut &mut Climb| climb.ended.is_some().then(|| climb.await_leader());
+    let mut steps: Vec<Option<Step>> = climbs.iter_mut().map(ended).collect();
     loop {
         let mut open: Vec<usize> = (0..climbs.len()).filter(|i| steps[*i].is_none()).collect();
         if open.is_empty() {

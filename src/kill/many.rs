@@ -1,6 +1,7 @@
 //! Many climbs on one thread: looks at whoever is due or was woken, all in one go, and sleeps until the next is.
 
 use std::os::fd::BorrowedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
@@ -11,6 +12,9 @@ use crate::group::wait_readable;
 
 /// What is done with the result of a climb.
 pub(super) type Then = Box<dyn FnOnce(Result<KillReport, KillError>) + Send>;
+
+/// Further than any clock goes: such a wait is for the exit alone.
+const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Climbs under way.
 #[derive(Default)]
@@ -41,10 +45,15 @@ impl Many {
         let steps = step_all(&mut due.iter_mut().map(|job| &mut job.climb).collect::<Vec<_>>());
         for (job, step) in due.into_iter().zip(steps) {
             match step {
-                Step::Wait(time) => job.due = Instant::now() + time,
+                Step::Wait(time) => {
+                    let now = Instant::now();
+                    job.due = now.checked_add(time).unwrap_or(now + FAR);
+                }
                 Step::Done(result) => {
-                    if let Some(then) = job.then.take() {
-                        then(result);
+                    // What it does is its owner's affair, and must not end the other kills.
+                    let then = job.then.take();
+                    if catch_unwind(AssertUnwindSafe(|| then.map(|then| then(result)))).is_err() {
+                        tracing::warn!(pgid = job.climb.pgid(), "what was to follow a kill panicked");
                     }
                 }
             }

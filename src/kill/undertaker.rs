@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -15,9 +16,10 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+use super::blocking::climb_here;
 use super::climb::Climb;
 use super::many::{Many, Then};
-use super::{KillError, KillErrorKind, KillPolicy, KillReport};
+use super::{KillError, KillErrorKind, KillPolicy, KillReport, Signal};
 
 /// Kills any number of groups at once, on one thread of its own that needs no runtime.
 ///
@@ -59,6 +61,8 @@ struct Inbox {
 struct Letters {
     jobs: Vec<(Climb, Then)>,
     closed: bool,
+    /// The thread has panicked, and reads no more letters.
+    dead: bool,
 }
 
 impl fmt::Debug for Inbox {
@@ -92,7 +96,12 @@ impl Undertaker {
         let (end, ended) = oneshot::channel();
         let theirs = Arc::clone(&inbox);
         let thread = std::thread::Builder::new().name("undertaker".into()).spawn(move || {
-            work(&theirs, &door);
+            let dead = catch_unwind(AssertUnwindSafe(|| work(&theirs, &door))).is_err();
+            let mut letters = theirs.letters();
+            letters.dead = dead;
+            // A bug of ours must not lose what nobody has begun.
+            letters.jobs.drain(..).for_each(|(climb, then)| bury_alone(climb, then));
+            drop(letters);
             // Nobody may be waiting.
             let _ = end.send(());
         })?;
@@ -119,7 +128,12 @@ impl Undertaker {
 
     /// Hands over a climb, and what is to be done on the thread when it has ended.
     pub(crate) fn begin(&self, climb: Climb, then: impl FnOnce(Result<KillReport, KillError>) + Send + 'static) {
-        self.inbox.letters().jobs.push((climb, Box::new(then)));
+        let mut letters = self.inbox.letters();
+        if letters.dead {
+            return bury_alone(climb, Box::new(then));
+        }
+        letters.jobs.push((climb, Box::new(then)));
+        drop(letters);
         self.inbox.ring();
     }
 
@@ -144,7 +158,7 @@ impl Undertaker {
     pub fn shutdown_blocking(mut self) {
         self.close();
         if let Some(thread) = self.thread.take() {
-            // A panic there has told each waiting burial so.
+            // A panic there has been told to each burial that it lost.
             let _ = thread.join();
         }
     }
@@ -198,6 +212,23 @@ impl Future for Burial {
 
 fn lost(pgid: i32) -> KillError {
     KillError::new(pgid, KillErrorKind::Panicked)
+}
+
+/// On a thread of its own; without one, at once and without grace.
+fn bury_alone(climb: Climb, then: Then) {
+    let seat = Arc::new(Mutex::new(Some((climb, then))));
+    let taker = Arc::clone(&seat);
+    let take = |seat: &Mutex<Option<(Climb, Then)>>| seat.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let bury = move || {
+        if let Some((climb, then)) = take(&taker) {
+            then(climb_here(climb));
+        }
+    };
+    if std::thread::Builder::new().spawn(bury).is_err() {
+        if let Some((climb, _)) = take(&seat) {
+            let _ = climb.vigil().signal(Signal::KILL);
+        }
+    }
 }
 
 /// The thread.

@@ -29,6 +29,15 @@ struct Seen {
 }
 
 pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) -> CellReport {
+    let (mut report, running) = judged(cell, policy, budget);
+    if let Some(Err(leak)) = running.map(Running::finish) {
+        report.verdict = CellVerdict::Fail;
+        report.why = if report.why.is_empty() { leak.to_string() } else { format!("{}; {leak}", report.why) };
+    }
+    report
+}
+
+fn judged(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) -> (CellReport, Option<Running>) {
     let expected = cell.expected();
     let mut report = CellReport::new(
         cell.subject.name(),
@@ -40,9 +49,9 @@ pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) ->
     );
     let running = match cell.fixture.setup().shell(&cell.shell).cleanup(policy.grace / 5).start() {
         Ok(running) => running,
-        Err(error) => return report.failed(format!("the fixture did not start: {error}")),
+        Err(error) => return (report.failed(format!("the fixture did not start: {error}")), None),
     };
-    match watch(cell, policy, budget, &running) {
+    let report = match watch(cell, policy, budget, &running) {
         Ok(seen) => {
             report.elapsed = Some(seen.elapsed);
             let outcome = seen.outcome(policy);
@@ -63,7 +72,8 @@ pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) ->
             report.failed(why)
         }
         Err(error) => report.failed(error.to_string()),
-    }
+    };
+    (report, Some(running))
 }
 
 /// Far beyond what the slowest machine needs for the longest ladder.

@@ -1,5 +1,6 @@
 //! What these tests share: registries of their own, commands that can be found again, waiting for what must come.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use deadbeat::agent::AgentOptions;
 use deadbeat::group::{Backend, backend};
 use deadbeat::registry::Registry;
 use deadbeat::shutdown::Shutdown;
-use tokio::process::Command;
+use tokio::process::{Child, Command};
 
 /// What must come, comes well within this; it bounds a broken test, not a slow machine.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
@@ -47,12 +48,14 @@ pub(crate) fn isolated() -> (AgentOptions, Arc<Registry>, Arc<Shutdown>) {
 /// A tree that can be found by a mark in its environment, and is killed by it in the end, whatever the test does.
 pub(crate) struct Tree {
     mark: String,
+    dir: tempfile::TempDir,
 }
 
 impl Tree {
     pub(crate) fn new() -> Tree {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        Tree { mark: format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)) }
+        let mark = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Tree { mark, dir: tempfile::tempdir().unwrap() }
     }
 
     /// `sh -c SCRIPT`, marked.
@@ -60,6 +63,23 @@ impl Tree {
         let mut command = Command::new("sh");
         command.args(["-c", script]).env("DEADBEAT_TEST", &self.mark);
         command
+    }
+
+    /// Two processes that ignore SIGTERM, and say so by a file: see [`Tree::is_up`].
+    pub(crate) fn stubborn(&self) -> Command {
+        let mut command = self.sh("trap '' TERM; sleep 60 & : >\"$DEADBEAT_UP\"; sleep 60");
+        command.env("DEADBEAT_UP", self.up());
+        command
+    }
+
+    fn up(&self) -> PathBuf {
+        self.dir.path().join("up")
+    }
+
+    /// For `on_spawn`: holds the run up, before its timeout begins, until the tree ignores SIGTERM.
+    pub(crate) fn is_up(&self) -> impl Fn(&mut Child) + Send + Sync + 'static {
+        let up = self.up();
+        move |_| eventually("the tree is up", || up.exists())
     }
 
     /// Its live processes. One that was forked and has not yet executed anything has its parent's environment.

@@ -97,7 +97,7 @@ fn a_runtime_shut_down_in_the_background_leaves_the_kill_running() {
         let policy = policy();
         let mut kill = std::pin::pin!(policy.kill(pgid));
         assert!(poll_once(kill.as_mut()).await.is_none());
-        // Once the closure has started, nothing stops it; SIGTERM is the proof that it has.
+        // The pool takes its closures in order: with this one over, the kill's has started, and nothing stops it.
         tokio::task::spawn_blocking(|| {}).await.unwrap();
     });
     runtime.shutdown_background();
@@ -155,11 +155,8 @@ fn with_no_thread_to_be_had_the_worker_does_not_panic_and_the_group_dies() {
     let pgid = running.pgid();
     // No address space has room for such a stack, so the pool can start no thread.
     let runtime = Builder::new_current_thread().enable_all().thread_stack_size(1 << 46).build().unwrap();
-    let hook = std::panic::take_hook();
-    std::panic::set_hook(Box::new(|_| {}));
     let control = runtime.block_on(async { tokio::spawn(async { tokio::task::spawn_blocking(|| {}).await }).await });
     let result = runtime.block_on(async { tokio::spawn(async move { policy().kill(pgid).await }).await });
-    std::panic::set_hook(hook);
     assert!(control.unwrap_err().is_panic(), "the control was not caught: threads can be started");
     result.expect("the worker panicked").unwrap();
     eventually("the group is dead", || running.has_ended());

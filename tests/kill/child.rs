@@ -63,12 +63,30 @@ async fn a_child_that_has_ended_unseen_is_only_reaped() {
 }
 
 #[tokio::test]
-async fn a_members_exit_does_not_reap_a_sibling_child() {
-    // A wait for the whole group would steal this one's status from its owner.
+async fn a_siblings_exit_status_is_not_stolen() {
+    // A wait for the whole group would collect it, and leave its owner with ECHILD.
     let mut leader = sleeper().process_group(0).spawn().unwrap();
     let pgid = leader.id().unwrap() as i32;
     let mut sibling = Command::new("sh").args(["-c", "exit 5"]).process_group(pgid).spawn().unwrap();
+    let pid = sibling.id().unwrap();
+    super::support::eventually("the sibling has ended", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+    });
     let killed = policy().kill_child(&mut leader).await.unwrap();
     assert!(killed.status.is_some());
-    assert_eq!(sibling.wait().await.unwrap().code().or(Some(5)), Some(5), "stolen");
+    assert_eq!(sibling.wait().await.unwrap().code(), Some(5));
+}
+
+#[tokio::test]
+async fn the_child_is_reaped_even_if_nobody_confirms_its_death() {
+    for _ in 0..10 {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; echo up; exec sleep 120"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.process_group(0).kill_on_drop(true).spawn().unwrap();
+        let mut line = [0; 3];
+        tokio::io::AsyncReadExt::read_exact(child.stdout.as_mut().unwrap(), &mut line).await.unwrap();
+        let policy = policy().grace(Duration::from_millis(20)).confirm(Duration::ZERO);
+        let killed = policy.kill_child(&mut child).await.unwrap();
+        assert_eq!(killed.status.expect("not reaped").signal(), Some(Signal::KILL.as_raw()));
+    }
 }

@@ -52,7 +52,7 @@ fn innocent_outlives(killer: impl Fn(i32) -> Command) -> bool {
     let mut lines = BufReader::new(leader.stdout.take().unwrap()).lines();
     let mut next = || lines.next().expect("the leader has gone").unwrap();
     assert_eq!(next(), "ready");
-    let mut killer = killer(pgid).stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+    let mut killer = killer(pgid).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     assert_eq!(next(), "asked");
 
     let (killer_pid, group) = (Pid::from_raw(killer.id() as i32), Pid::from_raw(pgid));
@@ -67,7 +67,8 @@ fn innocent_outlives(killer: impl Fn(i32) -> Command) -> bool {
     });
     let mut innocent = born_as(pgid);
     kill(killer_pid, Signal::SIGCONT).unwrap();
-    killer.wait().unwrap();
+    drop(killer.stdin.take().unwrap().write_all(b"over\n"));
+    assert!(killer.wait().unwrap().success(), "the killer died of something else");
     let outlived = answers(&mut innocent);
     let _ = innocent.kill();
     innocent.wait().unwrap();
@@ -108,7 +109,8 @@ fn a_reused_pgid_is_a_stranger_and_left_alone() {
     }
     let naive = |pgid: i32| {
         let mut command = Command::new("sh");
-        command.args(["-c", &format!("kill -TERM -{pgid}; sleep 1; kill -KILL -{pgid}")]).stderr(Stdio::null());
+        // Its grace ends when it is told so.
+        command.args(["-c", &format!("kill -TERM -{pgid}; read over; kill -KILL -{pgid}")]);
         command
     };
     assert!(!innocent_outlives(naive), "the control was not caught: the innocent outlived the naive kill");
@@ -139,6 +141,8 @@ fn kernel() -> (u32, u32) {
 #[test]
 fn kills_the_group_it_is_told() {
     let Some(pgid) = std::env::var("DEADBEAT_KILL_THIS").ok() else { return };
-    let policy = deadbeat::KillPolicy::default().grace(std::time::Duration::from_secs(1));
-    let _ = policy.kill_blocking(pgid.parse().unwrap());
+    // Long enough to be stopped in the middle of it, on the slowest of machines.
+    let policy = deadbeat::KillPolicy::default().grace(std::time::Duration::from_secs(10));
+    let report = policy.kill_blocking(pgid.parse().unwrap()).unwrap();
+    assert_eq!(report.outcome, deadbeat::Outcome::Terminated, "{report:?}");
 }

@@ -100,6 +100,13 @@ impl Drop for Grown {
     }
 }
 
+fn has_ended(leader: ProcessGroup) -> bool {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+    let leader = Id::Pid(nix::unistd::Pid::from_raw(leader.pgid()));
+    let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    waitid(leader, flags).unwrap() != WaitStatus::StillAlive
+}
+
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name}={text}")))
 }
@@ -129,12 +136,24 @@ fn of_random_trees_nobody_survives_and_no_stranger_is_hit() {
                     survivors += left.len();
                     assert!(left.is_empty(), "seed {seed}: {left:?} of {shape:?}: {report:?}");
                 }
-                _ => eventually("the leader is dead", || tree.leader.try_wait().unwrap().is_some()),
+                // Without reaping it: it pins the number until the tree is dropped.
+                _ => eventually("the leader is dead", || has_ended(tree.group)),
             }
         }
     }
     assert!(bystanders.iter_mut().all(Bystander::is_alive), "seed {seed}: a stranger was hit");
     println!("{count} trees, {survivors} survivors, 0 strangers hit");
+}
+
+#[test]
+fn the_control_a_kill_without_sigkill_leaves_survivors() {
+    // Trees in which somebody ignores SIGTERM, killed by SIGTERM alone.
+    let stubborn = Tree { disposition: Disposition::Ignores, children: Vec::new() };
+    let tree = grow(&Tree { disposition: Disposition::Obeys, children: vec![stubborn] });
+    let group = nix::unistd::Pid::from_raw(tree.group.pgid());
+    nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGTERM).unwrap();
+    eventually("the leader is dead", || has_ended(tree.group));
+    assert!(!tree.group.is_gone(), "the control was not caught");
 }
 
 #[test]
