@@ -15,6 +15,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -265,9 +266,13 @@ impl Watch {
     }
 }
 
-/// The pid handed out last in this namespace, to processes and threads alike.
+/// The pid handed out last in this namespace, to processes and threads alike: the last field of `proc_loadavg(5)`. Kept
+/// open, for the day when no descriptor is to be had.
 fn last_pid() -> Option<i32> {
-    fs::read_to_string("/proc/loadavg").ok()?.split_ascii_whitespace().last()?.parse().ok()
+    static LOADAVG: OnceLock<Option<fs::File>> = OnceLock::new();
+    let mut line = [0; 128];
+    let length = LOADAVG.get_or_init(|| fs::File::open("/proc/loadavg").ok()).as_ref()?.read_at(&mut line, 0).ok()?;
+    std::str::from_utf8(&line[..length]).ok()?.split_ascii_whitespace().last()?.parse().ok()
 }
 
 /// Whom the system has given birth to in a stretch of time.

@@ -2,6 +2,7 @@
 
 mod cancelled;
 mod child;
+mod hard_cases;
 mod ladder_on_fixtures;
 mod naive;
 mod reuse;
