@@ -47,7 +47,8 @@ impl KillError {
         self.kind
     }
 
-    /// The group (or, for a child that leads none, the process) the error is about.
+    /// The group (or, for a child that leads none, the process) the error is about; -1 for a child whose pid tokio has
+    /// forgotten, because it was waited for.
     pub fn pgid(&self) -> i32 {
         self.pgid
     }
@@ -87,6 +88,9 @@ impl fmt::Display for KillError {
             }
             KillErrorKind::NotLeader => {
                 write!(f, "process {pgid} leads no process group: start it with Command::process_group(0)")
+            }
+            KillErrorKind::AlreadyReaped if pgid < 0 => {
+                f.write_str("the child was waited for already: kill it before the first wait() returns")
             }
             KillErrorKind::AlreadyReaped => {
                 write!(f, "the child {pgid} was waited for already: kill it before the first wait() returns")

@@ -1,5 +1,6 @@
 //! The words of the command line that are no plain strings.
 
+use std::path::Path;
 use std::time::Duration;
 
 /// `250ms`, `5s`, `1m 30s`; a bare number is seconds, as in timeout(1).
@@ -18,6 +19,17 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
         Duration::ZERO => Err("it must be longer than zero".to_owned()),
         time => Ok(time),
     }
+}
+
+/// A program that can be found, with its arguments.
+pub(super) fn shell(text: &str) -> Result<String, String> {
+    let Some(program) = text.split_ascii_whitespace().next() else {
+        return Err("name a shell, such as dash".to_owned());
+    };
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = program.contains('/') && Path::new(program).is_file()
+        || !program.contains('/') && std::env::split_paths(&paths).any(|dir| dir.join(program).is_file());
+    if found { Ok(text.to_owned()) } else { Err(format!("{program} is not installed")) }
 }
 
 /// What a suite's subjects are told to give. The fixtures end by themselves after 120 s, and a grace that comes near

@@ -1,5 +1,6 @@
 //! `deadbeat kill`.
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -18,7 +19,9 @@ use crate::signal::Signal;
 Exit status:
   0  every group is gone
   1  some group is not, or none of its members may be signalled; said on stderr
-  2  the call was wrong: nothing was signalled, not even the groups that were named well")]
+  2  the call was wrong: nothing was signalled, not even the groups that were named well
+
+Interrupted (Ctrl-C) it ends where it is: groups that are in their grace have had the first signal only.")]
 pub(super) struct KillArgs {
     /// The process groups, each by the pid of its leader
     #[arg(value_name = "PGID", required = true, allow_negative_numbers = true, value_parser = pgid)]
@@ -44,7 +47,7 @@ enum Format {
 }
 
 fn pgid(text: &str) -> Result<i32, String> {
-    let pgid = text.parse().map_err(|error| format!("{error}: write the pid of the group's leader"))?;
+    let pgid = text.parse().map_err(|_| "it is not a process group: write the pid of the group's leader".to_owned())?;
     ProcessGroup::new(pgid).map_err(|error| error.to_string())?;
     Ok(pgid)
 }
@@ -58,16 +61,23 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // All are under way before the first is waited for.
-    let burials: Vec<_> = args.pgids.iter().map(|pgid| undertaker.kill(*pgid)).collect();
+    // All are under way before the first is waited for. One that is named twice is killed once: to some programs a second
+    // SIGTERM means "at once".
+    let mut burials = BTreeMap::new();
+    for pgid in &args.pgids {
+        burials.entry(*pgid).or_insert_with(|| undertaker.kill(*pgid));
+    }
+    let mut results = BTreeMap::new();
     let mut status = ExitCode::SUCCESS;
-    for burial in burials {
-        let pgid = burial.pgid();
-        let result = burial.wait_blocking();
-        match &result {
+    for pgid in args.pgids.iter().copied() {
+        if let Some(burial) = burials.remove(&pgid) {
+            results.insert(pgid, burial.wait_blocking());
+        }
+        let Some(result) = results.get(&pgid) else { continue };
+        match result {
             Ok(report) if report.outcome == Outcome::Survived => {
                 let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
-                output::tell(&format_args!("deadbeat: process group {pgid} survived SIGKILL: {}", names.join("; ")));
+                output::tell(&format_args!("deadbeat: process group {pgid} outlived the kill: {}", names.join("; ")));
                 status = ExitCode::FAILURE;
             }
             Ok(_) => {}
@@ -77,7 +87,7 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
             }
         }
         let line = match args.format {
-            Format::Json => json(pgid, &result),
+            Format::Json => json(pgid, result),
             Format::Human => result.as_ref().map(human).unwrap_or_default(),
         };
         // The others are still under way: what cannot be printed must not end them.

@@ -4,6 +4,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -41,7 +42,9 @@ pub(super) fn check_writable(file: &Path) -> Result<(), String> {
 pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
     let write = || -> io::Result<()> {
         if is_special(file) {
-            return fs::OpenOptions::new().write(true).open(file)?.write_all(contents);
+            // A pipe that nobody reads is an error now, not a wait for ever.
+            let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+            return fs::OpenOptions::new().write(true).custom_flags(flags).open(file)?.write_all(contents);
         }
         let file = &target(file);
         let mut temporary = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder(file))?;

@@ -36,7 +36,7 @@ pub(super) struct SuiteArgs {
     #[arg(long = "runtime", value_name = "NAME", value_parser = PossibleValuesParser::new(runtime_names()))]
     runtimes: Vec<String>,
     /// The shell that the fixtures run under, with its arguments: dash, "busybox sh"
-    #[arg(long, value_name = "SHELL", default_value = "sh")]
+    #[arg(long, value_name = "SHELL", default_value = "sh", value_parser = args::shell)]
     shell: String,
     /// The grace that the subjects are told to give
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::grace)]
@@ -53,7 +53,7 @@ pub(super) struct SuiteArgs {
     /// Write the report into this file instead of to stdout, whole or not at all
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// List the cells and what is expected of each; run nothing
+    /// List the cells and what is expected of each; run nothing. Time `prompt`: before half the grace; `grace`: all of it
     #[arg(long)]
     list: bool,
 }
@@ -131,7 +131,7 @@ fn suite(args: &SuiteArgs) -> Suite {
 }
 
 fn list(suite: &Suite) -> String {
-    let mut text = String::new();
+    let mut text = format!("{:15}{:19}{:16}{:14}{:8}{}\n", "subject", "fixture", "runtime", "outcome", "time", "pulse");
     for cell in suite.cells() {
         let expected = cell.expected();
         let outcome = expected.outcome.map_or("unknown", |outcome| outcome.as_str());

@@ -36,7 +36,11 @@ pub fn write(out: &mut impl Write, report: &Report, repro: impl Fn(&CellReport) 
         let known_bad = cells.iter().any(|cell| cell.known_bad);
         let bold = Style::new().bold();
         write!(out, "{bold}{subject}{bold:#}")?;
-        writeln!(out, "{}", if known_bad { " (known to be bad: expected to be caught)" } else { "" })?;
+        writeln!(
+            out,
+            "{}",
+            if known_bad { " (known to be bad: expected to be caught, by its pulse or its time)" } else { "" }
+        )?;
         write!(out, "  {:FIXTURE$}{:>OUTCOME$}", "fixture", "outcome after")?;
         for runtime in &runtimes {
             // `current`, `multi-2`: the whole names are too wide, and the thread is understood.

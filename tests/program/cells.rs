@@ -63,11 +63,18 @@ fn of_two_cells_only_the_one_that_failed_is_named() {
 }
 
 #[test]
-fn a_shell_that_cannot_be_started_fails_the_cell_and_says_so() {
+fn a_shell_that_is_no_shell_fails_the_cell_and_says_so() {
     deadbeat(PASSING)
-        .args(["--shell", "no-such-shell"])
+        .args(["--shell", "true"])
         .assert()
         .code(1)
         .stdout(predicate::str::contains("the fixture did not start"))
-        .stdout(predicate::str::contains("no-such-shell"));
+        .stdout(predicate::str::contains("\"true\""));
+}
+
+#[test]
+fn a_shell_that_is_not_installed_is_refused_before_anything_runs() {
+    for (shell, why) in [("no-such-shell -x", "no-such-shell is not installed"), ("", "name a shell")] {
+        deadbeat(PASSING).args(["--shell", shell]).assert().code(2).stdout("").stderr(predicate::str::contains(why));
+    }
 }

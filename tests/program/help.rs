@@ -37,7 +37,8 @@ fn the_list_has_a_line_a_cell_and_runs_nothing() {
     let output = deadbeat("suite --list --shell").arg(&shell.shell).assert().success().stderr("").get_output().clone();
     let text = String::from_utf8(output.stdout).unwrap();
     let (subjects, runtimes) = (deadbeat::suite::built_in().len(), deadbeat::suite::RUNTIMES.len());
-    assert_eq!(text.lines().count(), subjects * deadbeat::fixture::ALL.len() * runtimes);
+    // And the heading.
+    assert_eq!(text.lines().count(), 1 + subjects * deadbeat::fixture::ALL.len() * runtimes);
     assert!(text.lines().all(|line| line.len() <= 80), "{text}");
     assert!(!shell.was_run());
 }
@@ -47,6 +48,6 @@ fn the_list_has_only_the_cells_asked_for() {
     let cells = "suite --list --subject inline --fixture zombie --fixture fast-exit --runtime multi-thread-2";
     let output = deadbeat(cells).assert().success().get_output().clone();
     let text = String::from_utf8(output.stdout).unwrap();
-    let names: Vec<Vec<_>> = text.lines().map(|line| line.split_ascii_whitespace().take(3).collect()).collect();
+    let names: Vec<Vec<_>> = text.lines().skip(1).map(|line| line.split_ascii_whitespace().take(3).collect()).collect();
     assert_eq!(names, [["inline", "fast-exit", "multi-thread-2"], ["inline", "zombie", "multi-thread-2"]]);
 }

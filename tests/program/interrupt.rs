@@ -7,7 +7,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rstest::rstest;
 
-use crate::support::linux::{fixtures_of, kill_fixtures_of, until};
+use crate::support::linux::{fixtures_of, kill_fixtures_of};
+use crate::support::until;
 use crate::support::{LONG, program};
 
 /// A suite in the middle of its only cell. Dropping it leaves nothing behind.

@@ -9,6 +9,7 @@ mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod json;
+mod kill;
 mod output;
 mod support;
 mod table;

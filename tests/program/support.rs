@@ -58,15 +58,22 @@ impl TracedShell {
     }
 }
 
+/// Looks until it holds. A slow machine makes it late, never wrong.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "it never came that {what}");
+        #[expect(clippy::disallowed_methods, reason = "between two looks, on a thread of the test's own")]
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 #[cfg(target_os = "linux")]
 pub(crate) mod linux {
     //! Processes by the mark of the program that started them.
 
-    use std::time::{Duration, Instant};
-
     use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-
-    use super::PATIENCE;
 
     /// The living processes of the fixtures that process `starter` has started. A zombie's environment reads empty.
     pub(crate) fn fixtures_of(starter: u32) -> Vec<i32> {
@@ -88,17 +95,6 @@ pub(crate) mod linux {
             if is_fixture_of(starter, pid) {
                 let _ = pidfd_send_signal(handle, Signal::KILL);
             }
-        }
-    }
-
-    /// Looks until it holds. A slow machine makes it late, never wrong.
-    #[track_caller]
-    pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
-        let start = Instant::now();
-        while !holds() {
-            assert!(start.elapsed() < PATIENCE, "it never came that {what}");
-            #[expect(clippy::disallowed_methods, reason = "between two looks, on a thread of the test's own")]
-            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
