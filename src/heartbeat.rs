@@ -1,221 +1,227 @@
-//! The heartbeat: a task that has to come round on time, on the same runtime as the code under watch.
+//! The stall detector: a watch proves that a runtime was steady, proves that it was starved, or says why it proves
+//! nothing.
 //!
-//! In this version a gap on the wall clock counts as a stall, so a budget has to be far above what a busy machine does
-//! to an innocent program.
+//! # What goes wrong without it
+//!
+//! A test that guards against a blocked worker times a ticker and compares with a clock on the wall. On a multi-thread
+//! runtime the ticker runs on another worker and sees nothing. On a slow machine it is late though nobody blocked. A
+//! detector that counts CPU time instead is blind to everything that sleeps.
+//!
+//! # What is done instead
+//!
+//! A stretch of a worker's time is on-CPU + run-queue wait + blocked. The kernel knows the first two, so the third is
+//! known too. Waiting for a CPU is the machine's fault and is never charged; the other two are.
+//!
+//! ```
+//! use deadbeat::heartbeat::Heartbeat;
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! let watched = Heartbeat::new().watch(async { tokio::time::sleep(std::time::Duration::from_millis(80)).await }).await;
+//! watched.pulse.assert_steady();
+//! # }
+//! ```
+//!
+//! [`Heartbeat::watch`] works inside a runtime you have. Where that has several workers it can prove that the watched
+//! future blocked, never that nothing did: for that there is [`Lab`]. A test of this kind is worth what it catches, so
+//! run it on a known-bad implementation too: [`with_teeth`].
 
-pub mod lab;
-
+use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// How often to beat and how long a worker may stand still.
-#[derive(Clone, Debug)]
+mod beacon;
+mod beat;
+mod control;
+mod culprit;
+mod doubt;
+mod histogram;
+mod journal;
+pub mod lab;
+#[cfg(feature = "serde")]
+mod millis;
+mod observer;
+mod pool;
+mod pulse;
+mod reading;
+mod stall;
+mod task_waker;
+mod teeth;
+mod track;
+mod verdict;
+mod watch;
+
+pub use culprit::Culprit;
+pub use histogram::Lateness;
+pub use lab::{Flavor, Lab, LabError};
+pub use pool::PoolPulse;
+pub use pulse::{Pulse, Watched};
+pub use stall::Stall;
+pub use teeth::with_teeth;
+pub use verdict::{Verdict, Why};
+
+use journal::Journal;
+use reading::Reading;
+
+/// How to watch: how often a beat should come, and how long a worker may be away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heartbeat {
     interval: Duration,
     budget: Duration,
+    blocking_pool: Option<bool>,
+    schedstat: bool,
 }
 
-/// The output of a watched future and what the heartbeat saw.
-#[derive(Debug)]
+/// What cannot be watched with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
-pub struct Watched<T> {
-    /// What the future gave.
-    pub output: T,
-    /// What the heartbeat saw.
-    pub pulse: Pulse,
-}
-
-/// One stretch in which a worker did not return to its scheduler.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Stall {
-    /// When it began, from the start of the watch.
-    pub at: Duration,
-    /// How long it took by the clock on the wall.
-    pub wall: Duration,
-}
-
-/// What the heartbeat saw.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Pulse {
-    /// How many beats came.
-    pub beats: u64,
-    /// The stretches above the budget, in order.
-    pub stalls: Vec<Stall>,
-    /// The longest stretch.
-    pub longest: Duration,
-    /// How long the watch took.
-    pub watched: Duration,
-    budget: Duration,
-    interval: Duration,
-}
-
-/// What a pulse proves.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Verdict {
-    /// No worker stood still for longer than the budget.
-    Steady,
-    /// Some worker did.
-    Starved,
-    /// Nothing.
-    Inconclusive {
-        /// Why not, and what to do.
-        why: String,
+pub enum ConfigError {
+    /// The interval between beats is zero.
+    ZeroInterval,
+    /// The budget is below the interval, so a stall could pass between two beats.
+    BudgetBelowInterval {
+        /// The budget.
+        budget: Duration,
+        /// The interval.
+        interval: Duration,
     },
+    /// A multi-thread runtime without workers was asked for.
+    NoWorkers,
+    /// There is no tokio runtime to watch here.
+    NoRuntime,
 }
 
-impl Default for Heartbeat {
-    fn default() -> Heartbeat {
-        Heartbeat::new()
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ZeroInterval => f.write_str("the interval between beats is zero; 5 ms is usual"),
+            Self::BudgetBelowInterval { budget, interval } => write!(
+                f,
+                "the budget of {budget:?} is below the interval of {interval:?}; raise the one or lower the other"
+            ),
+            Self::NoWorkers => f.write_str("a multi-thread runtime needs at least one worker; ask for one or more"),
+            Self::NoRuntime => f.write_str("there is no tokio runtime here; watch inside one, or use a `Lab`"),
+        }
     }
 }
+
+impl std::error::Error for ConfigError {}
 
 impl Heartbeat {
-    /// A beat every 5 ms, a budget of 50 ms.
-    pub fn new() -> Heartbeat {
-        Heartbeat { interval: Duration::from_millis(5), budget: Duration::from_millis(50) }
+    /// A beat every 5 ms and a budget of 50 ms.
+    pub const fn new() -> Self {
+        Self {
+            interval: Duration::from_millis(5),
+            budget: Duration::from_millis(50),
+            blocking_pool: None,
+            schedstat: true,
+        }
     }
 
-    /// The time between two beats.
-    #[must_use]
-    pub fn interval(mut self, interval: Duration) -> Heartbeat {
+    /// The time between beats. tokio's timers have a resolution of one millisecond. A value that cannot be used makes
+    /// [`watch`](Self::watch) inconclusive and is an error of [`try_watch`](Self::try_watch) and [`Lab::run`].
+    pub const fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
     }
 
-    /// How long a worker may stand still.
-    #[must_use]
-    pub fn budget(mut self, budget: Duration) -> Heartbeat {
+    /// How long a worker may stay away from its scheduler, waits for a CPU excluded. Nothing shorter than the budget
+    /// is a stall; what exceeds it by less than two intervals may be missed.
+    pub const fn budget(mut self, budget: Duration) -> Self {
         self.budget = budget;
         self
     }
 
-    /// Runs the future with a heartbeat beside it.
+    /// Whether to take the blocking pool's pulse too, with a trivial `spawn_blocking` on every beat. A [`Lab`] does
+    /// unless told not to; [`watch`](Self::watch) does not unless told to, since it starts a thread in your runtime.
+    pub const fn blocking_pool(mut self, blocking_pool: bool) -> Self {
+        self.blocking_pool = Some(blocking_pool);
+        self
+    }
+
+    /// [`interval`](Self::interval), checked.
     ///
-    /// # Panics
+    /// # Errors
     ///
-    /// Outside a tokio runtime with its timer enabled.
-    pub async fn watch<F: Future>(&self, future: F) -> Watched<F::Output> {
-        let track = Arc::new(Mutex::new(Track::new()));
-        let (beating, interval) = (Arc::clone(&track), self.interval);
-        let beats = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(interval).await;
-                lock(&beating).beat();
-            }
-        });
-        let output = future.await;
-        lock(&track).beat();
-        beats.abort();
-        let pulse = lock(&track).pulse(self);
-        Watched { output, pulse }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[derive(Debug)]
-struct Track {
-    start: Instant,
-    last: Instant,
-    beats: u64,
-    gaps: Vec<(Duration, Duration)>,
-}
-
-impl Track {
-    fn new() -> Track {
-        let now = Instant::now();
-        // One beat comes before the first poll.
-        Track { start: now, last: now, beats: 1, gaps: Vec::new() }
+    /// A zero interval, or one above the budget.
+    pub fn try_interval(self, interval: Duration) -> Result<Self, ConfigError> {
+        let changed = self.interval(interval);
+        changed.check().map(|()| changed)
     }
 
-    fn beat(&mut self) {
-        let now = Instant::now();
-        self.gaps.push((self.last - self.start, now - self.last));
-        self.last = now;
-        self.beats += 1;
+    /// [`budget`](Self::budget), checked.
+    ///
+    /// # Errors
+    ///
+    /// A budget below the interval.
+    pub fn try_budget(self, budget: Duration) -> Result<Self, ConfigError> {
+        let changed = self.budget(budget);
+        changed.check().map(|()| changed)
     }
 
-    fn pulse(&self, heartbeat: &Heartbeat) -> Pulse {
-        let mut pulse = Pulse {
-            beats: self.beats,
-            stalls: Vec::new(),
-            longest: Duration::ZERO,
-            watched: self.last - self.start,
-            budget: heartbeat.budget,
-            interval: heartbeat.interval,
-        };
-        for (at, wall) in &self.gaps {
-            pulse.add(*at, *wall);
-        }
-        pulse
+    /// Runs `future` and watches the runtime it runs in. Its output comes back beside the pulse; a panic passes through.
+    ///
+    /// On a current_thread runtime everything is covered: the future, its siblings, the root of `block_on`. On a
+    /// multi-thread one only the future's own polls are, and the verdict is never [`Verdict::Steady`]. Outside any
+    /// runtime, with tokio's clock paused, or with settings that cannot be used, the future runs all the same and the
+    /// verdict is [`Verdict::Inconclusive`], unless the future blocked in its own polls.
+    ///
+    /// If a stall was found, the future returns only when the observer has said what it saw of it: some milliseconds
+    /// later.
+    pub async fn watch<F: Future>(self, future: F) -> Watched<F::Output> {
+        watch::watch(Journal::new(self, false, None), future).await
     }
-}
 
-impl Pulse {
-    fn add(&mut self, at: Duration, wall: Duration) {
-        self.longest = self.longest.max(wall);
-        if wall > self.budget + self.interval {
-            self.stalls.push(Stall { at, wall });
+    /// [`watch`](Self::watch), or the reason why it could prove nothing, before anything runs.
+    ///
+    /// # Errors
+    ///
+    /// Settings that cannot be used, or no runtime.
+    pub async fn try_watch<F: Future>(self, future: F) -> Result<Watched<F::Output>, ConfigError> {
+        self.check()?;
+        match tokio::runtime::Handle::try_current() {
+            Ok(_) => Ok(self.watch(future).await),
+            Err(_) => Err(ConfigError::NoRuntime),
         }
     }
 
-    /// Any stall is `Starved`; a watch shorter than the budget and one with enough beats are `Steady`.
-    pub fn verdict(&self) -> Verdict {
-        if !self.stalls.is_empty() {
-            Verdict::Starved
-        } else if self.watched < self.budget
-            || u128::from(self.beats) > self.watched.as_nanos() / self.budget.as_nanos()
-        {
-            Verdict::Steady
+    fn check(&self) -> Result<(), ConfigError> {
+        let Self { interval, budget, .. } = *self;
+        if interval.is_zero() {
+            Err(ConfigError::ZeroInterval)
+        } else if budget < interval {
+            Err(ConfigError::BudgetBelowInterval { budget, interval })
         } else {
-            Verdict::Inconclusive { why: format!("only {} beats came in {:?}", self.beats, self.watched) }
+            Ok(())
         }
     }
 
-    /// # Panics
-    ///
-    /// If the verdict is not `Steady`.
-    #[track_caller]
-    pub fn assert_steady(&self) {
-        assert_eq!(self.verdict(), Verdict::Steady, "{self:#?}");
+    fn reading(&self) -> Reading {
+        self.blinkered(Reading::here())
+    }
+
+    /// Tests see with this what a kernel without schedstat would show.
+    fn blinkered(&self, mut reading: Reading) -> Reading {
+        reading.run_queue = reading.run_queue.filter(|_| self.schedstat);
+        reading
     }
 }
 
-#[cfg(feature = "serde")]
-mod wire {
-    use serde::ser::{Serialize, SerializeStruct, Serializer};
-
-    use super::{Pulse, Stall, Verdict};
-    use crate::report::millis;
-
-    impl Serialize for Stall {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let mut object = serializer.serialize_struct("Stall", 2)?;
-            object.serialize_field("at_ms", &millis(self.at))?;
-            object.serialize_field("wall_ms", &millis(self.wall))?;
-            object.end()
-        }
+impl Default for Heartbeat {
+    fn default() -> Self {
+        Self::new()
     }
+}
 
-    impl Serialize for Pulse {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let verdict = match self.verdict() {
-                Verdict::Steady => "steady",
-                Verdict::Starved => "starved",
-                Verdict::Inconclusive { .. } => "inconclusive",
-            };
-            let mut object = serializer.serialize_struct("Pulse", 4)?;
-            object.serialize_field("verdict", verdict)?;
-            object.serialize_field("beats", &self.beats)?;
-            object.serialize_field("longest_ms", &millis(self.longest))?;
-            object.serialize_field("stalls", &self.stalls)?;
-            object.end()
-        }
-    }
+/// Where a watched future is polled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// In a current_thread runtime, whose one worker does everything.
+    CurrentThread,
+    /// In a task of a multi-thread runtime: on a worker, now this one and now that.
+    Task,
+    /// As the root of a multi-thread `block_on`: on a thread that is no worker.
+    Root,
+    /// Outside any runtime.
+    Nowhere,
 }

@@ -34,7 +34,7 @@ pub struct Suite {
     runtimes: Vec<Flavor>,
     shell: String,
     policy: KillPolicy,
-    budget: Option<Duration>,
+    budget: Duration,
     jobs: usize,
 }
 
@@ -67,7 +67,7 @@ impl Suite {
             runtimes: RUNTIMES.to_vec(),
             shell: "sh".into(),
             policy: KillPolicy::default(),
-            budget: None,
+            budget: Duration::from_millis(50),
             // The cells wait, they do not compute; but each starts a few processes.
             jobs: 24,
         }
@@ -108,10 +108,10 @@ impl Suite {
         self
     }
 
-    /// How long a worker may stand still; half the grace by default.
+    /// How long a worker may stand still; 50 ms by default, 1 ms at least.
     #[must_use]
     pub fn budget(mut self, budget: Duration) -> Suite {
-        self.budget = Some(budget);
+        self.budget = budget.max(Duration::from_millis(1));
         self
     }
 

@@ -41,9 +41,9 @@ pub(super) struct SuiteArgs {
     /// The grace that the subjects are told to give
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::grace)]
     grace: Duration,
-    /// How long a worker may stand still [default: half the grace]
-    #[arg(long, value_name = "DURATION", value_parser = args::budget)]
-    budget: Option<Duration>,
+    /// How long a worker may stand still
+    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::budget)]
+    budget: Duration,
     /// How many cells to run side by side
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: u16,
@@ -122,12 +122,8 @@ fn suite(args: &SuiteArgs) -> Suite {
     let subjects: Vec<_> = built_in().into_iter().filter(|s| chosen(&args.subjects, s.name())).collect();
     let fixtures: Vec<_> = fixture::ALL.iter().copied().filter(|f| chosen(&args.fixtures, f.name)).collect();
     let runtimes: Vec<_> = RUNTIMES.iter().copied().filter(|r| chosen(&args.runtimes, &runtime_name(*r))).collect();
-    let mut suite = Suite::new().subjects(subjects).fixtures(fixtures).runtimes(runtimes);
-    suite = suite.shell(&args.shell).grace(args.grace).jobs(args.jobs.into());
-    if let Some(budget) = args.budget {
-        suite = suite.budget(budget);
-    }
-    suite
+    let suite = Suite::new().subjects(subjects).fixtures(fixtures).runtimes(runtimes);
+    suite.shell(&args.shell).grace(args.grace).budget(args.budget).jobs(args.jobs.into())
 }
 
 fn list(suite: &Suite) -> String {
@@ -164,8 +160,8 @@ fn again(cell: &CellReport, args: &SuiteArgs) -> String {
     if args.grace != Duration::from_secs(5) {
         command += &format!(" --grace {}", quoted(&humantime::format_duration(args.grace).to_string()));
     }
-    if let Some(budget) = args.budget {
-        command += &format!(" --budget {}", quoted(&humantime::format_duration(budget).to_string()));
+    if args.budget != Duration::from_millis(50) {
+        command += &format!(" --budget {}", quoted(&humantime::format_duration(args.budget).to_string()));
     }
     command
 }

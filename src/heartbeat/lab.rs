@@ -1,165 +1,286 @@
-//! Runtimes under watch: the lab builds one, and looks at each of its workers from outside.
+//! The lab: a runtime under watch on a thread of its own, which ends even if the code in it never does.
+//!
+//! The runtime's hooks say when each worker goes idle and comes back; its metrics say from outside which worker is
+//! stuck; `event_interval(1)` makes every poll of a task a return to the driver, so that neither has to guess. When
+//! the deadline passes the lab says what it sees and leaves the stuck thread behind.
 
+use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::{Builder, RuntimeMetrics};
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
 
-use super::{Heartbeat, Pulse, Track, Watched};
+use super::journal::Journal;
+use super::pulse::{Pulse, Watched};
+use super::{ConfigError, Heartbeat};
 
-/// Which runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+mod bench;
+mod episode;
+pub(super) mod fleet;
+mod hung;
+mod open;
+mod sampler;
+mod shutdown;
+
+pub use shutdown::Shutdown;
+
+/// A future that is still at its await when asked to stop is gone within this.
+const STOP: Duration = Duration::from_millis(300);
+
+/// Which runtime a [`Lab`] builds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
 pub enum Flavor {
-    /// Everything on one thread.
+    /// One thread does everything: the root future of `block_on` and every task.
     CurrentThread,
-    /// This many workers.
+    /// So many workers. The root future is polled on a thread that is none of them: what is to be watched goes into
+    /// `tokio::spawn`.
     MultiThread(usize),
 }
 
-/// Builds a runtime and runs a future on it, under watch.
-#[derive(Clone, Debug)]
+impl fmt::Display for Flavor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CurrentThread => f.write_str("current_thread"),
+            Self::MultiThread(workers) => write!(f, "multi_thread:{workers}"),
+        }
+    }
+}
+
+/// Why a lab has nothing to show.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum LabError {
+    /// The code, or dropping its runtime, was not over at the deadline. Its thread is left behind; the process is as
+    /// usable as before.
+    Hung {
+        /// What was seen until then; a thread that was stuck is its last stall, with its culprit.
+        pulse: Box<Pulse>,
+    },
+    /// The settings cannot be used.
+    Config(ConfigError),
+    /// The runtime, or a thread to run it on, could not be had.
+    Runtime(std::io::Error),
+    /// The future panicked.
+    Panicked {
+        /// With what, if that was a text.
+        message: String,
+    },
+}
+
+impl fmt::Display for LabError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hung { pulse } => write!(f, "the code under watch was not over after {:.1?}\n{pulse}", pulse.watched),
+            Self::Config(error) => error.fmt(f),
+            Self::Runtime(error) => write!(f, "no runtime to watch could be started: {error}"),
+            Self::Panicked { message } => write!(f, "the future under watch panicked: {message}"),
+        }
+    }
+}
+
+impl std::error::Error for LabError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Config(error) => Some(error),
+            Self::Runtime(error) => Some(error),
+            Self::Hung { .. } | Self::Panicked { .. } => None,
+        }
+    }
+}
+
+/// Builds a runtime, runs a future in it and watches every worker.
+///
+/// ```
+/// use std::time::Duration;
+/// use deadbeat::heartbeat::{Flavor, Lab, Verdict};
+///
+/// let lab = Lab::new(Flavor::MultiThread(2));
+/// let watched = lab.run(|| async {
+///     let blocks = tokio::spawn(async { std::thread::park_timeout(Duration::from_millis(120)) });
+///     blocks.await.unwrap();
+/// });
+/// assert_eq!(watched.unwrap().pulse.verdict(), Verdict::Starved);
+/// ```
+#[derive(Debug, Clone)]
 pub struct Lab {
     flavor: Flavor,
     heartbeat: Heartbeat,
     deadline: Duration,
 }
 
-/// Why there is no output.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum LabError {
-    /// The future did not come back within the deadline; its thread is left behind.
-    Hung {
-        /// What was seen until then.
-        pulse: Pulse,
-    },
-    /// The runtime could not be built.
-    Runtime(std::io::Error),
-    /// The future panicked.
-    Panicked,
-}
-
-impl fmt::Display for LabError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            LabError::Hung { pulse } => write!(f, "the future did not come back within {:?}", pulse.watched),
-            LabError::Runtime(error) => write!(f, "the runtime could not be built: {error}"),
-            LabError::Panicked => f.write_str("the future panicked"),
-        }
-    }
-}
-
-impl std::error::Error for LabError {}
-
 impl Lab {
-    /// A lab for this runtime, with the default heartbeat and a deadline of 30 s.
-    pub fn new(flavor: Flavor) -> Lab {
-        Lab { flavor, heartbeat: Heartbeat::new(), deadline: Duration::from_secs(30) }
+    /// With [`Heartbeat::new`]'s settings and a deadline of 30 s.
+    pub const fn new(flavor: Flavor) -> Self {
+        Self { flavor, heartbeat: Heartbeat::new(), deadline: Duration::from_secs(30) }
     }
 
     /// How to watch.
-    #[must_use]
-    pub fn heartbeat(mut self, heartbeat: Heartbeat) -> Lab {
+    pub const fn heartbeat(mut self, heartbeat: Heartbeat) -> Self {
         self.heartbeat = heartbeat;
         self
     }
 
-    /// How long the future may take.
-    #[must_use]
-    pub fn deadline(mut self, deadline: Duration) -> Lab {
+    /// How long the future and the shutdown of its runtime may take together.
+    pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
     }
 
-    /// Runs the future as the root of a runtime on a thread of its own.
+    /// Runs the future that `f` makes as the root of `block_on`, on a new thread, and drops the runtime.
+    ///
+    /// Blocks the calling thread, so call it from a plain thread, a `#[test]` or `spawn_blocking`. What `f` does before
+    /// it returns the future is watched as well.
     ///
     /// # Errors
     ///
-    /// As [`LabError`] says.
+    /// [`LabError::Hung`] if that is not over at the deadline. A thread that is stuck cannot be ended: it is left
+    /// behind, and what it holds with it.
     pub fn run<F, Fut, T>(&self, f: F) -> Result<Watched<T>, LabError>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = T> + 'static,
         T: Send + 'static,
     {
-        let mut builder = match self.flavor {
-            Flavor::CurrentThread => Builder::new_current_thread(),
-            Flavor::MultiThread(workers) => {
-                let mut builder = Builder::new_multi_thread();
-                builder.worker_threads(workers);
-                builder
-            }
+        self.heartbeat.check().map_err(LabError::Config)?;
+        if self.flavor == Flavor::MultiThread(0) {
+            return Err(LabError::Config(ConfigError::NoWorkers));
+        }
+        let bench = bench::Bench::new(self.flavor, self.heartbeat);
+        let (report, reports) = channel();
+        let (stop, stopped) = oneshot::channel();
+        let (theirs, begun) = (bench.clone(), Instant::now());
+        let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
+        thread.spawn(move || theirs.run(f, stopped, &report)).map_err(LabError::Runtime)?;
+        Waiting { bench, reports, stop: Some(stop), begun, deadline: begun + self.deadline }.wait()
+    }
+}
+
+/// What the lab's thread has to say, in this order.
+enum Report<T> {
+    /// The future is done, or was dropped half way because the deadline passed.
+    Finished(Box<Watched<Option<T>>>),
+    /// It panicked.
+    Panicked(String),
+    NoRuntime(std::io::Error),
+    /// The runtime is gone.
+    ShutDown(Duration),
+}
+
+impl bench::Bench {
+    /// The life of the lab's thread. Nobody may be listening any more.
+    fn run<F, Fut, T>(self, f: F, stopped: oneshot::Receiver<()>, report: &Sender<Report<T>>)
+    where
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = T>,
+    {
+        let runtime = match self.runtime() {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(report.send(Report::NoRuntime(error))),
         };
-        let runtime = builder.enable_all().build().map_err(LabError::Runtime)?;
-        let metrics = runtime.metrics();
-        let (sender, receiver) = mpsc::channel();
-        let heartbeat = self.heartbeat.clone();
-        let start = Instant::now();
-        std::thread::spawn(move || {
-            let watched = runtime.block_on(async { heartbeat.watch(f()).await });
-            // Nobody waits for it after the deadline.
-            let _ = sender.send(watched);
+        let finished = catch_unwind(AssertUnwindSafe(|| self.watch(&runtime, until(stopped, f))));
+        let _ = report.send(match finished {
+            Ok(watched) => Report::Finished(Box::new(watched)),
+            Err(panic) => Report::Panicked(message(&*panic)),
         });
-        let mut workers: Vec<_> = (0..metrics.num_workers()).map(|w| Worker::new(&metrics, w)).collect();
-        let mut gaps = Vec::new();
-        loop {
-            match receiver.recv_timeout(self.heartbeat.interval) {
-                Ok(mut watched) => {
-                    // On one thread the heartbeat sees everything.
-                    if self.flavor != Flavor::CurrentThread {
-                        // A stretch may end with the watch, before anybody looked again.
-                        let open = workers.iter().filter_map(|worker| worker.open_stretch());
-                        gaps.extend(open.map(|(since, wall)| (since - start, wall)));
-                        gaps.into_iter().for_each(|(at, wall)| watched.pulse.add(at, wall));
-                    }
-                    return Ok(watched);
-                }
-                Err(RecvTimeoutError::Disconnected) => return Err(LabError::Panicked),
-                Err(RecvTimeoutError::Timeout) if start.elapsed() >= self.deadline => {
-                    let mut pulse = Track::new().pulse(&self.heartbeat);
-                    pulse.watched = start.elapsed();
-                    pulse.add(Duration::ZERO, start.elapsed());
-                    return Err(LabError::Hung { pulse });
-                }
-                Err(RecvTimeoutError::Timeout) => {
-                    for worker in &mut workers {
-                        gaps.extend(worker.look(&metrics).map(|(since, wall)| (since - start, wall)));
-                    }
-                }
+        let begun = Instant::now();
+        drop(runtime);
+        let _ = report.send(Report::ShutDown(begun.elapsed()));
+    }
+
+    fn watch<T>(&self, runtime: &Runtime, future: impl Future<Output = T>) -> Watched<T> {
+        runtime.block_on(async {
+            self.muster(runtime).await;
+            let journal = self.open_journal();
+            let mut watched = super::watch::watch(journal, future).await;
+            self.close(&mut watched.pulse);
+            watched
+        })
+    }
+}
+
+/// Runs what `f` makes until it is done or told to stop.
+async fn until<F, Fut, T>(mut stopped: oneshot::Receiver<()>, f: F) -> Option<T>
+where
+    F: FnOnce() -> Fut,
+    Fut: Future<Output = T>,
+{
+    use std::pin::{Pin, pin};
+    use std::task::Poll;
+
+    let mut future = pin!(f());
+    std::future::poll_fn(|cx| match Pin::new(&mut stopped).poll(cx) {
+        Poll::Ready(Ok(())) => Poll::Ready(None),
+        Poll::Ready(Err(_)) | Poll::Pending => future.as_mut().poll(cx).map(Some),
+    })
+    .await
+}
+
+struct Waiting<T> {
+    bench: bench::Bench,
+    reports: Receiver<Report<T>>,
+    stop: Option<oneshot::Sender<()>>,
+    begun: Instant,
+    deadline: Instant,
+}
+
+impl<T> Waiting<T> {
+    fn wait(self) -> Result<Watched<T>, LabError> {
+        let watched = match self.next(self.deadline) {
+            Ok(Report::Finished(watched)) => *watched,
+            Ok(Report::NoRuntime(error)) => return Err(LabError::Runtime(error)),
+            Ok(Report::Panicked(message)) => return Err(LabError::Panicked { message }),
+            Ok(Report::ShutDown(_)) | Err(RecvTimeoutError::Disconnected) => return Err(self.vanished()),
+            Err(RecvTimeoutError::Timeout) => return Err(self.stop()),
+        };
+        let Watched { output: Some(output), mut pulse } = watched else {
+            return Err(self.vanished());
+        };
+        let (shutdown, over) = self.shutdown(self.deadline);
+        pulse.shutdown = Some(shutdown);
+        if over { Ok(Watched { output, pulse }) } else { Err(LabError::Hung { pulse: Box::new(pulse) }) }
+    }
+
+    /// The deadline has passed. A future that is merely waiting can be dropped and its pulse had; one that is stuck
+    /// cannot, and is described from outside.
+    fn stop(mut self) -> LabError {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+        let pulse = match self.next(Instant::now() + STOP) {
+            Ok(Report::Finished(watched)) => {
+                let mut pulse = watched.pulse;
+                pulse.shutdown = Some(self.shutdown(Instant::now() + STOP).0);
+                pulse
             }
-        }
+            _ => hung::describe(&self.bench, self.begun),
+        };
+        LabError::Hung { pulse: Box::new(pulse) }
+    }
+
+    fn shutdown(&self, deadline: Instant) -> (Shutdown, bool) {
+        shutdown::follow(&self.bench, deadline, |until| match self.next(until) {
+            Ok(Report::ShutDown(took)) => Some(took),
+            _ => None,
+        })
+    }
+
+    fn next(&self, until: Instant) -> Result<Report<T>, RecvTimeoutError> {
+        self.reports.recv_timeout(until.saturating_duration_since(Instant::now()))
+    }
+
+    /// The thread ended without a word, which only a panic while it dropped things can make it do.
+    fn vanished(&self) -> LabError {
+        LabError::Panicked { message: "the lab's thread ended early".to_owned() }
     }
 }
 
-/// One worker from outside. Stuck: not parked, and neither its park count nor its busy time moves.
-struct Worker {
-    index: usize,
-    since: Instant,
-    parks: u64,
-    busy: Duration,
-}
-
-impl Worker {
-    fn new(metrics: &RuntimeMetrics, index: usize) -> Worker {
-        let (parks, busy) = (metrics.worker_park_unpark_count(index), metrics.worker_total_busy_duration(index));
-        Worker { index, since: Instant::now(), parks, busy }
-    }
-
-    fn open_stretch(&self) -> Option<(Instant, Duration)> {
-        (self.parks % 2 == 0).then(|| (self.since, self.since.elapsed()))
-    }
-
-    /// The stretch that has just ended, if one has.
-    fn look(&mut self, metrics: &RuntimeMetrics) -> Option<(Instant, Duration)> {
-        let now = Worker::new(metrics, self.index);
-        let parked = self.parks % 2 == 1;
-        if !parked && (now.parks, now.busy) == (self.parks, self.busy) {
-            return None;
-        }
-        let stretch = (!parked && now.parks != self.parks).then(|| (self.since, now.since - self.since));
-        *self = now;
-        stretch
-    }
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no text)".to_owned())
 }

@@ -1,8 +1,10 @@
 //! The report as one JSON object, of the schema in `schema/suite.schema.json`.
 
-use serde::ser::{Serialize, SerializeStruct, Serializer};
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
 
 use super::{CellReport, Report, millis};
+use crate::heartbeat::{Pulse, Verdict};
 
 /// The version of the schema; it changes when a reader of the last one could misread this one.
 pub const SCHEMA: u32 = 1;
@@ -21,10 +23,30 @@ impl Serialize for CellReport {
         object.serialize_field("signals", &self.signals)?;
         object.serialize_field("leftover", &self.leftover)?;
         object.serialize_field("escaped", &self.escaped)?;
-        object.serialize_field("pulse", &self.pulse)?;
+        object.serialize_field("pulse", &self.pulse.as_ref().map(PulseView::of))?;
         object.serialize_field("verdict", &self.verdict)?;
         object.serialize_field("why", &self.why)?;
         object.end()
+    }
+}
+
+/// A pulse, with what it proves.
+#[derive(Serialize)]
+struct PulseView<'a> {
+    verdict: &'static str,
+    why: Option<String>,
+    #[serde(flatten)]
+    pulse: &'a Pulse,
+}
+
+impl<'a> PulseView<'a> {
+    fn of(pulse: &'a Pulse) -> PulseView<'a> {
+        let (verdict, why) = match pulse.verdict() {
+            Verdict::Steady => ("steady", None),
+            Verdict::Starved => ("starved", None),
+            Verdict::Inconclusive { why } => ("inconclusive", Some(why.to_string())),
+        };
+        PulseView { verdict, why, pulse }
     }
 }
 

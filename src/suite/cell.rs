@@ -28,7 +28,7 @@ struct Seen {
     pulse: Option<Pulse>,
 }
 
-pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) -> CellReport {
+pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Duration) -> CellReport {
     let (mut report, running) = judged(cell, policy, budget);
     if let Some(Err(leak)) = running.map(Running::finish) {
         report.verdict = CellVerdict::Fail;
@@ -37,7 +37,7 @@ pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) ->
     report
 }
 
-fn judged(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) -> (CellReport, Option<Running>) {
+fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration) -> (CellReport, Option<Running>) {
     let expected = cell.expected();
     let mut report = CellReport::new(
         cell.subject.name(),
@@ -68,7 +68,7 @@ fn judged(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>) -> (CellRe
         }
         Err(LabError::Hung { pulse, .. }) => {
             let why = format!("the subject did not come back within {:?}", deadline(policy));
-            report.pulse = Some(pulse);
+            report.pulse = Some(*pulse);
             report.failed(why)
         }
         Err(error) => report.failed(error.to_string()),
@@ -81,10 +81,9 @@ fn deadline(policy: &KillPolicy) -> Duration {
     policy.grace.saturating_mul(2).saturating_add(Duration::from_secs(30))
 }
 
-fn watch(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>, running: &Running) -> Result<Seen, LabError> {
+fn watch(cell: &Cell, policy: &KillPolicy, budget: Duration, running: &Running) -> Result<Seen, LabError> {
     let mut vigil = Vigil::new(running.group());
     let gone_before = vigil.look();
-    let budget = budget.unwrap_or(policy.grace / 2);
     let heartbeat = Heartbeat::new().interval(Duration::from_millis(5).min(budget)).budget(budget);
     let lab = Lab::new(cell.runtime).heartbeat(heartbeat).deadline(deadline(policy));
 
@@ -122,7 +121,7 @@ fn watch(cell: &Cell, policy: &KillPolicy, budget: Option<Duration>, running: &R
     let watched = watched?;
     let (told, elapsed) = match watched.output {
         Ok(output) => output,
-        Err(_) => return Err(LabError::Panicked),
+        Err(error) => return Err(LabError::Panicked { message: error.to_string() }),
     };
     Ok(Seen {
         told,

@@ -1,0 +1,102 @@
+//! How often the heartbeat is right, measured: known-bad and known-good futures, quiet and under load, beside the rules
+//! that others use on the same trials.
+//!
+//! `cargo run --release --example rates -- [--trials 300] [--loads 0,4,16] [--sweep 100] [--jobs 4] [--seed 1]`
+
+mod bad;
+mod good;
+mod hogs;
+mod rules;
+mod table;
+mod trial;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use hogs::Hogs;
+use table::Tally;
+use trial::{Outcome, Trial};
+
+#[derive(Clone)]
+struct Options {
+    trials: usize,
+    loads: Vec<usize>,
+    sweep: usize,
+    jobs: usize,
+    seed: u64,
+    kind: Option<String>,
+    verbose: bool,
+}
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.first().is_some_and(|arg| arg == "--hog") {
+        hogs::be_one();
+    }
+    let options = options(&args);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let begun = Instant::now();
+    println!(
+        "budget 50 ms, block 120 ms, beat every 5 ms; {} blocking and as many good trials a load\n",
+        options.trials
+    );
+    table::head();
+    for &load in &options.loads {
+        let _hogs = Hogs::start(load * cores);
+        let trials = trial::mixed(options.trials, options.seed, options.kind.as_deref());
+        let tally = run(&trials, &options, load);
+        table::row(load, &tally);
+    }
+    if options.sweep > 0 {
+        println!("\nbudget 10 ms, beat every 5 ms; blocks seen of {} each\n", options.sweep);
+        table::sweep_head();
+        let loaded = options.loads.iter().copied().max().unwrap_or(0);
+        for load in [0, loaded.min(4)] {
+            let _hogs = Hogs::start(load * cores);
+            for block in [5, 10, 20, 50, 200] {
+                let trials = trial::sweep(options.sweep, Duration::from_millis(block), options.seed);
+                table::sweep_row(load, block, &run(&trials, &options, load));
+            }
+        }
+    }
+    println!("\n{:.0} s in all, on {cores} cores", begun.elapsed().as_secs_f64());
+}
+
+/// Runs every trial, some at a time when the machine is loaded anyway.
+fn run(trials: &[Trial], options: &Options, load: usize) -> Tally {
+    let jobs = if load == 0 { 1 } else { options.jobs };
+    let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(trial) = trials.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let outcome: Outcome = trial.run();
+                    if options.verbose || outcome.is_wrong(trial) || outcome.is_inconclusive() {
+                        eprintln!("load {load}: {trial}: {outcome}");
+                    }
+                    tally.lock().expect("no trial panics").add(trial, &outcome);
+                }
+            });
+        }
+    });
+    tally.into_inner().expect("no trial panics")
+}
+
+fn options(args: &[String]) -> Options {
+    let value = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        Some(args.get(at + 1).unwrap_or_else(|| panic!("{name} needs a value")).clone())
+    };
+    let number = |name: &str, default| value(name).map_or(default, |text| text.parse().expect("a number"));
+    let loads = value("--loads").unwrap_or_else(|| "0,4,16".to_owned());
+    Options {
+        trials: number("--trials", 300),
+        loads: loads.split(',').map(|load| load.parse().expect("hogs a core")).collect(),
+        sweep: number("--sweep", 100),
+        jobs: number("--jobs", 4),
+        seed: number("--seed", 1) as u64,
+        kind: value("--kind"),
+        verbose: args.iter().any(|arg| arg == "--verbose"),
+    }
+}

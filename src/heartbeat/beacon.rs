@@ -1,0 +1,74 @@
+//! What a worker lets the observer know: since when it has not been back, without a lock between them.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::reading::{Reading, ThreadId};
+
+/// Since when some thread has been away from its scheduler, in one atomic word: 24 bits of thread (Linux numbers
+/// threads below 2^22), 40 bits of microseconds (12 days).
+#[derive(Debug)]
+pub(super) struct Beacon {
+    word: AtomicU64,
+    patience: Duration,
+}
+
+const IDLE: u64 = 0;
+
+impl Beacon {
+    /// Silent for up to `patience`, nobody need look.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self { word: AtomicU64::new(IDLE), patience }
+    }
+
+    pub(super) fn patience(&self) -> Duration {
+        self.patience
+    }
+
+    pub(super) fn busy(&self, reading: &Reading) {
+        self.busy_since(reading.thread, reading.at);
+    }
+
+    pub(super) fn busy_since(&self, thread: ThreadId, since: Instant) {
+        let micros = since.saturating_duration_since(epoch()).as_micros() as u64 & ((1 << 40) - 1);
+        self.word.store(u64::from(thread.0) << 40 | micros, Ordering::Relaxed);
+    }
+
+    pub(super) fn idle(&self) {
+        self.word.store(IDLE, Ordering::Relaxed);
+    }
+
+    /// The thread, and since when, if that is longer than the patience.
+    pub(super) fn overdue(&self, now: Instant) -> Option<(ThreadId, Instant)> {
+        let word = self.word.load(Ordering::Relaxed);
+        let since = epoch() + Duration::from_micros(word & ((1 << 40) - 1));
+        let overdue = word != IDLE && now.saturating_duration_since(since) >= self.patience;
+        overdue.then_some((ThreadId((word >> 40) as u32), since))
+    }
+}
+
+fn epoch() -> Instant {
+    static EPOCH: OnceLock<Instant> = OnceLock::new();
+    *EPOCH.get_or_init(Instant::now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_overdue_when_patience_is_over_and_not_before() {
+        epoch();
+        let beacon = Beacon::new(Duration::from_millis(10));
+        let since = Instant::now();
+        assert_eq!(beacon.overdue(since + Duration::from_secs(1)), None, "idle");
+        beacon.busy_since(ThreadId(4_194_303), since);
+        assert_eq!(beacon.overdue(since + Duration::from_millis(9)), None);
+        let (thread, seen) = beacon.overdue(since + Duration::from_millis(11)).unwrap();
+        assert_eq!(thread, ThreadId(4_194_303));
+        assert!(since - seen < Duration::from_micros(2));
+        beacon.idle();
+        assert_eq!(beacon.overdue(since + Duration::from_secs(1)), None);
+    }
+}

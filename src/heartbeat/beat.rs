@@ -1,0 +1,164 @@
+//! The beat: a timer that re-arms itself inside the runtime's driver, so no task has to be polled for it to go on.
+//!
+//! A ticker task is late behind every other task, and stops telling the two kinds of lateness apart just when it
+//! matters. This timer's waker is called by the driver, on the thread that turns it, in the middle of the turn: that
+//! is the very moment a worker is back in its scheduler. The waker takes the reading there and arms the next beat.
+//!
+//! Two timers take turns, so that at any time one is armed before the driver looks: a timer armed in the middle of a
+//! turn, ahead of all others, makes the driver go round once more for nothing.
+//!
+//! Arming can fire at once, if the thread was preempted for a whole interval, and then calls the waker inside the
+//! waker. So the timers are only ever tried for: whoever finds them taken leaves a note, and the holder goes round
+//! again.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, TryLockError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::time::Sleep;
+
+use super::reading::Reading;
+
+/// Told of each beat, on the thread that turned the driver.
+pub(super) trait OnTurn: Send + Sync + 'static {
+    /// `due`: when the beat should have come. `next`: when the next one should.
+    fn on_turn(&self, due: Instant, next: Instant, now: Reading);
+
+    /// A timer fired before it was due: tokio's clock does not go with the world's, and no beat will come any more.
+    fn on_early(&self);
+}
+
+pub(super) struct Beat<T> {
+    on_turn: Arc<T>,
+    interval: Duration,
+    timers: Mutex<Timers>,
+    again: AtomicBool,
+    stopped: AtomicBool,
+}
+
+/// The one that is due next, and the other.
+struct Timers {
+    next: Timer,
+    other: Timer,
+}
+
+struct Timer {
+    due: Instant,
+    /// `None` once the beat has stopped.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl<T: OnTurn> Beat<T> {
+    /// Arms the first two beats in the current runtime and returns when the first is due.
+    ///
+    /// # Panics
+    ///
+    /// tokio's own message, if the runtime has no timer (`enable_time`).
+    pub(super) fn start(on_turn: Arc<T>, interval: Duration) -> (Arc<Self>, Instant) {
+        let now = Instant::now();
+        let timer = |due: Instant| Timer { due, sleep: Some(Box::pin(tokio::time::sleep_until(due.into()))) };
+        let (next, other) = (timer(now + interval), timer(now + interval * 2));
+        let due = next.due;
+        let beat = Arc::new(Self {
+            on_turn,
+            interval,
+            timers: Mutex::new(Timers { next, other }),
+            again: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+        });
+        let waker = Waker::from(Arc::clone(&beat));
+        if let Ok(mut timers) = beat.timers.try_lock() {
+            let fired = [timers.next.arm(&waker), timers.other.arm(&waker)];
+            beat.again.fetch_or(fired.contains(&true), Ordering::SeqCst);
+        }
+        beat.go_round(None);
+        (beat, due)
+    }
+
+    /// No beat comes after this, except one that is being delivered on another thread right now.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        if let Ok(mut timers) = self.timers.try_lock() {
+            timers.disarm();
+        }
+    }
+
+    /// `again` is set before the timers are tried for, and read after they are let go: no note is lost.
+    fn go_round(self: &Arc<Self>, mut woken: Option<Reading>) {
+        while self.again.load(Ordering::SeqCst) {
+            let mut timers = match self.timers.try_lock() {
+                Ok(timers) => timers,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            self.again.store(false, Ordering::SeqCst);
+            let now = woken.take().unwrap_or_else(Reading::here);
+            if timers.next.due <= now.at {
+                let due = timers.next.due;
+                let fired = timers.rearm(&now, self.interval, &Waker::from(Arc::clone(self)));
+                self.again.fetch_or(fired, Ordering::SeqCst);
+                self.on_turn.on_turn(due, timers.next.due, now);
+            } else if timers.next.has_fired() {
+                self.on_turn.on_early();
+                timers.disarm();
+            }
+            // Else both timers fired in one turn, and the first wake has armed both afresh.
+            if self.stopped.load(Ordering::SeqCst) {
+                timers.disarm();
+            }
+        }
+    }
+}
+
+impl Timers {
+    /// The next timer has fired: it goes behind the other, or both start afresh if both have. True if one of them was
+    /// due again at once.
+    fn rearm(&mut self, now: &Reading, interval: Duration, waker: &Waker) -> bool {
+        if self.other.due > now.at {
+            std::mem::swap(&mut self.next, &mut self.other);
+            self.other.due = self.next.due + interval;
+            return self.other.arm(waker);
+        }
+        let now = Instant::now();
+        (self.next.due, self.other.due) = (now + interval, now + interval * 2);
+        [self.next.arm(waker), self.other.arm(waker)].contains(&true)
+    }
+
+    fn disarm(&mut self) {
+        (self.next.sleep, self.other.sleep) = (None, None);
+    }
+}
+
+impl Timer {
+    fn has_fired(&self) -> bool {
+        self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed())
+    }
+
+    /// True if it was due already.
+    fn arm(&mut self, waker: &Waker) -> bool {
+        let due = self.due.into();
+        let Some(sleep) = self.sleep.as_mut() else {
+            return false;
+        };
+        // A driver that is being shut down wakes every timer, and a timer polled then panics.
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            sleep.as_mut().reset(due);
+            pin!(tokio::task::coop::unconstrained(sleep.as_mut())).poll(&mut Context::from_waker(waker))
+        }));
+        if polled.is_err() {
+            self.sleep = None;
+        }
+        matches!(polled, Ok(Poll::Ready(())))
+    }
+}
+
+impl<T: OnTurn> Wake for Beat<T> {
+    fn wake(self: Arc<Self>) {
+        self.again.store(true, Ordering::SeqCst);
+        self.go_round(Some(Reading::here()));
+    }
+}

@@ -1,0 +1,128 @@
+//! The observer's own beat, the control: what kept it from waking up on time kept everybody.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::doubt::Circumstances;
+use super::reading::{Reading, host};
+
+/// Lateness below this is the timer's own slack.
+const SLACK: Duration = Duration::from_millis(1);
+/// How often the machine's counters are read while nothing is wrong: a reading costs some 50 µs.
+const COUNTERS_EVERY: Duration = Duration::from_millis(200);
+const MEMORY: usize = 1024;
+
+#[derive(Default)]
+pub(super) struct Control {
+    asleep: Option<Reading>,
+    late: VecDeque<Late>,
+    counters: VecDeque<Counters>,
+}
+
+/// One oversleep of the observer.
+#[derive(Debug, Clone, Copy)]
+struct Late {
+    due: Instant,
+    came: Instant,
+    /// How much of it the observer waited for a CPU.
+    run_queue: Duration,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Counters {
+    at: Instant,
+    stolen: Duration,
+    suspended: Duration,
+}
+
+impl Counters {
+    fn read() -> Self {
+        Self { at: Instant::now(), stolen: host::stolen(), suspended: host::suspended() }
+    }
+}
+
+impl Control {
+    /// The observer has done what there was to do; how long that took is nobody's lateness.
+    pub(super) fn falls_asleep(&mut self) {
+        self.asleep = Some(Reading::here());
+    }
+
+    /// The observer is awake, having meant to sleep for `asked` at most; `None`: for as long as nobody calls.
+    pub(super) fn woke_after(&mut self, asked: Option<Duration>) {
+        let now = Reading::here();
+        if let (Some(asleep), Some(asked)) = (self.asleep.take(), asked) {
+            let due = asleep.at + asked;
+            if now.at > due + SLACK {
+                let run_queue = asleep.run_queue.zip(now.run_queue).map_or(Duration::ZERO, |(from, to)| to - from);
+                self.late.push_back(Late { due, came: now.at, run_queue });
+            }
+        }
+        if self.counters.back().is_none_or(|counters| now.at - counters.at >= COUNTERS_EVERY) {
+            self.counters.push_back(Counters::read());
+        }
+        self.late.drain(..self.late.len().saturating_sub(MEMORY));
+        self.counters.drain(..self.counters.len().saturating_sub(MEMORY));
+    }
+
+    /// What befell the whole process in that stretch.
+    pub(super) fn between(&self, from: Instant, to: Instant) -> Circumstances {
+        let (mut stood_still, mut control) = (Duration::ZERO, Duration::ZERO);
+        for late in &self.late {
+            let overlap = late.came.min(to).saturating_duration_since(late.due.max(from));
+            stood_still += overlap.saturating_sub(late.run_queue);
+            control = control.max(overlap);
+        }
+        let now = Counters::read();
+        let before = self.counters.iter().rev().find(|counters| counters.at <= from).or(self.counters.front());
+        let before = before.copied().unwrap_or(now);
+        Circumstances {
+            stood_still,
+            control,
+            stolen: now.stolen.saturating_sub(before.stolen),
+            // Two clocks are read one after the other: a suspension takes longer than that.
+            asleep: Some(now.suspended.saturating_sub(before.suspended)).filter(|asleep| *asleep > SLACK),
+            tracer: host::tracer(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn control(due: Instant, late: Duration, run_queue: Duration) -> Control {
+        Control { late: [Late { due, came: due + late, run_queue }].into(), ..Control::default() }
+    }
+
+    #[test]
+    fn an_oversleep_is_the_process_standing_still_only_within_the_stretch() {
+        let start = Instant::now();
+        let control = control(start + MS * 10, MS * 300, Duration::ZERO);
+        assert_eq!(control.between(start, start + MS * 400).stood_still, MS * 300);
+        assert_eq!(control.between(start + MS * 250, start + MS * 400).stood_still, MS * 60);
+        assert_eq!(control.between(start + MS * 311, start + MS * 400).stood_still, Duration::ZERO);
+    }
+
+    #[test]
+    fn an_observer_that_had_much_to_do_was_not_late() {
+        let mut control = Control::default();
+        control.falls_asleep();
+        let busy = Instant::now();
+        while busy.elapsed() < MS * 20 {
+            std::hint::spin_loop();
+        }
+        control.falls_asleep();
+        control.woke_after(Some(MS));
+        assert!(control.late.iter().all(|late| late.due > busy + MS * 20), "{:?}", control.late);
+    }
+
+    #[test]
+    fn an_observer_that_waited_for_a_cpu_stood_still_for_nobody() {
+        let start = Instant::now();
+        let control = control(start + MS * 10, MS * 80, MS * 79);
+        let seen = control.between(start, start + MS * 400);
+        assert_eq!((seen.stood_still, seen.control), (MS, MS * 80));
+    }
+}

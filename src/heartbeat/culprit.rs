@@ -1,0 +1,196 @@
+//! What a stuck thread is stuck in, seen from outside: no signal is sent to it and nothing of it is stopped.
+//!
+//! A sample is a guess about one moment. The culprit of a stall is what most of its samples say, and it says how many.
+
+use std::fmt;
+use std::time::Instant;
+
+use super::reading::ThreadId;
+
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+mod memory;
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+mod source_line;
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+mod syscall;
+
+/// What a thread was doing while it did not return to its scheduler.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Culprit {
+    /// The system call it waited in (`clock_nanosleep`, `futex`, `wait4`, ..); `None` for a thread that was running:
+    /// a computation or a spin.
+    pub syscall: Option<String>,
+    /// The call's telling argument: the child waited for, the time asked for, the file behind the descriptor.
+    pub detail: Option<String>,
+    /// The probable source line, from the return addresses on the stack: it can be stale. Needs the feature `backtrace`
+    /// and debug info.
+    pub line: Option<String>,
+    /// How many samples said so. Zero if none could be taken and the clocks alone say that it was running.
+    pub samples: u32,
+    /// Out of how many.
+    pub of: u32,
+}
+
+/// What a thread is said to wait in if it waits in no call.
+const PAGE_FAULT: &str = "a page fault";
+
+impl Culprit {
+    /// Whether it was running, rather than waiting in a system call.
+    pub fn is_running(&self) -> bool {
+        self.syscall.is_none()
+    }
+
+    /// Blocked, but in no call of its own.
+    pub(super) fn is_page_fault(&self) -> bool {
+        self.syscall.as_deref() == Some(PAGE_FAULT)
+    }
+
+    pub(super) fn running_by_the_clocks() -> Self {
+        Self { syscall: None, detail: None, line: None, samples: 0, of: 0 }
+    }
+}
+
+impl fmt::Display for Culprit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.syscall {
+            Some(syscall) => write!(f, "waiting in {syscall}")?,
+            None => f.write_str("running: a computation or a spin")?,
+        }
+        if let Some(detail) = &self.detail {
+            write!(f, ": {detail}")?;
+        }
+        if self.of > 0 {
+            write!(f, " ({} of {} samples)", self.samples, self.of)?;
+        }
+        match &self.line {
+            Some(line) => write!(f, ", probably at {line}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What one look at a thread showed.
+#[derive(Debug, Clone)]
+pub(super) struct Sample {
+    pub(super) thread: ThreadId,
+    pub(super) at: Instant,
+    doing: Doing,
+    #[cfg_attr(not(feature = "backtrace"), expect(dead_code, reason = "only a symbolizer reads it"))]
+    stack: Vec<usize>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Doing {
+    Running,
+    Waiting { syscall: String, detail: Option<String> },
+}
+
+impl Sample {
+    /// Looks at a thread of this process: some 10 µs. With `deep`, copies the top of its stack too.
+    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+    pub(super) fn of(thread: ThreadId, deep: bool) -> Option<Self> {
+        let at = Instant::now();
+        let state = syscall::State::of(thread)?;
+        let doing = match state.call {
+            None => Doing::Running,
+            Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
+        };
+        let stack = if deep && cfg!(feature = "backtrace") { memory::stack(state.stack_pointer) } else { Vec::new() };
+        Some(Self { thread, at, doing, stack })
+    }
+
+    #[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
+    pub(super) fn of(_: ThreadId, _: bool) -> Option<Self> {
+        None
+    }
+
+    /// Running, or ready to.
+    pub(super) fn is_running(&self) -> bool {
+        self.doing == Doing::Running
+    }
+
+    /// An idle worker waits for events. If that is all there is to see, it was the runtime's own wait.
+    fn is_parked(&self) -> bool {
+        matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall.starts_with("epoll_"))
+    }
+}
+
+/// The majority among `samples`; the runtime's own waiting for events counts only if there is nothing else.
+pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<Culprit> {
+    let all: Vec<&Sample> = samples.collect();
+    let busy: Vec<&Sample> = all.iter().copied().filter(|sample| !sample.is_parked()).collect();
+    let seen = if busy.is_empty() { all } else { busy };
+    let votes = |doing: &Doing| seen.iter().filter(|sample| sample.doing.same_call(doing)).count();
+    let winner = seen.iter().max_by_key(|sample| votes(&sample.doing))?;
+    let for_it: Vec<&Sample> = seen.iter().copied().filter(|sample| sample.doing.same_call(&winner.doing)).collect();
+    let (syscall, detail) = match &winner.doing {
+        Doing::Running => (None, None),
+        Doing::Waiting { syscall, .. } => {
+            let details = || for_it.iter().filter_map(|sample| sample.doing.detail());
+            let often = details().max_by_key(|detail| details().filter(|other| other == detail).count());
+            (Some(syscall.clone()), often.map(str::to_owned))
+        }
+    };
+    let count = |samples: &[&Sample]| samples.len().try_into().unwrap_or(u32::MAX);
+    Some(Culprit { syscall, detail, line: line_of(&for_it), samples: count(&for_it), of: count(&seen) })
+}
+
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+fn line_of(samples: &[&Sample]) -> Option<String> {
+    samples.iter().find_map(|sample| source_line::probable(&sample.stack))
+}
+
+#[cfg(not(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace")))]
+fn line_of(_: &[&Sample]) -> Option<String> {
+    None
+}
+
+impl Doing {
+    fn same_call(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Running, Self::Running) => true,
+            (Self::Waiting { syscall: one, .. }, Self::Waiting { syscall: two, .. }) => one == two,
+            _ => false,
+        }
+    }
+
+    fn detail(&self) -> Option<&str> {
+        match self {
+            Self::Running => None,
+            Self::Waiting { detail, .. } => detail.as_deref(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(doing: Doing) -> Sample {
+        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new() }
+    }
+
+    fn waiting(syscall: &str, detail: Option<&str>) -> Sample {
+        sample(Doing::Waiting { syscall: syscall.to_owned(), detail: detail.map(str::to_owned) })
+    }
+
+    #[test]
+    fn the_culprit_is_what_most_samples_say() {
+        let samples = [waiting("futex", None), sample(Doing::Running), waiting("futex", None)];
+        let culprit = majority(samples.iter()).unwrap();
+        assert_eq!((culprit.syscall.as_deref(), culprit.samples, culprit.of), (Some("futex"), 2, 3));
+    }
+
+    #[test]
+    fn an_idle_worker_before_and_after_does_not_outvote_the_stall() {
+        let samples = [waiting("epoll_wait", None), waiting("epoll_wait", None), waiting("wait4", Some("pid 7"))];
+        assert_eq!(majority(samples.iter()).unwrap().to_string(), "waiting in wait4: pid 7 (1 of 1 samples)");
+    }
+
+    #[test]
+    fn no_samples_no_culprit() {
+        assert_eq!(majority([].iter()), None);
+    }
+}

@@ -1,0 +1,232 @@
+//! `/proc/self/task/TID/syscall`, decoded: the call's name and the one argument that tells what it waits for.
+
+use nix::libc;
+
+use super::memory;
+use crate::heartbeat::reading::ThreadId;
+
+/// What the kernel says of a thread at this moment.
+pub(super) struct State {
+    /// `None`: running, or runnable.
+    pub(super) call: Option<Call>,
+    /// Zero while running.
+    pub(super) stack_pointer: usize,
+}
+
+/// A system call that has not returned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Call {
+    number: libc::c_long,
+    args: [usize; 6],
+}
+
+impl State {
+    /// `None` where the kernel does not tell, or the thread is gone.
+    pub(super) fn of(thread: ThreadId) -> Option<Self> {
+        Self::parse(&std::fs::read_to_string(format!("/proc/self/task/{}/syscall", thread.0)).ok()?)
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        if line.starts_with("running") {
+            return Some(Self { call: None, stack_pointer: 0 });
+        }
+        let mut fields = line.split_ascii_whitespace();
+        let number: libc::c_long = fields.next()?.parse().ok()?;
+        let mut words = fields.map(|word| usize::from_str_radix(word.trim_start_matches("0x"), 16).unwrap_or(0));
+        let mut args = [0; 6];
+        // Blocked, but in no call (a page fault): only the stack and the program counter follow.
+        if number >= 0 {
+            args.fill_with(|| words.next().unwrap_or(0));
+        }
+        Some(Self { call: Some(Call { number, args }), stack_pointer: words.next().unwrap_or(0) })
+    }
+}
+
+impl Call {
+    pub(super) fn name(&self) -> String {
+        if self.number < 0 {
+            return super::PAGE_FAULT.to_owned();
+        }
+        let known = NAMES.iter().chain(OLD_NAMES).find(|(number, _)| *number == self.number);
+        known.map_or_else(|| format!("system call {}", self.number), |(_, name)| (*name).to_owned())
+    }
+
+    pub(super) fn detail(&self) -> Option<String> {
+        let [first, second, third, ..] = self.args;
+        match self.name().as_str() {
+            "wait4" => Some(child(first as i32)),
+            "waitid" => Some(waited_id(first as i32, second as i32)),
+            "nanosleep" => asked(first),
+            // An absolute deadline (flag 1) tells no duration.
+            "clock_nanosleep" if second & 1 == 0 => asked(third),
+            "open" => memory::c_string(first),
+            "openat" | "openat2" | "newfstatat" | "unlinkat" | "mkdirat" => memory::c_string(second),
+            "execve" | "stat" | "unlink" | "rename" => memory::c_string(first),
+            "poll" | "ppoll" => polled(first, second),
+            "futex" => Some("a lock, a channel, a condition variable or a join".to_owned()),
+            "vfork" | "clone3" | "clone" => Some("starting a process".to_owned()),
+            "rt_sigtimedwait" | "rt_sigsuspend" | "pause" => Some("a signal".to_owned()),
+            name if ON_A_DESCRIPTOR.contains(&name) => descriptor(first as i32),
+            _ => None,
+        }
+    }
+}
+
+fn child(pid: i32) -> String {
+    match pid {
+        -1 => "any child".to_owned(),
+        0 => "any child of this process group".to_owned(),
+        group if group < 0 => format!("any child of process group {}", -group),
+        pid => format!("pid {pid}{}", command(pid)),
+    }
+}
+
+fn waited_id(kind: i32, id: i32) -> String {
+    match kind {
+        0 => "any child".to_owned(),
+        1 => child(id),
+        2 => child(-id),
+        _ => descriptor(id).unwrap_or_else(|| "a pidfd".to_owned()),
+    }
+}
+
+/// The command line of a process, in parentheses; of a zombie its short name.
+fn command(pid: i32) -> String {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let line: Vec<_> =
+        words.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
+    let mut text = line.join(" ");
+    if text.is_empty() {
+        text = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
+    }
+    let short: String = text.chars().take(60).collect();
+    if short.is_empty() { short } else { format!(" ({short})") }
+}
+
+fn asked(timespec: usize) -> Option<String> {
+    let [seconds, nanos] = memory::two_words(timespec)?;
+    let millis = seconds as f64 * 1e3 + nanos as f64 / 1e6;
+    Some(format!("{millis} ms asked for"))
+}
+
+fn descriptor(fd: i32) -> Option<String> {
+    let link = std::fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+    Some(link.to_string_lossy().into_owned())
+}
+
+fn polled(fds: usize, count: usize) -> Option<String> {
+    // A pollfd is eight bytes and begins with its descriptor.
+    let links = (0..count.min(4)).filter_map(|index| descriptor(memory::int(fds + index * 8)?));
+    let links: Vec<_> = links.collect();
+    (!links.is_empty()).then(|| links.join(", "))
+}
+
+const ON_A_DESCRIPTOR: &[&str] = &[
+    "read",
+    "write",
+    "readv",
+    "writev",
+    "pread64",
+    "pwrite64",
+    "recvfrom",
+    "recvmsg",
+    "sendto",
+    "sendmsg",
+    "accept",
+    "accept4",
+    "connect",
+    "flock",
+    "fcntl",
+    "ioctl",
+    "fsync",
+    "fdatasync",
+    "ftruncate",
+    "fallocate",
+    "getdents64",
+    "sendfile",
+    "splice",
+    "copy_file_range",
+    "fstat",
+    "close",
+];
+
+/// Calls that block, or are worth naming; the numbers are the architecture's.
+#[rustfmt::skip]
+const NAMES: &[(libc::c_long, &str)] = &[
+    (libc::SYS_read, "read"), (libc::SYS_write, "write"), (libc::SYS_readv, "readv"), (libc::SYS_writev, "writev"),
+    (libc::SYS_pread64, "pread64"), (libc::SYS_pwrite64, "pwrite64"), (libc::SYS_recvfrom, "recvfrom"),
+    (libc::SYS_recvmsg, "recvmsg"), (libc::SYS_sendto, "sendto"), (libc::SYS_sendmsg, "sendmsg"),
+    (libc::SYS_accept, "accept"), (libc::SYS_accept4, "accept4"), (libc::SYS_connect, "connect"),
+    (libc::SYS_flock, "flock"), (libc::SYS_fcntl, "fcntl"), (libc::SYS_ioctl, "ioctl"), (libc::SYS_fsync, "fsync"),
+    (libc::SYS_fdatasync, "fdatasync"), (libc::SYS_ftruncate, "ftruncate"), (libc::SYS_fallocate, "fallocate"),
+    (libc::SYS_getdents64, "getdents64"), (libc::SYS_sendfile, "sendfile"), (libc::SYS_splice, "splice"),
+    (libc::SYS_copy_file_range, "copy_file_range"), (libc::SYS_fstat, "fstat"), (libc::SYS_close, "close"),
+    (libc::SYS_wait4, "wait4"), (libc::SYS_waitid, "waitid"), (libc::SYS_nanosleep, "nanosleep"),
+    (libc::SYS_clock_nanosleep, "clock_nanosleep"), (libc::SYS_openat, "openat"), (libc::SYS_openat2, "openat2"),
+    (libc::SYS_newfstatat, "newfstatat"), (libc::SYS_unlinkat, "unlinkat"), (libc::SYS_mkdirat, "mkdirat"),
+    (libc::SYS_execve, "execve"), (libc::SYS_ppoll, "ppoll"), (libc::SYS_pselect6, "pselect6"),
+    (libc::SYS_epoll_pwait, "epoll_pwait"), (libc::SYS_epoll_pwait2, "epoll_pwait2"), (libc::SYS_futex, "futex"),
+    (libc::SYS_clone, "clone"), (libc::SYS_clone3, "clone3"), (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait"),
+    (libc::SYS_rt_sigsuspend, "rt_sigsuspend"), (libc::SYS_sched_yield, "sched_yield"), (libc::SYS_sync, "sync"),
+    (libc::SYS_msync, "msync"), (libc::SYS_kill, "kill"), (libc::SYS_tgkill, "tgkill"),
+    (libc::SYS_io_uring_enter, "io_uring_enter"), (libc::SYS_mmap, "mmap"), (libc::SYS_munmap, "munmap"),
+    (libc::SYS_mprotect, "mprotect"), (libc::SYS_madvise, "madvise"), (libc::SYS_exit_group, "exit_group"),
+];
+
+/// Calls that younger architectures have no more.
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+const OLD_NAMES: &[(libc::c_long, &str)] = &[
+    (libc::SYS_open, "open"), (libc::SYS_stat, "stat"), (libc::SYS_unlink, "unlink"), (libc::SYS_rename, "rename"),
+    (libc::SYS_poll, "poll"), (libc::SYS_select, "select"), (libc::SYS_epoll_wait, "epoll_wait"),
+    (libc::SYS_vfork, "vfork"), (libc::SYS_pause, "pause"),
+];
+
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_NAMES: &[(libc::c_long, &str)] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_running_thread_is_in_no_call() {
+        assert!(State::parse("running\n").unwrap().call.is_none());
+    }
+
+    #[test]
+    fn a_call_is_a_number_six_arguments_and_the_stack() {
+        let line = format!("{} 0x7 0x1 0x2 0x3 0x4 0x5 0x7ffd0 0x400\n", libc::SYS_read);
+        let state = State::parse(&line).unwrap();
+        let call = state.call.unwrap();
+        assert_eq!((call.name().as_str(), call.args[0], state.stack_pointer), ("read", 7, 0x7ffd0));
+    }
+
+    #[test]
+    fn blocked_outside_any_call_is_a_page_fault() {
+        let state = State::parse("-1 0x7ffd0 0x400\n").unwrap();
+        assert_eq!((state.call.unwrap().name().as_str(), state.stack_pointer), ("a page fault", 0x7ffd0));
+    }
+
+    #[test]
+    fn a_wait_names_whom_it_waits_for() {
+        assert_eq!(child(-1), "any child");
+        assert_eq!(child(-42), "any child of process group 42");
+        assert!(child(std::process::id() as i32).contains('('), "a live process has a command");
+        assert_eq!(waited_id(2, 42), "any child of process group 42");
+    }
+
+    #[test]
+    fn a_sleep_tells_what_was_asked_for() {
+        let timespec = [0i64, 120_000_000];
+        assert_eq!(asked(timespec.as_ptr() as usize).as_deref(), Some("120 ms asked for"));
+        assert_eq!(asked(8), None, "an address nobody may read");
+    }
+
+    #[test]
+    fn a_descriptor_is_named_by_what_is_behind_it() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+        assert_eq!(descriptor(fd).as_deref(), Some("/dev/null"));
+    }
+}

@@ -1,0 +1,121 @@
+//! When a stall may not be the code's doing: only then is it withdrawn, and always with the reason.
+
+use std::time::Duration;
+
+use super::stall::Stall;
+use super::verdict::Why;
+
+/// A timer's own slack, and a little more.
+const PUNCTUAL: Duration = Duration::from_millis(3);
+
+/// What befell the whole process while a stretch lasted.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Circumstances {
+    /// How long the observer overslept without waiting for a CPU.
+    pub(super) stood_still: Duration,
+    /// How late the observer was at worst, for whatever reason.
+    pub(super) control: Duration,
+    pub(super) stolen: Duration,
+    pub(super) asleep: Option<Duration>,
+    pub(super) tracer: Option<u32>,
+}
+
+/// Judges a stretch of `unexplained` time off the CPU by the control, then doubts the stall if the circumstances could
+/// have caused it. `None`: it was no stall.
+pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, seen: &Circumstances) -> Option<Stall> {
+    if !unexplained.is_zero() {
+        // No schedstat. A control thread that was punctual all the while proves that CPUs were to be had for those who
+        // sleep much. Those who work wait longer, so it speaks only for a thread that did not.
+        let few = stall.wall / 20;
+        if seen.control <= PUNCTUAL.max(few) && stall.on_cpu <= few {
+            stall.blocked = Some(unexplained);
+        } else if stall.on_cpu <= budget && stall.on_cpu + unexplained > budget {
+            stall.doubt = Some(Why::SlowMachine { control: seen.control });
+            return Some(stall);
+        }
+    }
+    let charged = stall.charged();
+    if charged <= budget {
+        return None;
+    }
+    let explains = |time: Duration| !time.is_zero() && charged.saturating_sub(time) <= budget;
+    stall.doubt = if let Some(pid) = seen.tracer {
+        Some(Why::Traced { pid })
+    } else if let Some(asleep) = seen.asleep {
+        Some(Why::Suspended { asleep })
+    } else if explains(seen.stood_still) {
+        Some(Why::ProcessStopped { stood_still: seen.stood_still })
+    } else if explains(seen.stolen) {
+        Some(Why::Stolen { stolen: seen.stolen })
+    } else {
+        None
+    };
+    Some(stall)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn stall(on_cpu: u32, blocked: Option<u32>) -> Stall {
+        Stall {
+            at: Duration::ZERO,
+            wall: MS * 120,
+            on_cpu: MS * on_cpu,
+            run_queue: None,
+            blocked: blocked.map(|ms| MS * ms),
+            culprit: None,
+            doubt: None,
+        }
+    }
+
+    fn doubt(seen: Circumstances) -> Option<Why> {
+        weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen).unwrap().doubt
+    }
+
+    #[test]
+    fn a_stall_on_an_undisturbed_machine_is_not_doubted() {
+        assert_eq!(doubt(Circumstances::default()), None);
+    }
+
+    #[test]
+    fn what_explains_the_excess_is_a_doubt_and_what_does_not_is_none() {
+        let stood = |ms| Circumstances { stood_still: MS * ms, ..Circumstances::default() };
+        assert_eq!(doubt(stood(69)), None, "51 ms are left");
+        assert_eq!(doubt(stood(70)), Some(Why::ProcessStopped { stood_still: MS * 70 }));
+        let stolen = Circumstances { stolen: MS * 80, ..Circumstances::default() };
+        assert_eq!(doubt(stolen), Some(Why::Stolen { stolen: MS * 80 }));
+    }
+
+    #[test]
+    fn a_debugger_and_a_suspended_machine_make_any_stall_doubtful() {
+        assert_eq!(doubt(Circumstances { tracer: Some(7), ..Circumstances::default() }), Some(Why::Traced { pid: 7 }));
+        let asleep = Some(MS * 5);
+        assert_eq!(
+            doubt(Circumstances { asleep, ..Circumstances::default() }),
+            Some(Why::Suspended { asleep: MS * 5 })
+        );
+    }
+
+    #[test]
+    fn without_a_schedstat_a_punctual_control_proves_the_block() {
+        let stall = weigh(stall(0, None), MS * 120, MS * 50, &Circumstances::default()).unwrap();
+        assert_eq!((stall.charged(), stall.doubt), (MS * 120, None));
+    }
+
+    #[test]
+    fn without_a_schedstat_a_late_control_makes_it_doubtful() {
+        let seen = Circumstances { control: MS * 90, ..Circumstances::default() };
+        let stall = weigh(stall(0, None), MS * 120, MS * 50, &seen).unwrap();
+        assert_eq!(stall.doubt, Some(Why::SlowMachine { control: MS * 90 }));
+    }
+
+    #[test]
+    fn without_a_schedstat_a_spin_is_a_spin() {
+        let seen = Circumstances { control: MS * 90, ..Circumstances::default() };
+        let stall = weigh(stall(100, None), MS * 20, MS * 50, &seen).unwrap();
+        assert_eq!((stall.charged(), stall.doubt), (MS * 100, None));
+    }
+}

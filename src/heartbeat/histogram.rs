@@ -1,0 +1,163 @@
+//! How late beats were, as an HdrHistogram would have it: every value within 1/32, nothing omitted.
+//!
+//! *Coordinated omission*: a beat that comes 200 ms late also kept the 39 beats behind it from being measured. Counting
+//! it once would make one long stall look rarer than many short ones. So each late beat also stands for the beats it
+//! displaced, each one interval less late than the one before (Gil Tene's correction).
+
+use std::fmt;
+use std::time::Duration;
+
+const SUB_BITS: u32 = 5;
+const SUB: u64 = 1 << SUB_BITS;
+/// Up to 2^32 µs, over an hour; later than that counts as that.
+const BUCKETS: usize = (SUB * (32 - SUB_BITS as u64 + 1)) as usize;
+
+/// A histogram of beat lateness in microseconds, corrected for coordinated omission.
+#[derive(Clone, Default)]
+pub struct Lateness {
+    counts: Vec<u64>,
+    total: u64,
+    max: Duration,
+}
+
+impl Lateness {
+    /// How many beats it stands for, displaced ones included.
+    pub fn len(&self) -> u64 {
+        self.total
+    }
+
+    /// Whether no beat was recorded.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// The latest of all.
+    pub fn max(&self) -> Duration {
+        self.max
+    }
+
+    /// The lateness that the share `quantile` (0 to 1) of all beats did not exceed; zero if there were none.
+    pub fn quantile(&self, quantile: f64) -> Duration {
+        let rank = ((quantile.clamp(0.0, 1.0) * self.total as f64).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen >= rank {
+                return Duration::from_micros(highest_in(bucket)).min(self.max);
+            }
+        }
+        self.max
+    }
+
+    /// One beat, which should have come every `interval`.
+    pub(super) fn record(&mut self, late: Duration, interval: Duration) {
+        self.max = self.max.max(late);
+        self.count(late);
+        let mut displaced = late.saturating_sub(interval);
+        while displaced >= interval && !interval.is_zero() {
+            self.count(displaced);
+            displaced -= interval;
+        }
+    }
+
+    fn count(&mut self, late: Duration) {
+        let bucket = bucket_of(late.as_micros().try_into().unwrap_or(u64::MAX));
+        if self.counts.len() <= bucket {
+            self.counts.resize(bucket + 1, 0);
+        }
+        self.counts[bucket] += 1;
+        self.total += 1;
+    }
+}
+
+/// Values below 32 have a bucket each; above, 32 buckets to each power of two.
+fn bucket_of(micros: u64) -> usize {
+    let micros = micros.min((1 << 32) - 1);
+    let shift = (u64::BITS - micros.leading_zeros()).saturating_sub(SUB_BITS + 1);
+    let bucket = u64::from(shift) * SUB + (micros >> shift);
+    (bucket as usize).min(BUCKETS - 1)
+}
+
+fn highest_in(bucket: usize) -> u64 {
+    let bucket = bucket as u64;
+    let shift = (bucket / SUB).saturating_sub(1);
+    let position = bucket - shift * SUB;
+    ((position + 1) << shift) - 1
+}
+
+impl fmt::Debug for Lateness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = |quantile| self.quantile(quantile);
+        f.debug_struct("Lateness")
+            .field("len", &self.total)
+            .field("p50", &at(0.5))
+            .field("p99", &at(0.99))
+            .field("max", &self.max)
+            .finish()
+    }
+}
+
+/// `{"len","p50_ms","p90_ms","p99_ms","p999_ms","max_ms"}`.
+#[cfg(feature = "serde")]
+impl serde::Serialize for Lateness {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeStruct;
+
+        let ms = |late: Duration| late.as_secs_f64() * 1e3;
+        let mut object = serializer.serialize_struct("Lateness", 6)?;
+        object.serialize_field("len", &self.total)?;
+        object.serialize_field("p50_ms", &ms(self.quantile(0.5)))?;
+        object.serialize_field("p90_ms", &ms(self.quantile(0.9)))?;
+        object.serialize_field("p99_ms", &ms(self.quantile(0.99)))?;
+        object.serialize_field("p999_ms", &ms(self.quantile(0.999)))?;
+        object.serialize_field("max_ms", &ms(self.max))?;
+        object.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_late_beat_stands_for_the_beats_it_displaced() {
+        let mut late = Lateness::default();
+        late.record(MS * 20, MS * 5);
+        assert_eq!(late.len(), 4, "20, 15, 10 and 5 ms");
+        assert_eq!(late.max(), MS * 20);
+    }
+
+    #[test]
+    fn one_long_stall_among_punctual_beats_shows_in_the_tail() {
+        let mut late = Lateness::default();
+        for _ in 0..980 {
+            late.record(Duration::ZERO, MS * 5);
+        }
+        late.record(MS * 100, MS * 5);
+        assert_eq!(late.quantile(0.5), Duration::ZERO);
+        assert!(late.quantile(0.99) > MS * 40, "{late:?}");
+    }
+
+    #[test]
+    fn an_empty_histogram_has_quantiles_too() {
+        assert_eq!(Lateness::default().quantile(0.5), Duration::ZERO);
+    }
+
+    proptest! {
+        #[test]
+        fn a_bucket_holds_its_values_within_a_thirty_second(micros in 0u64..(1 << 32)) {
+            let highest = highest_in(bucket_of(micros));
+            prop_assert!(highest >= micros);
+            prop_assert!(highest - micros <= micros / 32);
+        }
+
+        #[test]
+        fn buckets_are_in_order(micros in 0u64..(1 << 31)) {
+            prop_assert!(bucket_of(micros) <= bucket_of(micros + 1));
+        }
+    }
+}

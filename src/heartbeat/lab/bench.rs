@@ -1,0 +1,147 @@
+//! One runtime with its hooks: which thread says what to whom.
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::ThreadId as StdThreadId;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::fleet::Fleet;
+use super::{Flavor, Journal};
+use crate::heartbeat::Heartbeat;
+use crate::heartbeat::pulse::Pulse;
+use crate::heartbeat::reading::{ThreadId, this_thread};
+use crate::heartbeat::verdict::Why;
+
+/// Workers that have not shown up by then will not.
+const MUSTER: Duration = Duration::from_secs(2);
+
+#[derive(Clone)]
+pub(super) struct Bench(Arc<Inner>);
+
+struct Inner {
+    flavor: Flavor,
+    heartbeat: Heartbeat,
+    journal: OnceLock<Arc<Journal>>,
+    fleet: Option<Arc<Fleet>>,
+    /// Every thread that the runtime has started and not ended.
+    threads: Mutex<Vec<ThreadId>>,
+    /// The one that `block_on` was called on.
+    root: OnceLock<StdThreadId>,
+}
+
+impl Bench {
+    pub(super) fn new(flavor: Flavor, mut heartbeat: Heartbeat) -> Self {
+        heartbeat.blocking_pool.get_or_insert(true);
+        let fleet = match flavor {
+            Flavor::CurrentThread => None,
+            Flavor::MultiThread(workers) => Some(Fleet::new(workers, heartbeat)),
+        };
+        Self(Arc::new(Inner {
+            flavor,
+            heartbeat,
+            journal: OnceLock::new(),
+            fleet,
+            threads: Mutex::new(Vec::new()),
+            root: OnceLock::new(),
+        }))
+    }
+
+    pub(super) fn fleet(&self) -> Option<&Arc<Fleet>> {
+        self.0.fleet.as_ref()
+    }
+
+    pub(super) fn journal(&self) -> Option<&Arc<Journal>> {
+        self.0.journal.get()
+    }
+
+    pub(super) fn heartbeat(&self) -> Heartbeat {
+        self.0.heartbeat
+    }
+
+    /// Built on the lab's own thread, which `block_on` will be called on.
+    pub(super) fn runtime(&self) -> std::io::Result<Runtime> {
+        let _ = self.0.root.set(std::thread::current().id());
+        let mut builder = match self.0.flavor {
+            Flavor::CurrentThread => Builder::new_current_thread(),
+            Flavor::MultiThread(_) => Builder::new_multi_thread(),
+        };
+        if let Flavor::MultiThread(workers) = self.0.flavor {
+            builder.worker_threads(workers);
+        }
+        // Every poll of a task is followed by a turn of the driver and published in the metrics.
+        builder.enable_all().event_interval(1).thread_name("deadbeat-lab-worker");
+        let hook = |hook: fn(&Inner)| {
+            let inner = Arc::downgrade(&self.0);
+            move || inner.upgrade().as_deref().into_iter().for_each(hook)
+        };
+        builder.on_thread_start(hook(Inner::starts)).on_thread_stop(hook(Inner::stops));
+        builder.on_thread_park(hook(Inner::parks)).on_thread_unpark(hook(Inner::unparks));
+        builder.build()
+    }
+
+    /// Waits for every worker to show up, so that the watch begins with all of them known and idle.
+    pub(super) async fn muster(&self, runtime: &Runtime) {
+        let Some(fleet) = &self.0.fleet else { return };
+        fleet.observe(runtime.metrics());
+        let late = Instant::now() + MUSTER;
+        while !fleet.is_complete() && Instant::now() < late {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(super) fn open_journal(&self) -> Arc<Journal> {
+        let hooked = self.0.flavor == Flavor::CurrentThread;
+        let journal = Journal::new(self.0.heartbeat, hooked, self.0.fleet.clone());
+        if let Some(fleet) = &self.0.fleet {
+            fleet.open(journal.began);
+        }
+        Arc::clone(self.0.journal.get_or_init(|| journal))
+    }
+
+    /// The watch is over: what the workers did is added to the pulse.
+    pub(super) fn close(&self, pulse: &mut Pulse) {
+        let (Some(fleet), Some(journal)) = (&self.0.fleet, self.journal()) else {
+            return;
+        };
+        if pulse.uncovered == Some(Why::MultiThread) {
+            pulse.uncovered = (!fleet.is_complete()).then_some(Why::WorkerUnseen);
+        }
+        fleet.close(journal, pulse);
+    }
+
+    pub(super) fn living_threads(&self) -> Vec<ThreadId> {
+        self.0.threads().clone()
+    }
+}
+
+impl Inner {
+    fn threads(&self) -> MutexGuard<'_, Vec<ThreadId>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn starts(&self) {
+        self.threads().push(this_thread());
+    }
+
+    fn stops(&self) {
+        let this = this_thread();
+        self.threads().retain(|thread| *thread != this);
+    }
+
+    fn parks(&self) {
+        match (&self.fleet, self.journal.get()) {
+            (Some(fleet), _) => fleet.parks(),
+            (None, Some(journal)) if self.root.get() == Some(&std::thread::current().id()) => journal.parks(),
+            (None, _) => {}
+        }
+    }
+
+    fn unparks(&self) {
+        match (&self.fleet, self.journal.get()) {
+            (Some(fleet), _) => fleet.unparks(),
+            (None, Some(journal)) if self.root.get() == Some(&std::thread::current().id()) => journal.unparks(),
+            (None, _) => {}
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! One busy spell of a worker, from coming back to going idle: was it one long poll or many short ones?
+//!
+//! The worker's own readings at both ends are exact, but say nothing of what lay between. The looks from outside are
+//! sparse on a busy machine, but a stuck worker shows the same two numbers in all of them (fact T3). So what is sure is
+//! bounded from both sides:
+//!
+//! - *at least*: what the spell was charged, less all the time in which the numbers were not seen standing still;
+//! - *at most*: the CPU time between two looks that differ, plus all blocked time of the spell.
+//!
+//! Between the two bounds nothing is claimed.
+
+use std::time::{Duration, Instant};
+
+use crate::heartbeat::reading::thread::Account;
+use crate::heartbeat::reading::{Reading, ThreadId};
+use crate::heartbeat::stall::{Split, Stretch};
+
+/// One look at every worker from outside.
+#[derive(Debug, Clone)]
+pub(super) struct Look {
+    pub(super) at: Instant,
+    /// By the runtime's own index.
+    pub(super) workers: Vec<Worker>,
+    pub(super) accounts: Vec<(ThreadId, Account)>,
+}
+
+/// What the runtime publishes of a worker whenever it is back in its scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Worker {
+    /// Odd while it is idle.
+    pub(super) parks: u64,
+    pub(super) busy: Duration,
+}
+
+/// A spell of one thread.
+#[derive(Debug, Clone)]
+pub(super) struct Episode {
+    pub(super) from: Reading,
+    pub(super) to: Reading,
+    /// How often the thread went to sleep in it.
+    pub(super) sleeps: u64,
+    /// Which of the runtime's workers it can be, a bit each.
+    pub(super) indices: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(super) enum Judgement {
+    /// One stretch of it was too long.
+    Stall(Stretch),
+    /// None was.
+    Fair,
+    /// The looks were too sparse to say.
+    Undecided(Stretch),
+}
+
+/// A thread that ran has it in its account after so long: two ticks of a slow kernel.
+const BOOKED: Duration = Duration::from_millis(9);
+
+/// A time in which the same two numbers were seen.
+struct Run {
+    /// The first such look.
+    first: usize,
+    last: usize,
+    idle: bool,
+}
+
+impl Episode {
+    pub(super) fn thread(&self) -> ThreadId {
+        self.to.thread
+    }
+
+    pub(super) fn stretch(&self) -> Option<Stretch> {
+        Stretch::between(&self.from, &self.to, self.from.at)
+    }
+
+    pub(super) fn judge(&self, looks: &[Look], budget: Duration) -> Judgement {
+        let Some(whole) = self.stretch() else {
+            return Judgement::Fair;
+        };
+        let split = whole.split;
+        let lost = lost(&split);
+        if split.on_cpu + lost <= budget {
+            return Judgement::Fair;
+        }
+        // A thread that slept once slept in one poll, and of several sleeps one is at least as long as the average.
+        if self.sleeps > 0 && lost / u32::try_from(self.sleeps).unwrap_or(u32::MAX) > budget {
+            return Judgement::Stall(whole);
+        }
+        let inside: Vec<&Look> = looks.iter().filter(|look| self.from.at <= look.at && look.at <= self.to.at).collect();
+        let indices = || {
+            let possible = (0..64).filter(|index| self.indices & (1 << index) != 0);
+            possible.filter(|index| !self.was_handed_over(&inside, *index))
+        };
+        if indices().next().is_none() {
+            return Judgement::Fair;
+        }
+        let most = indices().map(|index| self.at_most(&inside, index, &split)).max();
+        if most.is_some_and(|most| most <= budget) {
+            return Judgement::Fair;
+        }
+        let least = indices().map(|index| self.at_least(&inside, index, &split)).min_by_key(|(sure, _)| *sure);
+        match least {
+            Some((sure, stretch)) if sure > budget => {
+                Judgement::Stall(if sure >= (split.on_cpu + lost) * 2 / 3 { whole } else { stretch })
+            }
+            _ => Judgement::Undecided(whole),
+        }
+    }
+
+    /// Whether the worker's numbers moved while this thread slept on: then another thread has taken it over
+    /// (`block_in_place`), and this one keeps nobody waiting.
+    fn was_handed_over(&self, inside: &[&Look], index: usize) -> bool {
+        let account = |look: &Look| look.accounts.iter().find(|(thread, _)| *thread == self.thread()).copied();
+        inside.windows(2).enumerate().any(|(nth, pair)| {
+            let moved = pair[0].workers.get(index) != pair[1].workers.get(index);
+            let later = inside[nth + 1..].iter().find(|look| look.at >= pair[1].at + BOOKED);
+            let before = account(pair[0]);
+            moved && before.is_some() && later.is_some_and(|later| account(later) == before)
+        })
+    }
+
+    /// The most that any one stretch can have been charged, if this is worker `index`.
+    fn at_most(&self, inside: &[&Look], index: usize, split: &Split) -> Duration {
+        if inside.is_empty() {
+            return split.on_cpu + lost(split);
+        }
+        let bound = |from: Option<usize>, to: Option<usize>| {
+            let begin = from.map_or(self.from.at, |look| inside[look].at);
+            let end = to.map_or(self.to.at, |look| inside[look].at);
+            let wall = end - begin;
+            let on_cpu = self.cpu(inside, from, true).zip(self.cpu(inside, to, false));
+            let on_cpu = on_cpu.map_or(wall, |(from, to)| to.saturating_sub(from).min(wall));
+            on_cpu + lost(split).min(wall - on_cpu)
+        };
+        let bounds = runs(inside, index).into_iter().map(|run| {
+            let before = run.first.checked_sub(1);
+            let after = Some(run.last + 1).filter(|next| *next < inside.len());
+            match run.idle {
+                true => bound(before, Some(run.first)).max(bound(Some(run.last), after)),
+                false => bound(before, after),
+            }
+        });
+        bounds.max().unwrap_or_default()
+    }
+
+    /// The most that one stretch must have been charged, if this is worker `index`, and that stretch.
+    fn at_least(&self, inside: &[&Look], index: usize, split: &Split) -> (Duration, Stretch) {
+        let runs = runs(inside, index).into_iter().filter(|run| !run.idle);
+        let sure = runs.map(|run| {
+            let (from, to) = (inside[run.first].at, inside[run.last].at);
+            let wall = to - from;
+            let seen = self.cpu(inside, Some(run.first), true).zip(self.cpu(inside, Some(run.last), false));
+            let on_cpu = seen.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from).min(wall));
+            // Of the blocked time, what does not fit into the rest of the spell.
+            let rest = split.wall.saturating_sub(wall).saturating_sub(split.on_cpu.saturating_sub(on_cpu));
+            let blocked = lost(split).saturating_sub(rest).min(wall - on_cpu);
+            // What the account does not tell may all have been work.
+            let work = if seen.is_some() { on_cpu } else { split.on_cpu.min(wall - blocked) };
+            let run_queue = split.run_queue.map(|_| wall - on_cpu - blocked);
+            let split = Split { wall, on_cpu: work, run_queue };
+            (on_cpu + blocked, Stretch { thread: self.thread(), from, to, split })
+        });
+        let none = Stretch { thread: self.thread(), from: self.from.at, to: self.from.at, split: Split::NONE };
+        sure.max_by_key(|(sure, _)| *sure).unwrap_or((Duration::ZERO, none))
+    }
+
+    /// The thread's CPU time at a look, or at the spell's beginning or end.
+    fn cpu(&self, inside: &[&Look], look: Option<usize>, beginning: bool) -> Option<Duration> {
+        let Some(look) = look else {
+            return Some(if beginning { self.from.on_cpu } else { self.to.on_cpu });
+        };
+        let accounts = &inside[look].accounts;
+        accounts.iter().find(|(thread, _)| *thread == self.thread()).map(|(_, account)| account.on_cpu)
+    }
+}
+
+/// Off the CPU and not known to have waited for one.
+fn lost(split: &Split) -> Duration {
+    split.blocked().unwrap_or(split.unexplained())
+}
+
+fn runs(inside: &[&Look], index: usize) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for at in 0..inside.len() {
+        let Some(worker) = inside[at].workers.get(index) else {
+            continue;
+        };
+        match runs.last_mut() {
+            Some(run) if inside[run.last].workers[index] == *worker => run.last = at,
+            _ => runs.push(Run { first: at, last: at, idle: worker.parks % 2 == 1 }),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const THREAD: ThreadId = ThreadId(1);
+    const BUDGET: Duration = Duration::from_millis(50);
+
+    struct Spell {
+        start: Instant,
+        wall: u32,
+        on_cpu: u32,
+        run_queue: u32,
+        sleeps: u64,
+    }
+
+    impl Spell {
+        fn episode(&self) -> Episode {
+            let read = |at, on_cpu, queue| Reading {
+                at: self.start + MS * at,
+                thread: THREAD,
+                on_cpu: MS * on_cpu,
+                run_queue: Some(MS * queue),
+            };
+            Episode {
+                from: read(0, 0, 0),
+                to: read(self.wall, self.on_cpu, self.run_queue),
+                sleeps: self.sleeps,
+                indices: 1,
+            }
+        }
+
+        /// At `at` ms: the worker's numbers, and the thread's CPU time.
+        fn look(&self, at: u32, parks: u64, busy: u32, on_cpu: u32) -> Look {
+            let account = Account { on_cpu: MS * on_cpu, run_queue: Duration::ZERO, turns: 1 };
+            Look {
+                at: self.start + MS * at,
+                workers: vec![Worker { parks, busy: MS * busy }],
+                accounts: vec![(THREAD, account)],
+            }
+        }
+    }
+
+    fn spell(wall: u32, on_cpu: u32, run_queue: u32, sleeps: u64) -> Spell {
+        Spell { start: Instant::now(), wall, on_cpu, run_queue, sleeps }
+    }
+
+    #[test]
+    fn a_spin_shows_the_same_numbers_in_every_look() {
+        let spell = spell(120, 120, 0, 0);
+        let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, at)).collect();
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
+    }
+
+    #[test]
+    fn many_short_tasks_show_new_numbers_in_every_look() {
+        let spell = spell(120, 120, 0, 0);
+        let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, at, at)).collect();
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair));
+    }
+
+    #[test]
+    fn a_slow_machine_makes_short_tasks_look_stuck_but_their_cpu_time_tells() {
+        let spell = spell(1000, 60, 940, 0);
+        let looks: Vec<_> = (1..10).map(|nth| spell.look(nth * 100, 2, nth / 3, nth * 6)).collect();
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair));
+    }
+
+    #[test]
+    fn one_sleep_is_one_poll_even_if_nobody_looked() {
+        assert!(matches!(spell(120, 0, 0, 1).episode().judge(&[], BUDGET), Judgement::Stall(_)));
+        assert!(matches!(spell(120, 0, 0, 2).episode().judge(&[], BUDGET), Judgement::Stall(_)));
+        assert!(matches!(spell(120, 0, 0, 3).episode().judge(&[], BUDGET), Judgement::Undecided(_)));
+    }
+
+    #[test]
+    fn many_naps_in_one_poll_are_a_stall() {
+        let spell = spell(120, 0, 0, 100);
+        let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, 0)).collect();
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
+    }
+
+    #[test]
+    fn a_spin_that_nobody_saw_is_undecided() {
+        assert!(matches!(spell(120, 120, 0, 0).episode().judge(&[], BUDGET), Judgement::Undecided(_)));
+    }
+
+    #[test]
+    fn a_long_poll_within_a_longer_busy_spell_is_found_and_only_it() {
+        let spell = spell(1000, 1000, 0, 0);
+        let busy = |at| if (400..520).contains(&at) { 400 } else { at };
+        let looks: Vec<_> = (1..1000).map(|at| spell.look(at, 2, busy(at), at)).collect();
+        let Judgement::Stall(stretch) = spell.episode().judge(&looks, BUDGET) else { panic!("not found") };
+        assert!((MS * 117..=MS * 120).contains(&stretch.split.charged()), "{stretch:?}");
+    }
+
+    /// It took the other thread 80 ms to get a CPU, and this one sleeps on.
+    #[test]
+    fn a_worker_that_was_handed_over_late_clears_its_old_thread() {
+        let spell = spell(160, 1, 0, 3);
+        let busy = |at| if at < 80 { 7 } else { at };
+        let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), 1)).collect();
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair));
+        let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), 1 + at / 80)).collect();
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
+    }
+
+    #[test]
+    fn another_thread_serving_the_worker_meanwhile_clears_this_one() {
+        // block_in_place: this thread sleeps, its worker goes on elsewhere and is idle at times.
+        let spell = spell(120, 0, 0, 3);
+        let looks: Vec<_> = (1..120).map(|at| spell.look(at, u64::from(at), at, 0)).collect();
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair));
+    }
+}

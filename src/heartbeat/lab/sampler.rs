@@ -1,0 +1,82 @@
+//! A worker's public face, looked at every few milliseconds from a thread of its own: fact T3's two numbers, and the
+//! kernel's account of every thread that is not idle.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::RuntimeMetrics;
+
+use super::episode::{Look, Worker};
+use super::fleet::Member;
+use crate::heartbeat::reading::thread::Clocks;
+
+/// Looks kept; at the most frequent, a minute and a half.
+const MEMORY: usize = 100_000;
+
+/// A look takes some 20 µs.
+const TORN: Duration = Duration::from_micros(500);
+
+/// Ends when dropped or asked for what it saw.
+#[derive(Debug)]
+pub(super) struct Sampler {
+    stop: Sender<()>,
+    seen: Receiver<Vec<Look>>,
+}
+
+impl Sampler {
+    /// `None` if no thread can be started.
+    pub(super) fn start(metrics: RuntimeMetrics, members: Receiver<Arc<Member>>, every: Duration) -> Option<Self> {
+        let (stop, stopped) = channel();
+        let (report, seen) = channel();
+        let rounds = move || {
+            let mut log = Log { metrics, members, known: Vec::new(), looks: Vec::new() };
+            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+                log.look();
+            }
+            log.look();
+            // Nobody listens any more if the lab was given up.
+            let _ = report.send(log.looks);
+        };
+        std::thread::Builder::new().name("deadbeat-sampler".to_owned()).spawn(rounds).ok()?;
+        Some(Self { stop, seen })
+    }
+
+    pub(super) fn finish(self) -> Vec<Look> {
+        let Self { stop, seen } = self;
+        drop(stop);
+        seen.recv().unwrap_or_default()
+    }
+}
+
+struct Log {
+    metrics: RuntimeMetrics,
+    members: Receiver<Arc<Member>>,
+    known: Vec<(Arc<Member>, Option<Clocks>)>,
+    looks: Vec<Look>,
+}
+
+impl Log {
+    fn look(&mut self) {
+        for member in self.members.try_iter() {
+            let clocks = Clocks::of(member.thread());
+            self.known.push((member, clocks));
+        }
+        let at = Instant::now();
+        let worker = |index| Worker {
+            parks: self.metrics.worker_park_unpark_count(index),
+            busy: self.metrics.worker_total_busy_duration(index),
+        };
+        let workers = (0..self.metrics.num_workers()).map(worker).collect();
+        let busy = self.known.iter().filter(|(member, _)| member.is_busy());
+        let accounts = busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
+        let look = Look { at, workers, accounts: accounts.collect() };
+        // Preempted half way, it would show the numbers of one moment at another.
+        if at.elapsed() < TORN {
+            self.looks.push(look);
+        }
+        if self.looks.len() > MEMORY {
+            self.looks.drain(..MEMORY / 2);
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! How dropping a runtime went: it waits for every closure that `spawn_blocking` has begun, for as long as that takes.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::bench::Bench;
+use crate::heartbeat::culprit::{Culprit, Sample, majority};
+use crate::heartbeat::pulse::Ms;
+
+/// How dropping the runtime went.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Shutdown {
+    /// How long it took, by the clock on the wall; if it was not over at the deadline, how long it had taken then.
+    #[cfg_attr(feature = "serde", serde(rename = "took_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub took: Duration,
+    /// Whether it was over.
+    pub over: bool,
+    /// What the threads it waited for were in, if there was time to look.
+    pub behind: Option<Culprit>,
+}
+
+impl fmt::Display for Shutdown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let over = if self.over { "" } else { " and was not over" };
+        write!(f, "shutdown     took {}{over}", Ms(self.took))?;
+        match &self.behind {
+            Some(behind) => write!(f, ", behind a thread {behind}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Waits for the end of a shutdown and looks meanwhile at the threads that it waits for.
+pub(super) fn follow(
+    bench: &Bench,
+    deadline: Instant,
+    mut over: impl FnMut(Instant) -> Option<Duration>,
+) -> (Shutdown, bool) {
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(10);
+    let mut samples = Vec::new();
+    loop {
+        let now = Instant::now();
+        if let Some(took) = over((now + pause).min(deadline)) {
+            return (Shutdown { took, over: true, behind: majority(samples.iter()) }, true);
+        }
+        samples.extend(bench.living_threads().into_iter().filter_map(|thread| Sample::of(thread, true)));
+        if Instant::now() >= deadline {
+            let took = begun.elapsed();
+            return (Shutdown { took, over: false, behind: majority(samples.iter()) }, false);
+        }
+        pause = (pause * 2).min(Duration::from_millis(200));
+    }
+}

@@ -1,0 +1,213 @@
+//! The observer: one OS thread outside every runtime, which a starved runtime cannot starve.
+//!
+//! It looks at threads that are overdue, and keeps a beat of its own: what made the observer oversleep without waiting
+//! for a CPU stopped the whole process, and no stall found meanwhile is the code's.
+//!
+//! Nothing that a worker waits for is ever held here. The observer may be preempted at any point for as long as the
+//! machine likes, and a worker that waited for it would be stalled by the very thing that looks for stalls. So workers
+//! publish through atomics, ask through a channel and get the answer through another.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{OnceLock, Weak};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::beacon::Beacon;
+use super::control::Control;
+use super::culprit::{Culprit, Sample, majority};
+use super::doubt::Circumstances;
+use super::reading::ThreadId;
+use super::stall::Stretch;
+
+/// Samples kept, over all watches: at one a millisecond, some seconds.
+const MEMORY: usize = 8192;
+/// The time between looks at an overdue thread, at first.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// A stretch somebody wants to know more about.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Question {
+    pub(super) thread: ThreadId,
+    pub(super) from: Instant,
+    pub(super) to: Instant,
+}
+
+impl From<&Stretch> for Question {
+    fn from(stretch: &Stretch) -> Self {
+        Self { thread: stretch.thread, from: stretch.from, to: stretch.to }
+    }
+}
+
+/// What the observer saw of it.
+#[derive(Debug, Default)]
+pub(super) struct Testimony {
+    pub(super) culprit: Option<Culprit>,
+    pub(super) circumstances: Circumstances,
+}
+
+type Answer = Box<dyn FnOnce(Vec<Testimony>) + Send>;
+
+enum Command {
+    Watch(Weak<Beacon>),
+    Ask(Vec<Question>, Answer),
+    Alarm(Instant, Waker),
+}
+
+/// A line to the observer.
+#[derive(Clone)]
+pub(super) struct Observer(Sender<Command>);
+
+impl Observer {
+    /// The process's observer, started at the first call; `None` if no thread can be started.
+    pub(super) fn get() -> Option<Self> {
+        static OBSERVER: OnceLock<Option<Sender<Command>>> = OnceLock::new();
+        let start = || {
+            let (sender, receiver) = channel();
+            let thread = std::thread::Builder::new().name("deadbeat-observer".to_owned());
+            thread.spawn(move || Rounds::default().walk(&receiver)).ok().map(|_| sender)
+        };
+        OBSERVER.get_or_init(start).clone().map(Self)
+    }
+
+    /// Looks at this beacon's thread whenever it is overdue, until the beacon is dropped.
+    pub(super) fn watch(&self, beacon: Weak<Beacon>) {
+        self.tell(Command::Watch(beacon));
+    }
+
+    /// Answers on the observer's thread with one testimony for each question, in order.
+    pub(super) fn ask(&self, questions: Vec<Question>, answer: impl FnOnce(Vec<Testimony>) + Send + 'static) {
+        self.tell(Command::Ask(questions, Box::new(answer)));
+    }
+
+    /// Wakes `waker` at `at`, even if no timer of the runtime runs.
+    pub(super) fn alarm(&self, at: Instant, waker: Waker) {
+        self.tell(Command::Alarm(at, waker));
+    }
+
+    fn tell(&self, command: Command) {
+        // The observer never ends while there is a sender, so this cannot fail.
+        let _ = self.0.send(command);
+    }
+}
+
+#[derive(Default)]
+struct Rounds {
+    posts: Vec<Post>,
+    alarms: Vec<(Instant, Waker)>,
+    samples: VecDeque<Sample>,
+    control: Control,
+}
+
+/// One beacon, and how often it was looked at in its present stretch.
+struct Post {
+    beacon: Weak<Beacon>,
+    stretch: Option<Instant>,
+    looks: u32,
+    next: Instant,
+}
+
+impl Rounds {
+    fn walk(mut self, commands: &Receiver<Command>) {
+        loop {
+            let wait = self.next_wait();
+            self.control.falls_asleep();
+            let command = match wait {
+                Some(wait) => commands.recv_timeout(wait),
+                None => commands.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            self.control.woke_after(wait);
+            match command {
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let now = Instant::now();
+            self.ring(now);
+            self.look_around(now);
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Watch(beacon) => {
+                let now = Instant::now();
+                self.posts.push(Post { beacon, stretch: None, looks: 0, next: now });
+            }
+            Command::Ask(questions, answer) => {
+                let testimonies = questions.iter().map(|question| self.testify(question)).collect();
+                answer(testimonies);
+            }
+            Command::Alarm(at, waker) => self.alarms.push((at, waker)),
+        }
+    }
+
+    fn ring(&mut self, now: Instant) {
+        self.alarms.retain(|(at, waker)| {
+            let later = now < *at;
+            if !later {
+                waker.wake_by_ref();
+            }
+            later
+        });
+    }
+
+    fn look_around(&mut self, now: Instant) {
+        let samples = &mut self.samples;
+        self.posts.retain_mut(|post| match post.beacon.upgrade() {
+            Some(beacon) => {
+                samples.extend(post.look(&beacon, now));
+                true
+            }
+            None => false,
+        });
+        let surplus = samples.len().saturating_sub(MEMORY);
+        samples.drain(..surplus);
+    }
+
+    /// `None` while there is nothing to look at.
+    fn next_wait(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let looks = self.posts.iter().filter_map(|post| post.next_look(now));
+        let alarms = self.alarms.iter().map(|(at, _)| at.saturating_duration_since(now));
+        looks.chain(alarms).min().map(|wait| wait.max(LOOK))
+    }
+
+    fn testify(&self, question: &Question) -> Testimony {
+        let of_it = |sample: &&Sample| {
+            sample.thread == question.thread && question.from <= sample.at && sample.at <= question.to
+        };
+        Testimony {
+            culprit: majority(self.samples.iter().filter(of_it)),
+            circumstances: self.control.between(question.from, question.to),
+        }
+    }
+}
+
+impl Post {
+    fn look(&mut self, beacon: &Beacon, now: Instant) -> Option<Sample> {
+        let Some((thread, since)) = beacon.overdue(now) else {
+            self.stretch = None;
+            return None;
+        };
+        if self.stretch != Some(since) {
+            (self.stretch, self.looks, self.next) = (Some(since), 0, now);
+        }
+        if now < self.next {
+            return None;
+        }
+        self.looks += 1;
+        // Often at first, when it matters which of two calls it is; rarely once it is clear that it hangs.
+        self.next = now + LOOK * (self.looks / 32 + 1).min(100);
+        Sample::of(thread, self.looks % 4 == 1)
+    }
+
+    fn next_look(&self, now: Instant) -> Option<Duration> {
+        let beacon = self.beacon.upgrade()?;
+        Some(match beacon.overdue(now) {
+            Some((_, since)) if self.stretch == Some(since) => self.next.saturating_duration_since(now),
+            Some(_) => Duration::ZERO,
+            None => beacon.patience(),
+        })
+    }
+}

@@ -1,0 +1,101 @@
+//! The blocking pool's pulse: a closure that does nothing, sent to `spawn_blocking` on every beat, one at a time. How
+//! long it waits for a thread is how long anybody's file read would.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::pulse::Ms;
+use super::reading::Reading;
+
+/// How long trivial `spawn_blocking` closures waited for a thread of the blocking pool.
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PoolPulse {
+    /// How many closures ran.
+    pub probes: u64,
+    /// The longest wait, without the time that the machine had no CPU for the pool's thread. One that has not ended
+    /// counts as far as it got.
+    #[cfg_attr(feature = "serde", serde(rename = "longest_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub longest: Duration,
+    /// Whether the last closure was still waiting when the watch ended.
+    pub pending: bool,
+    /// Whether `spawn_blocking` panicked, for want of a thread (a process limit), instead of taking the closure.
+    pub refused: bool,
+}
+
+impl PoolPulse {
+    /// Whether the pool kept a trivial closure waiting for longer than `budget`, or refused it.
+    pub fn is_starved(&self, budget: Duration) -> bool {
+        self.refused || self.longest > budget
+    }
+}
+
+impl fmt::Display for PoolPulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.refused {
+            return f.write_str("pool         spawn_blocking could not start a thread");
+        }
+        let until = if self.pending { "and was still waiting" } else { "for a thread" };
+        write!(f, "pool         a trivial spawn_blocking waited {} {until}", Ms(self.longest))
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Pool {
+    sent: Option<Instant>,
+    ran: Arc<Mutex<Option<Duration>>>,
+    pulse: PoolPulse,
+}
+
+impl Pool {
+    /// Sends a closure, unless the last one is still waiting.
+    pub(super) fn probe(&mut self) {
+        self.collect();
+        if self.sent.is_some() || self.pulse.refused {
+            return;
+        }
+        let (sent, ran) = (Instant::now(), Arc::clone(&self.ran));
+        let report = move || {
+            let waited = waited_since(sent);
+            *ran.lock().unwrap_or_else(PoisonError::into_inner) = Some(waited);
+        };
+        // At a process limit tokio cannot start a thread, and panics on the worker.
+        match catch_unwind(AssertUnwindSafe(|| drop(tokio::task::spawn_blocking(report)))) {
+            Ok(()) => self.sent = Some(sent),
+            Err(_) => self.pulse.refused = true,
+        }
+    }
+
+    fn collect(&mut self) {
+        // A pool thread may be preempted right where it writes: look again at the next beat.
+        let ran = self.ran.try_lock().ok().and_then(|mut ran| ran.take());
+        if let Some(waited) = ran {
+            self.sent = None;
+            self.pulse.probes += 1;
+            self.pulse.longest = self.pulse.longest.max(waited);
+        }
+    }
+
+    pub(super) fn pulse(mut self) -> PoolPulse {
+        self.collect();
+        if let Some(sent) = self.sent {
+            self.pulse.pending = true;
+            self.pulse.longest = self.pulse.longest.max(sent.elapsed());
+        }
+        self.pulse
+    }
+}
+
+/// Called on the pool's thread: since `sent`, without this thread's own wait for a CPU.
+fn waited_since(sent: Instant) -> Duration {
+    use std::cell::Cell;
+
+    thread_local!(static BEFORE: Cell<Duration> = const { Cell::new(Duration::ZERO) });
+    let now = Reading::here();
+    let total = now.run_queue.unwrap_or_default();
+    let before = BEFORE.try_with(|before| before.replace(total)).unwrap_or(total);
+    now.at.saturating_duration_since(sent).saturating_sub(total.saturating_sub(before))
+}

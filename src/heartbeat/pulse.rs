@@ -1,0 +1,176 @@
+//! What a watch saw: the verdict follows from these fields and from nothing else.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use super::Heartbeat;
+use super::histogram::Lateness;
+use super::lab::Shutdown;
+use super::pool::PoolPulse;
+use super::stall::Stall;
+use super::verdict::{Verdict, Why};
+
+/// The output of a watched future and what was seen meanwhile.
+#[derive(Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Watched<T> {
+    /// What the future returned.
+    pub output: T,
+    /// What the watch saw.
+    pub pulse: Pulse,
+}
+
+/// What a watch saw.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Pulse {
+    /// How many beats the runtime's driver delivered during the watch.
+    pub beats: u64,
+    /// Every stretch that was charged more than the budget, in order.
+    pub stalls: Vec<Stall>,
+    /// The longest charged stretch, whether above the budget or not.
+    #[cfg_attr(feature = "serde", serde(rename = "longest_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub longest: Duration,
+    /// The longest a beat waited behind other tasks after it was delivered, waits for a CPU excluded. Not charged:
+    /// many short tasks make a queue, not a stall.
+    #[cfg_attr(feature = "serde", serde(rename = "queue_delay_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub queue_delay: Duration,
+    /// How long the watch lasted.
+    #[cfg_attr(feature = "serde", serde(rename = "watched_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub watched: Duration,
+    /// What a stretch may be charged before it is a stall.
+    #[cfg_attr(feature = "serde", serde(rename = "budget_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub budget: Duration,
+    /// The time between beats.
+    #[cfg_attr(feature = "serde", serde(rename = "interval_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub interval: Duration,
+    /// How late the beats were, by the clock on the wall.
+    pub lateness: Lateness,
+    /// How long trivial `spawn_blocking` closures waited for a thread; `None` if that was not asked for.
+    pub blocking_pool: Option<PoolPulse>,
+    /// How dropping the runtime went; a [`Lab`](super::Lab) knows.
+    pub shutdown: Option<Shutdown>,
+    /// Why the watch did not cover what could have stalled, if so.
+    pub uncovered: Option<Why>,
+}
+
+impl Pulse {
+    /// What this proves, in this order: a stall charged above the budget is [`Starved`](Verdict::Starved) however few
+    /// beats came, unless the machine may have caused it; a watch that did not cover the threads that could stall is
+    /// [`Inconclusive`](Verdict::Inconclusive); one shorter than the budget is [`Steady`](Verdict::Steady); so is one
+    /// that beats overlapped to its end; the rest is inconclusive.
+    ///
+    /// How many beats makes no difference, as long as none is overdue at the end: each accounts for all the time since
+    /// the one before.
+    pub fn verdict(&self) -> Verdict {
+        if self.stalls.iter().any(|stall| stall.doubt.is_none()) {
+            return Verdict::Starved;
+        }
+        let doubt = self.stalls.iter().find_map(|stall| stall.doubt.clone()).or_else(|| self.uncovered.clone());
+        match doubt {
+            Some(why) => Verdict::Inconclusive { why },
+            None if self.watched < self.budget || self.beats > 0 => Verdict::Steady,
+            None => Verdict::Inconclusive { why: Why::TooFewBeats { beats: self.beats } },
+        }
+    }
+
+    pub(super) fn empty(config: Heartbeat, began: Instant) -> Self {
+        Self {
+            beats: 0,
+            stalls: Vec::new(),
+            longest: Duration::ZERO,
+            queue_delay: Duration::ZERO,
+            watched: began.elapsed(),
+            budget: config.budget,
+            interval: config.interval,
+            lateness: Lateness::default(),
+            blocking_pool: None,
+            shutdown: None,
+            uncovered: None,
+        }
+    }
+
+    /// # Panics
+    ///
+    /// Unless the verdict is [`Steady`](Verdict::Steady), with a report that says what to do.
+    #[track_caller]
+    pub fn assert_steady(&self) {
+        match self.verdict() {
+            Verdict::Steady => {}
+            Verdict::Starved => panic!("the runtime was starved\n{self}"),
+            Verdict::Inconclusive { why } => panic!("the watch proves nothing: {why}\n{self}"),
+        }
+    }
+
+    /// The stall that was charged most.
+    pub fn worst(&self) -> Option<&Stall> {
+        self.stalls.iter().max_by_key(|stall| (stall.doubt.is_none(), stall.charged()))
+    }
+}
+
+impl fmt::Display for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.verdict() {
+            Verdict::Steady => "steady",
+            Verdict::Starved => "starved",
+            Verdict::Inconclusive { .. } => "inconclusive",
+        };
+        let (watched, beats, interval) = (Ms(self.watched), self.beats, Ms(self.interval));
+        writeln!(f, "  verdict      {verdict}: {beats} beats in {watched}, one every {interval}")?;
+        writeln!(f, "  budget       {}", Ms(self.budget))?;
+        match self.worst() {
+            Some(stall) => {
+                let more = match self.stalls.len() {
+                    1 => String::new(),
+                    all => format!(", the worst of {all}"),
+                };
+                writeln!(f, "  stall        {} charged, at {}{more}", Ms(stall.charged()), Ms(stall.at))?;
+                write!(f, "{stall}")?;
+            }
+            None => writeln!(f, "  longest      {} between returns to the scheduler", Ms(self.longest))?,
+        }
+        if self.queue_delay >= self.budget {
+            writeln!(f, "  queue delay  {} behind other tasks, not charged", Ms(self.queue_delay))?;
+        }
+        if let Some(pool) = self.blocking_pool.as_ref().filter(|pool| pool.longest >= self.budget) {
+            writeln!(f, "  {pool}")?;
+        }
+        if let Some(shutdown) = self.shutdown.as_ref().filter(|shutdown| shutdown.took >= self.budget) {
+            writeln!(f, "  {shutdown}")?;
+        }
+        if self.verdict() == Verdict::Starved {
+            f.write_str(
+                "  to do        move a blocking call into `tokio::task::spawn_blocking` or await\n               an async equivalent; break up a long computation with\n               `tokio::task::yield_now`\n",
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Stall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = |part: Option<Duration>| part.map_or_else(|| "unknown".to_owned(), |part| Ms(part).to_string());
+        let (wall, on_cpu) = (Ms(self.wall), Ms(self.on_cpu));
+        writeln!(f, "               {wall} of wall time: {on_cpu} on a CPU, {} blocked,", known(self.blocked))?;
+        writeln!(f, "               {} waiting for a CPU (not charged)", known(self.run_queue))?;
+        match &self.culprit {
+            Some(culprit) => writeln!(f, "  culprit      {culprit}")?,
+            None => writeln!(f, "  culprit      not seen: it was over before anyone could look")?,
+        }
+        match &self.doubt {
+            Some(doubt) => writeln!(f, "  doubt        {doubt}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Milliseconds, one decimal.
+pub(super) struct Ms(pub(super) Duration);
+
+impl fmt::Display for Ms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} ms", self.0.as_secs_f64() * 1e3)
+    }
+}

@@ -1,0 +1,213 @@
+//! Where a stretch of a thread's time went: wall = on-CPU + run-queue wait + blocked, and the sum always holds.
+//!
+//! Run-queue wait is the machine's fault. The other two are the code's, and only they are charged.
+
+use std::time::{Duration, Instant};
+
+use super::culprit::Culprit;
+use super::reading::{Reading, ThreadId};
+use super::verdict::Why;
+
+/// One stretch in which a thread did not return to its scheduler for longer than the budget.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Stall {
+    /// When it began, counted from the start of the watch.
+    #[cfg_attr(feature = "serde", serde(rename = "at_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub at: Duration,
+    /// How long it took by the clock on the wall.
+    #[cfg_attr(feature = "serde", serde(rename = "wall_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub wall: Duration,
+    /// How much of it the thread spent on a CPU: a computation, a spin (`CLOCK_THREAD_CPUTIME_ID`).
+    #[cfg_attr(feature = "serde", serde(rename = "on_cpu_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    pub on_cpu: Duration,
+    /// How much of it the thread was ready to run and waited for a CPU: the machine was busy. Never charged.
+    /// `None` where the kernel does not say (no `/proc/thread-self/schedstat`).
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "run_queue_ms", serialize_with = "crate::heartbeat::millis::maybe_ms")
+    )]
+    pub run_queue: Option<Duration>,
+    /// The rest: asleep, or waiting for a lock, a child, a file. `None` where it cannot be told from `run_queue`.
+    #[cfg_attr(feature = "serde", serde(rename = "blocked_ms", serialize_with = "crate::heartbeat::millis::maybe_ms"))]
+    pub blocked: Option<Duration>,
+    /// What it was doing or waiting for, as far as it could be seen from outside.
+    pub culprit: Option<Culprit>,
+    /// Why it may not have been the code's doing, if so: then it starves nobody.
+    pub doubt: Option<Why>,
+}
+
+impl Stall {
+    /// What counts against the budget: `on_cpu` + `blocked`, the latter where known.
+    pub fn charged(&self) -> Duration {
+        self.on_cpu + self.blocked.unwrap_or_default()
+    }
+
+    /// If nobody could look, the clocks can still tell a computation from a wait.
+    pub(super) fn culprit_by_the_clocks(&self) -> Option<Culprit> {
+        (self.on_cpu > self.wall / 2 || self.on_cpu > self.blocked?).then(Culprit::running_by_the_clocks)
+    }
+
+    pub(super) fn new(stretch: &Stretch, began: Instant) -> Self {
+        let split = stretch.split;
+        Self {
+            at: stretch.from.saturating_duration_since(began),
+            wall: split.wall,
+            on_cpu: split.on_cpu,
+            run_queue: split.run_queue,
+            blocked: split.blocked(),
+            culprit: None,
+            doubt: None,
+        }
+    }
+}
+
+/// A stretch of one thread's time, on the way to being judged.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stretch {
+    pub(super) thread: ThreadId,
+    pub(super) from: Instant,
+    pub(super) to: Instant,
+    pub(super) split: Split,
+}
+
+impl Stretch {
+    /// From one reading to another of the same thread, without what came before `earliest`.
+    pub(super) fn between(from: &Reading, to: &Reading, earliest: Instant) -> Option<Self> {
+        let skip = earliest.saturating_duration_since(from.at);
+        let split = Split::between(from, to)?.after(skip);
+        Some(Self { thread: to.thread, from: from.at.max(earliest).min(to.at), to: to.at, split })
+    }
+}
+
+impl Stretch {
+    /// Up to the first reading of a thread that was never read before. If all it ever waited for a CPU was in this
+    /// stretch and the rest is still above the budget, that is proof enough; else only the wall clock is known.
+    pub(super) fn of_a_stranger(from: Instant, to: &Reading, budget: Duration) -> Option<Self> {
+        let wall = to.at.checked_duration_since(from)?;
+        let run_queue = to.run_queue.map(|ever| ever.min(wall)).filter(|ever| wall - *ever > budget);
+        let on_cpu = run_queue.map_or(Duration::ZERO, |ever| to.on_cpu.min(wall - ever));
+        let split = Split { wall, on_cpu, run_queue };
+        Some(Self { thread: to.thread, from, to: to.at, split })
+    }
+}
+
+/// How a stretch divides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Split {
+    pub(super) wall: Duration,
+    pub(super) on_cpu: Duration,
+    pub(super) run_queue: Option<Duration>,
+}
+
+impl Split {
+    pub(super) const NONE: Self = Self { wall: Duration::ZERO, on_cpu: Duration::ZERO, run_queue: None };
+
+    /// `None` for readings of two threads: their clocks have nothing in common.
+    pub(super) fn between(from: &Reading, to: &Reading) -> Option<Self> {
+        if from.thread != to.thread {
+            return None;
+        }
+        let wall = to.at.saturating_duration_since(from.at);
+        let run_queue = from.run_queue.zip(to.run_queue).map(|(from, to)| to.saturating_sub(from).min(wall));
+        let on_cpu = to.on_cpu.saturating_sub(from.on_cpu).min(wall - run_queue.unwrap_or_default());
+        Some(Self { wall, on_cpu, run_queue })
+    }
+
+    /// The least that must have come after the first `skip`: every wait for a CPU is taken to be in what is left,
+    /// so doubt speaks for the code.
+    pub(super) fn after(self, skip: Duration) -> Self {
+        let wall = self.wall.saturating_sub(skip);
+        let run_queue = self.run_queue.map(|wait| wait.min(wall));
+        let on_cpu = self.on_cpu.min(wall - run_queue.unwrap_or_default());
+        Self { wall, on_cpu, run_queue }
+    }
+
+    pub(super) fn blocked(&self) -> Option<Duration> {
+        Some(self.wall - self.on_cpu - self.run_queue?)
+    }
+
+    /// On-CPU + blocked where the two can be told from waiting for a CPU, else on-CPU alone.
+    pub(super) fn charged(&self) -> Duration {
+        self.on_cpu + self.blocked().unwrap_or_default()
+    }
+
+    /// Time off the CPU that may or may not be the code's.
+    pub(super) fn unexplained(&self) -> Duration {
+        if self.run_queue.is_some() { Duration::ZERO } else { self.wall - self.on_cpu }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn reading(start: Instant, at: u32, on_cpu: u32, run_queue: Option<u32>) -> Reading {
+        Reading {
+            at: start + MS * at,
+            thread: ThreadId(1),
+            on_cpu: MS * on_cpu,
+            run_queue: run_queue.map(|ms| MS * ms),
+        }
+    }
+
+    fn stretch(wall: u32, on_cpu: u32, run_queue: Option<u32>) -> Split {
+        let start = Instant::now();
+        let from = reading(start, 0, 100, run_queue.map(|_| 200));
+        let to = reading(start, wall, 100 + on_cpu, run_queue.map(|ms| 200 + ms));
+        Split::between(&from, &to).unwrap()
+    }
+
+    #[test]
+    fn a_sleep_is_blocked_a_spin_is_on_cpu_and_a_busy_machine_is_neither() {
+        assert_eq!(stretch(120, 0, Some(0)).blocked(), Some(MS * 120));
+        assert_eq!(stretch(120, 120, Some(0)).charged(), MS * 120);
+        assert_eq!(stretch(120, 0, Some(120)).charged(), Duration::ZERO);
+        assert_eq!(stretch(120, 10, Some(80)).blocked(), Some(MS * 30));
+    }
+
+    #[test]
+    fn without_a_schedstat_only_cpu_time_is_charged_and_the_rest_is_unexplained() {
+        let split = stretch(120, 20, None);
+        assert_eq!((split.charged(), split.blocked(), split.unexplained()), (MS * 20, None, MS * 100));
+    }
+
+    #[test]
+    fn what_came_before_the_beat_was_due_is_not_charged() {
+        assert_eq!(stretch(120, 0, Some(0)).after(MS * 5).charged(), MS * 115);
+        assert_eq!(stretch(120, 0, Some(100)).after(MS * 50).charged(), Duration::ZERO);
+    }
+
+    #[test]
+    fn clocks_that_disagree_never_charge_more_than_the_wall_shows() {
+        assert_eq!(stretch(10, 12, Some(3)).charged(), MS * 7);
+    }
+
+    #[test]
+    fn two_threads_have_no_common_stretch() {
+        let start = Instant::now();
+        let from = reading(start, 0, 0, Some(0));
+        let to = Reading { thread: ThreadId(2), ..reading(start, 10, 0, Some(0)) };
+        assert_eq!(Split::between(&from, &to), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_parts_always_sum_to_the_whole(wall in 0u32..500, cpu in 0u32..600, queue in proptest::option::of(0u32..600), skip in 0u32..600) {
+            let split = stretch(wall, cpu, queue).after(MS * skip);
+            let parts = split.on_cpu + split.run_queue.unwrap_or_default() + split.blocked().unwrap_or(split.unexplained());
+            prop_assert_eq!(parts, split.wall);
+        }
+
+        #[test]
+        fn a_later_start_never_charges_more(wall in 0u32..500, cpu in 0u32..600, queue in 0u32..600, skip in 0u32..600) {
+            let whole = stretch(wall, cpu, Some(queue));
+            prop_assert!(whole.after(MS * skip).charged() <= whole.charged());
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! What a pulse proves, and if nothing, why not and what to do: every doubt carries its remedy.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::ConfigError;
+
+/// What a watch proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
+#[non_exhaustive]
+pub enum Verdict {
+    /// No worker was kept from its scheduler for longer than the budget, and the watch would have seen it.
+    Steady,
+    /// Some worker was, and it was the code's doing: see [`Pulse::stalls`](super::Pulse::stalls).
+    Starved,
+    /// Neither was proved.
+    Inconclusive {
+        /// The reason, and what to do about it.
+        why: Why,
+    },
+}
+
+/// Why a watch, or one stall in it, proves nothing. `Display` says what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Why {
+    /// The watch outlasted the budget, but hardly a beat came: nobody turned the driver of the runtime.
+    TooFewBeats {
+        /// How many came.
+        beats: u64,
+    },
+    /// The runtime has several workers, and a beat on one says nothing about the others.
+    MultiThread,
+    /// The watched future was the root of a multi-thread `block_on`, whose thread is no worker, and blocked there.
+    RootBlocked {
+        /// For how long.
+        charged: Duration,
+    },
+    /// There is no runtime here, so there are no beats.
+    NoRuntime,
+    /// The interval or the budget cannot be used.
+    Config(ConfigError),
+    /// tokio's clock is paused (`start_paused`, `tokio::time::pause`): beats come at once, whatever happens.
+    PausedClock,
+    /// The whole process stood still: SIGSTOP, a frozen cgroup, a paused virtual machine.
+    ProcessStopped {
+        /// For how long.
+        stood_still: Duration,
+    },
+    /// The machine slept.
+    Suspended {
+        /// For how long.
+        asleep: Duration,
+    },
+    /// The hypervisor gave the CPU to another machine.
+    Stolen {
+        /// For how long, over all CPUs.
+        stolen: Duration,
+    },
+    /// A debugger or tracer is attached and may have stopped a thread at any time.
+    Traced {
+        /// The tracer.
+        pid: u32,
+    },
+    /// The thread waited for memory, outside any call: for a page, or for a lock of the kernel's that another thread of
+    /// the process held while it waited for a CPU.
+    PageFault,
+    /// It is not known how long the thread waited for a CPU (no schedstat), and a control thread was late too.
+    SlowMachine {
+        /// How late.
+        control: Duration,
+    },
+    /// A worker was busy for longer than the budget, and it could not be seen whether with one poll or with many.
+    Undecided {
+        /// For how long, run-queue wait excluded.
+        charged: Duration,
+    },
+    /// A worker of the runtime was never seen.
+    WorkerUnseen,
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooFewBeats { beats } => write!(
+                f,
+                "only {beats} beats came: nobody turned the runtime's timer; watch inside `Runtime::block_on`, a task, or a `Lab`"
+            ),
+            Self::MultiThread => f.write_str(
+                "a beat on one worker of a multi-thread runtime says nothing about the others; use `Lab`, or a current_thread runtime",
+            ),
+            Self::RootBlocked { charged } => write!(
+                f,
+                "the root future of `block_on` blocked for {charged:.1?}, but its thread is no worker; put the code in `tokio::spawn`"
+            ),
+            Self::NoRuntime => f.write_str("there is no tokio runtime here, so no beat can come; watch inside one, or use `Lab`"),
+            Self::Config(error) => error.fmt(f),
+            Self::PausedClock => {
+                f.write_str("tokio's clock is paused, so beats prove nothing; run without `start_paused` and `tokio::time::pause`")
+            }
+            Self::ProcessStopped { stood_still } => write!(
+                f,
+                "the whole process stood still for {stood_still:.1?} (SIGSTOP, a frozen cgroup or machine); run again undisturbed"
+            ),
+            Self::Suspended { asleep } => write!(f, "the machine was suspended for {asleep:.1?}; run again"),
+            Self::Stolen { stolen } => {
+                write!(f, "the hypervisor took {stolen:.1?} of CPU time; run again, or on a quieter host")
+            }
+            Self::Traced { pid } => write!(f, "process {pid} traces this one and may have stopped it; run without it"),
+            Self::PageFault => f.write_str(
+                "the worker waited for memory, which any code may have to; run again, or start fewer threads at once",
+            ),
+            Self::SlowMachine { control } => write!(
+                f,
+                "how long the worker waited for a CPU is not known, and a control thread was {control:.1?} late too; run on a quieter machine"
+            ),
+            Self::Undecided { charged } => write!(
+                f,
+                "a worker was busy for {charged:.1?}, but the machine was too busy to see with one poll or with many; run again, or with `Flavor::CurrentThread`"
+            ),
+            Self::WorkerUnseen => f.write_str("a worker of the runtime was never seen; run again"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steady => f.write_str("steady"),
+            Self::Starved => f.write_str("starved"),
+            Self::Inconclusive { why } => write!(f, "inconclusive: {why}"),
+        }
+    }
+}

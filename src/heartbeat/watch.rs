@@ -1,0 +1,229 @@
+//! The watched future, its beats before, during and after: it is polled only when it was woken itself, so it does
+//! not notice.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::oneshot;
+
+use super::beat::Beat;
+use super::culprit::Culprit;
+use super::doubt::weigh;
+use super::journal::{Journal, clock_paused};
+use super::observer::{Observer, Question, Testimony};
+use super::pool::Pool;
+use super::pulse::{Pulse, Watched};
+use super::stall::{Stall, Stretch};
+use super::verdict::Why;
+use super::{Heartbeat, Place};
+
+/// A runtime that does not turn its driver for so long when nothing is left to do is not driven by anyone.
+const UNDRIVEN: Duration = Duration::from_secs(1);
+
+pub(super) async fn watch<F: Future>(journal: Arc<Journal>, future: F) -> Watched<F::Output> {
+    let mut watch = Watch::start(journal);
+    let mut future = pin!(Some(future));
+    let output = poll_fn(|cx| watch.poll(future.as_mut(), cx)).await;
+    let driven = watch.last_beat().await;
+    let pulse = watch.pulse(driven).await;
+    Watched { output, pulse }
+}
+
+struct Watch {
+    journal: Arc<Journal>,
+    beat: Option<Arc<Beat<Journal>>>,
+    own: Arc<OwnWaker>,
+    waker: Waker,
+    pool: Option<Pool>,
+    observer: Option<Observer>,
+    unwatchable: Option<Why>,
+}
+
+impl Watch {
+    fn start(journal: Arc<Journal>) -> Self {
+        let config = journal.config;
+        let place = Place::here();
+        let unwatchable = match config.check() {
+            Err(error) => Some(Why::Config(error)),
+            Ok(()) if place == Place::Nowhere => Some(Why::NoRuntime),
+            Ok(()) => None,
+        };
+        let observer = Observer::get();
+        if let Some(observer) = &observer {
+            observer.watch(Arc::downgrade(journal.beacon()));
+        }
+        let (mut beat, mut due) = (None, None);
+        if unwatchable.is_none() {
+            let (started, first) = Beat::start(Arc::clone(&journal), config.interval);
+            (beat, due) = (Some(started), Some(first));
+        }
+        let pool = (config.blocking_pool == Some(true) && beat.is_some()).then(Pool::default);
+        journal.begin(place, due);
+        let own = Arc::new(OwnWaker { woken: AtomicBool::new(true), journal: Arc::clone(&journal) });
+        let waker = Waker::from(Arc::clone(&own));
+        Self { journal, beat, own, waker, pool, observer, unwatchable }
+    }
+
+    fn poll<F: Future>(&mut self, mut future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.journal.task().set(cx.waker());
+        if self.journal.beat_arrives() {
+            if let Some(pool) = &mut self.pool {
+                pool.probe();
+            }
+        }
+        if !self.own.woken.swap(false, Ordering::AcqRel) {
+            return Poll::Pending;
+        }
+        let began = self.journal.poll_begins();
+        let watched = future.as_mut().as_pin_mut().expect("not polled after completion");
+        let polled = watched.poll(&mut Context::from_waker(&self.waker));
+        if polled.is_ready() {
+            // What it holds may block when dropped.
+            future.set(None);
+        }
+        self.journal.poll_ended(began);
+        polled
+    }
+
+    /// One beat after completion, if one is overdue: what happened since the last is proved by the turn that brings it.
+    /// False if it does not come.
+    async fn last_beat(&self) -> bool {
+        let Some(observer) = &self.observer else {
+            return !self.journal.beat_overdue();
+        };
+        let give_up = Instant::now() + UNDRIVEN;
+        let mut alarmed = false;
+        poll_fn(|cx| {
+            self.journal.task().set(cx.waker());
+            let driven = !self.journal.beat_overdue();
+            if driven || Instant::now() >= give_up {
+                return Poll::Ready(driven);
+            }
+            if !std::mem::replace(&mut alarmed, true) {
+                observer.alarm(give_up, cx.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    async fn pulse(mut self, driven: bool) -> Pulse {
+        self.stop();
+        let config = self.journal.config;
+        let watched = self.journal.began.elapsed();
+        let found = std::mem::take(&mut self.journal.state().found);
+        let stalls = testify(self.observer.as_ref(), &found, &self.journal).await;
+        let state = self.journal.state();
+        let clock_stopped = state.clock_paused || (state.place != Place::Nowhere && clock_paused());
+        let unwatchable = self.unwatchable.clone().or(clock_stopped.then_some(Why::PausedClock));
+        let uncovered = unwatchable.or(match state.place {
+            Place::Task => Some(Why::MultiThread),
+            Place::Root if state.root > config.budget => Some(Why::RootBlocked { charged: state.root }),
+            Place::Root => Some(Why::MultiThread),
+            Place::CurrentThread | Place::Nowhere => (!driven).then_some(Why::TooFewBeats { beats: state.beats }),
+        });
+        Pulse {
+            beats: state.beats,
+            stalls,
+            longest: state.longest,
+            queue_delay: state.queue_delay,
+            watched,
+            budget: config.budget,
+            interval: config.interval,
+            lateness: state.lateness.clone(),
+            blocking_pool: self.pool.take().map(|pool| pool.pulse()),
+            shutdown: None,
+            uncovered,
+        }
+    }
+
+    fn stop(&self) {
+        if let Some(beat) = &self.beat {
+            beat.stop();
+        }
+        self.journal.beacon().idle();
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Has the observer say what it saw of each stretch, and makes stalls of those that are.
+async fn testify(observer: Option<&Observer>, found: &[Stretch], journal: &Journal) -> Vec<Stall> {
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let (sender, answer) = oneshot::channel();
+    if let Some(observer) = observer {
+        // The watch may have been dropped by the time the answer comes.
+        observer.ask(found.iter().map(Question::from).collect(), |testimonies| drop(sender.send(testimonies)));
+    }
+    let testimonies = answer.await.unwrap_or_default();
+    stalls(found, testimonies, journal)
+}
+
+/// What is left of the stretches once the circumstances are weighed, with their culprits.
+pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &Journal) -> Vec<Stall> {
+    let mut testimonies = testimonies.into_iter();
+    let stalls = found.iter().filter_map(|stretch| {
+        let testimony = testimonies.next().unwrap_or_default();
+        let stall = Stall::new(stretch, journal.began);
+        let mut stall = weigh(stall, stretch.split.unexplained(), journal.config.budget, &testimony.circumstances)?;
+        stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
+        if stall.culprit.as_ref().is_some_and(Culprit::is_page_fault) {
+            stall.doubt.get_or_insert(Why::PageFault);
+        }
+        Some(stall)
+    });
+    stalls.collect()
+}
+
+/// Wakes the task, and remembers that it was the watched future that asked for it.
+struct OwnWaker {
+    woken: AtomicBool,
+    journal: Arc<Journal>,
+}
+
+impl Wake for OwnWaker {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.woken.store(true, Ordering::Release);
+        self.journal.task().wake();
+    }
+}
+
+impl Place {
+    fn here() -> Self {
+        let Ok(handle) = Handle::try_current() else {
+            return Self::Nowhere;
+        };
+        match handle.runtime_flavor() {
+            RuntimeFlavor::CurrentThread => Self::CurrentThread,
+            _ if tokio::task::try_id().is_some() => Self::Task,
+            _ => Self::Root,
+        }
+    }
+}
+
+impl Heartbeat {
+    /// A thread away for so long is looked at.
+    pub(super) fn patience(&self) -> Duration {
+        self.interval + self.budget / 4
+    }
+
+    /// A reading younger than this need not be taken again.
+    pub(super) fn fresh(&self) -> Duration {
+        self.interval / 10
+    }
+}

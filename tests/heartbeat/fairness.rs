@@ -1,0 +1,162 @@
+//! Being busy is not being stuck. Beside each honest kind runs the block that it must be told from.
+
+use std::time::Duration;
+
+use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, with_teeth};
+use rstest::rstest;
+use tokio::task::{JoinSet, yield_now};
+
+use crate::support::{LONG, SHORT, assert_not_accused, assert_starved, block, spawned, spin};
+
+/// 2000 tasks of 100 µs: a fifth of a second in which a ticker task does not get its turn.
+async fn many_short_tasks() {
+    let mut tasks = JoinSet::new();
+    for _ in 0..2000 {
+        tasks.spawn(async { spin(Duration::from_micros(100)) });
+    }
+    tasks.join_all().await;
+}
+
+/// The same, with one among them that blocks.
+async fn one_block_among_many_short_tasks() {
+    let mut tasks = JoinSet::new();
+    for nth in 0..2000 {
+        tasks.spawn(async move {
+            spin(Duration::from_micros(100));
+            if nth == 1000 {
+                block(LONG);
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+#[rstest]
+fn many_short_tasks_are_no_stall_but_one_long_one_among_them_is(
+    #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
+) {
+    assert_starved(&spawned(flavor, one_block_among_many_short_tasks));
+    assert_not_accused(&spawned(flavor, many_short_tasks));
+}
+
+/// Beats come on time all the while, on the other worker and then on this one.
+#[test]
+fn a_block_in_the_middle_of_a_busy_spell_is_found_whoever_turns_the_driver() {
+    let busy = |block: fn(Duration)| {
+        move || async move {
+            let other = tokio::spawn(short_work(300));
+            short_work(20).await;
+            block(LONG);
+            short_work(100).await;
+            other.await.unwrap();
+        }
+    };
+    for _ in 0..3 {
+        assert_starved(&spawned(Flavor::MultiThread(2), busy(block)));
+    }
+    assert_not_accused(&spawned(Flavor::MultiThread(2), busy(|_| ())));
+}
+
+async fn short_work(times: u32) {
+    for _ in 0..times {
+        spin(Duration::from_millis(1));
+        yield_now().await;
+    }
+}
+
+/// The watch is over before its worker has gone idle, so nobody but an onlooker can tell where its time went.
+#[test]
+fn a_block_is_found_though_its_worker_has_been_busy_ever_since() {
+    let pulse = |block: fn(Duration)| {
+        let lab = Lab::new(Flavor::MultiThread(2));
+        let watched = lab.run(move || async move {
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            tokio::spawn(async move {
+                block(LONG);
+                sender.send(()).unwrap();
+                spin(Duration::from_millis(40));
+            });
+            receiver.await.unwrap();
+        });
+        watched.unwrap().pulse
+    };
+    assert_starved(&pulse(block));
+    assert_not_accused(&pulse(|_| ()));
+}
+
+#[tokio::test]
+async fn a_beat_behind_many_short_tasks_is_queue_delay() {
+    let watch = tokio::spawn(async { Heartbeat::new().watch(many_short_tasks()).await });
+    let pulse = watch.await.unwrap().pulse;
+    pulse.assert_steady();
+    assert!(pulse.queue_delay > Duration::from_millis(50), "{pulse}");
+    let bad = tokio::spawn(async { Heartbeat::new().watch(one_block_among_many_short_tasks()).await });
+    assert_starved(&bad.await.unwrap().pulse);
+}
+
+#[rstest]
+fn a_long_computation_that_yields_is_fair(#[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor) {
+    assert_starved(&spawned(flavor, || async { (0..15).for_each(|_| spin(SHORT)) }));
+    assert_not_accused(&spawned(flavor, || async {
+        for _ in 0..15 {
+            spin(SHORT);
+            yield_now().await;
+        }
+    }));
+}
+
+#[rstest]
+fn a_block_on_the_blocking_pool_is_where_it_belongs(
+    #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
+) {
+    with_teeth(
+        || spawned(flavor, || async { block(LONG) }),
+        || spawned(flavor, || async { tokio::task::spawn_blocking(|| block(LONG)).await.unwrap() }),
+    );
+}
+
+#[test]
+fn block_in_place_hands_its_worker_over() {
+    let two = Flavor::MultiThread(2);
+    assert_starved(&spawned(two, || async { block(LONG) }));
+    assert_not_accused(&spawned(two, || async { tokio::task::block_in_place(|| block(LONG)) }));
+}
+
+#[rstest]
+fn short_blocks_in_a_row_do_not_add_up(#[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor) {
+    assert_starved(&spawned(flavor, || async { (0..12).for_each(|_| block(SHORT)) }));
+    assert_not_accused(&spawned(flavor, || async {
+        for _ in 0..12 {
+            block(SHORT);
+            yield_now().await;
+        }
+    }));
+}
+
+/// Eight spinning threads to a core while both run. The machine is slow; the code is what it was.
+#[test]
+fn a_slow_machine_accuses_nobody_and_hides_nobody() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let over = AtomicBool::new(false);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..8 * cores {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let good = spawned(Flavor::CurrentThread, || async {
+            for _ in 0..40 {
+                spin(Duration::from_micros(500));
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let bad = spawned(Flavor::CurrentThread, || async { block(LONG) });
+        over.store(true, Ordering::Relaxed);
+        assert_not_accused(&good);
+        assert_starved(&bad);
+    });
+}

@@ -1,0 +1,15 @@
+//! The stall detector, against blocks of every kind, honest code and a machine that misbehaves.
+
+mod beyond_the_workers;
+mod fairness;
+mod hung;
+mod input;
+mod kinds;
+mod manners;
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+mod meddling;
+mod places;
+mod report;
+mod support;
+mod teeth;
+mod verdicts;

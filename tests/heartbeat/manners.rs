@@ -1,0 +1,76 @@
+//! The watched future does not notice that it is watched.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, LabError};
+
+use crate::support::LONG;
+
+#[tokio::test]
+async fn its_output_comes_back() {
+    assert_eq!(Heartbeat::new().watch(async { "output" }).await.output, "output");
+}
+
+#[tokio::test]
+async fn its_panic_passes_through() {
+    let watch = tokio::spawn(async { Heartbeat::new().watch(async { panic!("mine") }).await.output });
+    let panic = watch.await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"mine"));
+}
+
+#[test]
+fn its_panic_in_a_lab_is_an_error_with_its_words() {
+    let result = Lab::new(Flavor::CurrentThread).run(|| async { panic!("mine") });
+    let Err(LabError::Panicked { message }) = result else { panic!("{result:?}") };
+    assert_eq!(message, "mine");
+}
+
+/// Beats wake the task, but the future is polled only when it asked for it.
+#[tokio::test]
+async fn it_is_polled_no_more_often_than_it_was_woken() {
+    let polls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&polls);
+    let mut sleep = Box::pin(tokio::time::sleep(LONG));
+    let counting = std::future::poll_fn(move |cx| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        sleep.as_mut().poll(cx)
+    });
+    let watched = Heartbeat::new().watch(counting).await;
+    assert!(watched.pulse.beats >= 2, "{}", watched.pulse);
+    assert_eq!(polls.load(Ordering::Relaxed), 2, "once to begin, once when the timer fired");
+}
+
+/// A beat that went on would wake the worker every millisecond.
+#[tokio::test]
+async fn a_dropped_watch_leaves_no_beat_behind() {
+    let frequent = Heartbeat::new().interval(Duration::from_millis(1));
+    let parks = || tokio::runtime::Handle::current().metrics().worker_park_unpark_count(0);
+    let before = parks();
+    let _ = frequent.watch(tokio::time::sleep(LONG)).await;
+    let watched = parks() - before;
+    for _ in 0..10 {
+        let watch = frequent.watch(std::future::pending::<()>());
+        tokio::time::timeout(Duration::from_millis(3), watch).await.unwrap_err();
+    }
+    let before = parks();
+    tokio::time::sleep(LONG).await;
+    let dropped = parks() - before;
+    assert!(dropped < watched / 2, "{dropped} wakes with no watch, {watched} with one");
+}
+
+/// The driver wakes every timer when it goes; a beat armed then would panic in the middle of it.
+#[test]
+fn a_runtime_dropped_in_the_middle_of_a_watch_goes_quietly() {
+    for workers in [0, 2] {
+        let mut builder = match workers {
+            0 => tokio::runtime::Builder::new_current_thread(),
+            _ => tokio::runtime::Builder::new_multi_thread(),
+        };
+        let runtime = builder.enable_all().build().unwrap();
+        runtime.spawn(Heartbeat::new().watch(std::future::pending::<()>()));
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(20)).await });
+        drop(runtime);
+    }
+}

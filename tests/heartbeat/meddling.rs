@@ -1,0 +1,87 @@
+//! A process that somebody stops, or traces, is not accused. It runs as a child, since a stopped test can do nothing.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use deadbeat::heartbeat::{Flavor, Lab};
+use nix::sys::ptrace;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{LONG, block, wait_until};
+
+const ROLE: &str = "DEADBEAT_HEARTBEAT_ROLE";
+
+/// Not a test of its own: what the child runs. It says `ready` and then its verdict.
+#[test]
+#[ignore = "run by the other tests here, as a child process"]
+fn the_one_meddled_with() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let run = move || async move {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        println!("\nready");
+        match role.as_str() {
+            "waits" => tokio::time::sleep(Duration::from_secs(1)).await,
+            _ => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                block(LONG);
+            }
+        }
+    };
+    let pulse = Lab::new(Flavor::CurrentThread).run(run).unwrap().pulse;
+    println!("\nverdict {}", pulse.verdict());
+}
+
+/// Starts the child, meddles once it is ready, and returns its verdict.
+fn verdict(role: &str, meddle: impl FnOnce(&Child)) -> String {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "meddling::the_one_meddled_with", "--ignored", "--nocapture"])
+        .env(ROLE, role)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    while line.trim() != "ready" {
+        line.clear();
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "the child never got ready");
+    }
+    meddle(&child);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    child.wait().unwrap();
+    let verdict = rest.lines().find_map(|line| line.strip_prefix("verdict "));
+    verdict.unwrap_or_else(|| panic!("no verdict in {rest:?}")).to_owned()
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().unwrap())
+}
+
+/// Stopped for a third of a second, until every thread was seen to be.
+fn stop_for_a_while(child: &Child) {
+    kill(pid(child), Signal::SIGSTOP).unwrap();
+    wait_until("the child is stopped", || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        stat.rsplit(')').next().unwrap().trim_start().starts_with('T')
+    });
+    block(Duration::from_millis(300));
+    kill(pid(child), Signal::SIGCONT).unwrap();
+}
+
+#[test]
+fn a_stopped_process_is_not_accused() {
+    assert_eq!(verdict("waits", |_| ()), "steady");
+    let stopped = verdict("waits", stop_for_a_while);
+    assert!(!stopped.starts_with("starved"), "{stopped}");
+    assert_eq!(verdict("blocks", |_| ()), "starved");
+}
+
+#[test]
+fn a_traced_process_is_not_accused() {
+    let seize = |child: &Child| ptrace::seize(pid(child), ptrace::Options::empty()).unwrap();
+    let traced = verdict("blocks", seize);
+    assert!(traced.starts_with("inconclusive") && traced.contains("traces"), "{traced}");
+    assert_eq!(verdict("blocks", |_| ()), "starved");
+}

@@ -1,0 +1,61 @@
+//! What every test here needs: ways to block, and patience to match.
+
+use std::time::{Duration, Instant};
+
+use deadbeat::heartbeat::{Flavor, Lab, Pulse, Verdict};
+
+/// Well above the default budget of 50 ms.
+pub(crate) const LONG: Duration = Duration::from_millis(150);
+/// Well below it.
+pub(crate) const SHORT: Duration = Duration::from_millis(10);
+
+#[expect(clippy::disallowed_methods, reason = "the known-bad control: it blocks the worker")]
+pub(crate) fn block(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// CPU time of the calling thread, as long as asked whatever else the machine does.
+pub(crate) fn spin(time: Duration) {
+    let begun = cpu_time();
+    while cpu_time() - begun < time {
+        std::hint::spin_loop();
+    }
+}
+
+pub(crate) fn cpu_time() -> Duration {
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
+/// Until `done`, for a minute at most.
+pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !done() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
+        block(Duration::from_millis(1));
+    }
+}
+
+/// Runs a future in a lab, in a task of its own.
+pub(crate) fn spawned<F, Fut>(flavor: Flavor, f: F) -> Pulse
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    Lab::new(flavor).run(|| async { tokio::spawn(f()).await.unwrap() }).unwrap().pulse
+}
+
+/// Where the kernel keeps no schedstat, a noisy machine leaves doubt; never an acquittal.
+#[track_caller]
+pub(crate) fn assert_starved(pulse: &Pulse) {
+    if cfg!(any(not(target_os = "linux"), deadbeat_portable)) {
+        assert_ne!(pulse.verdict(), Verdict::Steady, "\n{pulse}");
+    } else {
+        assert_eq!(pulse.verdict(), Verdict::Starved, "\n{pulse}");
+    }
+}
+
+/// On a machine so busy that nothing can be told, a watch may say so; it must not accuse.
+#[track_caller]
+pub(crate) fn assert_not_accused(pulse: &Pulse) {
+    assert_ne!(pulse.verdict(), Verdict::Starved, "\n{pulse}");
+}
