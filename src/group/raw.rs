@@ -1,4 +1,7 @@
-//! The two calls that neither nix nor rustix has: a group signal by any number, and one through a pidfd.
+//! The calls that neither nix nor rustix has: a group signal by any number, and signals through a pidfd.
+
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -11,21 +14,41 @@ pub(super) fn killpg(pgid: i32, signal: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::killpg(pgid, signal) }).map(drop)
 }
 
+/// `kill(2)` to one process, by raw number.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "nix::kill cannot send real-time signals")]
+pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    debug_assert!(pid > 1, "kill({pid}) would reach beyond one process");
+    // SAFETY: takes two integers and touches no memory of ours.
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
 /// `pidfd_send_signal(2)` with `PIDFD_SIGNAL_PROCESS_GROUP` (Linux 6.9): to the group that the pidfd's process leads or
 /// led. Reaches the same group after the leader was reaped, and is `ESRCH` when the group is empty: never a stranger.
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "rustix's pidfd_send_signal takes no flags")]
-pub(super) fn pidfd_killpg(leader: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
-    use std::os::fd::AsRawFd;
+pub(super) fn pidfd_killpg(leader: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+    pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP)
+}
+
+/// `pidfd_send_signal(2)` to the process alone, by any number.
+#[cfg(target_os = "linux")]
+pub(super) fn pidfd_kill(pidfd: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    pidfd_send_signal(pidfd, signal, 0)
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "rustix's pidfd_send_signal takes neither flags nor real-time signals")]
+fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
     // SAFETY: the descriptor outlives the call; a null siginfo is allowed and means "as kill(2) would".
     let sent = unsafe {
         libc::syscall(
             libc::SYS_pidfd_send_signal,
-            leader.as_raw_fd(),
+            pidfd.as_raw_fd(),
             signal,
             std::ptr::null::<libc::siginfo_t>(),
-            PIDFD_SIGNAL_PROCESS_GROUP,
+            flags,
         )
     };
     Errno::result(sent).map(drop)
