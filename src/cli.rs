@@ -48,6 +48,7 @@ struct FixturesArgs {
 
 /// Runs the program; the status is what `main` returns.
 pub fn main() -> ExitCode {
+    crate::guardian::main_if_requested();
     let args = Args::parse();
     match args.color {
         Color::Auto => {}

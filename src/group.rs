@@ -181,6 +181,8 @@ pub(crate) struct Vigil {
 enum Eyes {
     #[cfg(target_os = "linux")]
     Proc(linux::Watch),
+    #[cfg(target_os = "linux")]
+    Stray(linux::Stray),
     Probe(portable::Watch),
 }
 
@@ -191,6 +193,17 @@ impl Vigil {
             return Vigil { group, eyes: Eyes::Proc(linux::Watch::new(group.pgid)) };
         }
         Vigil { group, eyes: Eyes::Probe(portable::Watch::new(group.pgid)) }
+    }
+
+    /// The same watch kept on a single process, for one that has left its group; the number it goes by is its pid.
+    ///
+    /// It is held first, and asked whether `is_it` the one that is meant then. `None`: it is not, it has ended, or it
+    /// must not be signalled.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn of_process(pid: i32, is_it: impl Fn(i32) -> bool + Send + 'static) -> Option<Vigil> {
+        let group = ProcessGroup::new(pid).ok()?;
+        let stray = linux::Stray::hold(pid, Box::new(is_it))?;
+        Some(Vigil { group, eyes: Eyes::Stray(stray) })
     }
 
     pub(crate) fn group(&self) -> ProcessGroup {
@@ -206,6 +219,8 @@ impl Vigil {
         match &self.eyes {
             #[cfg(target_os = "linux")]
             Eyes::Proc(watch) => watch.signal(signal.as_raw()),
+            #[cfg(target_os = "linux")]
+            Eyes::Stray(stray) => stray.signal(signal.as_raw()),
             Eyes::Probe(watch) => watch.signal(signal.as_raw()),
         }
     }
@@ -216,6 +231,8 @@ impl Vigil {
         match &self.eyes {
             #[cfg(target_os = "linux")]
             Eyes::Proc(watch) => watch.witness_fd(),
+            #[cfg(target_os = "linux")]
+            Eyes::Stray(stray) => stray.fd(),
             Eyes::Probe(_) => None,
         }
     }
@@ -256,16 +273,34 @@ pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
         }
     }
     for (i, vigil) in vigils.iter_mut().enumerate() {
-        // A single pattern where there is no /proc to read.
-        #[cfg_attr(
-            any(not(target_os = "linux"), deadbeat_portable),
-            expect(irrefutable_let_patterns, reason = "one back-end")
-        )]
-        if let Eyes::Probe(watch) = &mut vigil.eyes {
-            gone[i] = watch.look();
+        match &mut vigil.eyes {
+            #[cfg(target_os = "linux")]
+            Eyes::Proc(_) => {}
+            #[cfg(target_os = "linux")]
+            Eyes::Stray(stray) => gone[i] = stray.is_gone(),
+            Eyes::Probe(watch) => gone[i] = watch.look(),
         }
     }
     gone
+}
+
+/// The time since the system was started; zero where the starts of processes cannot be told.
+pub(crate) fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    return linux::since_boot();
+    #[cfg(not(target_os = "linux"))]
+    return Duration::ZERO;
+}
+
+/// Whether the process that has this number now is known to have been started later than `at`, as
+/// [`since_boot`] counts: then the number meant another one at that time.
+pub(crate) fn was_started_after(pid: i32, at: Duration) -> bool {
+    #[cfg(target_os = "linux")]
+    if linux::available() {
+        return linux::started_at(pid).is_some_and(|started| started > at);
+    }
+    let _ = (pid, at);
+    false
 }
 
 /// `poll(2)`, rounded up to its milliseconds; an interrupted wait is a short one. Tells whether any is readable.

@@ -16,7 +16,7 @@
 pub(crate) mod blocking;
 pub(crate) mod climb;
 mod ladder;
-mod many;
+pub(crate) mod many;
 mod report;
 mod undertaker;
 

@@ -9,6 +9,7 @@ pub mod cli;
 mod error;
 pub mod fixture;
 pub mod group;
+pub mod guardian;
 pub mod heartbeat;
 pub mod kill;
 pub mod registry;

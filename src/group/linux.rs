@@ -11,6 +11,7 @@
 //! and all kills together never take more than half of what this process may open: beyond that they poll.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::mem::MaybeUninit;
@@ -136,6 +137,55 @@ impl Watch {
                 }
             }
         }
+    }
+}
+
+/// Whether a process is still the one that is meant, for a number that may have been given to another.
+type IsIt = Box<dyn Fn(i32) -> bool + Send>;
+
+/// The watch kept on a single process, whatever group it is in.
+pub(super) struct Stray {
+    pid: i32,
+    /// `None` where there is none to be had; then it is looked at again before each signal.
+    pidfd: Option<Pidfd>,
+    is_it: IsIt,
+}
+
+impl Stray {
+    /// Holds the process by its pidfd, and only then looks whether it is the one that is meant.
+    pub(super) fn hold(pid: i32, is_it: IsIt) -> Option<Stray> {
+        let pidfd = match open(pid) {
+            Ok(pidfd) => Some(pidfd),
+            Err(Errno::ESRCH) => return None,
+            Err(_) => None,
+        };
+        is_it(pid).then_some(Stray { pid, pidfd, is_it })
+    }
+
+    pub(super) fn is_gone(&self) -> bool {
+        match self.fd() {
+            Some(fd) => has_exited(fd),
+            None => !((self.is_it)(self.pid) && runs(self.pid)),
+        }
+    }
+
+    pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
+        match self.fd() {
+            Some(fd) => raw::pidfd_kill(fd, signal),
+            // The instant between the look and the signal is all that is left to chance.
+            None if (self.is_it)(self.pid) => raw::kill(self.pid, signal),
+            None => Err(Errno::ESRCH),
+        }
+    }
+
+    pub(super) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(|pidfd| pidfd.fd.as_fd())
+    }
+}
+
+impl fmt::Debug for Stray {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Stray({})", self.pid)
     }
 }
 
@@ -351,8 +401,20 @@ pub(super) fn kill_if(pid: i32, sure: impl Fn() -> bool) {
     }
 }
 
+/// The time since the system was started, suspended or not, as the starts of processes are counted.
+pub(super) fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// When the process was started, rounded down to the clock ticks that `proc_pid_stat(5)` counts in.
+pub(super) fn started_at(pid: i32) -> Option<Duration> {
+    let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
+    read_stat(pid).map(|stat| Duration::from_nanos(stat.started.saturating_mul(1_000_000_000 / ticks_per_second)))
+}
+
 /// Calls `visit(pid, pgid)` for each process in the table.
-fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
+pub(super) fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
     let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // One is kept for the day when no descriptor is to be had; its position is shared, so its users take turns.
@@ -410,7 +472,7 @@ fn is_member(pid: i32, pgid: i32) -> bool {
 }
 
 /// Whether any thread of the process can run again. What cannot be read is taken to run: late beats wrong.
-fn runs(pid: i32) -> bool {
+pub(super) fn runs(pid: i32) -> bool {
     match read_stat(pid) {
         Some(stat) => stat.runs(pid),
         // Our own child can be asked without a descriptor.
@@ -428,6 +490,8 @@ struct Stat {
     name: String,
     state: char,
     threads: u32,
+    /// In clock ticks since the system was started.
+    started: u64,
 }
 
 impl Stat {
@@ -465,11 +529,12 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let close = line.iter().rposition(|b| *b == b')')?;
     let name = String::from_utf8_lossy(line.get(open + 1..close)?).into_owned();
     let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
-    // From here on the state is field 3 of the page, and num_threads field 20.
+    // From here on the state is field 3 of the page, num_threads field 20 and starttime field 22.
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let threads = fields.nth(16)?.parse().ok()?;
-    Some(Stat { name, state, threads })
+    let started = fields.nth(1)?.parse().ok()?;
+    Some(Stat { name, state, threads, started })
 }
 
 fn command(pid: i32, name: &str) -> String {
@@ -485,7 +550,7 @@ mod tests {
     #[test]
     fn a_stat_line_is_read_past_the_worst_of_names() {
         let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
-        assert_eq!(parse_stat(line), Some(Stat { name: "a) S (b) 1 ".into(), state: 'Z', threads: 3 }));
+        assert_eq!(parse_stat(line), Some(Stat { name: "a) S (b) 1 ".into(), state: 'Z', threads: 3, started: 99 }));
     }
 
     #[test]
@@ -499,6 +564,7 @@ mod tests {
             b"42 (a)",
             b"42 (a) Z 1 2",
             b"42 (a) Z 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 x",
+            b"42 (a) Z 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 1 0",
         ] {
             assert_eq!(parse_stat(line), None, "{}", String::from_utf8_lossy(line));
         }

@@ -42,15 +42,69 @@ impl Mark {
         }
     }
 
-    fn is_on(&self, pid: i32) -> bool {
-        // In the middle of an execve the environment reads empty: look again rather than take it for a stranger.
-        for _ in 0..5 {
-            let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-            if !environment.is_empty() {
-                return environment.split(|b| *b == 0).any(|entry| entry == self.entry.as_bytes());
+    pub(crate) fn is_on(&self, pid: i32) -> bool {
+        let mut text = environment(pid).unwrap_or_default();
+        // In the middle of an execve it reads empty: look again rather than take it for a stranger.
+        for _ in 0..100 {
+            if !text.is_empty() || !is_in_exec(pid) {
+                break;
             }
             std::thread::yield_now();
+            text = environment(pid).unwrap_or_default();
         }
-        false
+        text.split(|b| *b == 0).any(|entry| entry == self.entry.as_bytes())
     }
+}
+
+/// A process with a variable of some name in its environment.
+#[derive(Debug)]
+pub(crate) struct Carrier {
+    pub(crate) pid: i32,
+    pub(crate) pgid: i32,
+    pub(crate) value: String,
+}
+
+/// What one walk through the process table showed of a variable.
+#[derive(Debug, Default)]
+pub(crate) struct Carriers {
+    /// Those that can still run.
+    pub(crate) found: Vec<Carrier>,
+    /// Whether some process was in the middle of an exec, with no environment to be seen yet.
+    pub(crate) some_in_exec: bool,
+}
+
+/// Everybody who carries the variable. Without a `/proc` to read it is nobody.
+pub(crate) fn carriers(name: &str) -> Carriers {
+    let mut carriers = Carriers::default();
+    #[cfg(target_os = "linux")]
+    if super::linux::available() {
+        // What was seen before an error counts.
+        let _ = super::linux::walk(|pid, pgid| {
+            let environment = environment(pid);
+            carriers.some_in_exec |= environment.as_ref().is_ok_and(|text| text.is_empty()) && is_in_exec(pid);
+            let value = environment.ok().and_then(|text| value_in(&text, name));
+            let found = value.filter(|_| super::linux::runs(pid)).map(|value| Carrier { pid, pgid, value });
+            carriers.found.extend(found);
+        });
+    }
+    let _ = name;
+    carriers
+}
+
+/// Fails for one of somebody else's; empty for a zombie, too.
+fn environment(pid: i32) -> io::Result<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/environ"))
+}
+
+/// Its new program is there and has no arguments yet. Zombies and the kernel's own have no program.
+fn is_in_exec(pid: i32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+        && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|arguments| arguments.is_empty())
+}
+
+#[cfg(target_os = "linux")]
+fn value_in(environment: &[u8], name: &str) -> Option<String> {
+    let value = |entry: &[u8]| Some(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_vec());
+    let value = environment.split(|b| *b == 0).find_map(value)?;
+    String::from_utf8(value).ok()
 }

@@ -14,6 +14,15 @@ pub(super) fn killpg(pgid: i32, signal: i32) -> Result<(), Errno> {
     Errno::result(unsafe { libc::killpg(pgid, signal) }).map(drop)
 }
 
+/// `kill(2)` to one process, by raw number.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "nix::kill cannot send real-time signals")]
+pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    debug_assert!(pid > 1, "kill({pid}) would reach beyond one process");
+    // SAFETY: takes two integers and touches no memory of ours.
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
 /// `pidfd_send_signal(2)` with `PIDFD_SIGNAL_PROCESS_GROUP` (Linux 6.9): to the group that the pidfd's process leads or
 /// led. Reaches the same group after the leader was reaped, and is `ESRCH` when the group is empty: never a stranger.
 #[cfg(target_os = "linux")]

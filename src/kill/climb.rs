@@ -32,7 +32,12 @@ pub(crate) struct Climb {
 
 impl Climb {
     pub(crate) fn new(group: ProcessGroup, policy: &KillPolicy) -> Climb {
-        let (vigil, ladder) = (Vigil::new(group), Ladder::new(policy));
+        Climb::over(Vigil::new(group), policy)
+    }
+
+    /// With a pin that was taken before.
+    pub(crate) fn over(vigil: Vigil, policy: &KillPolicy) -> Climb {
+        let ladder = Ladder::new(policy);
         Climb { vigil, ladder, start: None, signals: Vec::new(), leader_within: None, ended: None }
     }
 

@@ -11,14 +11,14 @@ use super::{KillError, KillReport};
 use crate::group::wait_readable;
 
 /// What is done with the result of a climb.
-pub(super) type Then = Box<dyn FnOnce(Result<KillReport, KillError>) + Send>;
+pub(crate) type Then = Box<dyn FnOnce(Result<KillReport, KillError>) + Send>;
 
 /// Further than any clock goes: such a wait is for the exit alone.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Climbs under way.
 #[derive(Default)]
-pub(super) struct Many {
+pub(crate) struct Many {
     jobs: Vec<Job>,
 }
 
@@ -30,16 +30,16 @@ struct Job {
 }
 
 impl Many {
-    pub(super) fn add(&mut self, climb: Climb, then: Then) {
+    pub(crate) fn add(&mut self, climb: Climb, then: Then) {
         self.jobs.push(Job { climb, then: Some(then), due: Instant::now() });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.jobs.is_empty()
     }
 
     /// One look at each that is due, and what follows from it.
-    pub(super) fn step(&mut self) {
+    pub(crate) fn step(&mut self) {
         let now = Instant::now();
         let mut due: Vec<&mut Job> = self.jobs.iter_mut().filter(|job| job.due <= now).collect();
         let steps = step_all(&mut due.iter_mut().map(|job| &mut job.climb).collect::<Vec<_>>());
@@ -63,7 +63,7 @@ impl Many {
 
     /// Until somebody's witness has exited, somebody is due, or the door's bell rings. Those whose witness has exited
     /// are due then.
-    pub(super) fn sleep(&mut self, door: Option<BorrowedFd<'_>>) {
+    pub(crate) fn sleep(&mut self, door: Option<BorrowedFd<'_>>) {
         let now = Instant::now();
         let left = self.jobs.iter().map(|job| job.due.saturating_duration_since(now)).min();
         let mut fds = Vec::with_capacity(self.jobs.len() + 1);
