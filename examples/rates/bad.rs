@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::Command;
-use std::sync::{Arc, Barrier, Condvar, Mutex, RwLock, mpsc};
+use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -47,40 +47,56 @@ pub(crate) const ALL: &[Bad] = &[
     Bad { name: "kill poll", block: kill_poll, calls: &["clock_nanosleep", "nanosleep"] },
 ];
 
-/// Runs `later` on a thread of its own, `block` after that thread was seen to run.
+/// Runs `later` on a thread of its own, `block` after the calling thread was seen asleep. On a busy machine the caller
+/// might else come late to its own block.
 fn after(block: Duration, later: impl FnOnce() + Send + 'static) {
+    let stat = format!("/proc/self/task/{}/stat", nix::unistd::gettid());
     let (ready, running) = mpsc::channel();
     thread::spawn(move || {
         ready.send(()).expect("somebody waits");
+        while !is_asleep(&stat) {
+            sleep(Duration::from_millis(1));
+        }
         sleep(block);
         later();
     });
     running.recv().expect("a thread that runs");
+    // From here to its block the caller does not sleep, but may have to wait for a CPU.
+    thread::yield_now();
+}
+
+fn is_asleep(stat: &str) -> bool {
+    let stat = std::fs::read_to_string(stat).expect("a living thread");
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['S', 'D']))
 }
 
 fn mutex(block: Duration) {
     let mutex = Arc::new(Mutex::new(()));
-    let (theirs, held) = (Arc::clone(&mutex), Arc::new(Barrier::new(2)));
-    let they_hold = Arc::clone(&held);
+    let guard = Arc::clone(&mutex);
+    let (hold, held) = mpsc::channel();
+    let (let_go, end) = mpsc::channel::<()>();
     thread::spawn(move || {
-        let _guard = theirs.lock().expect("never poisoned");
-        they_hold.wait();
-        sleep(block);
+        let _guard = guard.lock().expect("never poisoned");
+        hold.send(()).expect("somebody waits");
+        let _ = end.recv();
     });
-    held.wait();
+    held.recv().expect("the lock is held");
+    after(block, move || drop(let_go));
     drop(mutex.lock().expect("never poisoned"));
 }
 
 fn rwlock(block: Duration) {
     let lock = Arc::new(RwLock::new(()));
-    let (theirs, held) = (Arc::clone(&lock), Arc::new(Barrier::new(2)));
-    let they_hold = Arc::clone(&held);
+    let guard = Arc::clone(&lock);
+    let (hold, held) = mpsc::channel();
+    let (let_go, end) = mpsc::channel::<()>();
     thread::spawn(move || {
-        let _guard = theirs.read().expect("never poisoned");
-        they_hold.wait();
-        sleep(block);
+        let _guard = guard.read().expect("never poisoned");
+        hold.send(()).expect("somebody waits");
+        let _ = end.recv();
     });
-    held.wait();
+    held.recv().expect("the lock is held");
+    after(block, move || drop(let_go));
     drop(lock.write().expect("never poisoned"));
 }
 

@@ -42,9 +42,10 @@ impl Culprit {
         self.syscall.is_none()
     }
 
-    /// Blocked, but in no call of its own.
-    pub(super) fn is_page_fault(&self) -> bool {
-        self.syscall.as_deref() == Some(PAGE_FAULT)
+    /// Blocked where any code may be: nobody calls `mmap` in order to wait.
+    pub(super) fn waits_for_memory(&self) -> bool {
+        let memory = [PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk"];
+        self.syscall.as_deref().is_some_and(|syscall| memory.contains(&syscall))
     }
 
     pub(super) fn running_by_the_clocks() -> Self {

@@ -64,9 +64,9 @@ pub enum Why {
         /// The tracer.
         pid: u32,
     },
-    /// The thread waited for memory, outside any call: for a page, or for a lock of the kernel's that another thread of
-    /// the process held while it waited for a CPU.
-    PageFault,
+    /// The thread waited for memory, in a page fault or in `mmap` and the like: for a page, or for the kernel's lock on
+    /// the process's memory, held by another thread that itself waited for a CPU.
+    Memory,
     /// It is not known how long the thread waited for a CPU (no schedstat), and a control thread was late too.
     SlowMachine {
         /// How late.
@@ -109,7 +109,7 @@ impl fmt::Display for Why {
                 write!(f, "the hypervisor took {stolen:.1?} of CPU time; run again, or on a quieter host")
             }
             Self::Traced { pid } => write!(f, "process {pid} traces this one and may have stopped it; run without it"),
-            Self::PageFault => f.write_str(
+            Self::Memory => f.write_str(
                 "the worker waited for memory, which any code may have to; run again, or start fewer threads at once",
             ),
             Self::SlowMachine { control } => write!(

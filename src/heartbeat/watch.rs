@@ -178,8 +178,8 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
         let stall = Stall::new(stretch, journal.began);
         let mut stall = weigh(stall, stretch.split.unexplained(), journal.config.budget, &testimony.circumstances)?;
         stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
-        if stall.culprit.as_ref().is_some_and(Culprit::is_page_fault) {
-            stall.doubt.get_or_insert(Why::PageFault);
+        if stall.culprit.as_ref().is_some_and(Culprit::waits_for_memory) {
+            stall.doubt.get_or_insert(Why::Memory);
         }
         Some(stall)
     });

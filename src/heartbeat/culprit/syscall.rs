@@ -170,7 +170,7 @@ const NAMES: &[(libc::c_long, &str)] = &[
     (libc::SYS_rt_sigsuspend, "rt_sigsuspend"), (libc::SYS_sched_yield, "sched_yield"), (libc::SYS_sync, "sync"),
     (libc::SYS_msync, "msync"), (libc::SYS_kill, "kill"), (libc::SYS_tgkill, "tgkill"),
     (libc::SYS_io_uring_enter, "io_uring_enter"), (libc::SYS_mmap, "mmap"), (libc::SYS_munmap, "munmap"),
-    (libc::SYS_mprotect, "mprotect"), (libc::SYS_madvise, "madvise"), (libc::SYS_exit_group, "exit_group"),
+    (libc::SYS_mprotect, "mprotect"), (libc::SYS_mremap, "mremap"), (libc::SYS_brk, "brk"), (libc::SYS_madvise, "madvise"), (libc::SYS_exit_group, "exit_group"),
 ];
 
 /// Calls that younger architectures have no more.

@@ -82,10 +82,6 @@ impl Episode {
         if split.on_cpu + lost <= budget {
             return Judgement::Fair;
         }
-        // A thread that slept once slept in one poll, and of several sleeps one is at least as long as the average.
-        if self.sleeps > 0 && lost / u32::try_from(self.sleeps).unwrap_or(u32::MAX) > budget {
-            return Judgement::Stall(whole);
-        }
         let inside: Vec<&Look> = looks.iter().filter(|look| self.from.at <= look.at && look.at <= self.to.at).collect();
         let indices = || {
             let possible = (0..64).filter(|index| self.indices & (1 << index) != 0);
@@ -93,6 +89,10 @@ impl Episode {
         };
         if indices().next().is_none() {
             return Judgement::Fair;
+        }
+        // A thread that slept once slept in one poll, and of several sleeps one is at least as long as the average.
+        if self.sleeps > 0 && lost / u32::try_from(self.sleeps).unwrap_or(u32::MAX) > budget {
+            return Judgement::Stall(whole);
         }
         let most = indices().map(|index| self.at_most(&inside, index, &split)).max();
         if most.is_some_and(|most| most <= budget) {
@@ -296,7 +296,10 @@ mod tests {
         let busy = |at| if at < 80 { 7 } else { at };
         let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), 1)).collect();
         assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair));
-        let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), 1 + at / 80)).collect();
+        // The same numbers, and a thread that slept 80 ms and then ran many short tasks.
+        let spell = Spell { on_cpu: 81, ..spell };
+        let worked = |at: u32| at.saturating_sub(79).max(1);
+        let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), worked(at))).collect();
         assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
     }
 
