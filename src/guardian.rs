@@ -50,22 +50,21 @@
 mod hunt;
 mod letter;
 mod line;
+mod parent;
 mod post;
 mod retreat;
+mod ward;
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::group::{ProcessGroup, since_boot};
 use crate::kill::KillPolicy;
-use letter::Letter;
 use line::{Line, Program};
+use parent::Parent;
+pub use ward::Ward;
 
 /// The first argument of a program that is wanted as a guardian.
 const REQUEST: &str = "__deadbeat-guardian";
@@ -98,28 +97,6 @@ pub fn main_if_requested() {
 #[derive(Clone, Debug)]
 pub struct Guardian {
     parent: Arc<Parent>,
-}
-
-#[derive(Debug)]
-struct Parent {
-    program: Program,
-    mark: String,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// `None` after the guardian was found dead, until it is needed again.
-    line: Option<Line>,
-    /// All that a new guardian has to be told.
-    wards: BTreeMap<u64, Told>,
-    last: u64,
-}
-
-#[derive(Debug)]
-struct Told {
-    policy: KillPolicy,
-    group: Option<(i32, Duration)>,
 }
 
 impl Guardian {
@@ -173,11 +150,7 @@ impl Guardian {
     }
 
     fn open(program: Program, greet: impl FnOnce(&mut Line) -> io::Result<()>) -> io::Result<Guardian> {
-        let random = RandomState::new().hash_one(since_boot());
-        let mark = format!("{MARKS}{}_{random:016X}", std::process::id());
-        let line = Line::open(&program, &mark, greet)?;
-        let state = State { line: Some(line), ..State::default() };
-        Ok(Guardian { parent: Arc::new(Parent { program, mark, state: Mutex::new(state) }) })
+        Ok(Guardian { parent: Arc::new(Parent::open(program, greet)?) })
     }
 
     /// Announces a child that is about to be started, to be killed by this policy if we die.
@@ -186,111 +159,13 @@ impl Guardian {
     ///
     /// The guardian has died and no new one can be started.
     pub fn ward(&self, policy: &KillPolicy) -> io::Result<Ward> {
-        let mut state = self.parent.state();
-        state.last += 1;
-        let ward = state.last;
-        state.wards.insert(ward, Told { policy: policy.clone(), group: None });
-        let letter = Letter::Expect { ward, policy: policy.clone() };
-        if let Err(error) = self.parent.tell(&mut state, &letter) {
-            state.wards.remove(&ward);
-            return Err(error);
-        }
-        drop(state);
-        Ok(Ward { guardian: self.clone(), ward, value: ward.to_string() })
+        let ward = self.parent.expect(policy)?;
+        Ok(Ward::new(Arc::clone(&self.parent), ward))
     }
 
     /// The process id of the guardian; `None` while there is none. It is a child of this process, and not to be taken
     /// for one of its orphans.
     pub fn pid(&self) -> Option<i32> {
-        self.parent.state().line.as_ref().map(Line::pid)
-    }
-}
-
-impl Parent {
-    /// Every change to the state is complete before it is told, so whoever panicked there left it good.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Tells the guardian what the state holds already. A new guardian is told all of it.
-    fn tell(&self, state: &mut State, letter: &Letter) -> io::Result<()> {
-        if let Some(line) = state.line.take() {
-            match line.send(letter) {
-                Ok(()) => {
-                    state.line = Some(line);
-                    return Ok(());
-                }
-                Err(error) => {
-                    tracing::warn!(guardian = line.pid(), "the guardian does not listen, starting another: {error}");
-                    line.cut();
-                }
-            }
-        }
-        if state.wards.is_empty() {
-            return Ok(());
-        }
-        let brief = |line: &mut Line| {
-            state.wards.iter().try_for_each(|(ward, told)| {
-                line.send(&Letter::Expect { ward: *ward, policy: told.policy.clone() })?;
-                told.group.map_or(Ok(()), |(pgid, at)| line.send(&Letter::Guard { ward: *ward, pgid, at }))
-            })
-        };
-        state.line = Some(Line::open(&self.program, &self.mark, brief)?);
-        Ok(())
-    }
-}
-
-impl Drop for Parent {
-    fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if let Some(line) = state.line.take() {
-            line.hang_up();
-        }
-    }
-}
-
-/// A child under guard, from before it is started until it is released.
-///
-/// Dropping a ward does not release it: what is forgotten in a panic dies with the parent.
-#[derive(Debug)]
-#[must_use = "a ward that is not released is killed when this process ends, even if it ends well"]
-pub struct Ward {
-    guardian: Guardian,
-    ward: u64,
-    value: String,
-}
-
-impl Ward {
-    /// Name and value of the variable to put into the child's environment, and of no other child.
-    pub fn mark(&self) -> (&str, &str) {
-        (&self.guardian.parent.mark, &self.value)
-    }
-
-    /// Has the group guarded that this child leads. To be called while the leader is un-reaped.
-    ///
-    /// # Errors
-    ///
-    /// [`io::ErrorKind::InvalidInput`] for a pgid that must not be signalled. Otherwise the guardian has died and no new
-    /// one can be started now; the group will be guarded if that succeeds at a later use.
-    pub fn guard(&mut self, pgid: i32) -> io::Result<()> {
-        ProcessGroup::new(pgid).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let at = since_boot();
-        let mut state = self.guardian.parent.state();
-        if let Some(told) = state.wards.get_mut(&self.ward) {
-            told.group = Some((pgid, at));
-        }
-        self.guardian.parent.tell(&mut state, &Letter::Guard { ward: self.ward, pgid, at })
-    }
-
-    /// Takes the guard off: off the group, and off whoever carries this ward's mark.
-    ///
-    /// To be called before the leader is reaped, because from then on its number may be a stranger's. Also to be called
-    /// when the child could not be started.
-    pub fn release(self) {
-        let mut state = self.guardian.parent.state();
-        state.wards.remove(&self.ward);
-        if let Err(error) = self.guardian.parent.tell(&mut state, &Letter::Release { ward: self.ward }) {
-            tracing::warn!("the guardian has died and no new one can be started: {error}");
-        }
+        self.parent.guardian()
     }
 }

@@ -25,6 +25,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use nix::sys::signal::kill;
+use nix::time::ClockId;
 use nix::unistd::{Pid, getpgid};
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use rustix::process::{PidfdFlags, pidfd_open};
@@ -403,8 +404,8 @@ pub(super) fn kill_if(pid: i32, sure: impl Fn() -> bool) {
 
 /// The time since the system was started, suspended or not, as the starts of processes are counted.
 pub(super) fn since_boot() -> Duration {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    Duration::new(now.tv_sec.unsigned_abs(), u32::try_from(now.tv_nsec).unwrap_or(0))
+    // Only an unknown clock fails.
+    ClockId::CLOCK_BOOTTIME.now().map_or(Duration::ZERO, Duration::from)
 }
 
 /// When the process was started, rounded down to the clock ticks that `proc_pid_stat(5)` counts in.

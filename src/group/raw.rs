@@ -1,4 +1,4 @@
-//! The two calls that neither nix nor rustix has in full: a group signal by any number, and one through a pidfd.
+//! The calls that neither nix nor rustix has in full: a group signal by any number, and signals through a pidfd.
 
 #[cfg(target_os = "linux")]
 use std::os::fd::BorrowedFd;
@@ -38,7 +38,7 @@ pub(super) fn pidfd_kill(process: BorrowedFd<'_>, signal: i32) -> Result<(), Err
 }
 
 #[cfg(target_os = "linux")]
-#[expect(unsafe_code, reason = "rustix's takes no flags, and no null signal")]
+#[expect(unsafe_code, reason = "rustix's takes no flags, no real-time signals and no null signal")]
 fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> Result<(), Errno> {
     use std::os::fd::AsRawFd;
     // SAFETY: the descriptor outlives the call; a null siginfo is allowed and means "as kill(2) would".

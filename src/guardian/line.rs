@@ -13,7 +13,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
+use nix::unistd::getpgrp;
 use rustix::net::{SendFlags, send};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::letter::{LENGTH, Letter, VERSION};
 use super::{ANSWER, MARKS, REQUEST};
@@ -76,13 +78,12 @@ impl Line {
                 command.env_remove(name);
             }
         }
-        let guardian = command
-            .stdin(OwnedFd::from(theirs))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            // What is sent to our group from now on does not reach it, however long it takes to start.
-            .process_group(0)
-            .spawn()?;
+        // What is sent to our group from now on does not reach it, however long it takes to start. A group outside our pid
+        // namespace (it reads 0) it could not join, and a leader that can join no other group can open no session.
+        if getpgrp().as_raw() != 0 {
+            command.process_group(0);
+        }
+        let guardian = command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         // It keeps the guardian's end of the line, which we would never see closed.
         drop(command);
         let group = ProcessGroup::new(i32::try_from(guardian.id()).map_err(io::Error::other)?);
@@ -151,8 +152,9 @@ impl Line {
 
     /// Ends the guardian before it can take the end of the line for ours, or whatever program that was.
     pub(super) fn cut(mut self) {
-        // A zombie of ours, or alive. If somebody else has reaped it, or SIGCHLD is ignored, the number is not ours.
-        if self.group.group().leader_has_exited() || matches!(self.guardian.try_wait(), Ok(None)) {
+        // It has not been reaped: not by somebody else, nor by the system because SIGCHLD is ignored.
+        let ask = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if waitid(WaitId::Pid(Pid::from_child(&self.guardian)), ask).is_ok() {
             // By its group, for a program that is no guardian and has children; alone, for when it leads none.
             let _ = self.group.signal(Signal::KILL);
             let _ = self.guardian.kill();

@@ -12,8 +12,10 @@ pub(super) fn leave_everything() {
 
     // It was started in a group of its own, out of reach of whatever is sent to the parent's while it starts. A leader
     // cannot open a session, so it joins the parent's group for the instant that takes.
-    if let Ok(parents) = getpgid(Some(getppid())) {
-        let _ = setpgid(Pid::from_raw(0), parents);
+    match getpgid(Some(getppid())) {
+        // Outside our pid namespace: it was started in there, and 0 would make it a leader.
+        Ok(parents) if parents.as_raw() != 0 => drop(setpgid(Pid::from_raw(0), parents)),
+        _ => {}
     }
     let _ = setsid();
 

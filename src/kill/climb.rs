@@ -35,10 +35,9 @@ impl Climb {
         Climb::over(Vigil::new(group), policy)
     }
 
-    /// With a pin that was taken before.
+    /// Whatever it is that is watched.
     pub(crate) fn over(vigil: Vigil, policy: &KillPolicy) -> Climb {
-        let ladder = Ladder::new(policy);
-        Climb { vigil, ladder, start: None, signals: Vec::new(), leader_within: None, ended: None }
+        Climb { vigil, ladder: Ladder::new(policy), start: None, signals: Vec::new(), leader_within: None, ended: None }
     }
 
     /// Ends only when the leader, a child of this process, can be waited for, or after this long. Dead is not yet

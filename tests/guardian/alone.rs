@@ -3,10 +3,11 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
+use deadbeat::guardian::Guardian;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid, getsid};
 
-use super::support::{Parent, eventually};
+use super::support::{Parent, eventually, inside};
 
 fn link(pid: i32, name: &str) -> String {
     // Gone between the listing and the look: nothing.
@@ -46,6 +47,15 @@ pub(crate) fn it_has_a_session_of_its_own_and_holds_nothing_but_its_line() {
     assert!(!inherited.iter().any(|held| held.contains("socket:")), "{inherited:?}");
 }
 
+pub(crate) fn it_has_one_even_if_the_parents_group_is_outside_its_pid_namespace() {
+    if !inside("alone::it_has_one_even_if_the_parents_group_is_outside_its_pid_namespace") {
+        return;
+    }
+    assert_eq!(nix::unistd::getpgrp().as_raw(), 0, "our group is in here, so this shows nothing");
+    let guardian = Guardian::of_this_program().unwrap();
+    eventually("the guardian has a session", || is_up(guardian.pid().unwrap()));
+}
+
 pub(crate) fn signals_do_not_end_it() {
     let mut parent = Parent::start();
     let guardian = parent.guardian();
@@ -56,7 +66,8 @@ pub(crate) fn signals_do_not_end_it() {
         // Un-reaped by its parent, which we hold.
         kill(Pid::from_raw(guardian), signal).unwrap();
         let mut control = Command::new("sleep").arg("120").spawn().unwrap();
-        if signal != Signal::SIGTSTP {
+        // What we were started to ignore (`nohup`, a shell's background), the control ignores too.
+        if signal != Signal::SIGTSTP && !is_ignored(signal) {
             kill(Pid::from_raw(control.id() as i32), signal).unwrap();
             assert_eq!(control.wait().unwrap().signal(), Some(signal as i32), "the control outlived it");
         } else {
@@ -66,6 +77,12 @@ pub(crate) fn signals_do_not_end_it() {
     }
     parent.kill();
     parent.tree.is_dead_soon();
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim().to_owned();
+    u64::from_str_radix(&ignored, 16).unwrap() & (1 << (signal as i32 - 1)) != 0
 }
 
 pub(crate) fn it_does_not_wait_for_a_child_that_outlives_the_parent() {

@@ -9,13 +9,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
 
-use super::support::{Parent, eventually};
-
-const INSIDE: &str = "DEADBEAT_INSIDE_A_PID_NAMESPACE";
+use super::support::{Parent, eventually, inside};
 
 pub(crate) fn a_number_that_became_a_strangers_before_the_guardian_looked_is_left_alone() {
-    if std::env::var_os(INSIDE).is_none() {
-        return again_inside("reuse::a_number_that_became_a_strangers_before_the_guardian_looked_is_left_alone");
+    if !inside("reuse::a_number_that_became_a_strangers_before_the_guardian_looked_is_left_alone") {
+        return;
     }
     // In here we are PID 1, and inherit the orphans.
     let mut parent = Parent::start();
@@ -43,24 +41,6 @@ pub(crate) fn a_number_that_became_a_strangers_before_the_guardian_looked_is_lef
     assert!(answers, "a stranger was killed");
     innocent.kill().unwrap();
     innocent.wait().unwrap();
-}
-
-fn again_inside(test: &str) {
-    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
-    let may = Command::new("unshare").args(unshare).arg("true").stderr(Stdio::null()).status();
-    if !may.is_ok_and(|status| status.success()) {
-        eprintln!("skipped: {test} needs the privilege to make a pid namespace");
-        return;
-    }
-    let output = Command::new("unshare")
-        .args(unshare)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
 }
 
 /// A process with just this pid, leading a group of that number.
