@@ -12,18 +12,19 @@ use super::reading::{Reading, ThreadId};
 pub(super) struct Beacon {
     word: AtomicU64,
     patience: Duration,
+    round: Duration,
 }
 
 const IDLE: u64 = 0;
 
 impl Beacon {
-    /// Silent for up to `patience`, nobody need look.
-    pub(super) fn new(patience: Duration) -> Self {
-        Self { word: AtomicU64::new(IDLE), patience }
+    /// Silent for up to `patience`, nobody need look; meanwhile the observer comes by every `round`.
+    pub(super) fn new(patience: Duration, round: Duration) -> Self {
+        Self { word: AtomicU64::new(IDLE), patience, round }
     }
 
-    pub(super) fn patience(&self) -> Duration {
-        self.patience
+    pub(super) fn round(&self) -> Duration {
+        self.round
     }
 
     pub(super) fn busy(&self, reading: &Reading) {
@@ -60,7 +61,7 @@ mod tests {
     #[test]
     fn a_thread_is_overdue_when_patience_is_over_and_not_before() {
         epoch();
-        let beacon = Beacon::new(Duration::from_millis(10));
+        let beacon = Beacon::new(Duration::from_millis(10), Duration::ZERO);
         let since = Instant::now();
         assert_eq!(beacon.overdue(since + Duration::from_secs(1)), None, "idle");
         beacon.busy_since(ThreadId(4_194_303), since);

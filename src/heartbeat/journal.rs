@@ -1,5 +1,6 @@
 //! What one watch knows so far. Whoever has something to say says it here, on the thread where it happened.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,22 @@ pub(super) struct Journal {
     fleet: Option<Arc<Fleet>>,
     beacon: Arc<Beacon>,
     state: Mutex<State>,
+    /// A beat was delivered that the task has not seen.
+    delivered: AtomicBool,
     task: TaskWaker,
+}
+
+/// What the watch itself remembers from poll to poll, with nobody else looking.
+pub(super) struct Poller {
+    pub(super) place: Place,
+    /// The last reading that it knows of, and on which thread.
+    last: Option<(ThreadId, Instant)>,
+}
+
+impl Poller {
+    pub(super) fn new(place: Place) -> Self {
+        Self { place, last: None }
+    }
 }
 
 pub(super) struct State {
@@ -63,8 +79,9 @@ impl Journal {
             began: Instant::now(),
             hooked,
             fleet,
-            beacon: Arc::new(Beacon::new(config.patience())),
+            beacon: Arc::new(Beacon::new(config.patience(), config.round())),
             state: Mutex::new(state),
+            delivered: AtomicBool::new(false),
             task: TaskWaker::default(),
         })
     }
@@ -89,33 +106,33 @@ impl Journal {
         }
     }
 
-    /// The watched future is about to be polled. A full reading is taken only if the last one is not fresh, so that
-    /// a future polled often pays next to nothing.
-    pub(super) fn poll_begins(&self) -> Instant {
+    /// The watched future is about to be polled. A full reading is taken, and the lock, only if the last that `poller`
+    /// knows of is not fresh, so that a future polled often pays next to nothing.
+    pub(super) fn poll_begins(&self, poller: &mut Poller) -> Instant {
         let now = Instant::now();
-        let mut state = self.state();
-        let fresh = state.track().is_some_and(|track| now - track.base().at <= self.config.fresh());
-        if !fresh {
-            self.pass(&mut state, self.reading());
+        let thread = this_thread();
+        if poller.last.is_none_or(|(seen, at)| seen != thread || now - at > self.config.fresh()) {
+            let reading = self.reading();
+            poller.last = Some((thread, reading.at));
+            self.pass(&mut self.state(), reading);
         }
-        match state.place {
-            Place::CurrentThread | Place::Nowhere => {}
-            Place::Task | Place::Root => self.beacon.busy_since(this_thread(), now),
+        if poller.place != Place::CurrentThread {
+            self.beacon.busy_since(thread, now);
         }
         now
     }
 
     /// It was polled. Only a poll worth it is read in full.
-    pub(super) fn poll_ended(&self, began: Instant) {
-        let now = Instant::now();
-        let mut state = self.state();
-        if !matches!(state.place, Place::CurrentThread) {
+    pub(super) fn poll_ended(&self, poller: &mut Poller, began: Instant) {
+        if poller.place != Place::CurrentThread {
             self.beacon.idle();
         }
-        if now - began <= self.config.fresh() {
+        if began.elapsed() <= self.config.fresh() {
             return;
         }
         let now = self.reading();
+        poller.last = Some((now.thread, now.at));
+        let mut state = self.state();
         let Some(stretch) = state.track().and_then(|track| track.polled(began, now)) else {
             return;
         };
@@ -123,7 +140,8 @@ impl Journal {
             self.beacon.busy(&now);
         }
         if state.place == Place::Root {
-            state.root = state.root.max(stretch.split.charged() + stretch.split.unexplained());
+            let away = stretch.split.charged() + stretch.split.unexplained();
+            state.root = state.root.max(away);
         } else {
             state.judge(stretch, self.config.budget);
         }
@@ -131,6 +149,9 @@ impl Journal {
 
     /// The task was polled: if a beat was delivered to it, it has arrived.
     pub(super) fn beat_arrives(&self) -> bool {
+        if !self.delivered.swap(false, Ordering::Acquire) {
+            return false;
+        }
         let mut state = self.state();
         let Some(delivered) = state.delivered.take() else {
             return false;
@@ -235,6 +256,7 @@ impl OnTurn for Journal {
             self.beacon.busy(&now);
         }
         drop(state);
+        self.delivered.store(true, Ordering::Release);
         if let Some(fleet) = &self.fleet {
             fleet.turn(now, judged_from);
         }

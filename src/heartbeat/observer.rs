@@ -207,7 +207,7 @@ impl Post {
         Some(match beacon.overdue(now) {
             Some((_, since)) if self.stretch == Some(since) => self.next.saturating_duration_since(now),
             Some(_) => Duration::ZERO,
-            None => beacon.patience(),
+            None => beacon.round(),
         })
     }
 }

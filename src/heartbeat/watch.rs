@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use super::beat::Beat;
 use super::culprit::Culprit;
 use super::doubt::weigh;
-use super::journal::{Journal, clock_paused};
+use super::journal::{Journal, Poller, clock_paused};
 use super::observer::{Observer, Question, Testimony};
 use super::pool::Pool;
 use super::pulse::{Pulse, Watched};
@@ -37,6 +37,7 @@ pub(super) async fn watch<F: Future>(journal: Arc<Journal>, future: F) -> Watche
 struct Watch {
     journal: Arc<Journal>,
     beat: Option<Arc<Beat<Journal>>>,
+    poller: Poller,
     own: Arc<OwnWaker>,
     waker: Waker,
     pool: Option<Pool>,
@@ -66,7 +67,7 @@ impl Watch {
         journal.begin(place, due);
         let own = Arc::new(OwnWaker { woken: AtomicBool::new(true), journal: Arc::clone(&journal) });
         let waker = Waker::from(Arc::clone(&own));
-        Self { journal, beat, own, waker, pool, observer, unwatchable }
+        Self { journal, beat, poller: Poller::new(place), own, waker, pool, observer, unwatchable }
     }
 
     fn poll<F: Future>(&mut self, mut future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -79,14 +80,14 @@ impl Watch {
         if !self.own.woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
-        let began = self.journal.poll_begins();
+        let began = self.journal.poll_begins(&mut self.poller);
         let watched = future.as_mut().as_pin_mut().expect("not polled after completion");
         let polled = watched.poll(&mut Context::from_waker(&self.waker));
         if polled.is_ready() {
             // What it holds may block when dropped.
             future.set(None);
         }
-        self.journal.poll_ended(began);
+        self.journal.poll_ended(&mut self.poller, began);
         polled
     }
 
@@ -220,6 +221,11 @@ impl Heartbeat {
     /// A thread away for so long is looked at.
     pub(super) fn patience(&self) -> Duration {
         self.interval + self.budget / 4
+    }
+
+    /// While all is well, the observer comes by so often: no stall is over before it was looked at.
+    pub(super) fn round(&self) -> Duration {
+        self.budget / 2
     }
 
     /// A reading younger than this need not be taken again.

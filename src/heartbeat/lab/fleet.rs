@@ -198,7 +198,7 @@ impl Fleet {
     fn enlist(&self) -> Arc<Member> {
         let member = Arc::new(Member {
             thread: this_thread(),
-            beacon: Arc::new(Beacon::new(self.heartbeat.patience())),
+            beacon: Arc::new(Beacon::new(self.heartbeat.patience(), self.heartbeat.round())),
             busy: AtomicBool::new(false),
             log: Mutex::default(),
         });
