@@ -18,7 +18,6 @@ use crate::error::{KillError, KillErrorKind};
 use crate::signal::Signal;
 
 #[cfg(target_os = "linux")]
-#[cfg_attr(deadbeat_portable, expect(dead_code, reason = "the other back-end is forced"))]
 mod linux;
 pub(crate) mod mark;
 mod portable;

@@ -85,7 +85,11 @@ pub(super) struct Sample {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Doing {
     Running,
-    Waiting { syscall: String, detail: Option<String> },
+    #[cfg_attr(any(not(target_os = "linux"), deadbeat_portable), expect(dead_code, reason = "nobody can see it there"))]
+    Waiting {
+        syscall: String,
+        detail: Option<String>,
+    },
 }
 
 impl Sample {
