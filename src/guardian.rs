@@ -102,7 +102,7 @@ pub struct Guardian {
 impl Guardian {
     /// Starts this very program again as a guardian. Its `main` has to begin with [`main_if_requested`].
     ///
-    /// Does not wait for the guardian to be up: what it is told meanwhile it reads when it is.
+    /// Waits until the guardian is up, a millisecond or two: from then on whatever ends this process is seen.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ impl Guardian {
                 "this program cannot be its own guardian: its main() must begin with deadbeat::guardian::main_if_requested()",
             ));
         }
-        Guardian::open(Program::This, |_| Ok(()))
+        Guardian::open(Program::This)
     }
 
     /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this
@@ -132,7 +132,7 @@ impl Guardian {
                 "this process was started as a guardian and is none: its main() must begin with deadbeat::guardian::main_if_requested()",
             ));
         }
-        Guardian::open(Program::Named(program.as_ref().to_owned()), Line::shake_hands)
+        Guardian::open(Program::Named(program.as_ref().to_owned()))
     }
 
     /// The one of this process: of this program, started on first use.
@@ -149,8 +149,9 @@ impl Guardian {
         Ok(global.insert(Guardian::of_this_program()?).clone())
     }
 
-    fn open(program: Program, greet: impl FnOnce(&mut Line) -> io::Result<()>) -> io::Result<Guardian> {
-        Ok(Guardian { parent: Arc::new(Parent::open(program, greet)?) })
+    fn open(program: Program) -> io::Result<Guardian> {
+        // Up means in a session of its own: before, a signal to our group would end it with us.
+        Ok(Guardian { parent: Arc::new(Parent::open(program, Line::shake_hands)?) })
     }
 
     /// Announces a child that is about to be started, to be killed by this policy if we die.
