@@ -86,7 +86,9 @@ fn a_group_of_somebody_else_is_not_permitted_at_once() {
     // Where everybody may run it from.
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("deadbeat");
-    std::fs::copy(crate::support::program(), &program).unwrap();
+    // By another process: were it written by ours, a child that another test forks meanwhile would keep it busy.
+    let copied = std::process::Command::new("cp").arg(crate::support::program()).arg(&program).status().unwrap();
+    assert!(copied.success());
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).unwrap();
     let start = std::time::Instant::now();
