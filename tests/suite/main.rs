@@ -15,6 +15,9 @@ use rstest::rstest;
 /// Enough that half of it is much for a loaded machine.
 const GRACE: Duration = Duration::from_secs(2);
 
+/// Far above what a hundred processes started at once do to a worker of this very process, and far below the grace.
+const BUDGET: Duration = Duration::from_millis(700);
+
 fn run(suite: &Suite) -> Report {
     suite.run(|_| {})
 }
@@ -30,7 +33,12 @@ fn every_fixture_is_as_expected_of(
     #[values(0, 1, 2)] runtime: usize,
 ) {
     let subject = built_in().into_iter().find(|known| known.name() == subject).expect("no such subject");
-    let suite = Suite::new().subjects([subject]).runtimes([RUNTIMES[runtime]]).grace(GRACE).jobs(fixture::ALL.len());
+    let suite = Suite::new()
+        .subjects([subject])
+        .runtimes([RUNTIMES[runtime]])
+        .grace(GRACE)
+        .budget(BUDGET)
+        .jobs(fixture::ALL.len());
     let report = run(&suite);
     assert_eq!(complaints(&report), [""; 0]);
     assert_eq!(report.summary.pass, fixture::ALL.len());
@@ -92,7 +100,7 @@ async fn wait_for_esrch(group: Pid) {
 
 fn judge(subject: Subject, fixture: &str) -> Report {
     let fixture = fixture::named(fixture).expect("no such fixture");
-    run(&Suite::new().subjects([subject]).fixtures([fixture]).runtimes([RUNTIMES[0]]).grace(GRACE))
+    run(&Suite::new().subjects([subject]).fixtures([fixture]).runtimes([RUNTIMES[0]]).grace(GRACE).budget(BUDGET))
 }
 
 #[rstest]

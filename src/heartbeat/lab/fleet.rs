@@ -180,17 +180,7 @@ impl Fleet {
                 }
             }
         }
-        // Asleep for longer than the budget, and in all that time no look from outside came through: with the machine as
-        // busy as that, it may have waited for a lock whose holder waited for a CPU.
-        let unseen =
-            |stall: &Stall| stall.culprit.is_none() && stall.blocked.is_some_and(|asleep| asleep > stall.on_cpu);
-        pulse.stalls.extend(stalls(&found, ask(&found), journal).into_iter().map(|mut stall| {
-            if unseen(&stall) {
-                let charged = stall.charged();
-                stall.doubt.get_or_insert(Why::Undecided { charged });
-            }
-            stall
-        }));
+        pulse.stalls.extend(stalls(&found, ask(&found), journal));
         let undecided = stalls(&undecided, ask(&undecided), journal).into_iter().map(|mut stall| {
             let charged = stall.charged();
             stall.doubt.get_or_insert(Why::Undecided { charged });
