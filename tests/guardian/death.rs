@@ -43,10 +43,6 @@ pub(crate) fn a_killed_parent_leaves_nobody_of_fork_storm() {
     killed("fork-storm", Parent::kill);
 }
 
-pub(crate) fn a_killed_parent_leaves_nobody_of_stopped() {
-    killed("stopped", Parent::kill);
-}
-
 pub(crate) fn an_aborted_parent_leaves_nobody() {
     killed("sleep", |parent| {
         parent.end("abort");

@@ -58,7 +58,6 @@ fn main() {
             a_killed_parent_leaves_nobody_of_stubborn_child
             a_killed_parent_leaves_nobody_of_setsid_escape
             a_killed_parent_leaves_nobody_of_fork_storm
-            a_killed_parent_leaves_nobody_of_stopped
             an_aborted_parent_leaves_nobody
             a_group_killed_while_the_guardian_starts_leaves_nobody
             whoever_is_asked_to_end_is_let_finish
