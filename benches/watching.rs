@@ -13,15 +13,9 @@ const IDLE: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 41;
 
 fn main() {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
-        println!(
-            "watching for {} s, share of one core spent by the whole process",
-            IDLE.as_secs()
-        );
+        println!("watching for {} s, share of one core spent by the whole process", IDLE.as_secs());
         let alone = cpu_share(tokio::time::sleep(IDLE)).await;
         let heartbeat = Heartbeat::new();
         let workers = cpu_share(async { drop(heartbeat.watch(tokio::time::sleep(IDLE)).await) }).await;
@@ -36,10 +30,7 @@ fn main() {
         println!("  watched, blocking pool  {all:.3} %");
 
         println!("\nmedian of {ROUNDS} rounds, plain and watched by turns");
-        compare("a round trip through two tasks", 1_000, || async {
-            ping_pong(1_000).await
-        })
-        .await;
+        compare("a round trip through two tasks", 1_000, || async { ping_pong(1_000).await }).await;
         compare("100 µs of work and a yield", 200, || async { work(200).await }).await;
         compare("an empty poll", 100_000, || async { polls(100_000).await }).await;
     });

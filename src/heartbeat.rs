@@ -98,12 +98,8 @@ impl fmt::Display for ConfigError {
                 f,
                 "the budget of {budget:?} is below the interval of {interval:?}; raise the one or lower the other"
             ),
-            Self::NoWorkers => {
-                f.write_str("a multi-thread runtime needs at least one worker; ask for one or more")
-            }
-            Self::NoRuntime => {
-                f.write_str("there is no tokio runtime here; watch inside one, or use a `Lab`")
-            }
+            Self::NoWorkers => f.write_str("a multi-thread runtime needs at least one worker; ask for one or more"),
+            Self::NoRuntime => f.write_str("there is no tokio runtime here; watch inside one, or use a `Lab`"),
         }
     }
 }

@@ -1,2 +1,7 @@
-//! The `deadbeat` program.
-fn main() {}
+//! The `deadbeat` program; see `deadbeat --help`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    deadbeat::cli::main()
+}

@@ -1,9 +1,6 @@
 //! Twenty-one ways to block a worker, each for about as long as asked.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "blocking the worker is what these are for"
-)]
+#![expect(clippy::disallowed_methods, reason = "blocking the worker is what these are for")]
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -25,121 +22,29 @@ pub(crate) struct Bad {
 }
 
 pub(crate) const ALL: &[Bad] = &[
-    Bad {
-        name: "sleep",
-        block: sleep,
-        calls: &["clock_nanosleep", "nanosleep"],
-    },
-    Bad {
-        name: "park",
-        block: thread::park_timeout,
-        calls: &["futex"],
-    },
-    Bad {
-        name: "mutex",
-        block: mutex,
-        calls: &["futex"],
-    },
-    Bad {
-        name: "rwlock",
-        block: rwlock,
-        calls: &["futex"],
-    },
-    Bad {
-        name: "condvar",
-        block: condvar,
-        calls: &["futex"],
-    },
-    Bad {
-        name: "channel",
-        block: channel,
-        calls: &["futex"],
-    },
-    Bad {
-        name: "join",
-        block: join,
-        calls: &["futex"],
-    },
-    Bad {
-        name: "block_on",
-        block: block_on,
-        calls: &["futex"],
-    },
-    Bad {
-        name: "spin",
-        block: spin,
-        calls: &[],
-    },
-    Bad {
-        name: "hashing",
-        block: hashing,
-        calls: &[],
-    },
-    Bad {
-        name: "sorting",
-        block: sorting,
-        calls: &[],
-    },
-    Bad {
-        name: "fifo open",
-        block: fifo,
-        calls: &["openat", "open"],
-    },
-    Bad {
-        name: "pipe read",
-        block: pipe,
-        calls: &["read"],
-    },
-    Bad {
-        name: "pipe write",
-        block: pipe_write,
-        calls: &["write"],
-    },
-    Bad {
-        name: "output()",
-        block: output,
-        calls: &["poll", "ppoll", "read", "wait4", "waitid"],
-    },
-    Bad {
-        name: "child wait",
-        block: child,
-        calls: &["wait4", "waitid"],
-    },
-    Bad {
-        name: "udp receive",
-        block: udp,
-        calls: &["recvfrom"],
-    },
-    Bad {
-        name: "tcp accept",
-        block: accept,
-        calls: &["accept4", "accept"],
-    },
-    Bad {
-        name: "tcp read",
-        block: tcp,
-        calls: &["recvfrom", "read"],
-    },
-    Bad {
-        name: "flock",
-        block: flock,
-        calls: &["flock"],
-    },
-    Bad {
-        name: "poll",
-        block: poll_for,
-        calls: &["poll", "ppoll"],
-    },
-    Bad {
-        name: "20 naps",
-        block: naps,
-        calls: &["clock_nanosleep", "nanosleep"],
-    },
-    Bad {
-        name: "kill poll",
-        block: kill_poll,
-        calls: &["clock_nanosleep", "nanosleep"],
-    },
+    Bad { name: "sleep", block: sleep, calls: &["clock_nanosleep", "nanosleep"] },
+    Bad { name: "park", block: thread::park_timeout, calls: &["futex"] },
+    Bad { name: "mutex", block: mutex, calls: &["futex"] },
+    Bad { name: "rwlock", block: rwlock, calls: &["futex"] },
+    Bad { name: "condvar", block: condvar, calls: &["futex"] },
+    Bad { name: "channel", block: channel, calls: &["futex"] },
+    Bad { name: "join", block: join, calls: &["futex"] },
+    Bad { name: "block_on", block: block_on, calls: &["futex"] },
+    Bad { name: "spin", block: spin, calls: &[] },
+    Bad { name: "hashing", block: hashing, calls: &[] },
+    Bad { name: "sorting", block: sorting, calls: &[] },
+    Bad { name: "fifo open", block: fifo, calls: &["openat", "open"] },
+    Bad { name: "pipe read", block: pipe, calls: &["read"] },
+    Bad { name: "pipe write", block: pipe_write, calls: &["write"] },
+    Bad { name: "output()", block: output, calls: &["poll", "ppoll", "read", "wait4", "waitid"] },
+    Bad { name: "child wait", block: child, calls: &["wait4", "waitid"] },
+    Bad { name: "udp receive", block: udp, calls: &["recvfrom"] },
+    Bad { name: "tcp accept", block: accept, calls: &["accept4", "accept"] },
+    Bad { name: "tcp read", block: tcp, calls: &["recvfrom", "read"] },
+    Bad { name: "flock", block: flock, calls: &["flock"] },
+    Bad { name: "poll", block: poll_for, calls: &["poll", "ppoll"] },
+    Bad { name: "20 naps", block: naps, calls: &["clock_nanosleep", "nanosleep"] },
+    Bad { name: "kill poll", block: kill_poll, calls: &["clock_nanosleep", "nanosleep"] },
 ];
 
 /// Runs `later` on a thread of its own, `block` after the calling thread was seen asleep. On a busy machine the caller
@@ -162,9 +67,7 @@ fn after(block: Duration, later: impl FnOnce() + Send + 'static) {
 
 fn is_asleep(stat: &str) -> bool {
     let stat = std::fs::read_to_string(stat).expect("a living thread");
-    stat.rsplit(") ")
-        .next()
-        .is_some_and(|rest| rest.starts_with(['S', 'D']))
+    stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with(['S', 'D']))
 }
 
 fn mutex(block: Duration) {
@@ -202,16 +105,8 @@ fn condvar(block: Duration) {
     let guard = mutex.lock().expect("never poisoned");
     let until = Instant::now() + block;
     let mut guard = Some(guard);
-    while let Some(left) = until
-        .checked_duration_since(Instant::now())
-        .filter(|left| !left.is_zero())
-    {
-        guard = Some(
-            condvar
-                .wait_timeout(guard.take().expect("held"), left)
-                .expect("never poisoned")
-                .0,
-        );
+    while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        guard = Some(condvar.wait_timeout(guard.take().expect("held"), left).expect("never poisoned").0);
     }
 }
 
@@ -240,20 +135,14 @@ fn block_on(block: Duration) {
     }
     let waker = std::task::Waker::from(Arc::new(Unpark(thread::current())));
     let mut receiver = std::pin::pin!(receiver);
-    while receiver
-        .as_mut()
-        .poll(&mut std::task::Context::from_waker(&waker))
-        .is_pending()
-    {
+    while receiver.as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending() {
         thread::park();
     }
 }
 
 /// CPU time of the calling thread.
 pub(crate) fn cpu() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .expect("a clock")
-        .into()
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).expect("a clock").into()
 }
 
 pub(crate) fn spin(block: Duration) {
@@ -277,9 +166,7 @@ fn hashing(block: Duration) {
 fn sorting(block: Duration) {
     let begun = cpu();
     while cpu() - begun < block {
-        let mut numbers: Vec<u32> = (0..2000u32)
-            .map(|number| number.wrapping_mul(2_654_435_761))
-            .collect();
+        let mut numbers: Vec<u32> = (0..2000u32).map(|number| number.wrapping_mul(2_654_435_761)).collect();
         numbers.sort_unstable();
         std::hint::black_box(numbers);
     }
@@ -290,9 +177,7 @@ fn fifo(block: Duration) {
     let path = dir.path().join("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
     let theirs = path.clone();
-    after(block, move || {
-        drop(std::fs::OpenOptions::new().write(true).open(theirs))
-    });
+    after(block, move || drop(std::fs::OpenOptions::new().write(true).open(theirs)));
     drop(std::fs::File::open(path).expect("a writer"));
 }
 
@@ -315,10 +200,7 @@ fn pipe_write(block: Duration) {
 
 /// A child that ends when its standard input does: once the caller has waited long enough for it.
 fn cat(block: Duration) -> Child {
-    let piped = Command::new("cat")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn();
+    let piped = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
     let mut child = piped.expect("cat(1)");
     let stdin = child.stdin.take();
     after(block, move || drop(stdin));
@@ -357,15 +239,9 @@ fn tcp(block: Duration) {
 fn flock(block: Duration) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let open = || std::fs::File::open(file.path()).expect("the file");
-    let held = Flock::lock(open(), FlockArg::LockExclusive)
-        .map_err(|(_, errno)| errno)
-        .expect("nobody has it");
+    let held = Flock::lock(open(), FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("nobody has it");
     after(block, move || drop(held));
-    drop(
-        Flock::lock(open(), FlockArg::LockExclusive)
-            .map_err(|(_, errno)| errno)
-            .expect("it is let go"),
-    );
+    drop(Flock::lock(open(), FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("it is let go"));
 }
 
 fn poll_for(block: Duration) {

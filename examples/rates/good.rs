@@ -23,11 +23,7 @@ pub(crate) struct Good {
 
 macro_rules! good {
     ($name:literal, $run:ident) => {
-        Good {
-            name: $name,
-            run: |long| Box::pin($run(long)),
-            multi_thread_only: false,
-        }
+        Good { name: $name, run: |long| Box::pin($run(long)), multi_thread_only: false }
     };
 }
 
@@ -47,11 +43,7 @@ pub(crate) const ALL: &[Good] = &[
     good!("child, polled", child),
     good!("killpg + timer", kill_wait),
     good!("20 ms block", short_block),
-    Good {
-        name: "block_in_place",
-        run: |long| Box::pin(in_place(long)),
-        multi_thread_only: true,
-    },
+    Good { name: "block_in_place", run: |long| Box::pin(in_place(long)), multi_thread_only: true },
 ];
 
 async fn timer(long: Duration) {
@@ -80,10 +72,7 @@ async fn many_tasks(_: Duration) {
     tasks.join_all().await;
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "on a thread of the blocking pool, where it belongs"
-)]
+#[expect(clippy::disallowed_methods, reason = "on a thread of the blocking pool, where it belongs")]
 fn nap(long: Duration) {
     std::thread::sleep(long);
 }
@@ -127,9 +116,7 @@ async fn async_mutex(long: Duration) {
 }
 
 async fn echo(_: Duration) {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a socket");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
     let address = listener.local_addr().expect("an address");
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.expect("a guest");
@@ -176,11 +163,7 @@ async fn thread(long: Duration) {
 
 /// A process started where that may block, and looked at from the worker.
 async fn child(long: Duration) {
-    let start = move || {
-        std::process::Command::new("sleep")
-            .arg(format!("{}", long.as_secs_f64()))
-            .spawn()
-    };
+    let start = move || std::process::Command::new("sleep").arg(format!("{}", long.as_secs_f64())).spawn();
     let mut child = spawn_blocking(start).await.expect("no panic").expect("sleep(1)");
     while child.try_wait().expect("our child").is_none() {
         sleep(Duration::from_millis(5)).await;

@@ -11,18 +11,12 @@ impl Hogs {
         let program = std::env::current_exe().expect("this program");
         let mut hogs = Self(Vec::new());
         for _ in 0..count {
-            let hog = Command::new(&program)
-                .arg("--hog")
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .spawn();
+            let hog = Command::new(&program).arg("--hog").stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
             hogs.0.push(hog.expect("a hog"));
         }
         for hog in &mut hogs.0 {
             let mut ready = String::new();
-            BufReader::new(hog.stdout.as_mut().expect("piped"))
-                .read_line(&mut ready)
-                .expect("a hog's word");
+            BufReader::new(hog.stdout.as_mut().expect("piped")).read_line(&mut ready).expect("a hog's word");
         }
         hogs
     }

@@ -49,10 +49,7 @@ fn main() {
         table::row(load, &tally);
     }
     if options.sweep > 0 {
-        println!(
-            "\nbudget 10 ms, beat every 5 ms; blocks seen of {} each\n",
-            options.sweep
-        );
+        println!("\nbudget 10 ms, beat every 5 ms; blocks seen of {} each\n", options.sweep);
         table::sweep_head();
         let loaded = options.loads.iter().copied().max().unwrap_or(0);
         for load in [0, loaded.min(4)] {
@@ -63,10 +60,7 @@ fn main() {
             }
         }
     }
-    println!(
-        "\n{:.0} s in all, on {cores} cores",
-        begun.elapsed().as_secs_f64()
-    );
+    println!("\n{:.0} s in all, on {cores} cores", begun.elapsed().as_secs_f64());
 }
 
 /// Runs every trial, some at a time when the machine is loaded anyway.
@@ -93,20 +87,13 @@ fn run(trials: &[Trial], options: &Options, load: usize) -> Tally {
 fn options(args: &[String]) -> Options {
     let value = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
-        Some(
-            args.get(at + 1)
-                .unwrap_or_else(|| panic!("{name} needs a value"))
-                .clone(),
-        )
+        Some(args.get(at + 1).unwrap_or_else(|| panic!("{name} needs a value")).clone())
     };
     let number = |name: &str, default| value(name).map_or(default, |text| text.parse().expect("a number"));
     let loads = value("--loads").unwrap_or_else(|| "0,4,16".to_owned());
     Options {
         trials: number("--trials", 300),
-        loads: loads
-            .split(',')
-            .map(|load| load.parse().expect("hogs a core"))
-            .collect(),
+        loads: loads.split(',').map(|load| load.parse().expect("hogs a core")).collect(),
         sweep: number("--sweep", 100),
         jobs: number("--jobs", 4),
         seed: number("--seed", 1) as u64,

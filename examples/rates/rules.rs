@@ -66,11 +66,7 @@ impl Ticker {
                 std::thread::park_timeout(INTERVAL);
             }
         });
-        Ticking {
-            ticker: self,
-            task,
-            control,
-        }
+        Ticking { ticker: self, task, control }
     }
 
     pub(crate) fn rules(&self, budget: Duration) -> Rules {
@@ -82,11 +78,7 @@ impl Ticker {
                 continue;
             };
             let gap = *to - *from;
-            let on_cpu = if one == two {
-                after.saturating_sub(*before)
-            } else {
-                Duration::ZERO
-            };
+            let on_cpu = if one == two { after.saturating_sub(*before) } else { Duration::ZERO };
             let late = gap.saturating_sub(INTERVAL);
             rules.wall |= late > budget;
             rules.cpu |= on_cpu > budget;

@@ -59,11 +59,7 @@ pub(crate) fn row(load: usize, tally: &Tally) {
         share(tally.culprit, tally.caught),
     );
     for (name, (caught, alarms)) in NAMES.iter().zip(tally.rules) {
-        println!(
-            "| {load} | {name} | {} | {} | | | |",
-            share(caught, tally.bad),
-            share(alarms, tally.good)
-        );
+        println!("| {load} | {name} | {} | {} | | | |", share(caught, tally.bad), share(alarms, tally.good));
     }
     if tally.missed > 0 {
         println!("missed {} of {}", tally.missed, tally.bad);
@@ -76,11 +72,7 @@ pub(crate) fn sweep_head() {
 }
 
 pub(crate) fn sweep_row(load: usize, block: u64, tally: &Tally) {
-    println!(
-        "| {load} | {block} ms | {} | {} |",
-        share(tally.caught, tally.bad),
-        share(tally.unsure_bad, tally.bad)
-    );
+    println!("| {load} | {block} ms | {} | {} |", share(tally.caught, tally.bad), share(tally.unsure_bad, tally.bad));
 }
 
 /// `count of all`, and where the true share is with 95 % confidence (Wilson, 1927).
@@ -92,9 +84,5 @@ fn share(count: usize, all: usize) -> String {
     let centre = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let spread = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
     let percent = |share: f64| 100.0 * share.clamp(0.0, 1.0);
-    format!(
-        "{count}/{all} ({:.1}–{:.1} %)",
-        percent(centre - spread),
-        percent(centre + spread)
-    )
+    format!("{count}/{all} ({:.1}–{:.1} %)", percent(centre - spread), percent(centre + spread))
 }

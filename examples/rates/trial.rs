@@ -82,25 +82,11 @@ pub(crate) fn mixed(trials: usize, seed: u64, only: Option<&str>) -> Vec<Trial> 
     for nth in 0..trials {
         if let Some(bad) = bads.get(nth % bads.len().max(1)) {
             let (kind, runtime) = (Kind::Bad(bad, PLACES[dice.roll(3)]), RUNTIMES[dice.roll(4)]);
-            all.push(Trial {
-                kind,
-                runtime,
-                block,
-                budget,
-            });
+            all.push(Trial { kind, runtime, block, budget });
         }
         if let Some(good) = goods.get(nth % goods.len().max(1)) {
-            let runtime = RUNTIMES[if good.multi_thread_only {
-                2 + dice.roll(2)
-            } else {
-                dice.roll(4)
-            }];
-            all.push(Trial {
-                kind: Kind::Good(good),
-                runtime,
-                block,
-                budget,
-            });
+            let runtime = RUNTIMES[if good.multi_thread_only { 2 + dice.roll(2) } else { dice.roll(4) }];
+            all.push(Trial { kind: Kind::Good(good), runtime, block, budget });
         }
     }
     all
@@ -114,12 +100,7 @@ pub(crate) fn sweep(trials: usize, block: Duration, seed: u64) -> Vec<Trial> {
     let budget = Duration::from_millis(10);
     let trial = |nth| {
         let kind = Kind::Bad(kinds[nth % kinds.len()], PLACES[dice.roll(3)]);
-        Trial {
-            kind,
-            runtime: RUNTIMES[dice.roll(4)],
-            block,
-            budget,
-        }
+        Trial { kind, runtime: RUNTIMES[dice.roll(4)], block, budget }
     };
     (0..trials).map(trial).collect()
 }
@@ -139,14 +120,10 @@ impl Trial {
                 })))
             }
             Runtime::Lab(flavor) => {
-                let lab = Lab::new(flavor)
-                    .heartbeat(heartbeat)
-                    .deadline(Duration::from_secs(120));
+                let lab = Lab::new(flavor).heartbeat(heartbeat).deadline(Duration::from_secs(120));
                 let watched = lab.run(move || async move {
                     let ticking = theirs.start();
-                    tokio::spawn(async move { this.act().await })
-                        .await
-                        .expect("no panic");
+                    tokio::spawn(async move { this.act().await }).await.expect("no panic");
                     ticking.stop().await;
                 });
                 watched.map_err(|error| error.to_string())
@@ -178,11 +155,7 @@ impl Trial {
 
     fn outcome(&self, pulse: &Pulse, rules: Rules) -> Outcome {
         let culprit = pulse.worst().and_then(|stall| stall.culprit.as_ref());
-        let calls = if let Kind::Bad(bad, _) = self.kind {
-            bad.calls
-        } else {
-            &[]
-        };
+        let calls = if let Kind::Bad(bad, _) = self.kind { bad.calls } else { &[] };
         Outcome {
             verdict: pulse.verdict(),
             rules,
@@ -207,11 +180,7 @@ impl Trial {
 
 impl Outcome {
     pub(crate) fn is_wrong(&self, trial: &Trial) -> bool {
-        let wrong = if trial.is_bad() {
-            Verdict::Steady
-        } else {
-            Verdict::Starved
-        };
+        let wrong = if trial.is_bad() { Verdict::Steady } else { Verdict::Starved };
         self.verdict == wrong
     }
 

@@ -20,11 +20,7 @@ const IDLE: u64 = 0;
 impl Beacon {
     /// Silent for up to `patience`, nobody need look; meanwhile the observer comes by every `round`.
     pub(super) fn new(patience: Duration, round: Duration) -> Self {
-        Self {
-            word: AtomicU64::new(IDLE),
-            patience,
-            round,
-        }
+        Self { word: AtomicU64::new(IDLE), patience, round }
     }
 
     pub(super) fn round(&self) -> Duration {
@@ -37,8 +33,7 @@ impl Beacon {
 
     pub(super) fn busy_since(&self, thread: ThreadId, since: Instant) {
         let micros = since.saturating_duration_since(epoch()).as_micros() as u64 & ((1 << 40) - 1);
-        self.word
-            .store(u64::from(thread.0) << 40 | micros, Ordering::Relaxed);
+        self.word.store(u64::from(thread.0) << 40 | micros, Ordering::Relaxed);
     }
 
     pub(super) fn idle(&self) {

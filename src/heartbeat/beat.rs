@@ -60,10 +60,7 @@ impl<T: OnTurn> Beat<T> {
     /// tokio's own message, if the runtime has no timer (`enable_time`).
     pub(super) fn start(on_turn: Arc<T>, interval: Duration) -> (Arc<Self>, Instant) {
         let now = Instant::now();
-        let timer = |due: Instant| Timer {
-            due,
-            sleep: Some(Box::pin(tokio::time::sleep_until(due.into()))),
-        };
+        let timer = |due: Instant| Timer { due, sleep: Some(Box::pin(tokio::time::sleep_until(due.into()))) };
         let (next, other) = (timer(now + interval), timer(now + interval * 2));
         let due = next.due;
         let beat = Arc::new(Self {

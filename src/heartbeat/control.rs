@@ -39,11 +39,7 @@ struct Counters {
 
 impl Counters {
     fn read() -> Self {
-        Self {
-            at: Instant::now(),
-            stolen: host::stolen(),
-            suspended: host::suspended(),
-        }
+        Self { at: Instant::now(), stolen: host::stolen(), suspended: host::suspended() }
     }
 }
 
@@ -59,22 +55,11 @@ impl Control {
         if let (Some(asleep), Some(asked)) = (self.asleep.take(), asked) {
             let due = asleep.at + asked;
             if now.at > due + SLACK {
-                let run_queue = asleep
-                    .run_queue
-                    .zip(now.run_queue)
-                    .map_or(Duration::ZERO, |(from, to)| to - from);
-                self.late.push_back(Late {
-                    due,
-                    came: now.at,
-                    run_queue,
-                });
+                let run_queue = asleep.run_queue.zip(now.run_queue).map_or(Duration::ZERO, |(from, to)| to - from);
+                self.late.push_back(Late { due, came: now.at, run_queue });
             }
         }
-        if self
-            .counters
-            .back()
-            .is_none_or(|counters| now.at - counters.at >= COUNTERS_EVERY)
-        {
+        if self.counters.back().is_none_or(|counters| now.at - counters.at >= COUNTERS_EVERY) {
             self.counters.push_back(Counters::read());
         }
         self.late.drain(..self.late.len().saturating_sub(MEMORY));
@@ -86,18 +71,12 @@ impl Control {
         let (mut stood_still, mut control) = (Duration::ZERO, Duration::ZERO);
         for late in &self.late {
             let overlap = late.came.min(to).saturating_duration_since(late.due.max(from));
-            stood_still += Some(overlap.saturating_sub(late.run_queue))
-                .filter(|still| *still >= STILL)
-                .unwrap_or_default();
+            stood_still +=
+                Some(overlap.saturating_sub(late.run_queue)).filter(|still| *still >= STILL).unwrap_or_default();
             control = control.max(overlap);
         }
         let now = Counters::read();
-        let before = self
-            .counters
-            .iter()
-            .rev()
-            .find(|counters| counters.at <= from)
-            .or(self.counters.front());
+        let before = self.counters.iter().rev().find(|counters| counters.at <= from).or(self.counters.front());
         let before = before.copied().unwrap_or(now);
         Circumstances {
             stood_still,
@@ -117,15 +96,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn control(due: Instant, late: Duration, run_queue: Duration) -> Control {
-        Control {
-            late: [Late {
-                due,
-                came: due + late,
-                run_queue,
-            }]
-            .into(),
-            ..Control::default()
-        }
+        Control { late: [Late { due, came: due + late, run_queue }].into(), ..Control::default() }
     }
 
     #[test]
@@ -133,14 +104,8 @@ mod tests {
         let start = Instant::now();
         let control = control(start + MS * 10, MS * 300, Duration::ZERO);
         assert_eq!(control.between(start, start + MS * 400).stood_still, MS * 300);
-        assert_eq!(
-            control.between(start + MS * 250, start + MS * 400).stood_still,
-            MS * 60
-        );
-        assert_eq!(
-            control.between(start + MS * 311, start + MS * 400).stood_still,
-            Duration::ZERO
-        );
+        assert_eq!(control.between(start + MS * 250, start + MS * 400).stood_still, MS * 60);
+        assert_eq!(control.between(start + MS * 311, start + MS * 400).stood_still, Duration::ZERO);
     }
 
     #[test]
@@ -153,11 +118,7 @@ mod tests {
         }
         control.falls_asleep();
         control.woke_after(Some(MS));
-        assert!(
-            control.late.iter().all(|late| late.due > busy + MS * 20),
-            "{:?}",
-            control.late
-        );
+        assert!(control.late.iter().all(|late| late.due > busy + MS * 20), "{:?}", control.late);
     }
 
     #[test]

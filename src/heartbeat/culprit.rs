@@ -44,22 +44,12 @@ impl Culprit {
 
     /// Blocked where any code may be: nobody calls `mmap` in order to wait.
     pub(super) fn waits_for_memory(&self) -> bool {
-        let memory = [
-            PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk",
-        ];
-        self.syscall
-            .as_deref()
-            .is_some_and(|syscall| memory.contains(&syscall))
+        let memory = [PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk"];
+        self.syscall.as_deref().is_some_and(|syscall| memory.contains(&syscall))
     }
 
     pub(super) fn running_by_the_clocks() -> Self {
-        Self {
-            syscall: None,
-            detail: None,
-            line: None,
-            samples: 0,
-            of: 0,
-        }
+        Self { syscall: None, detail: None, line: None, samples: 0, of: 0 }
     }
 }
 
@@ -94,7 +84,11 @@ pub(super) struct Sample {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Doing {
     Running,
-    Waiting { syscall: String, detail: Option<String> },
+    #[cfg_attr(any(not(target_os = "linux"), deadbeat_portable), expect(dead_code, reason = "nobody can see it there"))]
+    Waiting {
+        syscall: String,
+        detail: Option<String>,
+    },
 }
 
 impl Sample {
@@ -105,22 +99,10 @@ impl Sample {
         let state = syscall::State::of(thread)?;
         let doing = match state.call {
             None => Doing::Running,
-            Some(call) => Doing::Waiting {
-                syscall: call.name(),
-                detail: call.detail(),
-            },
+            Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
         };
-        let stack = if deep && cfg!(feature = "backtrace") {
-            memory::stack(state.stack_pointer)
-        } else {
-            Vec::new()
-        };
-        Some(Self {
-            thread,
-            at,
-            doing,
-            stack,
-        })
+        let stack = if deep && cfg!(feature = "backtrace") { memory::stack(state.stack_pointer) } else { Vec::new() };
+        Some(Self { thread, at, doing, stack })
     }
 
     #[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
@@ -146,11 +128,7 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<
     let seen = if busy.is_empty() { all } else { busy };
     let votes = |doing: &Doing| seen.iter().filter(|sample| sample.doing.same_call(doing)).count();
     let winner = seen.iter().max_by_key(|sample| votes(&sample.doing))?;
-    let for_it: Vec<&Sample> = seen
-        .iter()
-        .copied()
-        .filter(|sample| sample.doing.same_call(&winner.doing))
-        .collect();
+    let for_it: Vec<&Sample> = seen.iter().copied().filter(|sample| sample.doing.same_call(&winner.doing)).collect();
     let (syscall, detail) = match &winner.doing {
         Doing::Running => (None, None),
         Doing::Waiting { syscall, .. } => {
@@ -161,21 +139,8 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<
     };
     let count = |samples: &[&Sample]| samples.len().try_into().unwrap_or(u32::MAX);
     let (samples, of) = (count(&for_it), count(&seen));
-    let stacks = for_it
-        .iter()
-        .map(|sample| sample.stack.clone())
-        .filter(|stack| !stack.is_empty())
-        .collect();
-    Some(Suspect {
-        culprit: Culprit {
-            syscall,
-            detail,
-            line: None,
-            samples,
-            of,
-        },
-        stacks,
-    })
+    let stacks = for_it.iter().map(|sample| sample.stack.clone()).filter(|stack| !stack.is_empty()).collect();
+    Some(Suspect { culprit: Culprit { syscall, detail, line: None, samples, of }, stacks })
 }
 
 /// A culprit whose source line has not been looked for yet: the first time that takes a good part of a second.
@@ -183,7 +148,7 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<
 pub(super) struct Suspect {
     culprit: Culprit,
     #[cfg_attr(
-        not(feature = "backtrace"),
+        any(not(all(target_os = "linux", feature = "backtrace")), deadbeat_portable),
         expect(dead_code, reason = "only a symbolizer reads it")
     )]
     stacks: Vec<Vec<usize>>,
@@ -224,46 +189,24 @@ mod tests {
     use super::*;
 
     fn sample(doing: Doing) -> Sample {
-        Sample {
-            thread: ThreadId(1),
-            at: Instant::now(),
-            doing,
-            stack: Vec::new(),
-        }
+        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new() }
     }
 
     fn waiting(syscall: &str, detail: Option<&str>) -> Sample {
-        sample(Doing::Waiting {
-            syscall: syscall.to_owned(),
-            detail: detail.map(str::to_owned),
-        })
+        sample(Doing::Waiting { syscall: syscall.to_owned(), detail: detail.map(str::to_owned) })
     }
 
     #[test]
     fn the_culprit_is_what_most_samples_say() {
-        let samples = [
-            waiting("futex", None),
-            sample(Doing::Running),
-            waiting("futex", None),
-        ];
+        let samples = [waiting("futex", None), sample(Doing::Running), waiting("futex", None)];
         let culprit = majority(samples.iter()).unwrap().name();
-        assert_eq!(
-            (culprit.syscall.as_deref(), culprit.samples, culprit.of),
-            (Some("futex"), 2, 3)
-        );
+        assert_eq!((culprit.syscall.as_deref(), culprit.samples, culprit.of), (Some("futex"), 2, 3));
     }
 
     #[test]
     fn an_idle_worker_before_and_after_does_not_outvote_the_stall() {
-        let samples = [
-            waiting("epoll_wait", None),
-            waiting("epoll_wait", None),
-            waiting("wait4", Some("pid 7")),
-        ];
-        assert_eq!(
-            majority(samples.iter()).unwrap().name().to_string(),
-            "waiting in wait4: pid 7 (1 of 1 samples)"
-        );
+        let samples = [waiting("epoll_wait", None), waiting("epoll_wait", None), waiting("wait4", Some("pid 7"))];
+        assert_eq!(majority(samples.iter()).unwrap().name().to_string(), "waiting in wait4: pid 7 (1 of 1 samples)");
     }
 
     #[test]

@@ -22,12 +22,7 @@ pub(super) struct Circumstances {
 
 /// Judges a stretch of `unexplained` time off the CPU by the control, then doubts the stall if the circumstances could
 /// have caused it. `None`: it was no stall.
-pub(super) fn weigh(
-    mut stall: Stall,
-    unexplained: Duration,
-    budget: Duration,
-    seen: &Circumstances,
-) -> Option<Stall> {
+pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, seen: &Circumstances) -> Option<Stall> {
     if !unexplained.is_zero() {
         // No schedstat. A control thread that was punctual all the while proves that CPUs were to be had for those who
         // sleep much. Those who work wait longer, so it speaks only for a thread that did not.
@@ -35,9 +30,7 @@ pub(super) fn weigh(
         if seen.control <= PUNCTUAL.max(few) && stall.on_cpu <= few {
             stall.blocked = Some(unexplained);
         } else if stall.on_cpu <= budget && stall.on_cpu + unexplained > budget {
-            stall.doubt = Some(Why::SlowMachine {
-                control: seen.control,
-            });
+            stall.doubt = Some(Why::SlowMachine { control: seen.control });
             return Some(stall);
         }
     }
@@ -81,9 +74,7 @@ mod tests {
     }
 
     fn doubt(seen: Circumstances) -> Option<Why> {
-        weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen)
-            .unwrap()
-            .doubt
+        weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen).unwrap().doubt
     }
 
     #[test]
@@ -93,47 +84,26 @@ mod tests {
 
     #[test]
     fn what_explains_the_excess_is_a_doubt_and_what_does_not_is_none() {
-        let stood = |ms| Circumstances {
-            stood_still: MS * ms,
-            ..Circumstances::default()
-        };
+        let stood = |ms| Circumstances { stood_still: MS * ms, ..Circumstances::default() };
         assert_eq!(doubt(stood(69)), None, "51 ms are left");
-        assert_eq!(
-            doubt(stood(70)),
-            Some(Why::ProcessStopped { stood_still: MS * 70 })
-        );
-        let stolen = Circumstances {
-            stolen: MS * 80,
-            ..Circumstances::default()
-        };
+        assert_eq!(doubt(stood(70)), Some(Why::ProcessStopped { stood_still: MS * 70 }));
+        let stolen = Circumstances { stolen: MS * 80, ..Circumstances::default() };
         assert_eq!(doubt(stolen), Some(Why::Stolen { stolen: MS * 80 }));
     }
 
     #[test]
     fn a_process_that_stood_still_cannot_have_been_computing() {
-        let seen = Circumstances {
-            stood_still: MS * 100,
-            ..Circumstances::default()
-        };
+        let seen = Circumstances { stood_still: MS * 100, ..Circumstances::default() };
         let spin = weigh(stall(110, Some(10)), Duration::ZERO, MS * 50, &seen).unwrap();
         assert_eq!(spin.doubt, None);
     }
 
     #[test]
     fn a_debugger_and_a_suspended_machine_make_any_stall_doubtful() {
-        assert_eq!(
-            doubt(Circumstances {
-                tracer: Some(7),
-                ..Circumstances::default()
-            }),
-            Some(Why::Traced { pid: 7 })
-        );
+        assert_eq!(doubt(Circumstances { tracer: Some(7), ..Circumstances::default() }), Some(Why::Traced { pid: 7 }));
         let asleep = Some(MS * 5);
         assert_eq!(
-            doubt(Circumstances {
-                asleep,
-                ..Circumstances::default()
-            }),
+            doubt(Circumstances { asleep, ..Circumstances::default() }),
             Some(Why::Suspended { asleep: MS * 5 })
         );
     }
@@ -146,20 +116,14 @@ mod tests {
 
     #[test]
     fn without_a_schedstat_a_late_control_makes_it_doubtful() {
-        let seen = Circumstances {
-            control: MS * 90,
-            ..Circumstances::default()
-        };
+        let seen = Circumstances { control: MS * 90, ..Circumstances::default() };
         let stall = weigh(stall(0, None), MS * 120, MS * 50, &seen).unwrap();
         assert_eq!(stall.doubt, Some(Why::SlowMachine { control: MS * 90 }));
     }
 
     #[test]
     fn without_a_schedstat_a_spin_is_a_spin() {
-        let seen = Circumstances {
-            control: MS * 90,
-            ..Circumstances::default()
-        };
+        let seen = Circumstances { control: MS * 90, ..Circumstances::default() };
         let stall = weigh(stall(100, None), MS * 20, MS * 50, &seen).unwrap();
         assert_eq!((stall.charged(), stall.doubt), (MS * 100, None));
     }

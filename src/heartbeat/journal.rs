@@ -111,10 +111,7 @@ impl Journal {
     pub(super) fn poll_begins(&self, poller: &mut Poller) -> Instant {
         let now = Instant::now();
         let thread = this_thread();
-        if poller
-            .last
-            .is_none_or(|(seen, at)| seen != thread || now - at > self.config.fresh())
-        {
+        if poller.last.is_none_or(|(seen, at)| seen != thread || now - at > self.config.fresh()) {
             let reading = self.reading();
             poller.last = Some((thread, reading.at));
             self.pass(&mut self.state(), reading);
@@ -162,10 +159,7 @@ impl Journal {
         let mut delay = delivered.at.elapsed();
         if delay > self.config.fresh() {
             let now = self.reading();
-            let waited = delivered
-                .run_queue
-                .zip(now.run_queue)
-                .filter(|_| delivered.thread == now.thread);
+            let waited = delivered.run_queue.zip(now.run_queue).filter(|_| delivered.thread == now.thread);
             delay = delay.saturating_sub(waited.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from)));
         }
         state.queue_delay = state.queue_delay.max(delay);
@@ -185,10 +179,7 @@ impl Journal {
         let now = self.reading();
         let mut state = self.state();
         let due = self.judged_from(&state);
-        let stretches = state
-            .track()
-            .map(|track| track.park(now, due))
-            .unwrap_or_default();
+        let stretches = state.track().map(|track| track.park(now, due)).unwrap_or_default();
         for stretch in stretches {
             state.judge(stretch, self.config.budget);
         }
@@ -207,11 +198,7 @@ impl Journal {
     /// What is known while the watch still runs, for a thread other than the one that runs it.
     pub(super) fn so_far(&self) -> Pulse {
         let state = self.state();
-        let stalls = state
-            .found
-            .iter()
-            .map(|stretch| Stall::new(stretch, self.began))
-            .collect();
+        let stalls = state.found.iter().map(|stretch| Stall::new(stretch, self.began)).collect();
         Pulse {
             beats: state.beats,
             stalls,
@@ -225,11 +212,7 @@ impl Journal {
     /// The last reading that this thread took of itself.
     pub(super) fn base_of(&self, thread: ThreadId) -> Option<Reading> {
         let state = self.state();
-        state
-            .tracks
-            .iter()
-            .find(|track| track.thread() == thread)
-            .map(|track| *track.base())
+        state.tracks.iter().find(|track| track.thread() == thread).map(|track| *track.base())
     }
 
     pub(super) fn task(&self) -> &TaskWaker {
@@ -264,9 +247,7 @@ impl OnTurn for Journal {
         let now = self.config.blinkered(now);
         let mut state = self.state();
         state.beats += 1;
-        state
-            .lateness
-            .record(now.at.saturating_duration_since(due), self.config.interval);
+        state.lateness.record(now.at.saturating_duration_since(due), self.config.interval);
         state.delivered.get_or_insert(now);
         let judged_from = self.judged_from(&state);
         state.due = Some(next);

@@ -76,11 +76,7 @@ pub enum LabError {
 impl fmt::Display for LabError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hung { pulse } => write!(
-                f,
-                "the code under watch was not over after {:.1?}\n{pulse}",
-                pulse.watched
-            ),
+            Self::Hung { pulse } => write!(f, "the code under watch was not over after {:.1?}\n{pulse}", pulse.watched),
             Self::Config(error) => error.fmt(f),
             Self::Runtime(error) => write!(f, "no runtime to watch could be started: {error}"),
             Self::Panicked { message } => write!(f, "the future under watch panicked: {message}"),
@@ -121,11 +117,7 @@ pub struct Lab {
 impl Lab {
     /// With [`Heartbeat::new`]'s settings and a deadline of 30 s.
     pub const fn new(flavor: Flavor) -> Self {
-        Self {
-            flavor,
-            heartbeat: Heartbeat::new(),
-            deadline: Duration::from_secs(30),
-        }
+        Self { flavor, heartbeat: Heartbeat::new(), deadline: Duration::from_secs(30) }
     }
 
     /// How to watch.
@@ -164,17 +156,8 @@ impl Lab {
         let (stop, stopped) = oneshot::channel();
         let (theirs, begun) = (bench.clone(), Instant::now());
         let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
-        thread
-            .spawn(move || theirs.run(f, stopped, &report))
-            .map_err(LabError::Runtime)?;
-        Waiting {
-            bench,
-            reports,
-            stop: Some(stop),
-            begun,
-            deadline: begun + self.deadline,
-        }
-        .wait()
+        thread.spawn(move || theirs.run(f, stopped, &report)).map_err(LabError::Runtime)?;
+        Waiting { bench, reports, stop: Some(stop), begun, deadline: begun + self.deadline }.wait()
     }
 }
 
@@ -255,23 +238,13 @@ impl<T> Waiting<T> {
             Ok(Report::ShutDown(_)) | Err(RecvTimeoutError::Disconnected) => return Err(self.vanished()),
             Err(RecvTimeoutError::Timeout) => return Err(self.stop()),
         };
-        let Watched {
-            output: Some(output),
-            mut pulse,
-        } = watched
-        else {
+        let Watched { output: Some(output), mut pulse } = watched else {
             return Err(self.vanished());
         };
         let (shutdown, over) = self.shutdown(self.deadline);
         pulse.shutdown = Some(shutdown);
         self.bench.reconsider(&mut pulse);
-        if over {
-            Ok(Watched { output, pulse })
-        } else {
-            Err(LabError::Hung {
-                pulse: Box::new(pulse),
-            })
-        }
+        if over { Ok(Watched { output, pulse }) } else { Err(LabError::Hung { pulse: Box::new(pulse) }) }
     }
 
     /// The deadline has passed. A future that is merely waiting can be dropped and its pulse had; one that is stuck
@@ -288,9 +261,7 @@ impl<T> Waiting<T> {
             }
             _ => hung::describe(&self.bench, self.begun),
         };
-        LabError::Hung {
-            pulse: Box::new(pulse),
-        }
+        LabError::Hung { pulse: Box::new(pulse) }
     }
 
     fn shutdown(&self, deadline: Instant) -> (Shutdown, bool) {
@@ -301,20 +272,16 @@ impl<T> Waiting<T> {
     }
 
     fn next(&self, until: Instant) -> Result<Report<T>, RecvTimeoutError> {
-        self.reports
-            .recv_timeout(until.saturating_duration_since(Instant::now()))
+        self.reports.recv_timeout(until.saturating_duration_since(Instant::now()))
     }
 
     /// The thread ended without a word, which only a panic while it dropped things can make it do.
     fn vanished(&self) -> LabError {
-        LabError::Panicked {
-            message: "the lab's thread ended early".to_owned(),
-        }
+        LabError::Panicked { message: "the lab's thread ended early".to_owned() }
     }
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(no text)".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no text)".to_owned())
 }

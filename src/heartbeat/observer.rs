@@ -35,11 +35,7 @@ pub(super) struct Question {
 
 impl From<&Stretch> for Question {
     fn from(stretch: &Stretch) -> Self {
-        Self {
-            thread: stretch.thread,
-            from: stretch.from,
-            to: stretch.to,
-        }
+        Self { thread: stretch.thread, from: stretch.from, to: stretch.to }
     }
 }
 
@@ -69,10 +65,7 @@ impl Observer {
         let start = || {
             let (sender, receiver) = channel();
             let thread = std::thread::Builder::new().name("deadbeat-observer".to_owned());
-            thread
-                .spawn(move || Rounds::default().walk(&receiver))
-                .ok()
-                .map(|_| sender)
+            thread.spawn(move || Rounds::default().walk(&receiver)).ok().map(|_| sender)
         };
         OBSERVER.get_or_init(start).clone().map(Self)
     }
@@ -139,12 +132,7 @@ impl Rounds {
         match command {
             Command::Watch(beacon) => {
                 let now = Instant::now();
-                self.posts.push(Post {
-                    beacon,
-                    stretch: None,
-                    looks: 0,
-                    next: now,
-                });
+                self.posts.push(Post { beacon, stretch: None, looks: 0, next: now });
             }
             Command::Ask(questions, answer) => {
                 let testimonies: Vec<_> = questions.iter().map(|question| self.testify(question)).collect();
@@ -181,10 +169,7 @@ impl Rounds {
     fn next_wait(&self) -> Option<Duration> {
         let now = Instant::now();
         let looks = self.posts.iter().filter_map(|post| post.next_look(now));
-        let alarms = self
-            .alarms
-            .iter()
-            .map(|(at, _)| at.saturating_duration_since(now));
+        let alarms = self.alarms.iter().map(|(at, _)| at.saturating_duration_since(now));
         looks.chain(alarms).min().map(|wait| wait.max(LOOK))
     }
 
@@ -208,9 +193,7 @@ fn name_elsewhere(seen: Vec<(Option<Suspect>, Circumstances)>, answer: Answer) {
     };
     if cfg!(feature = "backtrace") {
         // Without a thread there is no answer, and nobody waits for one in vain: the channel closes.
-        let _ = std::thread::Builder::new()
-            .name("deadbeat-symbols".to_owned())
-            .spawn(name);
+        let _ = std::thread::Builder::new().name("deadbeat-symbols".to_owned()).spawn(name);
     } else {
         name();
     }

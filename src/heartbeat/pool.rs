@@ -18,10 +18,7 @@ pub struct PoolPulse {
     pub probes: u64,
     /// The longest wait, without the time that the machine had no CPU for the pool's thread. One that has not ended
     /// counts as far as it got.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "longest_ms", serialize_with = "crate::heartbeat::millis::ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "longest_ms", serialize_with = "crate::heartbeat::millis::ms"))]
     pub longest: Duration,
     /// Whether the last closure was still waiting when the watch ended.
     pub pending: bool,
@@ -41,16 +38,8 @@ impl fmt::Display for PoolPulse {
         if self.refused {
             return f.write_str("pool         spawn_blocking could not start a thread");
         }
-        let until = if self.pending {
-            "and was still waiting"
-        } else {
-            "for a thread"
-        };
-        write!(
-            f,
-            "pool         a trivial spawn_blocking waited {} {until}",
-            Ms(self.longest)
-        )
+        let until = if self.pending { "and was still waiting" } else { "for a thread" };
+        write!(f, "pool         a trivial spawn_blocking waited {} {until}", Ms(self.longest))
     }
 }
 
@@ -108,7 +97,5 @@ fn waited_since(sent: Instant) -> Duration {
     let now = Reading::here();
     let total = now.run_queue.unwrap_or_default();
     let before = BEFORE.try_with(|before| before.replace(total)).unwrap_or(total);
-    now.at
-        .saturating_duration_since(sent)
-        .saturating_sub(total.saturating_sub(before))
+    now.at.saturating_duration_since(sent).saturating_sub(total.saturating_sub(before))
 }

@@ -31,35 +31,20 @@ pub struct Pulse {
     /// Every stretch that was charged more than the budget, in order.
     pub stalls: Vec<Stall>,
     /// The longest charged stretch, whether above the budget or not.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "longest_ms", serialize_with = "crate::heartbeat::millis::ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "longest_ms", serialize_with = "crate::heartbeat::millis::ms"))]
     pub longest: Duration,
     /// The longest a beat waited behind other tasks after it was delivered, waits for a CPU excluded. Not charged:
     /// many short tasks make a queue, not a stall.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "queue_delay_ms", serialize_with = "crate::heartbeat::millis::ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "queue_delay_ms", serialize_with = "crate::heartbeat::millis::ms"))]
     pub queue_delay: Duration,
     /// How long the watch lasted.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "watched_ms", serialize_with = "crate::heartbeat::millis::ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "watched_ms", serialize_with = "crate::heartbeat::millis::ms"))]
     pub watched: Duration,
     /// What a stretch may be charged before it is a stall.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "budget_ms", serialize_with = "crate::heartbeat::millis::ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "budget_ms", serialize_with = "crate::heartbeat::millis::ms"))]
     pub budget: Duration,
     /// The time between beats.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "interval_ms", serialize_with = "crate::heartbeat::millis::ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "interval_ms", serialize_with = "crate::heartbeat::millis::ms"))]
     pub interval: Duration,
     /// How late the beats were, by the clock on the wall.
     pub lateness: Lateness,
@@ -83,17 +68,11 @@ impl Pulse {
         if self.stalls.iter().any(|stall| stall.doubt.is_none()) {
             return Verdict::Starved;
         }
-        let doubt = self
-            .stalls
-            .iter()
-            .find_map(|stall| stall.doubt.clone())
-            .or_else(|| self.uncovered.clone());
+        let doubt = self.stalls.iter().find_map(|stall| stall.doubt.clone()).or_else(|| self.uncovered.clone());
         match doubt {
             Some(why) => Verdict::Inconclusive { why },
             None if self.watched < self.budget || self.beats > 0 => Verdict::Steady,
-            None => Verdict::Inconclusive {
-                why: Why::TooFewBeats { beats: self.beats },
-            },
+            None => Verdict::Inconclusive { why: Why::TooFewBeats { beats: self.beats } },
         }
     }
 
@@ -127,9 +106,7 @@ impl Pulse {
 
     /// The stall that was charged most.
     pub fn worst(&self) -> Option<&Stall> {
-        self.stalls
-            .iter()
-            .max_by_key(|stall| (stall.doubt.is_none(), stall.charged()))
+        self.stalls.iter().max_by_key(|stall| (stall.doubt.is_none(), stall.charged()))
     }
 }
 
@@ -141,10 +118,7 @@ impl fmt::Display for Pulse {
             Verdict::Inconclusive { .. } => "inconclusive",
         };
         let (watched, beats, interval) = (Ms(self.watched), self.beats, Ms(self.interval));
-        writeln!(
-            f,
-            "  verdict      {verdict}: {beats} beats in {watched}, one every {interval}"
-        )?;
+        writeln!(f, "  verdict      {verdict}: {beats} beats in {watched}, one every {interval}")?;
         writeln!(f, "  budget       {}", Ms(self.budget))?;
         match self.worst() {
             Some(stall) => {
@@ -152,39 +126,18 @@ impl fmt::Display for Pulse {
                     1 => String::new(),
                     all => format!(", the worst of {all}"),
                 };
-                writeln!(
-                    f,
-                    "  stall        {} charged, at {}{more}",
-                    Ms(stall.charged()),
-                    Ms(stall.at)
-                )?;
+                writeln!(f, "  stall        {} charged, at {}{more}", Ms(stall.charged()), Ms(stall.at))?;
                 write!(f, "{stall}")?;
             }
-            None => writeln!(
-                f,
-                "  longest      {} between returns to the scheduler",
-                Ms(self.longest)
-            )?,
+            None => writeln!(f, "  longest      {} between returns to the scheduler", Ms(self.longest))?,
         }
         if self.queue_delay >= self.budget {
-            writeln!(
-                f,
-                "  queue delay  {} behind other tasks, not charged",
-                Ms(self.queue_delay)
-            )?;
+            writeln!(f, "  queue delay  {} behind other tasks, not charged", Ms(self.queue_delay))?;
         }
-        if let Some(pool) = self
-            .blocking_pool
-            .as_ref()
-            .filter(|pool| pool.longest >= self.budget)
-        {
+        if let Some(pool) = self.blocking_pool.as_ref().filter(|pool| pool.longest >= self.budget) {
             writeln!(f, "  {pool}")?;
         }
-        if let Some(shutdown) = self
-            .shutdown
-            .as_ref()
-            .filter(|shutdown| shutdown.took >= self.budget)
-        {
+        if let Some(shutdown) = self.shutdown.as_ref().filter(|shutdown| shutdown.took >= self.budget) {
             writeln!(f, "  {shutdown}")?;
         }
         if self.verdict() == Verdict::Starved {
@@ -198,19 +151,10 @@ impl fmt::Display for Pulse {
 
 impl fmt::Display for Stall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known =
-            |part: Option<Duration>| part.map_or_else(|| "unknown".to_owned(), |part| Ms(part).to_string());
+        let known = |part: Option<Duration>| part.map_or_else(|| "unknown".to_owned(), |part| Ms(part).to_string());
         let (wall, on_cpu) = (Ms(self.wall), Ms(self.on_cpu));
-        writeln!(
-            f,
-            "               {wall} of wall time: {on_cpu} on a CPU, {} blocked,",
-            known(self.blocked)
-        )?;
-        writeln!(
-            f,
-            "               {} waiting for a CPU (not charged)",
-            known(self.run_queue)
-        )?;
+        writeln!(f, "               {wall} of wall time: {on_cpu} on a CPU, {} blocked,", known(self.blocked))?;
+        writeln!(f, "               {} waiting for a CPU (not charged)", known(self.run_queue))?;
         match &self.culprit {
             Some(culprit) => writeln!(f, "  culprit      {culprit}")?,
             None => writeln!(f, "  culprit      not seen: it was over before anyone could look")?,

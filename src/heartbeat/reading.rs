@@ -53,12 +53,7 @@ impl Reading {
             let at = Instant::now();
             tries += 1;
             if at - begun < TORN || tries == 5 {
-                return Self {
-                    at,
-                    thread: clocks.id(),
-                    on_cpu,
-                    run_queue,
-                };
+                return Self { at, thread: clocks.id(), on_cpu, run_queue };
             }
         }
     }
@@ -66,9 +61,7 @@ impl Reading {
 
 /// The calling thread, without asking the kernel again.
 pub(super) fn this_thread() -> ThreadId {
-    CLOCKS
-        .try_with(|clocks| clocks.get_or_init(thread::Clocks::open).id())
-        .unwrap_or_else(|_| ThreadId::here())
+    CLOCKS.try_with(|clocks| clocks.get_or_init(thread::Clocks::open).id()).unwrap_or_else(|_| ThreadId::here())
 }
 
 /// How often the calling thread has gone to sleep of its own accord.

@@ -14,38 +14,23 @@ use super::verdict::Why;
 #[non_exhaustive]
 pub struct Stall {
     /// When it began, counted from the start of the watch.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "at_ms", serialize_with = "crate::heartbeat::millis::ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "at_ms", serialize_with = "crate::heartbeat::millis::ms"))]
     pub at: Duration,
     /// How long it took by the clock on the wall.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "wall_ms", serialize_with = "crate::heartbeat::millis::ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "wall_ms", serialize_with = "crate::heartbeat::millis::ms"))]
     pub wall: Duration,
     /// How much of it the thread spent on a CPU: a computation, a spin (`CLOCK_THREAD_CPUTIME_ID`).
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "on_cpu_ms", serialize_with = "crate::heartbeat::millis::ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "on_cpu_ms", serialize_with = "crate::heartbeat::millis::ms"))]
     pub on_cpu: Duration,
     /// How much of it the thread was ready to run and waited for a CPU: the machine was busy. Never charged.
     /// `None` where the kernel does not say (no `/proc/thread-self/schedstat`).
     #[cfg_attr(
         feature = "serde",
-        serde(
-            rename = "run_queue_ms",
-            serialize_with = "crate::heartbeat::millis::maybe_ms"
-        )
+        serde(rename = "run_queue_ms", serialize_with = "crate::heartbeat::millis::maybe_ms")
     )]
     pub run_queue: Option<Duration>,
     /// The rest: asleep, or waiting for a lock, a child, a file. `None` where it cannot be told from `run_queue`.
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "blocked_ms", serialize_with = "crate::heartbeat::millis::maybe_ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "blocked_ms", serialize_with = "crate::heartbeat::millis::maybe_ms"))]
     pub blocked: Option<Duration>,
     /// What it was doing or waiting for, as far as it could be seen from outside.
     pub culprit: Option<Culprit>,
@@ -92,12 +77,7 @@ impl Stretch {
     pub(super) fn between(from: &Reading, to: &Reading, earliest: Instant) -> Option<Self> {
         let skip = earliest.saturating_duration_since(from.at);
         let split = Split::between(from, to)?.after(skip);
-        Some(Self {
-            thread: to.thread,
-            from: from.at.max(earliest).min(to.at),
-            to: to.at,
-            split,
-        })
+        Some(Self { thread: to.thread, from: from.at.max(earliest).min(to.at), to: to.at, split })
     }
 }
 
@@ -106,22 +86,10 @@ impl Stretch {
     /// stretch and the rest is still above the budget, that is proof enough; else only the wall clock is known.
     pub(super) fn of_a_stranger(from: Instant, to: &Reading, budget: Duration) -> Option<Self> {
         let wall = to.at.checked_duration_since(from)?;
-        let run_queue = to
-            .run_queue
-            .map(|ever| ever.min(wall))
-            .filter(|ever| wall - *ever > budget);
+        let run_queue = to.run_queue.map(|ever| ever.min(wall)).filter(|ever| wall - *ever > budget);
         let on_cpu = run_queue.map_or(Duration::ZERO, |ever| to.on_cpu.min(wall - ever));
-        let split = Split {
-            wall,
-            on_cpu,
-            run_queue,
-        };
-        Some(Self {
-            thread: to.thread,
-            from,
-            to: to.at,
-            split,
-        })
+        let split = Split { wall, on_cpu, run_queue };
+        Some(Self { thread: to.thread, from, to: to.at, split })
     }
 }
 
@@ -134,11 +102,7 @@ pub(super) struct Split {
 }
 
 impl Split {
-    pub(super) const NONE: Self = Self {
-        wall: Duration::ZERO,
-        on_cpu: Duration::ZERO,
-        run_queue: None,
-    };
+    pub(super) const NONE: Self = Self { wall: Duration::ZERO, on_cpu: Duration::ZERO, run_queue: None };
 
     /// `None` for readings of two threads: their clocks have nothing in common.
     pub(super) fn between(from: &Reading, to: &Reading) -> Option<Self> {
@@ -146,19 +110,9 @@ impl Split {
             return None;
         }
         let wall = to.at.saturating_duration_since(from.at);
-        let run_queue = from
-            .run_queue
-            .zip(to.run_queue)
-            .map(|(from, to)| to.saturating_sub(from).min(wall));
-        let on_cpu = to
-            .on_cpu
-            .saturating_sub(from.on_cpu)
-            .min(wall - run_queue.unwrap_or_default());
-        Some(Self {
-            wall,
-            on_cpu,
-            run_queue,
-        })
+        let run_queue = from.run_queue.zip(to.run_queue).map(|(from, to)| to.saturating_sub(from).min(wall));
+        let on_cpu = to.on_cpu.saturating_sub(from.on_cpu).min(wall - run_queue.unwrap_or_default());
+        Some(Self { wall, on_cpu, run_queue })
     }
 
     /// The least that must have come after the first `skip`: every wait for a CPU is taken to be in what is left,
@@ -167,11 +121,7 @@ impl Split {
         let wall = self.wall.saturating_sub(skip);
         let run_queue = self.run_queue.map(|wait| wait.min(wall));
         let on_cpu = self.on_cpu.min(wall - run_queue.unwrap_or_default());
-        Self {
-            wall,
-            on_cpu,
-            run_queue,
-        }
+        Self { wall, on_cpu, run_queue }
     }
 
     pub(super) fn blocked(&self) -> Option<Duration> {
@@ -185,11 +135,7 @@ impl Split {
 
     /// Time off the CPU that may or may not be the code's.
     pub(super) fn unexplained(&self) -> Duration {
-        if self.run_queue.is_some() {
-            Duration::ZERO
-        } else {
-            self.wall - self.on_cpu
-        }
+        if self.run_queue.is_some() { Duration::ZERO } else { self.wall - self.on_cpu }
     }
 }
 
@@ -228,19 +174,13 @@ mod tests {
     #[test]
     fn without_a_schedstat_only_cpu_time_is_charged_and_the_rest_is_unexplained() {
         let split = stretch(120, 20, None);
-        assert_eq!(
-            (split.charged(), split.blocked(), split.unexplained()),
-            (MS * 20, None, MS * 100)
-        );
+        assert_eq!((split.charged(), split.blocked(), split.unexplained()), (MS * 20, None, MS * 100));
     }
 
     #[test]
     fn what_came_before_the_beat_was_due_is_not_charged() {
         assert_eq!(stretch(120, 0, Some(0)).after(MS * 5).charged(), MS * 115);
-        assert_eq!(
-            stretch(120, 0, Some(100)).after(MS * 50).charged(),
-            Duration::ZERO
-        );
+        assert_eq!(stretch(120, 0, Some(100)).after(MS * 50).charged(), Duration::ZERO);
     }
 
     #[test]
@@ -252,10 +192,7 @@ mod tests {
     fn two_threads_have_no_common_stretch() {
         let start = Instant::now();
         let from = reading(start, 0, 0, Some(0));
-        let to = Reading {
-            thread: ThreadId(2),
-            ..reading(start, 10, 0, Some(0))
-        };
+        let to = Reading { thread: ThreadId(2), ..reading(start, 10, 0, Some(0)) };
         assert_eq!(Split::between(&from, &to), None);
     }
 

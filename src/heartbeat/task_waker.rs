@@ -63,9 +63,6 @@ mod tests {
         task.wake();
         task.set(&Waker::from(Arc::clone(&one)));
         task.wake();
-        assert_eq!(
-            (one.0.load(Ordering::SeqCst), two.0.load(Ordering::SeqCst)),
-            (2, 1)
-        );
+        assert_eq!((one.0.load(Ordering::SeqCst), two.0.load(Ordering::SeqCst)), (2, 1));
     }
 }

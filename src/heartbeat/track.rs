@@ -28,11 +28,7 @@ pub(super) struct Track {
 
 impl Track {
     pub(super) fn starting(base: Reading) -> Self {
-        Self {
-            base,
-            parked: false,
-            pending: Vec::new(),
-        }
+        Self { base, parked: false, pending: Vec::new() }
     }
 
     pub(super) fn thread(&self) -> ThreadId {
@@ -47,8 +43,7 @@ impl Track {
     pub(super) fn pass(&mut self, now: Reading, due: Option<Instant>) {
         if let (false, Some(due)) = (self.parked, due) {
             let stretch = Stretch::between(&self.base, &now, due);
-            let worth =
-                stretch.filter(|stretch| stretch.split.wall >= SHORT && self.pending.len() < MOST_PENDING);
+            let worth = stretch.filter(|stretch| stretch.split.wall >= SHORT && self.pending.len() < MOST_PENDING);
             self.pending.extend(worth);
         }
         self.base = now;
@@ -96,12 +91,7 @@ mod tests {
         }
 
         fn read(&self, ms: u32) -> Reading {
-            Reading {
-                at: self.at(ms),
-                thread: ThreadId(1),
-                on_cpu: Duration::ZERO,
-                run_queue: Some(Duration::ZERO),
-            }
+            Reading { at: self.at(ms), thread: ThreadId(1), on_cpu: Duration::ZERO, run_queue: Some(Duration::ZERO) }
         }
     }
 
@@ -113,10 +103,7 @@ mod tests {
     fn a_late_turn_charges_from_when_the_beat_was_due() {
         let clock = Clock(Instant::now());
         let mut track = Track::starting(clock.read(0));
-        assert_eq!(
-            charged(&track.turn(clock.read(120), Some(clock.at(5)))),
-            [MS * 115]
-        );
+        assert_eq!(charged(&track.turn(clock.read(120), Some(clock.at(5)))), [MS * 115]);
     }
 
     #[test]
@@ -131,10 +118,7 @@ mod tests {
         let clock = Clock(Instant::now());
         let mut track = Track::starting(clock.read(0));
         track.pass(clock.read(40), Some(clock.at(5)));
-        assert_eq!(
-            charged(&track.turn(clock.read(80), Some(clock.at(5)))),
-            [MS * 35, MS * 40]
-        );
+        assert_eq!(charged(&track.turn(clock.read(80), Some(clock.at(5)))), [MS * 35, MS * 40]);
     }
 
     #[test]

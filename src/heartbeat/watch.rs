@@ -65,21 +65,9 @@ impl Watch {
         }
         let pool = (config.blocking_pool == Some(true) && beat.is_some()).then(Pool::default);
         journal.begin(place, due);
-        let own = Arc::new(OwnWaker {
-            woken: AtomicBool::new(true),
-            journal: Arc::clone(&journal),
-        });
+        let own = Arc::new(OwnWaker { woken: AtomicBool::new(true), journal: Arc::clone(&journal) });
         let waker = Waker::from(Arc::clone(&own));
-        Self {
-            journal,
-            beat,
-            poller: Poller::new(place),
-            own,
-            waker,
-            pool,
-            observer,
-            unwatchable,
-        }
+        Self { journal, beat, poller: Poller::new(place), own, waker, pool, observer, unwatchable }
     }
 
     fn poll<F: Future>(&mut self, mut future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
@@ -133,17 +121,12 @@ impl Watch {
         let stalls = testify(self.observer.as_ref(), &found, &self.journal).await;
         let state = self.journal.state();
         let clock_stopped = state.clock_paused || (state.place != Place::Nowhere && clock_paused());
-        let unwatchable = self
-            .unwatchable
-            .clone()
-            .or(clock_stopped.then_some(Why::PausedClock));
+        let unwatchable = self.unwatchable.clone().or(clock_stopped.then_some(Why::PausedClock));
         let uncovered = unwatchable.or(match state.place {
             Place::Task => Some(Why::MultiThread),
             Place::Root if state.root > config.budget => Some(Why::RootBlocked { charged: state.root }),
             Place::Root => Some(Why::MultiThread),
-            Place::CurrentThread | Place::Nowhere => {
-                (!driven).then_some(Why::TooFewBeats { beats: state.beats })
-            }
+            Place::CurrentThread | Place::Nowhere => (!driven).then_some(Why::TooFewBeats { beats: state.beats }),
         });
         Pulse {
             beats: state.beats,
@@ -182,9 +165,7 @@ async fn testify(observer: Option<&Observer>, found: &[Stretch], journal: &Journ
     let (sender, answer) = oneshot::channel();
     if let Some(observer) = observer {
         // The watch may have been dropped by the time the answer comes.
-        observer.ask(found.iter().map(Question::from).collect(), |testimonies| {
-            drop(sender.send(testimonies))
-        });
+        observer.ask(found.iter().map(Question::from).collect(), |testimonies| drop(sender.send(testimonies)));
     }
     let testimonies = answer.await.unwrap_or_default();
     stalls(found, testimonies, journal)
@@ -196,12 +177,7 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
     let stalls = found.iter().filter_map(|stretch| {
         let testimony = testimonies.next().unwrap_or_default();
         let stall = Stall::new(stretch, journal.began);
-        let mut stall = weigh(
-            stall,
-            stretch.split.unexplained(),
-            journal.config.budget,
-            &testimony.circumstances,
-        )?;
+        let mut stall = weigh(stall, stretch.split.unexplained(), journal.config.budget, &testimony.circumstances)?;
         stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
         if stall.culprit.as_ref().is_some_and(Culprit::waits_for_memory) {
             stall.doubt.get_or_insert(Why::Memory);

@@ -11,20 +11,14 @@ const BUDGET: Duration = Duration::from_millis(50);
 
 #[test]
 fn a_full_blocking_pool_is_starved_though_the_workers_are_steady() {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(1)
-        .build()
-        .unwrap();
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     let pulse = |hold: Duration| {
         let watch = async move {
             tokio::time::sleep(Duration::from_millis(20)).await;
             tokio::task::spawn_blocking(move || block(hold)).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        runtime
-            .block_on(Heartbeat::new().blocking_pool(true).watch(watch))
-            .pulse
+        runtime.block_on(Heartbeat::new().blocking_pool(true).watch(watch)).pulse
     };
     let full = pulse(LONG * 2);
     full.assert_steady();
@@ -36,12 +30,7 @@ fn a_full_blocking_pool_is_starved_though_the_workers_are_steady() {
 
 #[test]
 fn a_lab_takes_the_pulse_of_the_blocking_pool_unless_told_not_to() {
-    let pool = |lab: Lab| {
-        lab.run(|| async { tokio::time::sleep(LONG).await })
-            .unwrap()
-            .pulse
-            .blocking_pool
-    };
+    let pool = |lab: Lab| lab.run(|| async { tokio::time::sleep(LONG).await }).unwrap().pulse.blocking_pool;
     let lab = Lab::new(Flavor::CurrentThread);
     assert!(pool(lab.clone()).unwrap().probes > 0);
     assert!(pool(lab.heartbeat(Heartbeat::new().blocking_pool(false))).is_none());
@@ -50,10 +39,7 @@ fn a_lab_takes_the_pulse_of_the_blocking_pool_unless_told_not_to() {
 #[test]
 fn a_shutdown_takes_as_long_as_the_closure_it_waits_for() {
     let lab = Lab::new(Flavor::CurrentThread);
-    let slow = lab
-        .run(|| async { drop(tokio::task::spawn_blocking(|| block(LONG))) })
-        .unwrap()
-        .pulse;
+    let slow = lab.run(|| async { drop(tokio::task::spawn_blocking(|| block(LONG))) }).unwrap().pulse;
     let slow = slow.shutdown.unwrap();
     assert!(slow.over && slow.took >= LONG / 2, "{slow}");
     #[cfg(all(target_os = "linux", not(deadbeat_portable)))]

@@ -95,9 +95,7 @@ async fn a_beat_behind_many_short_tasks_is_queue_delay() {
 }
 
 #[rstest]
-fn a_long_computation_that_yields_is_fair(
-    #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
-) {
+fn a_long_computation_that_yields_is_fair(#[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor) {
     assert_starved(&spawned(flavor, || async { (0..15).for_each(|_| spin(SHORT)) }));
     assert_not_accused(&spawned(flavor, || async {
         for _ in 0..15 {
@@ -113,11 +111,7 @@ fn a_block_on_the_blocking_pool_is_where_it_belongs(
 ) {
     with_teeth(
         || spawned(flavor, || async { block(LONG) }),
-        || {
-            spawned(flavor, || async {
-                tokio::task::spawn_blocking(|| block(LONG)).await.unwrap()
-            })
-        },
+        || spawned(flavor, || async { tokio::task::spawn_blocking(|| block(LONG)).await.unwrap() }),
     );
 }
 
@@ -125,15 +119,11 @@ fn a_block_on_the_blocking_pool_is_where_it_belongs(
 fn block_in_place_hands_its_worker_over() {
     let two = Flavor::MultiThread(2);
     assert_starved(&spawned(two, || async { block(LONG) }));
-    assert_not_accused(&spawned(two, || async {
-        tokio::task::block_in_place(|| block(LONG))
-    }));
+    assert_not_accused(&spawned(two, || async { tokio::task::block_in_place(|| block(LONG)) }));
 }
 
 #[rstest]
-fn short_blocks_in_a_row_do_not_add_up(
-    #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
-) {
+fn short_blocks_in_a_row_do_not_add_up(#[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor) {
     assert_starved(&spawned(flavor, || async { (0..12).for_each(|_| block(SHORT)) }));
     assert_not_accused(&spawned(flavor, || async {
         for _ in 0..12 {

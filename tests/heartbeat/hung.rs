@@ -33,9 +33,7 @@ where
     let begun = Instant::now();
     let result = Lab::new(flavor).deadline(DEADLINE).run(f);
     let took = begun.elapsed();
-    let Err(LabError::Hung { pulse }) = result else {
-        panic!("not hung: {result:?}")
-    };
+    let Err(LabError::Hung { pulse }) = result else { panic!("not hung: {result:?}") };
     // A loaded machine delays the waker of the test, not the verdict.
     assert!(took < DEADLINE + Duration::from_secs(5), "{took:?}");
     *pulse
@@ -52,28 +50,19 @@ fn assert_waits_for_a_lock(culprit: Option<&Culprit>) {
 fn a_worker_that_waits_for_ever_is_named_with_its_call(
     #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
 ) {
-    let pulse = hung(flavor, || async {
-        tokio::spawn(async { never() }).await.unwrap()
-    });
+    let pulse = hung(flavor, || async { tokio::spawn(async { never() }).await.unwrap() });
     assert_starved(&pulse);
     let culprit = pulse.worst().unwrap().culprit.as_ref();
     assert_waits_for_a_lock(culprit);
     // The process is as good as before.
-    Lab::new(flavor)
-        .run(|| tokio::time::sleep(LONG))
-        .unwrap()
-        .pulse
-        .assert_steady();
+    Lab::new(flavor).run(|| tokio::time::sleep(LONG)).unwrap().pulse.assert_steady();
 }
 
 #[test]
 fn a_root_future_that_waits_for_ever_is_named_too() {
     let pulse = hung(Flavor::CurrentThread, || async { never() });
     assert_starved(&pulse);
-    assert!(
-        pulse.worst().unwrap().wall > Duration::from_millis(300),
-        "{pulse}"
-    );
+    assert!(pulse.worst().unwrap().wall > Duration::from_millis(300), "{pulse}");
 }
 
 #[test]
@@ -81,10 +70,7 @@ fn a_root_future_that_waits_for_ever_is_named_too() {
 fn a_worker_that_spins_for_ever_is_said_to_run() {
     let pulse = hung(Flavor::CurrentThread, || async { spin_for_ever() });
     assert_starved(&pulse);
-    assert!(
-        pulse.worst().unwrap().culprit.as_ref().unwrap().is_running(),
-        "{pulse}"
-    );
+    assert!(pulse.worst().unwrap().culprit.as_ref().unwrap().is_running(), "{pulse}");
 }
 
 /// Nothing is stuck here but the future itself, so nobody is accused, and no thread is left behind.
@@ -94,17 +80,12 @@ fn a_future_that_merely_never_ends_stalls_nobody(
 ) {
     let pulse = hung(flavor, pending);
     assert_eq!(pulse.verdict(), Verdict::Steady, "\n{pulse}");
-    assert!(
-        pulse.shutdown.as_ref().is_some_and(|shutdown| shutdown.over),
-        "{pulse}"
-    );
+    assert!(pulse.shutdown.as_ref().is_some_and(|shutdown| shutdown.over), "{pulse}");
 }
 
 #[test]
 fn a_runtime_that_cannot_be_dropped_is_hung_and_says_behind_what() {
-    let pulse = hung(Flavor::CurrentThread, || async {
-        drop(tokio::task::spawn_blocking(never))
-    });
+    let pulse = hung(Flavor::CurrentThread, || async { drop(tokio::task::spawn_blocking(never)) });
     let shutdown = pulse.shutdown.as_ref().unwrap();
     assert!(!shutdown.over);
     assert_waits_for_a_lock(shutdown.behind.as_ref());

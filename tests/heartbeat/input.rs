@@ -26,39 +26,24 @@ fn poll_outside<T>(future: impl Future<Output = T>) -> T {
 
 #[test]
 fn a_zero_interval_is_refused() {
-    assert_eq!(
-        Heartbeat::new().try_interval(ZERO),
-        Err(ConfigError::ZeroInterval)
-    );
+    assert_eq!(Heartbeat::new().try_interval(ZERO), Err(ConfigError::ZeroInterval));
     assert!(Heartbeat::new().try_interval(Duration::from_millis(5)).is_ok());
 }
 
 #[test]
 fn a_budget_below_the_interval_is_refused() {
     let refused = Heartbeat::new().try_budget(Duration::from_millis(4));
-    assert!(
-        matches!(refused, Err(ConfigError::BudgetBelowInterval { .. })),
-        "{refused:?}"
-    );
+    assert!(matches!(refused, Err(ConfigError::BudgetBelowInterval { .. })), "{refused:?}");
     let message = refused.unwrap_err().to_string();
-    assert!(
-        message.contains("4ms") && message.contains("5ms") && message.contains("raise"),
-        "{message}"
-    );
+    assert!(message.contains("4ms") && message.contains("5ms") && message.contains("raise"), "{message}");
 }
 
 #[test]
 fn a_lab_refuses_what_it_cannot_use() {
     let lab = Lab::new(Flavor::CurrentThread).heartbeat(Heartbeat::new().interval(ZERO));
-    assert!(matches!(
-        lab.run(|| async {}),
-        Err(LabError::Config(ConfigError::ZeroInterval))
-    ));
+    assert!(matches!(lab.run(|| async {}), Err(LabError::Config(ConfigError::ZeroInterval))));
     let lab = Lab::new(Flavor::MultiThread(0));
-    assert!(matches!(
-        lab.run(|| async {}),
-        Err(LabError::Config(ConfigError::NoWorkers))
-    ));
+    assert!(matches!(lab.run(|| async {}), Err(LabError::Config(ConfigError::NoWorkers))));
 }
 
 #[tokio::test]
@@ -67,41 +52,21 @@ async fn a_watch_with_such_settings_runs_the_future_and_proves_nothing() {
     assert_eq!(watched.output, 7);
     let why = Why::Config(ConfigError::ZeroInterval);
     assert_eq!(watched.pulse.verdict(), Verdict::Inconclusive { why });
-    assert_eq!(
-        Heartbeat::new()
-            .interval(ZERO)
-            .try_watch(async {})
-            .await
-            .unwrap_err(),
-        ConfigError::ZeroInterval
-    );
+    assert_eq!(Heartbeat::new().interval(ZERO).try_watch(async {}).await.unwrap_err(), ConfigError::ZeroInterval);
 }
 
 #[test]
 fn a_watch_outside_a_runtime_runs_the_future_and_says_so() {
     let watched = poll_outside(Heartbeat::new().watch(async { 7 }));
     assert_eq!(watched.output, 7);
-    assert_eq!(
-        watched.pulse.verdict(),
-        Verdict::Inconclusive { why: Why::NoRuntime }
-    );
-    assert_eq!(
-        poll_outside(Heartbeat::new().try_watch(async {})).unwrap_err(),
-        ConfigError::NoRuntime
-    );
+    assert_eq!(watched.pulse.verdict(), Verdict::Inconclusive { why: Why::NoRuntime });
+    assert_eq!(poll_outside(Heartbeat::new().try_watch(async {})).unwrap_err(), ConfigError::NoRuntime);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_paused_clock_proves_nothing() {
-    let watched = Heartbeat::new()
-        .watch(tokio::time::sleep(Duration::from_secs(3600)))
-        .await;
-    assert_eq!(
-        watched.pulse.verdict(),
-        Verdict::Inconclusive {
-            why: Why::PausedClock
-        }
-    );
+    let watched = Heartbeat::new().watch(tokio::time::sleep(Duration::from_secs(3600))).await;
+    assert_eq!(watched.pulse.verdict(), Verdict::Inconclusive { why: Why::PausedClock });
 }
 
 #[tokio::test]
@@ -111,12 +76,7 @@ async fn a_clock_paused_half_way_proves_nothing() {
         tokio::time::pause();
         tokio::time::sleep(Duration::from_secs(1)).await;
     });
-    assert_eq!(
-        watched.await.pulse.verdict(),
-        Verdict::Inconclusive {
-            why: Why::PausedClock
-        }
-    );
+    assert_eq!(watched.await.pulse.verdict(), Verdict::Inconclusive { why: Why::PausedClock });
 }
 
 #[tokio::test]
@@ -127,10 +87,5 @@ async fn a_clock_paused_for_a_while_proves_nothing() {
         tokio::time::resume();
         tokio::time::sleep(Duration::from_millis(60)).await;
     });
-    assert_eq!(
-        watched.await.pulse.verdict(),
-        Verdict::Inconclusive {
-            why: Why::PausedClock
-        }
-    );
+    assert_eq!(watched.await.pulse.verdict(), Verdict::Inconclusive { why: Why::PausedClock });
 }

@@ -25,11 +25,7 @@ fn child() {
 }
 
 fn pipe() {
-    let mut child = Command::new("sleep")
-        .arg("0.2")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = Command::new("sleep").arg("0.2").stdout(Stdio::piped()).spawn().unwrap();
     child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
     child.wait().unwrap();
 }
@@ -56,17 +52,8 @@ fn a_waiting_worker_is_caught_and_its_call_named(
     let pulse = spawned(flavor, move || async move { wait() });
     assert_starved(&pulse);
     let culprit = culprit(&pulse);
-    assert!(
-        calls.contains(&culprit.syscall.as_deref().unwrap_or("running")),
-        "{culprit}"
-    );
-    assert!(
-        culprit
-            .detail
-            .as_ref()
-            .is_some_and(|detail| detail.contains(telling)),
-        "{culprit}"
-    );
+    assert!(calls.contains(&culprit.syscall.as_deref().unwrap_or("running")), "{culprit}");
+    assert!(culprit.detail.as_ref().is_some_and(|detail| detail.contains(telling)), "{culprit}");
     let stall = pulse.worst().unwrap();
     assert!(stall.blocked.unwrap() > stall.on_cpu, "{pulse}");
 }
@@ -78,26 +65,17 @@ fn a_spinning_worker_is_caught_and_said_to_run(
     let pulse = spawned(flavor, || async { spin(LONG) });
     assert_starved(&pulse);
     assert!(culprit(&pulse).is_running(), "{pulse}");
-    assert!(
-        pulse.worst().unwrap().on_cpu >= Duration::from_millis(50),
-        "{pulse}"
-    );
+    assert!(pulse.worst().unwrap().on_cpu >= Duration::from_millis(50), "{pulse}");
 }
 
 fn culprit(pulse: &Pulse) -> &deadbeat::heartbeat::Culprit {
-    pulse
-        .worst()
-        .and_then(|stall| stall.culprit.as_ref())
-        .unwrap_or_else(|| panic!("no culprit\n{pulse}"))
+    pulse.worst().and_then(|stall| stall.culprit.as_ref()).unwrap_or_else(|| panic!("no culprit\n{pulse}"))
 }
 
 #[test]
 #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
 fn with_debug_info_the_probable_line_is_in_the_code_under_watch() {
     let pulse = spawned(Flavor::CurrentThread, || async { block(LONG) });
-    let line = culprit(&pulse)
-        .line
-        .as_deref()
-        .unwrap_or_else(|| panic!("no line\n{pulse}"));
+    let line = culprit(&pulse).line.as_deref().unwrap_or_else(|| panic!("no line\n{pulse}"));
     assert!(line.contains("tests/heartbeat/"), "{line}");
 }

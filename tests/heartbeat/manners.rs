@@ -23,9 +23,7 @@ async fn its_panic_passes_through() {
 #[test]
 fn its_panic_in_a_lab_is_an_error_with_its_words() {
     let result = Lab::new(Flavor::CurrentThread).run(|| async { panic!("mine") });
-    let Err(LabError::Panicked { message }) = result else {
-        panic!("{result:?}")
-    };
+    let Err(LabError::Panicked { message }) = result else { panic!("{result:?}") };
     assert_eq!(message, "mine");
 }
 
@@ -41,38 +39,25 @@ async fn it_is_polled_no_more_often_than_it_was_woken() {
     });
     let watched = Heartbeat::new().watch(counting).await;
     assert!(watched.pulse.beats >= 2, "{}", watched.pulse);
-    assert_eq!(
-        polls.load(Ordering::Relaxed),
-        2,
-        "once to begin, once when the timer fired"
-    );
+    assert_eq!(polls.load(Ordering::Relaxed), 2, "once to begin, once when the timer fired");
 }
 
 /// A beat that went on would wake the worker every millisecond.
 #[tokio::test]
 async fn a_dropped_watch_leaves_no_beat_behind() {
     let frequent = Heartbeat::new().interval(Duration::from_millis(1));
-    let parks = || {
-        tokio::runtime::Handle::current()
-            .metrics()
-            .worker_park_unpark_count(0)
-    };
+    let parks = || tokio::runtime::Handle::current().metrics().worker_park_unpark_count(0);
     let before = parks();
     let _ = frequent.watch(tokio::time::sleep(LONG)).await;
     let watched = parks() - before;
     for _ in 0..10 {
         let watch = frequent.watch(std::future::pending::<()>());
-        tokio::time::timeout(Duration::from_millis(3), watch)
-            .await
-            .unwrap_err();
+        tokio::time::timeout(Duration::from_millis(3), watch).await.unwrap_err();
     }
     let before = parks();
     tokio::time::sleep(LONG).await;
     let dropped = parks() - before;
-    assert!(
-        dropped < watched / 2,
-        "{dropped} wakes with no watch, {watched} with one"
-    );
+    assert!(dropped < watched / 2, "{dropped} wakes with no watch, {watched} with one");
 }
 
 /// The driver wakes every timer when it goes; a beat armed then would panic in the middle of it.

@@ -36,12 +36,7 @@ fn the_one_meddled_with() {
 /// Starts the child, meddles once it is ready, and returns its verdict.
 fn verdict(role: &str, meddle: impl FnOnce(&Child)) -> String {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "meddling::the_one_meddled_with",
-            "--ignored",
-            "--nocapture",
-        ])
+        .args(["--exact", "meddling::the_one_meddled_with", "--ignored", "--nocapture"])
         .env(ROLE, role)
         .stdout(Stdio::piped())
         .spawn()
@@ -50,20 +45,14 @@ fn verdict(role: &str, meddle: impl FnOnce(&Child)) -> String {
     let mut line = String::new();
     while line.trim() != "ready" {
         line.clear();
-        assert_ne!(
-            output.read_line(&mut line).unwrap(),
-            0,
-            "the child never got ready"
-        );
+        assert_ne!(output.read_line(&mut line).unwrap(), 0, "the child never got ready");
     }
     meddle(&child);
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
     child.wait().unwrap();
     let verdict = rest.lines().find_map(|line| line.strip_prefix("verdict "));
-    verdict
-        .unwrap_or_else(|| panic!("no verdict in {rest:?}"))
-        .to_owned()
+    verdict.unwrap_or_else(|| panic!("no verdict in {rest:?}")).to_owned()
 }
 
 fn pid(child: &Child) -> Pid {
@@ -93,9 +82,6 @@ fn a_stopped_process_is_not_accused() {
 fn a_traced_process_is_not_accused() {
     let seize = |child: &Child| ptrace::seize(pid(child), ptrace::Options::empty()).unwrap();
     let traced = verdict("blocks", seize);
-    assert!(
-        traced.starts_with("inconclusive") && traced.contains("traces"),
-        "{traced}"
-    );
+    assert!(traced.starts_with("inconclusive") && traced.contains("traces"), "{traced}");
     assert_eq!(verdict("blocks", |_| ()), "starved");
 }

@@ -16,11 +16,7 @@ fn a_lab_runs_on_a_plain_thread() {
 async fn a_lab_runs_on_another_runtimes_blocking_pool() {
     let in_lab = || {
         let lab = Lab::new(Flavor::MultiThread(2));
-        let bad = || {
-            lab.run(|| async { tokio::spawn(async { block(LONG) }).await.unwrap() })
-                .unwrap()
-                .pulse
-        };
+        let bad = || lab.run(|| async { tokio::spawn(async { block(LONG) }).await.unwrap() }).unwrap().pulse;
         with_teeth(bad, || lab.run(|| tokio::time::sleep(LONG)).unwrap().pulse)
     };
     tokio::task::spawn_blocking(in_lab).await.unwrap();
@@ -86,9 +82,7 @@ fn a_runtime_that_nobody_drives_proves_nothing() {
         block(LONG);
         send.send(()).unwrap();
     });
-    let watched = runtime
-        .handle()
-        .block_on(Heartbeat::new().watch(async { receive.await.unwrap() }));
+    let watched = runtime.handle().block_on(Heartbeat::new().watch(async { receive.await.unwrap() }));
     sender.join().unwrap();
     let why = Why::TooFewBeats { beats: 0 };
     assert_eq!(watched.pulse.verdict(), Verdict::Inconclusive { why });

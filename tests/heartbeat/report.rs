@@ -8,39 +8,22 @@ use crate::support::{LONG, block};
 
 #[test]
 fn a_report_says_what_happened_and_what_to_do() {
-    let heartbeat = Heartbeat::new()
-        .interval(Duration::from_millis(7))
-        .budget(Duration::from_millis(40));
+    let heartbeat = Heartbeat::new().interval(Duration::from_millis(7)).budget(Duration::from_millis(40));
     let lab = Lab::new(Flavor::CurrentThread).heartbeat(heartbeat);
     let report = lab.run(|| async { block(LONG) }).unwrap().pulse.to_string();
-    for part in [
-        "starved",
-        "every 7.0 ms",
-        "budget       40.0 ms",
-        "charged",
-        "on a CPU",
-        "blocked",
-        "spawn_blocking",
-    ] {
+    for part in ["starved", "every 7.0 ms", "budget       40.0 ms", "charged", "on a CPU", "blocked", "spawn_blocking"]
+    {
         assert!(report.contains(part), "no {part:?} in\n{report}");
     }
     #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
     assert!(report.contains("150 ms asked for"), "{report}");
-    assert!(
-        report
-            .lines()
-            .all(|line| line.chars().count() <= 80 || line.contains("culprit")),
-        "{report}"
-    );
+    assert!(report.lines().all(|line| line.chars().count() <= 80 || line.contains("culprit")), "{report}");
 }
 
 #[test]
 #[cfg(feature = "serde")]
 fn a_pulse_serializes_in_milliseconds() {
-    let pulse = Lab::new(Flavor::CurrentThread)
-        .run(|| async { block(LONG) })
-        .unwrap()
-        .pulse;
+    let pulse = Lab::new(Flavor::CurrentThread).run(|| async { block(LONG) }).unwrap().pulse;
     let json = serde_json::to_value(&pulse).unwrap();
     let stall = &json["stalls"][0];
     for key in ["at_ms", "wall_ms", "on_cpu_ms"] {
@@ -61,9 +44,5 @@ async fn lateness_is_corrected_for_the_beats_that_a_stall_displaced() {
     let pulse = watched.await.pulse;
     let lateness = &pulse.lateness;
     assert!(lateness.max() > LONG / 2, "{lateness:?}");
-    assert!(
-        lateness.len() > pulse.beats + 10,
-        "{lateness:?} from {} beats",
-        pulse.beats
-    );
+    assert!(lateness.len() > pulse.beats + 10, "{lateness:?} from {} beats", pulse.beats);
 }

@@ -9,10 +9,7 @@ pub(crate) const LONG: Duration = Duration::from_millis(150);
 /// Well below it.
 pub(crate) const SHORT: Duration = Duration::from_millis(10);
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the known-bad control: it blocks the worker"
-)]
+#[expect(clippy::disallowed_methods, reason = "the known-bad control: it blocks the worker")]
 pub(crate) fn block(time: Duration) {
     std::thread::sleep(time);
 }
@@ -26,19 +23,14 @@ pub(crate) fn spin(time: Duration) {
 }
 
 pub(crate) fn cpu_time() -> Duration {
-    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID)
-        .unwrap()
-        .into()
+    nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
 }
 
 /// Until `done`, for a minute at most.
 pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
     let begun = Instant::now();
     while !done() {
-        assert!(
-            begun.elapsed() < Duration::from_secs(60),
-            "waited in vain until {what}"
-        );
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain until {what}");
         block(Duration::from_millis(1));
     }
 }
@@ -49,10 +41,7 @@ where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    Lab::new(flavor)
-        .run(|| async { tokio::spawn(f()).await.unwrap() })
-        .unwrap()
-        .pulse
+    Lab::new(flavor).run(|| async { tokio::spawn(f()).await.unwrap() }).unwrap().pulse
 }
 
 /// Where the kernel keeps no schedstat, a noisy machine leaves doubt; never an acquittal.

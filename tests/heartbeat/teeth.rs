@@ -7,24 +7,15 @@ use deadbeat::heartbeat::{Flavor, Lab, Pulse, with_teeth};
 use crate::support::{LONG, block};
 
 fn bad() -> Pulse {
-    Lab::new(Flavor::CurrentThread)
-        .run(|| async { block(LONG) })
-        .unwrap()
-        .pulse
+    Lab::new(Flavor::CurrentThread).run(|| async { block(LONG) }).unwrap().pulse
 }
 
 fn good() -> Pulse {
-    Lab::new(Flavor::CurrentThread)
-        .run(|| tokio::time::sleep(LONG))
-        .unwrap()
-        .pulse
+    Lab::new(Flavor::CurrentThread).run(|| tokio::time::sleep(LONG)).unwrap().pulse
 }
 
 fn vacuous() -> Pulse {
-    Lab::new(Flavor::MultiThread(2))
-        .run(|| async { block(LONG) })
-        .unwrap()
-        .pulse
+    Lab::new(Flavor::MultiThread(2)).run(|| async { block(LONG) }).unwrap().pulse
 }
 
 fn panic_of(test: impl FnOnce()) -> String {
@@ -41,19 +32,13 @@ fn a_control_that_is_caught_lets_the_real_thing_speak() {
 #[test]
 fn a_control_that_is_not_caught_fails_the_test() {
     let message = panic_of(|| drop(with_teeth(good, good)));
-    assert!(
-        message.starts_with("no teeth: the known-bad control was not caught"),
-        "{message}"
-    );
+    assert!(message.starts_with("no teeth: the known-bad control was not caught"), "{message}");
 }
 
 #[test]
 fn a_control_that_proves_nothing_fails_the_test() {
     let message = panic_of(|| drop(with_teeth(vacuous, good)));
-    assert!(
-        message.starts_with("no teeth: the known-bad control proves nothing"),
-        "{message}"
-    );
+    assert!(message.starts_with("no teeth: the known-bad control proves nothing"), "{message}");
 }
 
 #[test]
@@ -65,8 +50,5 @@ fn a_real_thing_that_blocks_fails_the_test() {
 #[test]
 fn a_real_thing_that_proves_nothing_fails_with_a_remedy() {
     let message = panic_of(|| drop(with_teeth(bad, vacuous)));
-    assert!(
-        message.starts_with("the watch proves nothing") && message.contains("tokio::spawn"),
-        "{message}"
-    );
+    assert!(message.starts_with("the watch proves nothing") && message.contains("tokio::spawn"), "{message}");
 }

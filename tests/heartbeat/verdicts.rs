@@ -11,11 +11,7 @@ use crate::support::{LONG, assert_starved, block, spawned};
 async fn a_block_in_the_body_of_a_test_is_a_stall_and_a_wait_is_none() {
     let bad = Heartbeat::new().watch(async { block(LONG) }).await;
     assert_starved(&bad.pulse);
-    Heartbeat::new()
-        .watch(tokio::time::sleep(LONG))
-        .await
-        .pulse
-        .assert_steady();
+    Heartbeat::new().watch(tokio::time::sleep(LONG)).await.pulse.assert_steady();
 }
 
 #[tokio::test]
@@ -26,19 +22,13 @@ async fn a_block_in_a_sibling_task_is_a_stall() {
         sibling.await.unwrap();
     };
     assert_starved(&Heartbeat::new().watch(siblings(block)).await.pulse);
-    Heartbeat::new()
-        .watch(siblings(|_| ()))
-        .await
-        .pulse
-        .assert_steady();
+    Heartbeat::new().watch(siblings(|_| ())).await.pulse.assert_steady();
 }
 
 /// The ticker of a hand-written test would not have ticked once.
 #[tokio::test]
 async fn a_short_block_is_caught_though_no_beat_falls_into_the_watch() {
-    let heartbeat = Heartbeat::new()
-        .interval(Duration::from_millis(20))
-        .budget(Duration::from_millis(20));
+    let heartbeat = Heartbeat::new().interval(Duration::from_millis(20)).budget(Duration::from_millis(20));
     let bad = heartbeat.watch(async { block(Duration::from_millis(60)) }).await;
     assert_starved(&bad.pulse);
 }
@@ -49,10 +39,7 @@ async fn a_block_right_before_the_end_is_proved_by_one_more_beat() {
     let watch = |block: fn(Duration)| {
         tokio::spawn(async move {
             let sibling = tokio::spawn(async move { block(LONG) });
-            Heartbeat::new()
-                .watch(async { sibling.await.unwrap() })
-                .await
-                .pulse
+            Heartbeat::new().watch(async { sibling.await.unwrap() }).await.pulse
         })
     };
     assert_starved(&watch(block).await.unwrap());
@@ -77,10 +64,7 @@ async fn a_block_while_the_future_is_dropped_is_a_stall() {
 
 #[tokio::test]
 async fn a_watch_shorter_than_the_budget_is_steady() {
-    let watched = Heartbeat::new()
-        .budget(Duration::from_secs(60))
-        .watch(async {})
-        .await;
+    let watched = Heartbeat::new().budget(Duration::from_secs(60)).watch(async {}).await;
     assert_eq!(watched.pulse.verdict(), Verdict::Steady);
 }
 
@@ -106,32 +90,15 @@ fn a_lab_sees_a_block_in_the_root_future_of_current_thread() {
 
 #[test]
 fn a_block_in_the_root_of_a_multi_thread_runtime_starves_no_worker_and_proves_nothing() {
-    let pulse = Lab::new(Flavor::MultiThread(2))
-        .run(|| async { block(LONG) })
-        .unwrap()
-        .pulse;
-    let Verdict::Inconclusive {
-        why: Why::RootBlocked { charged },
-    } = pulse.verdict()
-    else {
-        panic!("{pulse}")
-    };
+    let pulse = Lab::new(Flavor::MultiThread(2)).run(|| async { block(LONG) }).unwrap().pulse;
+    let Verdict::Inconclusive { why: Why::RootBlocked { charged } } = pulse.verdict() else { panic!("{pulse}") };
     assert!(charged >= LONG - Duration::from_millis(5), "{charged:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watch_on_several_workers_never_says_steady() {
-    let good = tokio::spawn(async { Heartbeat::new().watch(tokio::time::sleep(LONG)).await })
-        .await
-        .unwrap();
-    assert_eq!(
-        good.pulse.verdict(),
-        Verdict::Inconclusive {
-            why: Why::MultiThread
-        }
-    );
-    let bad = tokio::spawn(async { Heartbeat::new().watch(async { block(LONG) }).await })
-        .await
-        .unwrap();
+    let good = tokio::spawn(async { Heartbeat::new().watch(tokio::time::sleep(LONG)).await }).await.unwrap();
+    assert_eq!(good.pulse.verdict(), Verdict::Inconclusive { why: Why::MultiThread });
+    let bad = tokio::spawn(async { Heartbeat::new().watch(async { block(LONG) }).await }).await.unwrap();
     assert_starved(&bad.pulse);
 }

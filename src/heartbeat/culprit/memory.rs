@@ -43,7 +43,5 @@ pub(super) fn stack(pointer: usize) -> Vec<usize> {
         return Vec::new();
     };
     let words = bytes[..read].chunks_exact(size_of::<usize>());
-    words
-        .map(|word| usize::from_ne_bytes(word.try_into().expect("one word")))
-        .collect()
+    words.map(|word| usize::from_ne_bytes(word.try_into().expect("one word"))).collect()
 }

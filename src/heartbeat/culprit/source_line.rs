@@ -8,21 +8,11 @@ use std::ops::Range;
 use std::path::Path;
 
 /// Symbols of the machinery between the scheduler and the code under watch.
-const MACHINERY: &[&str] = &[
-    "std::",
-    "core::",
-    "alloc::",
-    "tokio::",
-    "deadbeat::heartbeat",
-    "__rust",
-    "backtrace::",
-];
+const MACHINERY: &[&str] = &["std::", "core::", "alloc::", "tokio::", "deadbeat::heartbeat", "__rust", "backtrace::"];
 
 pub(super) fn probable(stack: &[usize]) -> Option<String> {
     let code = own_code();
-    let addresses = stack
-        .iter()
-        .filter(|word| code.iter().any(|range| range.contains(word)));
+    let addresses = stack.iter().filter(|word| code.iter().any(|range| range.contains(word)));
     addresses.take(400).find_map(|address| line_at(*address))
 }
 
@@ -44,9 +34,8 @@ fn line_at(return_address: usize) -> Option<String> {
 /// Whether a symbol is of the code under watch.
 fn is_theirs(name: &str, file: &Path) -> bool {
     let name = name.trim_start_matches(['<', '&', '_']);
-    let foreign = ["/rustc/", "/.cargo/registry/", "/rustlib/"]
-        .iter()
-        .any(|part| file.to_string_lossy().contains(part));
+    let foreign =
+        ["/rustc/", "/.cargo/registry/", "/rustlib/"].iter().any(|part| file.to_string_lossy().contains(part));
     !foreign && !MACHINERY.iter().any(|machinery| name.starts_with(machinery))
 }
 
@@ -72,14 +61,8 @@ mod tests {
     fn code_of_the_program_is_theirs_and_machinery_is_not() {
         let here = Path::new("src/job.rs");
         assert!(is_theirs("job::run::{{closure}}", here));
-        assert!(!is_theirs(
-            "<core::future::poll_fn::PollFn<F> as core::future::Future>::poll",
-            here
-        ));
-        assert!(!is_theirs(
-            "libc_call",
-            Path::new("/home/me/.cargo/registry/src/x/y.rs")
-        ));
+        assert!(!is_theirs("<core::future::poll_fn::PollFn<F> as core::future::Future>::poll", here));
+        assert!(!is_theirs("libc_call", Path::new("/home/me/.cargo/registry/src/x/y.rs")));
     }
 
     #[test]

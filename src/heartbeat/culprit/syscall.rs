@@ -28,24 +28,17 @@ impl State {
 
     fn parse(line: &str) -> Option<Self> {
         if line.starts_with("running") {
-            return Some(Self {
-                call: None,
-                stack_pointer: 0,
-            });
+            return Some(Self { call: None, stack_pointer: 0 });
         }
         let mut fields = line.split_ascii_whitespace();
         let number: libc::c_long = fields.next()?.parse().ok()?;
-        let mut words =
-            fields.map(|word| usize::from_str_radix(word.trim_start_matches("0x"), 16).unwrap_or(0));
+        let mut words = fields.map(|word| usize::from_str_radix(word.trim_start_matches("0x"), 16).unwrap_or(0));
         let mut args = [0; 6];
         // Blocked, but in no call (a page fault): only the stack and the program counter follow.
         if number >= 0 {
             args.fill_with(|| words.next().unwrap_or(0));
         }
-        Some(Self {
-            call: Some(Call { number, args }),
-            stack_pointer: words.next().unwrap_or(0),
-        })
+        Some(Self { call: Some(Call { number, args }), stack_pointer: words.next().unwrap_or(0) })
     }
 }
 
@@ -54,14 +47,8 @@ impl Call {
         if self.number < 0 {
             return super::PAGE_FAULT.to_owned();
         }
-        let known = NAMES
-            .iter()
-            .chain(OLD_NAMES)
-            .find(|(number, _)| *number == self.number);
-        known.map_or_else(
-            || format!("system call {}", self.number),
-            |(_, name)| (*name).to_owned(),
-        )
+        let known = NAMES.iter().chain(OLD_NAMES).find(|(number, _)| *number == self.number);
+        known.map_or_else(|| format!("system call {}", self.number), |(_, name)| (*name).to_owned())
     }
 
     pub(super) fn detail(&self) -> Option<String> {
@@ -106,24 +93,14 @@ fn waited_id(kind: i32, id: i32) -> String {
 /// The command line of a process, in parentheses; of a zombie its short name.
 fn command(pid: i32) -> String {
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let line: Vec<_> = words
-        .split(|byte| *byte == 0)
-        .filter(|word| !word.is_empty())
-        .map(String::from_utf8_lossy)
-        .collect();
+    let line: Vec<_> =
+        words.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
     let mut text = line.join(" ");
     if text.is_empty() {
-        text = std::fs::read_to_string(format!("/proc/{pid}/comm"))
-            .unwrap_or_default()
-            .trim()
-            .to_owned();
+        text = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim().to_owned();
     }
     let short: String = text.chars().take(60).collect();
-    if short.is_empty() {
-        short
-    } else {
-        format!(" ({short})")
-    }
+    if short.is_empty() { short } else { format!(" ({short})") }
 }
 
 fn asked(timespec: usize) -> Option<String> {
@@ -222,39 +199,27 @@ mod tests {
         let line = format!("{} 0x7 0x1 0x2 0x3 0x4 0x5 0x7ffd0 0x400\n", libc::SYS_read);
         let state = State::parse(&line).unwrap();
         let call = state.call.unwrap();
-        assert_eq!(
-            (call.name().as_str(), call.args[0], state.stack_pointer),
-            ("read", 7, 0x7ffd0)
-        );
+        assert_eq!((call.name().as_str(), call.args[0], state.stack_pointer), ("read", 7, 0x7ffd0));
     }
 
     #[test]
     fn blocked_outside_any_call_is_a_page_fault() {
         let state = State::parse("-1 0x7ffd0 0x400\n").unwrap();
-        assert_eq!(
-            (state.call.unwrap().name().as_str(), state.stack_pointer),
-            ("a page fault", 0x7ffd0)
-        );
+        assert_eq!((state.call.unwrap().name().as_str(), state.stack_pointer), ("a page fault", 0x7ffd0));
     }
 
     #[test]
     fn a_wait_names_whom_it_waits_for() {
         assert_eq!(child(-1), "any child");
         assert_eq!(child(-42), "any child of process group 42");
-        assert!(
-            child(std::process::id() as i32).contains('('),
-            "a live process has a command"
-        );
+        assert!(child(std::process::id() as i32).contains('('), "a live process has a command");
         assert_eq!(waited_id(2, 42), "any child of process group 42");
     }
 
     #[test]
     fn a_sleep_tells_what_was_asked_for() {
         let timespec = [0i64, 120_000_000];
-        assert_eq!(
-            asked(timespec.as_ptr() as usize).as_deref(),
-            Some("120 ms asked for")
-        );
+        assert_eq!(asked(timespec.as_ptr() as usize).as_deref(), Some("120 ms asked for"));
         assert_eq!(asked(8), None, "an address nobody may read");
     }
 

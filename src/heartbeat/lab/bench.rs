@@ -79,20 +79,13 @@ impl Bench {
             builder.worker_threads(workers);
         }
         // Every poll of a task is followed by a turn of the driver and published in the metrics.
-        builder
-            .enable_all()
-            .event_interval(1)
-            .thread_name("deadbeat-lab-worker");
+        builder.enable_all().event_interval(1).thread_name("deadbeat-lab-worker");
         let hook = |hook: fn(&Inner)| {
             let inner = Arc::downgrade(&self.0);
             move || inner.upgrade().as_deref().into_iter().for_each(hook)
         };
-        builder
-            .on_thread_start(hook(Inner::starts))
-            .on_thread_stop(hook(Inner::stops));
-        builder
-            .on_thread_park(hook(Inner::parks))
-            .on_thread_unpark(hook(Inner::unparks));
+        builder.on_thread_start(hook(Inner::starts)).on_thread_stop(hook(Inner::stops));
+        builder.on_thread_park(hook(Inner::parks)).on_thread_unpark(hook(Inner::unparks));
         builder.build()
     }
 
@@ -137,20 +130,10 @@ impl Bench {
             return;
         };
         let births = self.0.births.lock().unwrap_or_else(PoisonError::into_inner);
-        let late: Vec<Birth> = births
-            .iter()
-            .copied()
-            .filter(|birth| birth.waited > pulse.budget / 2)
-            .collect();
-        for stall in pulse
-            .stalls
-            .iter_mut()
-            .filter(|stall| stall.blocked > Some(stall.on_cpu))
-        {
+        let late: Vec<Birth> = births.iter().copied().filter(|birth| birth.waited > pulse.budget / 2).collect();
+        for stall in pulse.stalls.iter_mut().filter(|stall| stall.blocked > Some(stall.on_cpu)) {
             let from = journal.began + stall.at;
-            let meanwhile = late
-                .iter()
-                .filter(|birth| from <= birth.at && birth.at <= from + stall.wall);
+            let meanwhile = late.iter().filter(|birth| from <= birth.at && birth.at <= from + stall.wall);
             if let Some(waited) = meanwhile.map(|birth| birth.waited).max() {
                 stall.doubt.get_or_insert(Why::HandedOver { waited });
             }
@@ -172,10 +155,7 @@ impl Inner {
         let now = Reading::here();
         if let Some(waited) = now.run_queue {
             let at = now.at - waited.saturating_add(now.on_cpu);
-            self.births
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Birth { at, waited });
+            self.births.lock().unwrap_or_else(PoisonError::into_inner).push(Birth { at, waited });
         }
     }
 
@@ -195,9 +175,7 @@ impl Inner {
     fn unparks(&self) {
         match (&self.fleet, self.journal.get()) {
             (Some(fleet), _) => fleet.unparks(),
-            (None, Some(journal)) if self.root.get() == Some(&std::thread::current().id()) => {
-                journal.unparks()
-            }
+            (None, Some(journal)) if self.root.get() == Some(&std::thread::current().id()) => journal.unparks(),
             (None, _) => {}
         }
     }

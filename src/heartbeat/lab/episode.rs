@@ -84,10 +84,7 @@ impl Episode {
         if split.on_cpu + lost <= budget {
             return Judgement::Fair;
         }
-        let inside: Vec<&Look> = looks
-            .iter()
-            .filter(|look| self.from.at <= look.at && look.at <= self.to.at)
-            .collect();
+        let inside: Vec<&Look> = looks.iter().filter(|look| self.from.at <= look.at && look.at <= self.to.at).collect();
         let indices = || {
             let possible = (0..64).filter(|index| self.indices & (1 << index) != 0);
             possible.filter(|index| !self.was_handed_over(&inside, *index))
@@ -106,16 +103,10 @@ impl Episode {
         if most.is_some_and(|most| most <= budget) {
             return Judgement::Fair;
         }
-        let least = indices()
-            .map(|index| self.at_least(&inside, index, &split))
-            .min_by_key(|(sure, _)| *sure);
+        let least = indices().map(|index| self.at_least(&inside, index, &split)).min_by_key(|(sure, _)| *sure);
         match least {
             Some((sure, stretch)) if sure > budget => {
-                Judgement::Stall(if sure >= (split.on_cpu + lost) * 2 / 3 {
-                    whole
-                } else {
-                    stretch
-                })
+                Judgement::Stall(if sure >= (split.on_cpu + lost) * 2 / 3 { whole } else { stretch })
             }
             _ => Judgement::Undecided(whole),
         }
@@ -124,17 +115,10 @@ impl Episode {
     /// Whether the worker's numbers moved while this thread slept on: then another thread has taken it over
     /// (`block_in_place`), and this one keeps nobody waiting.
     fn was_handed_over(&self, inside: &[&Look], index: usize) -> bool {
-        let account = |look: &Look| {
-            look.accounts
-                .iter()
-                .find(|(thread, _)| *thread == self.thread())
-                .copied()
-        };
+        let account = |look: &Look| look.accounts.iter().find(|(thread, _)| *thread == self.thread()).copied();
         inside.windows(2).enumerate().any(|(nth, pair)| {
             let moved = pair[0].workers.get(index) != pair[1].workers.get(index);
-            let later = inside[nth + 1..]
-                .iter()
-                .find(|look| look.at >= pair[1].at + BOOKED);
+            let later = inside[nth + 1..].iter().find(|look| look.at >= pair[1].at + BOOKED);
             let before = account(pair[0]);
             moved && before.is_some() && later.is_some_and(|later| account(later) == before)
         })
@@ -170,62 +154,28 @@ impl Episode {
         let sure = runs.map(|run| {
             let (from, to) = (inside[run.first].at, inside[run.last].at);
             let wall = to - from;
-            let seen = self
-                .cpu(inside, Some(run.first), true)
-                .zip(self.cpu(inside, Some(run.last), false));
+            let seen = self.cpu(inside, Some(run.first), true).zip(self.cpu(inside, Some(run.last), false));
             let on_cpu = seen.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from).min(wall));
             // Of the blocked time, what does not fit into the rest of the spell.
-            let rest = split
-                .wall
-                .saturating_sub(wall)
-                .saturating_sub(split.on_cpu.saturating_sub(on_cpu));
+            let rest = split.wall.saturating_sub(wall).saturating_sub(split.on_cpu.saturating_sub(on_cpu));
             let blocked = lost(split).saturating_sub(rest).min(wall - on_cpu);
             // What the account does not tell may all have been work.
-            let work = if seen.is_some() {
-                on_cpu
-            } else {
-                split.on_cpu.min(wall - blocked)
-            };
+            let work = if seen.is_some() { on_cpu } else { split.on_cpu.min(wall - blocked) };
             let run_queue = split.run_queue.map(|_| wall - on_cpu - blocked);
-            let split = Split {
-                wall,
-                on_cpu: work,
-                run_queue,
-            };
-            (
-                on_cpu + blocked,
-                Stretch {
-                    thread: self.thread(),
-                    from,
-                    to,
-                    split,
-                },
-            )
+            let split = Split { wall, on_cpu: work, run_queue };
+            (on_cpu + blocked, Stretch { thread: self.thread(), from, to, split })
         });
-        let none = Stretch {
-            thread: self.thread(),
-            from: self.from.at,
-            to: self.from.at,
-            split: Split::NONE,
-        };
-        sure.max_by_key(|(sure, _)| *sure)
-            .unwrap_or((Duration::ZERO, none))
+        let none = Stretch { thread: self.thread(), from: self.from.at, to: self.from.at, split: Split::NONE };
+        sure.max_by_key(|(sure, _)| *sure).unwrap_or((Duration::ZERO, none))
     }
 
     /// The thread's CPU time at a look, or at the spell's beginning or end.
     fn cpu(&self, inside: &[&Look], look: Option<usize>, beginning: bool) -> Option<Duration> {
         let Some(look) = look else {
-            return Some(if beginning {
-                self.from.on_cpu
-            } else {
-                self.to.on_cpu
-            });
+            return Some(if beginning { self.from.on_cpu } else { self.to.on_cpu });
         };
         let accounts = &inside[look].accounts;
-        accounts
-            .iter()
-            .find(|(thread, _)| *thread == self.thread())
-            .map(|(_, account)| account.on_cpu)
+        accounts.iter().find(|(thread, _)| *thread == self.thread()).map(|(_, account)| account.on_cpu)
     }
 }
 
@@ -242,11 +192,7 @@ fn runs(inside: &[&Look], index: usize) -> Vec<Run> {
         };
         match runs.last_mut() {
             Some(run) if inside[run.last].workers[index] == *worker => run.last = at,
-            _ => runs.push(Run {
-                first: at,
-                last: at,
-                idle: worker.parks % 2 == 1,
-            }),
+            _ => runs.push(Run { first: at, last: at, idle: worker.parks % 2 == 1 }),
         }
     }
     runs
@@ -287,40 +233,24 @@ mod tests {
 
         /// At `at` ms: the worker's numbers, and the thread's CPU time.
         fn look(&self, at: u32, parks: u64, busy: u32, on_cpu: u32) -> Look {
-            let account = Account {
-                on_cpu: MS * on_cpu,
-                run_queue: Duration::ZERO,
-                turns: 1,
-            };
+            let account = Account { on_cpu: MS * on_cpu, run_queue: Duration::ZERO, turns: 1 };
             Look {
                 at: self.start + MS * at,
-                workers: vec![Worker {
-                    parks,
-                    busy: MS * busy,
-                }],
+                workers: vec![Worker { parks, busy: MS * busy }],
                 accounts: vec![(THREAD, account)],
             }
         }
     }
 
     fn spell(wall: u32, on_cpu: u32, run_queue: u32, sleeps: u64) -> Spell {
-        Spell {
-            start: Instant::now(),
-            wall,
-            on_cpu,
-            run_queue,
-            sleeps,
-        }
+        Spell { start: Instant::now(), wall, on_cpu, run_queue, sleeps }
     }
 
     #[test]
     fn a_spin_shows_the_same_numbers_in_every_look() {
         let spell = spell(120, 120, 0, 0);
         let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, at)).collect();
-        assert!(matches!(
-            spell.episode().judge(&looks, BUDGET),
-            Judgement::Stall(_)
-        ));
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
     }
 
     #[test]
@@ -333,44 +263,27 @@ mod tests {
     #[test]
     fn a_slow_machine_makes_short_tasks_look_stuck_but_their_cpu_time_tells() {
         let spell = spell(1000, 60, 940, 0);
-        let looks: Vec<_> = (1..10)
-            .map(|nth| spell.look(nth * 100, 2, nth / 3, nth * 6))
-            .collect();
+        let looks: Vec<_> = (1..10).map(|nth| spell.look(nth * 100, 2, nth / 3, nth * 6)).collect();
         assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair));
     }
 
     #[test]
     fn one_sleep_is_one_poll_even_if_nobody_looked() {
-        assert!(matches!(
-            spell(120, 0, 0, 1).episode().judge(&[], BUDGET),
-            Judgement::Stall(_)
-        ));
-        assert!(matches!(
-            spell(120, 0, 0, 2).episode().judge(&[], BUDGET),
-            Judgement::Stall(_)
-        ));
-        assert!(matches!(
-            spell(120, 0, 0, 3).episode().judge(&[], BUDGET),
-            Judgement::Undecided(_)
-        ));
+        assert!(matches!(spell(120, 0, 0, 1).episode().judge(&[], BUDGET), Judgement::Stall(_)));
+        assert!(matches!(spell(120, 0, 0, 2).episode().judge(&[], BUDGET), Judgement::Stall(_)));
+        assert!(matches!(spell(120, 0, 0, 3).episode().judge(&[], BUDGET), Judgement::Undecided(_)));
     }
 
     #[test]
     fn many_naps_in_one_poll_are_a_stall() {
         let spell = spell(120, 0, 0, 100);
         let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, 0)).collect();
-        assert!(matches!(
-            spell.episode().judge(&looks, BUDGET),
-            Judgement::Stall(_)
-        ));
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
     }
 
     #[test]
     fn a_spin_that_nobody_saw_is_undecided() {
-        assert!(matches!(
-            spell(120, 120, 0, 0).episode().judge(&[], BUDGET),
-            Judgement::Undecided(_)
-        ));
+        assert!(matches!(spell(120, 120, 0, 0).episode().judge(&[], BUDGET), Judgement::Undecided(_)));
     }
 
     #[test]
@@ -378,13 +291,8 @@ mod tests {
         let spell = spell(1000, 1000, 0, 0);
         let busy = |at| if (400..520).contains(&at) { 400 } else { at };
         let looks: Vec<_> = (1..1000).map(|at| spell.look(at, 2, busy(at), at)).collect();
-        let Judgement::Stall(stretch) = spell.episode().judge(&looks, BUDGET) else {
-            panic!("not found")
-        };
-        assert!(
-            (MS * 117..=MS * 120).contains(&stretch.split.charged()),
-            "{stretch:?}"
-        );
+        let Judgement::Stall(stretch) = spell.episode().judge(&looks, BUDGET) else { panic!("not found") };
+        assert!((MS * 117..=MS * 120).contains(&stretch.split.charged()), "{stretch:?}");
     }
 
     /// It took the other thread 80 ms to get a CPU, and this one sleeps on.
@@ -397,13 +305,8 @@ mod tests {
         // The same numbers, and a thread that slept 80 ms and then ran many short tasks.
         let spell = Spell { on_cpu: 81, ..spell };
         let worked = |at: u32| at.saturating_sub(79).max(1);
-        let looks: Vec<_> = (1..160)
-            .map(|at| spell.look(at, 2, busy(at), worked(at)))
-            .collect();
-        assert!(matches!(
-            spell.episode().judge(&looks, BUDGET),
-            Judgement::Stall(_)
-        ));
+        let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), worked(at))).collect();
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
     }
 
     #[test]

@@ -72,13 +72,7 @@ impl Member {
         let log = self.log();
         // If it ended while it was looked at, it is in the log.
         let (still, _) = log.base.filter(|(base, _)| base.at == from.at)?;
-        Some(Episode {
-            from: still,
-            to,
-            sleeps: 0,
-            indices: log.indices,
-            blind: to.run_queue.is_none(),
-        })
+        Some(Episode { from: still, to, sleeps: 0, indices: log.indices, blind: to.run_queue.is_none() })
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -157,9 +151,7 @@ impl Fleet {
         };
         let here = (now, sleeps());
         match Stretch::between(&base.0, &now, due) {
-            Some(stretch)
-                if stretch.split.charged() + stretch.split.unexplained() > self.heartbeat.budget =>
-            {
+            Some(stretch) if stretch.split.charged() + stretch.split.unexplained() > self.heartbeat.budget => {
                 log.certain.push(stretch);
             }
             _ => log.keep(base, here, self.heartbeat.budget),
@@ -172,10 +164,7 @@ impl Fleet {
     /// Ends the looking, judges every spell and adds what was found to the pulse. Called on the root thread, which is
     /// no worker and may wait.
     pub(super) fn close(&self, journal: &Journal, pulse: &mut Pulse) {
-        let looks = lock(&self.sampler)
-            .take()
-            .map(Sampler::finish)
-            .unwrap_or_default();
+        let looks = lock(&self.sampler).take().map(Sampler::finish).unwrap_or_default();
         let opened = self.opened.get().copied().unwrap_or(journal.began);
         let (mut found, mut undecided) = (Vec::new(), Vec::new());
         for member in lock(&self.members).iter() {
@@ -183,12 +172,7 @@ impl Fleet {
             let mut log = member.log();
             pulse.longest = pulse.longest.max(log.longest);
             found.extend(log.certain.drain(..).filter(|stretch| stretch.to > opened));
-            for episode in log
-                .episodes
-                .drain(..)
-                .chain(open)
-                .filter(|episode| episode.to.at > opened)
-            {
+            for episode in log.episodes.drain(..).chain(open).filter(|episode| episode.to.at > opened) {
                 match episode.judge(&looks, self.heartbeat.budget) {
                     Judgement::Stall(stretch) => found.push(stretch),
                     Judgement::Fair => {}
@@ -197,20 +181,14 @@ impl Fleet {
             }
         }
         pulse.stalls.extend(stalls(&found, ask(&found), journal));
-        let undecided = stalls(&undecided, ask(&undecided), journal)
-            .into_iter()
-            .map(|mut stall| {
-                let charged = stall.charged();
-                stall.doubt.get_or_insert(Why::Undecided { charged });
-                stall
-            });
+        let undecided = stalls(&undecided, ask(&undecided), journal).into_iter().map(|mut stall| {
+            let charged = stall.charged();
+            stall.doubt.get_or_insert(Why::Undecided { charged });
+            stall
+        });
         pulse.stalls.extend(undecided);
         pulse.stalls.sort_by_key(|stall| stall.at);
-        pulse.longest = pulse
-            .stalls
-            .iter()
-            .map(Stall::charged)
-            .fold(pulse.longest, Duration::max);
+        pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
     }
 
     fn member(&self) -> Arc<Member> {
@@ -243,9 +221,7 @@ impl Fleet {
             return u64::MAX;
         };
         let awake = |index: &usize| metrics.worker_park_unpark_count(*index) % 2 == 0;
-        (0..self.workers.min(64))
-            .filter(awake)
-            .fold(0, |bits, index| bits | 1 << index)
+        (0..self.workers.min(64)).filter(awake).fold(0, |bits, index| bits | 1 << index)
     }
 }
 

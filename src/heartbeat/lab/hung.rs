@@ -22,9 +22,7 @@ pub(super) fn describe(bench: &Bench, begun: Instant) -> Pulse {
         return Pulse::empty(bench.heartbeat(), begun);
     };
     let mut pulse = journal.so_far();
-    let open = journal
-        .open_spell()
-        .and_then(|base| Stretch::between(&base, &open::reading(&base, || false)?, base.at));
+    let open = journal.open_spell().and_then(|base| Stretch::between(&base, &open::reading(&base, || false)?, base.at));
     match (bench.fleet(), open) {
         (Some(_), open) => {
             bench.close(&mut pulse);
@@ -50,9 +48,7 @@ pub(super) fn ask(found: &[Stretch]) -> Vec<Testimony> {
         Some(observer) if !found.is_empty() => {
             let questions = found.iter().map(Question::from).collect();
             observer.ask(questions, move |testimonies| drop(sender.send(testimonies)));
-            answer
-                .recv_timeout(ANSWER)
-                .unwrap_or_else(|_| found.iter().map(at_a_glance).collect())
+            answer.recv_timeout(ANSWER).unwrap_or_else(|_| found.iter().map(at_a_glance).collect())
         }
         _ => Vec::new(),
     }
@@ -61,10 +57,7 @@ pub(super) fn ask(found: &[Stretch]) -> Vec<Testimony> {
 /// What a thread that is still stuck is in, without its source line.
 fn at_a_glance(stretch: &Stretch) -> Testimony {
     let culprit = majority(Sample::of(stretch.thread, false).iter()).map(Suspect::name);
-    Testimony {
-        culprit,
-        ..Testimony::default()
-    }
+    Testimony { culprit, ..Testimony::default() }
 }
 
 impl Journal {

@@ -26,16 +26,11 @@ pub(super) fn reading(base: &Reading, ours: impl Fn() -> bool) -> Option<Reading
     let sample = Sample::of(base.thread, false);
     let begun = Instant::now();
     let clocks = Clocks::of(base.thread);
-    let Some((clocks, first)) = clocks.and_then(|clocks| clocks.account().map(|first| (clocks, first)))
-    else {
+    let Some((clocks, first)) = clocks.and_then(|clocks| clocks.account().map(|first| (clocks, first))) else {
         while ours() && begun.elapsed() < PATIENCE {
             park_timeout(TICK);
         }
-        return Some(Reading {
-            at: begun,
-            run_queue: None,
-            ..*base
-        });
+        return Some(Reading { at: begun, run_queue: None, ..*base });
     };
     let ready = sample.is_none_or(|sample| sample.is_running());
     // The thread has run since the look before, so all it waited until then is booked.
@@ -53,20 +48,9 @@ pub(super) fn reading(base: &Reading, ours: impl Fn() -> bool) -> Option<Reading
     let run_queue = base.run_queue.map(|before| {
         let booked = account.run_queue.max(before);
         let away = now.saturating_duration_since(base.at);
-        let unbooked = away
-            .saturating_sub(on_cpu - base.on_cpu)
-            .saturating_sub(booked - before);
-        let unsure = if ready {
-            unsure.unwrap_or(unbooked)
-        } else {
-            Duration::ZERO
-        };
+        let unbooked = away.saturating_sub(on_cpu - base.on_cpu).saturating_sub(booked - before);
+        let unsure = if ready { unsure.unwrap_or(unbooked) } else { Duration::ZERO };
         booked + unbooked.min(unsure)
     });
-    Some(Reading {
-        at: now,
-        thread: base.thread,
-        on_cpu,
-        run_queue,
-    })
+    Some(Reading { at: now, thread: base.thread, on_cpu, run_queue })
 }

@@ -26,20 +26,11 @@ pub(super) struct Sampler {
 
 impl Sampler {
     /// `None` if no thread can be started.
-    pub(super) fn start(
-        metrics: RuntimeMetrics,
-        members: Receiver<Arc<Member>>,
-        every: Duration,
-    ) -> Option<Self> {
+    pub(super) fn start(metrics: RuntimeMetrics, members: Receiver<Arc<Member>>, every: Duration) -> Option<Self> {
         let (stop, stopped) = channel();
         let (report, seen) = channel();
         let rounds = move || {
-            let mut log = Log {
-                metrics,
-                members,
-                known: Vec::new(),
-                looks: Vec::new(),
-            };
+            let mut log = Log { metrics, members, known: Vec::new(), looks: Vec::new() };
             while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
                 log.look();
             }
@@ -47,10 +38,7 @@ impl Sampler {
             // Nobody listens any more if the lab was given up.
             let _ = report.send(log.looks);
         };
-        std::thread::Builder::new()
-            .name("deadbeat-sampler".to_owned())
-            .spawn(rounds)
-            .ok()?;
+        std::thread::Builder::new().name("deadbeat-sampler".to_owned()).spawn(rounds).ok()?;
         Some(Self { stop, seen })
     }
 
@@ -81,13 +69,8 @@ impl Log {
         };
         let workers = (0..self.metrics.num_workers()).map(worker).collect();
         let busy = self.known.iter().filter(|(member, _)| member.is_busy());
-        let accounts =
-            busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
-        let look = Look {
-            at,
-            workers,
-            accounts: accounts.collect(),
-        };
+        let accounts = busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
+        let look = Look { at, workers, accounts: accounts.collect() };
         // Preempted half way, it would show the numbers of one moment at another.
         if at.elapsed() < TORN {
             self.looks.push(look);

@@ -8,9 +8,7 @@ pub(crate) fn stolen() -> Duration {
     use std::io::Read;
 
     let mut text = [0; 256];
-    let read = std::fs::File::open("/proc/stat")
-        .and_then(|mut file| file.read(&mut text))
-        .unwrap_or(0);
+    let read = std::fs::File::open("/proc/stat").and_then(|mut file| file.read(&mut text)).unwrap_or(0);
     steal_field(&text[..read]).unwrap_or_default()
 }
 
@@ -50,12 +48,7 @@ pub(crate) fn tracer() -> Option<u32> {
 #[cfg(target_os = "linux")]
 fn steal_field(stat: &[u8]) -> Option<Duration> {
     let line = std::str::from_utf8(stat).ok()?.lines().next()?;
-    let ticks: u64 = line
-        .strip_prefix("cpu ")?
-        .split_ascii_whitespace()
-        .nth(7)?
-        .parse()
-        .ok()?;
+    let ticks: u64 = line.strip_prefix("cpu ")?.split_ascii_whitespace().nth(7)?.parse().ok()?;
     // USER_HZ is 100 on every architecture tokio runs on.
     Some(Duration::from_millis(ticks * 10))
 }

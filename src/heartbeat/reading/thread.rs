@@ -29,29 +29,18 @@ impl Clocks {
     /// The calling thread's.
     pub(crate) fn open() -> Self {
         let id = ThreadId::here();
-        Self {
-            id,
-            schedstat: own_proc()
-                .then(|| File::open("/proc/thread-self/schedstat").ok())
-                .flatten(),
-        }
+        Self { id, schedstat: own_proc().then(|| File::open("/proc/thread-self/schedstat").ok()).flatten() }
     }
 
     /// Without an open file: for a thread whose locals are being torn down.
     pub(crate) fn bare() -> Self {
-        Self {
-            id: ThreadId::here(),
-            schedstat: None,
-        }
+        Self { id: ThreadId::here(), schedstat: None }
     }
 
     /// Another thread's of this process; `None` when it is gone or the kernel keeps no account.
     pub(crate) fn of(id: ThreadId) -> Option<Self> {
         let file = File::open(format!("/proc/self/task/{}/schedstat", id.0)).ok()?;
-        Some(Self {
-            id,
-            schedstat: Some(file),
-        })
+        Some(Self { id, schedstat: Some(file) })
     }
 
     pub(crate) fn id(&self) -> ThreadId {
@@ -84,21 +73,14 @@ impl Account {
         let mut fields = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
         let mut number = || fields.next()?.parse::<u64>().ok();
         let (on_cpu, run_queue, turns) = (number()?, number()?, number()?);
-        Some(Self {
-            on_cpu: Duration::from_nanos(on_cpu),
-            run_queue: Duration::from_nanos(run_queue),
-            turns,
-        })
+        Some(Self { on_cpu: Duration::from_nanos(on_cpu), run_queue: Duration::from_nanos(run_queue), turns })
     }
 }
 
 /// Whether `/proc` is this process's own view: in a container it can be somebody else's.
 fn own_proc() -> bool {
     let link = std::fs::read_link("/proc/thread-self").ok();
-    let number = link
-        .as_deref()
-        .and_then(Path::file_name)
-        .and_then(|name| name.to_str()?.parse().ok());
+    let number = link.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()?.parse().ok());
     number == Some(ThreadId::here().0)
 }
 

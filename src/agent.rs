@@ -1,0 +1,429 @@
+//! Runs one command in a group of its own, and sees to it that nothing of the group outlives the run.
+//!
+//! However a run ends (by itself, at its timeout, at a shutdown request, dropped half-way, with its runtime), the order is
+//! the same: the whole group is killed while the leader is un-reaped and pins its number; then the leader is reaped and
+//! its group taken off the registry, in one step.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::error::KillError;
+use crate::group::{Backend, ProcessGroup, backend};
+use crate::kill::blocking::{climb_off_worker, climb_off_worker_and};
+use crate::kill::climb::Climb;
+use crate::kill::{KillPolicy, KillReport, Outcome, Undertaker};
+use crate::registry::Registry;
+use crate::shutdown::Shutdown;
+use crate::signal::Signal;
+
+/// What a command reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stdin {
+    /// Nothing. In a group of its own a child that reads the terminal is stopped by SIGTTIN.
+    #[default]
+    Null,
+    /// What this process reads. The caller takes care of the terminal.
+    Inherit,
+    /// A pipe, to be taken from the child in [`AgentOptions::on_spawn`].
+    Piped,
+}
+
+/// What becomes of members that are left when the leader has ended by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Leftovers {
+    /// They are killed by the policy, before the leader is reaped.
+    #[default]
+    Kill,
+    /// They live on, unregistered: nobody will kill them.
+    Leave,
+}
+
+type OnSpawn = Arc<dyn Fn(&mut Child) + Send + Sync>;
+
+/// How to run a command.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct AgentOptions {
+    timeout: Option<Duration>,
+    policy: KillPolicy,
+    stdin: Stdin,
+    leftovers: Leftovers,
+    on_spawn: Option<OnSpawn>,
+    registry: Arc<Registry>,
+    shutdown: Arc<Shutdown>,
+}
+
+impl Default for AgentOptions {
+    /// No timeout, the default policy, nothing to read, leftovers killed, the process's own registry and shutdown.
+    fn default() -> AgentOptions {
+        AgentOptions {
+            timeout: None,
+            policy: KillPolicy::default(),
+            stdin: Stdin::default(),
+            leftovers: Leftovers::default(),
+            on_spawn: None,
+            registry: Arc::clone(Registry::global()),
+            shutdown: Arc::clone(Shutdown::global()),
+        }
+    }
+}
+
+impl fmt::Debug for AgentOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut options = f.debug_struct("AgentOptions");
+        options.field("timeout", &self.timeout).field("policy", &self.policy);
+        options.field("stdin", &self.stdin).field("leftovers", &self.leftovers).finish_non_exhaustive()
+    }
+}
+
+impl AgentOptions {
+    /// How long the command may run; for ever by default.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> AgentOptions {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How its group is killed.
+    #[must_use]
+    pub fn policy(mut self, policy: KillPolicy) -> AgentOptions {
+        self.policy = policy;
+        self
+    }
+
+    /// What it reads. Replaces what the `Command` says.
+    #[must_use]
+    pub fn stdin(mut self, stdin: Stdin) -> AgentOptions {
+        self.stdin = stdin;
+        self
+    }
+
+    /// What becomes of members that the leader leaves behind.
+    #[must_use]
+    pub fn leftovers(mut self, leftovers: Leftovers) -> AgentOptions {
+        self.leftovers = leftovers;
+        self
+    }
+
+    /// Called with the child once it runs: the place to take its pipes and read them in a task. A pipe that nobody reads
+    /// blocks the command when it is full. It must neither wait for the child nor keep it.
+    #[must_use]
+    pub fn on_spawn(mut self, f: impl Fn(&mut Child) + Send + Sync + 'static) -> AgentOptions {
+        self.on_spawn = Some(Arc::new(f));
+        self
+    }
+
+    /// Where its group is registered while it lives; [`Registry::global`] by default.
+    #[must_use]
+    pub fn registry(mut self, registry: Arc<Registry>) -> AgentOptions {
+        self.registry = registry;
+        self
+    }
+
+    /// Whose request ends it; [`Shutdown::global`] by default.
+    #[must_use]
+    pub fn shutdown(mut self, shutdown: Arc<Shutdown>) -> AgentOptions {
+        self.shutdown = shutdown;
+        self
+    }
+}
+
+/// How a run ended that ended by itself.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct AgentExit {
+    /// The leader's.
+    pub status: ExitStatus,
+    /// The kill of the members it left behind, if there were any and they were to be killed. Never told on the portable
+    /// back-end, where they are killed without being seen.
+    pub leftovers: Option<Result<KillReport, KillError>>,
+}
+
+/// How a run ended that did not end by itself.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The command was not started.
+    Spawn(io::Error),
+    /// It ran into its timeout; its group was killed.
+    TimedOut {
+        /// How long it was allowed.
+        timeout: Duration,
+        /// What became of the group.
+        kill: Result<KillReport, KillError>,
+        /// How the leader ended; `None` if it could not be made to. Its group stays registered then.
+        status: Option<ExitStatus>,
+    },
+    /// The shutdown was requested; its group was killed.
+    ShutdownRequested {
+        /// What became of the group; `None` if the request came first and the command was not started.
+        kill: Option<Result<KillReport, KillError>>,
+        /// How the leader ended; `None` if it could not be made to, or never ran.
+        status: Option<ExitStatus>,
+    },
+    /// The leader cannot be waited for: somebody else has reaped it. Its group was killed.
+    Wait(io::Error),
+}
+
+impl fmt::Display for AgentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let became = |f: &mut fmt::Formatter<'_>, kill: &Result<KillReport, KillError>| match kill {
+            Ok(report) => write!(f, "its process group {} was {}", report.pgid, report.outcome),
+            Err(error) => error.fmt(f),
+        };
+        match self {
+            AgentError::Spawn(error) => write!(f, "the command was not started: {error}"),
+            AgentError::TimedOut { timeout, kill, .. } => {
+                write!(f, "the command ran into its timeout of {timeout:?}: ")?;
+                became(f, kill)
+            }
+            AgentError::ShutdownRequested { kill: Some(kill), .. } => {
+                f.write_str("the command was ended by a shutdown request: ")?;
+                became(f, kill)
+            }
+            AgentError::ShutdownRequested { kill: None, .. } => {
+                f.write_str("the command was not started: the shutdown was requested before")
+            }
+            AgentError::Wait(error) => {
+                write!(f, "the command's exit was collected by somebody else (do not wait for -1 or pgids): {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AgentError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            AgentError::Spawn(error) | AgentError::Wait(error) => Some(error),
+            AgentError::TimedOut { kill: Err(error), .. } => Some(error),
+            AgentError::ShutdownRequested { kill: Some(Err(error)), .. } => Some(error),
+            AgentError::TimedOut { .. } | AgentError::ShutdownRequested { .. } => None,
+        }
+    }
+}
+
+/// Runs `command` in a process group of its own, until it ends, its time is over or the shutdown is requested; returns
+/// when its whole group is dead and its leader reaped.
+///
+/// Dropping the future, at any moment, kills the group all the same: it goes on in a thread of its own, in which the
+/// group is unregistered too. Nothing in here blocks the worker but the start of the command itself, which `fork` and
+/// `exec` it.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use deadbeat::agent::{AgentError, AgentOptions, run_subprocess_agent};
+/// # async fn example() -> Result<(), AgentError> {
+/// let mut make = tokio::process::Command::new("make");
+/// make.arg("test");
+/// let options = AgentOptions::default().timeout(Duration::from_secs(600));
+/// let exit = run_subprocess_agent(make, &options).await?;
+/// println!("{} {:?}", exit.status, exit.leftovers);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`AgentError`]: it could not be started, ran out of time, or was ended by a shutdown request.
+///
+/// # Panics
+///
+/// Outside a tokio runtime with its I/O and time drivers enabled.
+pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) -> Result<AgentExit, AgentError> {
+    if options.shutdown.is_requested() {
+        return Err(AgentError::ShutdownRequested { kill: None, status: None });
+    }
+    // Before the child: with SIGCHLD ignored by inheritance the kernel would reap it behind our back.
+    let mut children = signal(SignalKind::child()).map_err(AgentError::Spawn)?;
+    let stdin = match options.stdin {
+        Stdin::Null => Stdio::null(),
+        Stdin::Inherit => Stdio::inherit(),
+        Stdin::Piped => Stdio::piped(),
+    };
+    command.process_group(0).kill_on_drop(false).stdin(stdin);
+    let mut run = Run::start(&mut command, options)?;
+    if let (Some(on_spawn), Some(child)) = (&options.on_spawn, run.child()) {
+        on_spawn(child);
+    }
+
+    let group = run.group;
+    let mut exited = pin!(async {
+        // Without reaping: until everything else is dead the leader has to pin the pgid.
+        while !group.leader_has_exited() {
+            children.recv().await;
+        }
+    });
+    let mut timeout = pin!(async {
+        match options.timeout {
+            Some(timeout) => {
+                tokio::time::sleep(timeout).await;
+                timeout
+            }
+            None => std::future::pending().await,
+        }
+    });
+    let mut request = pin!(options.shutdown.requested());
+    // A command that has ended has ended, even if its time is over by now.
+    let end = poll_fn(|cx| {
+        if exited.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(End::Exited);
+        }
+        if let Poll::Ready(after) = timeout.as_mut().poll(cx) {
+            return Poll::Ready(End::TimedOut(after));
+        }
+        request.as_mut().poll(cx).map(|()| End::ShutdownRequested)
+    });
+    match end.await {
+        End::Exited => {
+            let leftovers = run.kill_leftovers(options.leftovers).await;
+            let reaped = run.remains.take().map_or(Ok(None), |mut remains| remains.reap());
+            let status = reaped.map_err(AgentError::Wait)?;
+            let status = status.ok_or_else(|| AgentError::Wait(io::Error::other("it has not ended")))?;
+            Ok(AgentExit { status, leftovers })
+        }
+        End::TimedOut(timeout) => {
+            let (kill, status) = run.kill().await;
+            Err(AgentError::TimedOut { timeout, kill, status })
+        }
+        End::ShutdownRequested => {
+            let (kill, status) = run.kill().await;
+            Err(AgentError::ShutdownRequested { kill: Some(kill), status })
+        }
+    }
+}
+
+/// Why a run is over.
+enum End {
+    Exited,
+    TimedOut(Duration),
+    ShutdownRequested,
+}
+
+/// A run under way.
+struct Run<'a> {
+    remains: Option<Remains>,
+    group: ProcessGroup,
+    options: &'a AgentOptions,
+}
+
+impl<'a> Run<'a> {
+    fn start(command: &mut Command, options: &'a AgentOptions) -> Result<Run<'a>, AgentError> {
+        let mut child = command.spawn().map_err(AgentError::Spawn)?;
+        let group = match ProcessGroup::led_by(&child) {
+            Ok(group) => group,
+            Err(error) => {
+                let _ = child.start_kill();
+                return Err(AgentError::Spawn(io::Error::other(error)));
+            }
+        };
+        let (policy, registry) = (options.policy.clone(), Arc::clone(&options.registry));
+        let run = Run { remains: Some(Remains { child: Some(child), group, policy, registry }), group, options };
+        let registered = options.registry.register(group.pgid());
+        registered.map_err(|error| AgentError::Spawn(io::Error::other(error)))?;
+        Ok(run)
+    }
+
+    fn child(&mut self) -> Option<&mut Child> {
+        self.remains.as_mut()?.child.as_mut()
+    }
+
+    /// The leader has ended by itself.
+    async fn kill_leftovers(&mut self, leftovers: Leftovers) -> Option<Result<KillReport, KillError>> {
+        if leftovers == Leftovers::Leave {
+            return None;
+        }
+        let policy = match backend() {
+            Backend::Proc => self.options.policy.clone(),
+            // Its zombie looks alive to the end: without seeing whether anybody is left there is nothing to wait for.
+            Backend::Probe => self.options.policy.clone().signal(Signal::KILL).confirm(Duration::ZERO),
+        };
+        match climb_off_worker(Climb::new(self.group, &policy)).await {
+            Ok(report) if report.outcome == Outcome::AlreadyGone || backend() == Backend::Probe => None,
+            result => Some(result),
+        }
+    }
+
+    /// The group, then its leader. From the first signal on it does not matter whether anybody waits for this.
+    async fn kill(mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
+        let Some(mut remains) = self.remains.take() else { unreachable!("only a run that is over has none") };
+        let climb = remains.climb();
+        match climb_off_worker_and(climb, move |kill| (kill, remains.reap())).await {
+            Ok((kill, status)) => (kill, status.unwrap_or(None)),
+            // It never began; what remains was dropped, and so went to the undertaker.
+            Err(error) => (Err(error), None),
+        }
+    }
+}
+
+/// A child that has to be killed with its group, reaped and unregistered, by whoever has it. Dropped before that, it
+/// goes to the undertaker.
+struct Remains {
+    child: Option<Child>,
+    group: ProcessGroup,
+    policy: KillPolicy,
+    registry: Arc<Registry>,
+}
+
+impl Remains {
+    fn climb(&self) -> Climb {
+        Climb::new(self.group, &self.policy).then_its_leader(self.policy.reap_within())
+    }
+
+    /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended, does not, and stays
+    /// registered for the last sweep.
+    fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(mut child) = self.child.take() else { return Ok(None) };
+        let pgid = self.group.pgid();
+        let reaped = self.registry.reap(pgid, || child.try_wait());
+        match &reaped {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                tracing::warn!(pgid, "the leader of a killed group does not end");
+                // tokio would reap it some day, behind the registry's back.
+                std::mem::forget(child);
+            }
+            Err(error) => {
+                // ECHILD: there is nothing left to wait for, now or ever.
+                tracing::warn!(pgid, "a command's exit was collected by somebody else: {error}");
+                self.registry.unregister(pgid);
+            }
+        }
+        reaped
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        let climb = self.climb();
+        let mut remains = Remains {
+            child: Some(child),
+            group: self.group,
+            policy: self.policy.clone(),
+            registry: Arc::clone(&self.registry),
+        };
+        let Some(undertaker) = Undertaker::global() else {
+            // No thread to be had: no grace, and the leader stays a zombie that pins its number.
+            let _ = self.group.signal(Signal::KILL);
+            std::mem::forget(remains.child.take());
+            return;
+        };
+        undertaker.begin(climb, move |result| {
+            if let Err(error) = result {
+                tracing::warn!(pgid = error.pgid(), "a run was dropped and its group not killed: {error}");
+            }
+            let _ = remains.reap();
+        });
+    }
+}

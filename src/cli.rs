@@ -1,0 +1,86 @@
+//! The program: its arguments, where its output goes, what its exit status means.
+//!
+//! Data goes to stdout, progress and diagnostics to stderr. Whatever can be known to be wrong is an error before
+//! anything runs, with status 2.
+
+mod args;
+mod interrupt;
+mod kill;
+mod output;
+mod suite;
+
+use std::process::ExitCode;
+
+use clap::{ColorChoice, Parser, Subcommand};
+
+/// Kills process groups dead, and proves that the tokio runtime never missed a beat.
+#[derive(Debug, Parser)]
+#[command(name = "deadbeat", version, max_term_width = 100, color = ColorChoice::Auto)]
+struct Args {
+    /// When to use colours; NO_COLOR is honoured.
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Suite(suite::SuiteArgs),
+    Kill(kill::KillArgs),
+    Fixtures(FixturesArgs),
+}
+
+/// List the fixtures: small shell programs to be killed, each one behaviour.
+#[derive(Debug, clap::Args)]
+struct FixturesArgs {
+    /// Write them into this folder, as NAME.sh, instead of listing them.
+    #[arg(long, value_name = "DIR")]
+    export: Option<std::path::PathBuf>,
+}
+
+/// Runs the program; the status is what `main` returns.
+pub fn main() -> ExitCode {
+    crate::guardian::main_if_requested();
+    let args = Args::parse();
+    match args.color {
+        Color::Auto => {}
+        Color::Always => anstream::ColorChoice::Always.write_global(),
+        Color::Never => anstream::ColorChoice::Never.write_global(),
+    }
+    match args.command {
+        Command::Suite(args) => suite::run(&args),
+        Command::Kill(args) => kill::run(&args),
+        Command::Fixtures(args) => fixtures(&args),
+    }
+}
+
+fn fixtures(args: &FixturesArgs) -> ExitCode {
+    let Some(dir) = &args.export else {
+        let mut text = String::new();
+        for fixture in crate::fixture::ALL {
+            text += &format!("{:18} {:13} {}\n", fixture.name, fixture.outcome, fixture.about());
+        }
+        return output::print(&text, ExitCode::SUCCESS);
+    };
+    for fixture in crate::fixture::ALL {
+        let file = dir.join(fixture.name).with_extension("sh");
+        if let Err(error) = output::write_whole(&file, fixture.source.as_bytes()) {
+            return usage(&error);
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+/// Says what is wrong with the call; status 2.
+fn usage(error: &dyn std::fmt::Display) -> ExitCode {
+    output::tell(&format_args!("deadbeat: {error}"));
+    ExitCode::from(2)
+}

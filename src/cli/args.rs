@@ -1,0 +1,85 @@
+//! The words of the command line that are no plain strings.
+
+use std::path::Path;
+use std::time::Duration;
+
+/// `250ms`, `5s`, `1m 30s`; a bare number is seconds, as in timeout(1).
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let hint = "write a duration such as 250ms, 5s or 1m 30s; a bare number is seconds";
+    if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        let seconds = text.parse::<f64>().map_err(|_| hint.to_owned())?;
+        return Duration::try_from_secs_f64(seconds).map_err(|error| format!("{error}; {hint}"));
+    }
+    humantime::parse_duration(text).map_err(|error| format!("{error}; {hint}"))
+}
+
+/// A duration that is not zero.
+pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("it must be longer than zero".to_owned()),
+        time => Ok(time),
+    }
+}
+
+/// A program that can be found, with its arguments.
+pub(super) fn shell(text: &str) -> Result<String, String> {
+    let Some(program) = text.split_ascii_whitespace().next() else {
+        return Err("name a shell, such as dash".to_owned());
+    };
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let found = program.contains('/') && Path::new(program).is_file()
+        || !program.contains('/') && std::env::split_paths(&paths).any(|dir| dir.join(program).is_file());
+    if found { Ok(text.to_owned()) } else { Err(format!("{program} is not installed")) }
+}
+
+/// What a suite's subjects are told to give. The fixtures end by themselves after 120 s, and a grace that comes near
+/// that would be judged by their end, not by the kill.
+pub(super) fn grace(text: &str) -> Result<Duration, String> {
+    within(duration(text)?, Duration::from_secs(60))
+}
+
+/// How long a worker may stand still, up to a day: that long nobody ever waits.
+pub(super) fn budget(text: &str) -> Result<Duration, String> {
+    within(duration(text)?, Duration::from_secs(24 * 60 * 60))
+}
+
+/// Timers tell no less than a millisecond.
+fn within(time: Duration, longest: Duration) -> Result<Duration, String> {
+    let shortest = Duration::from_millis(1);
+    if (shortest..=longest).contains(&time) {
+        return Ok(time);
+    }
+    let [shortest, longest] = [shortest, longest].map(humantime::format_duration);
+    Err(format!("it must be from {shortest} to {longest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_number_is_seconds() {
+        assert_eq!(duration("5"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("0.25"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("250ms"), duration(".25"));
+        assert_eq!(duration("1m 30s"), duration("90"));
+    }
+
+    #[test]
+    fn what_is_no_duration_is_refused_with_the_way_to_write_one() {
+        for text in ["", ".", "1.2.3", "-1", "5 parsecs", "s", "1e400", "99999999999999999999999", "inf"] {
+            let error = duration(text).expect_err(text);
+            assert!(error.contains("write a duration"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_no_suite_can_keep_is_refused_with_the_bounds() {
+        for text in ["0", "1ns", "61s", "10000000000000000000"] {
+            assert_eq!(grace(text), Err("it must be from 1ms to 1m".to_owned()), "{text}");
+        }
+        assert_eq!(grace("1m"), Ok(Duration::from_secs(60)));
+        assert_eq!(budget("2d"), Err("it must be from 1ms to 1day".to_owned()));
+        assert_eq!(budget("1h"), Ok(Duration::from_secs(3600)));
+    }
+}

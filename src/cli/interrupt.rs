@@ -1,0 +1,33 @@
+//! Ctrl-C during a suite: every fixture is killed, and the status says which signal it was.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use signal_hook::iterator::Signals;
+
+use crate::shutdown::heeded;
+
+/// Held by whoever ends the program: an interruption, or a suite that writes its report.
+static ENDING: Mutex<()> = Mutex::new(());
+
+/// No interruption ends the program while this is held. Does not return if one is under way.
+pub(super) fn hold_off() -> MutexGuard<'static, ()> {
+    ENDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether an interruption is ending the program.
+pub(super) fn under_way() -> bool {
+    ENDING.try_lock().is_err()
+}
+
+/// From here on SIGINT, SIGTERM and SIGHUP end the program after the fixtures, with status 128 + signal.
+pub(super) fn kill_fixtures_on_signal() -> std::io::Result<()> {
+    let mut signals = Signals::new(heeded())?;
+    std::thread::Builder::new().name("deadbeat-signals".into()).spawn(move || {
+        let Some(signal) = signals.forever().next() else { return };
+        let _ending = hold_off();
+        crate::fixture::kill_all();
+        super::output::tell(&"\ndeadbeat: interrupted, every fixture was killed");
+        std::process::exit(128 + signal);
+    })?;
+    Ok(())
+}

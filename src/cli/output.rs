@@ -1,0 +1,83 @@
+//! Where results go: to stdout, or into a file that is written whole or not at all.
+
+use std::fmt::Display;
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// Prints data. A reader that has gone away is no failure of ours; any other is, with status 2.
+pub(super) fn print(text: &str, status: ExitCode) -> ExitCode {
+    let mut stdout = anstream::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Ok(()) => status,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => status,
+        Err(error) => super::usage(&format_args!("cannot write to stdout: {error}")),
+    }
+}
+
+/// Says something to the person at the terminal. A stderr that nobody reads is no reason to stop.
+pub(super) fn tell(message: &dyn Display) {
+    let _ = writeln!(anstream::stderr().lock(), "{message}");
+}
+
+/// Whether a file can be written there, found out without leaving one.
+pub(super) fn check_writable(file: &Path) -> Result<(), String> {
+    if file.is_dir() || file.as_os_str().as_bytes().ends_with(b"/") {
+        return Err(cannot_write(file, &io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    if file.file_name().is_none() {
+        return Err(cannot_write(file, &io::Error::from(io::ErrorKind::InvalidInput)));
+    }
+    if is_special(file) {
+        return Ok(());
+    }
+    let file = &target(file);
+    tempfile::NamedTempFile::new_in(folder(file)).map(drop).map_err(|error| cannot_write(file, &error))
+}
+
+/// By way of a temporary file beside it, so that nobody ever reads a half.
+pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
+    let write = || -> io::Result<()> {
+        if is_special(file) {
+            // A pipe that nobody reads is an error now, not a wait for ever.
+            let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
+            return fs::OpenOptions::new().write(true).custom_flags(flags).open(file)?.write_all(contents);
+        }
+        let file = &target(file);
+        let mut temporary = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder(file))?;
+        temporary.write_all(contents)?;
+        temporary.as_file().sync_all()?;
+        temporary.persist(file)?;
+        Ok(())
+    };
+    write().map_err(|error| cannot_write(file, &error))
+}
+
+/// A device or a pipe, which has no halves to hide and must not be replaced by a file.
+fn is_special(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|data| !data.is_file() && !data.is_dir())
+}
+
+/// Where a symbolic link leads: the link stays what it is.
+fn target(file: &Path) -> PathBuf {
+    fs::canonicalize(file).unwrap_or_else(|_| file.to_owned())
+}
+
+/// A temporary file is private by default; a report is as any file that a program writes, within the umask.
+fn permissions() -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(0o666)
+}
+
+fn folder(file: &Path) -> &Path {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
+fn cannot_write(file: &Path, error: &io::Error) -> String {
+    format!("cannot write {}: {error}", file.display())
+}

@@ -1,0 +1,41 @@
+//! What POSIX alone can tell of a group: `killpg(pgid, 0)`, asked again and again.
+//!
+//! It cannot tell zombies from the living. An un-reaped leader therefore holds the grace here; the answer is late, but
+//! never "gone" too early.
+
+use nix::errno::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use super::raw;
+
+#[derive(Debug)]
+pub(super) struct Watch {
+    pgid: i32,
+}
+
+impl Watch {
+    pub(super) fn new(pgid: i32) -> Watch {
+        Watch { pgid }
+    }
+
+    /// Whether nothing of the group is left in the process table.
+    pub(super) fn look(&mut self) -> bool {
+        raw::killpg(self.pgid, 0) == Err(Errno::ESRCH)
+    }
+
+    pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
+        match raw::killpg(self.pgid, signal) {
+            // The BSDs say EPERM of a group of zombies too: with the leader dead it decides nothing.
+            Err(Errno::EPERM) if !cfg!(target_os = "linux") && has_exited(self.pgid) == Ok(true) => Ok(()),
+            result => result,
+        }
+    }
+}
+
+/// Whether our child has ended and can be waited for. Asks without reaping: the status belongs to the child's owner.
+pub(super) fn has_exited(pid: i32) -> Result<bool, Errno> {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    let pid = Pid::from_raw(pid).ok_or(Errno::ECHILD)?;
+    let status = waitid(WaitId::Pid(pid), options).map_err(|error| Errno::from_raw(error.raw_os_error()))?;
+    Ok(status.is_some())
+}

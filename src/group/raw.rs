@@ -1,0 +1,55 @@
+//! The calls that neither nix nor rustix has in full: a group signal by any number, and signals through a pidfd.
+
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
+
+use nix::errno::Errno;
+use nix::libc;
+
+/// `killpg(3)` by raw number, since nix's takes no real-time signals. 0 only asks whether it could.
+#[expect(unsafe_code, reason = "nix::killpg cannot send real-time signals")]
+pub(super) fn killpg(pgid: i32, signal: i32) -> Result<(), Errno> {
+    debug_assert!(pgid > 1, "killpg({pgid}) would reach beyond one group");
+    // SAFETY: takes two integers and touches no memory of ours.
+    Errno::result(unsafe { libc::killpg(pgid, signal) }).map(drop)
+}
+
+/// `kill(2)` to one process, by raw number.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "nix::kill cannot send real-time signals")]
+pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
+    debug_assert!(pid > 1, "kill({pid}) would reach beyond one process");
+    // SAFETY: takes two integers and touches no memory of ours.
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+/// `pidfd_send_signal(2)` with `PIDFD_SIGNAL_PROCESS_GROUP` (Linux 6.9): to the group that the pidfd's process leads or
+/// led. Reaches the same group after the leader was reaped, and is `ESRCH` when the group is empty: never a stranger.
+#[cfg(target_os = "linux")]
+pub(super) fn pidfd_killpg(leader: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    const PIDFD_SIGNAL_PROCESS_GROUP: libc::c_uint = 1 << 2;
+    pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP)
+}
+
+/// `pidfd_send_signal(2)`: to this process and no other, whoever has its number by now. 0 only asks whether it could.
+#[cfg(target_os = "linux")]
+pub(super) fn pidfd_kill(process: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    pidfd_send_signal(process, signal, 0)
+}
+
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "rustix's takes no flags, no real-time signals and no null signal")]
+fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: the descriptor outlives the call; a null siginfo is allowed and means "as kill(2) would".
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            flags,
+        )
+    };
+    Errno::result(sent).map(drop)
+}

@@ -1,0 +1,172 @@
+//! A tiny watcher process: when its parent dies, however it dies, every group that the parent had it guard dies too.
+//!
+//! Handlers, destructors and panic hooks do not run on SIGKILL, on abort or when memory is out, and `PR_SET_PDEATHSIG`
+//! fires when the *thread* that spawned ends. A guardian is a process of its own, in a session of its own, with one
+//! descriptor: its end of a socket whose other end only the parent has. While the parent lives it reads what it is to
+//! guard; when the parent is gone the socket ends, and it takes each group up the ladder by its policy: the polite
+//! signal, SIGCONT, the grace, SIGKILL.
+//!
+//! ```text
+//!   parent   expect(ward) ── spawn ── guard(ward, pgid) ── .. ── release(ward) ── reap
+//!                │                        │                          │
+//!   guardian ────┴────────────────────────┴──────────────────────────┴──── end of the socket: kill what is left
+//!                 its mark is looked for    its leader is held by a pidfd
+//! ```
+//!
+//! A group is not all. A member that calls `setsid` leaves it, and the parent can die after the fork and before the
+//! guardian is told of the group. So each ward has a [mark](Ward::mark), a variable for the child's environment, and
+//! whoever carries the mark of a ward that was not released is killed as well, held by pidfd. The variable has another
+//! name in each run, so that runs within runs keep each other's.
+//!
+//! The guardian is the program itself, started again: [`Guardian::of_this_program`] wants `main` to begin with
+//! [`main_if_requested`]; a library gives the path of a program that does to [`Guardian::start`].
+//!
+//! ```no_run
+//! use std::os::unix::process::CommandExt;
+//! use deadbeat::{KillPolicy, guardian::{self, Guardian}};
+//!
+//! fn main() -> std::io::Result<()> {
+//!     guardian::main_if_requested();
+//!     let guardian = Guardian::of_this_program()?;
+//!     let mut ward = guardian.ward(&KillPolicy::default())?;
+//!     let (name, value) = ward.mark();
+//!     let mut child = std::process::Command::new("make").env(name, value).process_group(0).spawn()?;
+//!     ward.guard(child.id() as i32)?;
+//!     // .. here the child's end is awaited without reaping it, or its group is killed ..
+//!     ward.release();
+//!     child.wait()?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Limits
+//!
+//! - A process that left the group *and* cleared or overwrote its environment is not found, nor one whose environment
+//!   may not be read (it changed its user). Without `/proc` only groups are killed.
+//! - Whoever kills the guardian as well has to do it first. Its death is noticed, and mended, at the next use.
+//! - A process that the parent forked and that never calls `exec` has the socket too: the guardian waits for its end.
+//! - A parent that replaces itself by `exec` has ended as far as the guardian can see.
+
+mod hunt;
+mod letter;
+mod line;
+mod parent;
+mod post;
+mod retreat;
+mod ward;
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::kill::KillPolicy;
+use line::{Line, Program};
+use parent::Parent;
+pub use ward::Ward;
+
+/// The first argument of a program that is wanted as a guardian.
+const REQUEST: &str = "__deadbeat-guardian";
+
+/// What a guardian answers when it is asked.
+const ANSWER: [u8; 8] = *b"deadbeat";
+
+/// What the name of every run's mark begins with.
+const MARKS: &str = "DEADBEAT_RUN_";
+
+/// Whether this program can be its own guardian.
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
+/// Becomes a guardian if that is what this process was started for, and does not return then.
+///
+/// To be the first statement of `main`: before threads, before arguments are parsed, before anything is printed.
+pub fn main_if_requested() {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().as_deref() == Some(OsStr::new(REQUEST)) {
+        std::process::exit(post::main(args));
+    }
+    PREPARED.store(true, Ordering::Relaxed);
+}
+
+/// A guardian process, shared by its clones.
+///
+/// When the last of its clones and wards is dropped, that is to the guardian what the parent's end is: wards that were
+/// not released are killed. Every function blocks for no longer than a write to a socket takes, but for the rare start
+/// of a new process.
+#[derive(Clone, Debug)]
+pub struct Guardian {
+    parent: Arc<Parent>,
+}
+
+impl Guardian {
+    /// Starts this very program again as a guardian. Its `main` has to begin with [`main_if_requested`].
+    ///
+    /// Waits until the guardian is up, a millisecond or two: from then on whatever ends this process is seen.
+    ///
+    /// # Errors
+    ///
+    /// `main` did not call [`main_if_requested`], or the system's on starting a process.
+    pub fn of_this_program() -> io::Result<Guardian> {
+        if !PREPARED.load(Ordering::Relaxed) {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this program cannot be its own guardian: its main() must begin with deadbeat::guardian::main_if_requested()",
+            ));
+        }
+        Guardian::open(Program::This)
+    }
+
+    /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this
+    /// crate.
+    ///
+    /// # Errors
+    ///
+    /// The system's on starting a process. A program that does not answer as a guardian within 10 s is killed, and so
+    /// is what it started in its process group.
+    pub fn start(program: impl AsRef<Path>) -> io::Result<Guardian> {
+        // A program that is no guardian and starts itself as one would do so without end.
+        if std::env::args_os().nth(1).as_deref() == Some(OsStr::new(REQUEST)) {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "this process was started as a guardian and is none: its main() must begin with deadbeat::guardian::main_if_requested()",
+            ));
+        }
+        Guardian::open(Program::Named(program.as_ref().to_owned()))
+    }
+
+    /// The one of this process: of this program, started on first use.
+    ///
+    /// # Errors
+    ///
+    /// As [`of_this_program`](Guardian::of_this_program); the next use tries again.
+    pub fn global() -> io::Result<Guardian> {
+        static GLOBAL: Mutex<Option<Guardian>> = Mutex::new(None);
+        let mut global = GLOBAL.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(guardian) = &*global {
+            return Ok(guardian.clone());
+        }
+        Ok(global.insert(Guardian::of_this_program()?).clone())
+    }
+
+    fn open(program: Program) -> io::Result<Guardian> {
+        // Up means in a session of its own: before, a signal to our group would end it with us.
+        Ok(Guardian { parent: Arc::new(Parent::open(program, Line::shake_hands)?) })
+    }
+
+    /// Announces a child that is about to be started, to be killed by this policy if we die.
+    ///
+    /// # Errors
+    ///
+    /// The guardian has died and no new one can be started.
+    pub fn ward(&self, policy: &KillPolicy) -> io::Result<Ward> {
+        let ward = self.parent.expect(policy)?;
+        Ok(Ward::new(Arc::clone(&self.parent), ward))
+    }
+
+    /// The process id of the guardian; `None` while there is none. It is a child of this process, and not to be taken
+    /// for one of its orphans.
+    pub fn pid(&self) -> Option<i32> {
+        self.parent.guardian()
+    }
+}

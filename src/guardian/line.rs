@@ -1,0 +1,177 @@
+//! The parent's end: the guardian it started, and the socket that holds it to us.
+//!
+//! What counts is that nobody else has our end of the socket, so that it closes when we die. It is closed on exec: a
+//! child that was forked but has not become its program yet still keeps it open, and that is well so, because by the
+//! time the guardian sees the end, that child can be found by its mark.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags};
+use nix::unistd::getpgrp;
+use rustix::net::{SendFlags, send};
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use super::letter::{LENGTH, Letter, VERSION};
+use super::{ANSWER, MARKS, REQUEST};
+use crate::group::{ProcessGroup, Vigil, wait_readable};
+use crate::signal::Signal;
+
+/// How long a program may take to say that it is a guardian. It bounds one that is none, not a slow machine.
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// How long a guardian may leave its letters unread. A few hundred lie in the socket before anybody waits for it.
+const UNREAD: Duration = Duration::from_secs(2);
+
+/// Where guardians come from.
+#[derive(Debug)]
+pub(super) enum Program {
+    /// The one that runs here.
+    This,
+    Named(PathBuf),
+}
+
+impl Program {
+    fn command(&self) -> io::Result<Command> {
+        match self {
+            Program::Named(path) => Ok(Command::new(path)),
+            Program::This => {
+                let path = std::env::current_exe()?;
+                // The same program even if its file was replaced or deleted since.
+                let link = Path::new("/proc/self/exe");
+                let mut command = Command::new(if link.exists() { link } else { &path });
+                command.arg0(&path);
+                Ok(command)
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Line {
+    socket: UnixStream,
+    guardian: Child,
+    /// The group it starts in, and leads again as soon as it has a session of its own.
+    group: Vigil,
+}
+
+impl Line {
+    /// Starts a guardian; it is cut off again if `greet` fails.
+    pub(super) fn open(
+        program: &Program,
+        mark: &str,
+        greet: impl FnOnce(&mut Line) -> io::Result<()>,
+    ) -> io::Result<Line> {
+        let (socket, theirs) = UnixStream::pair()?;
+        #[cfg(target_vendor = "apple")]
+        rustix::net::sockopt::set_socket_nosigpipe(&socket, true)?;
+        let mut command = program.command()?;
+        command.args([REQUEST, VERSION, mark]);
+        // Somebody who kills all that carries an outer mark means us, and the guardian sees to what we leave.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with(MARKS) {
+                command.env_remove(name);
+            }
+        }
+        // What is sent to our group from now on does not reach it, however long it takes to start. A group outside our pid
+        // namespace (it reads 0) it could not join, and a leader that can join no other group can open no session.
+        if getpgrp().as_raw() != 0 {
+            command.process_group(0);
+        }
+        let guardian = command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        // It keeps the guardian's end of the line, which we would never see closed.
+        drop(command);
+        let group = ProcessGroup::new(i32::try_from(guardian.id()).map_err(io::Error::other)?);
+        let group = Vigil::new(group.map_err(io::Error::other)?);
+        let mut line = Line { socket, guardian, group };
+        match greet(&mut line) {
+            Ok(()) => Ok(line),
+            Err(error) => {
+                line.cut();
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn pid(&self) -> i32 {
+        self.group.group().pgid()
+    }
+
+    /// Waits until the program has said that it is a guardian.
+    pub(super) fn shake_hands(&mut self) -> io::Result<()> {
+        let ended = |_| no_guardian("it ended without an answer");
+        self.send(&Letter::Answer).map_err(ended)?;
+        let deadline = Instant::now() + HANDSHAKE;
+        let mut answer = Vec::new();
+        while answer.len() < ANSWER.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(no_guardian(&format!("it did not answer within {} s", HANDSHAKE.as_secs())));
+            }
+            if !wait_readable(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], left) {
+                continue;
+            }
+            let mut chunk = [0; ANSWER.len()];
+            match self.socket.read(&mut chunk) {
+                Ok(0) => return Err(ended(io::ErrorKind::UnexpectedEof.into())),
+                Ok(length) => answer.extend_from_slice(&chunk[..length]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                // It has ended with our letter unread.
+                Err(error) => return Err(ended(error)),
+            }
+        }
+        if answer == ANSWER { Ok(()) } else { Err(no_guardian("its answer was none")) }
+    }
+
+    /// One letter in one write. Never a SIGPIPE, and hardly ever a wait.
+    pub(super) fn send(&self, letter: &Letter) -> io::Result<()> {
+        let flags = SendFlags::DONTWAIT;
+        #[cfg(not(target_vendor = "apple"))]
+        let flags = flags | SendFlags::NOSIGNAL;
+        let deadline = Instant::now() + UNREAD;
+        loop {
+            match send(&self.socket, &letter.encode(), flags) {
+                Ok(LENGTH) => return Ok(()),
+                Ok(_) => {
+                    return Err(io::Error::new(io::ErrorKind::WriteZero, "half a letter was sent to the guardian"));
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) if Instant::now() < deadline => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    wait_readable(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)], left);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Ends the guardian before it can take the end of the line for ours, or whatever program that was.
+    pub(super) fn cut(mut self) {
+        // It has not been reaped: not by somebody else, nor by the system because SIGCHLD is ignored.
+        let ask = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        if waitid(WaitId::Pid(Pid::from_child(&self.guardian)), ask).is_ok() {
+            // By its group, for a program that is no guardian and has children; alone, for when it leads none.
+            let _ = self.group.signal(Signal::KILL);
+            let _ = self.guardian.kill();
+        }
+        self.hang_up();
+    }
+
+    /// Lets go of the guardian: it takes that for our end, and ends too when it has done what it is there for.
+    pub(super) fn hang_up(self) {
+        let Line { socket, mut guardian, group } = self;
+        drop((socket, group));
+        // Without a thread it stays a zombie until we end; nothing worse.
+        let _ = std::thread::Builder::new().name("guardian-reaper".into()).spawn(move || guardian.wait());
+    }
+}
+
+fn no_guardian(why: &str) -> io::Error {
+    let remedy = "its main() must begin with deadbeat::guardian::main_if_requested(), of this version of deadbeat";
+    io::Error::other(format!("the program is no guardian, {why}: {remedy}"))
+}

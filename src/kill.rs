@@ -1,0 +1,181 @@
+//! The kill function: SIGTERM to the group, wait until it is gone, SIGKILL what is left.
+//!
+//! ```text
+//!            ESRCH, or no member can run                 gone at any look
+//!  look ────────────────────────────────► AlreadyGone   ┌──────────────────► Terminated
+//!   │                                                   │
+//!   └─► SIGTERM ─► SIGCONT ─► look, wait for an exit, look .. for the grace
+//!                                                       │
+//!                                                       └─► SIGKILL ─► look .. ─► Killed, or Survived
+//! ```
+//!
+//! What happens when is decided in `kill/ladder.rs`, a pure state machine; `kill/climb.rs` takes one group up it, and
+//! `kill/blocking.rs` does so on a thread that may block, which is never a tokio worker; `kill/undertaker.rs` takes
+//! many at once on a single thread.
+
+pub(crate) mod blocking;
+pub(crate) mod climb;
+mod ladder;
+pub(crate) mod many;
+mod report;
+mod undertaker;
+
+use std::time::Duration;
+
+pub use crate::error::{KillError, KillErrorKind};
+pub use crate::group::Member;
+use crate::group::ProcessGroup;
+pub use crate::signal::Signal;
+pub use report::{ChildKill, KillReport, Outcome, SentSignal};
+pub use undertaker::{Burial, Undertaker};
+
+/// Kills the process group `pgid`: SIGTERM, up to 5 s for it to be gone, then SIGKILL, and back at once.
+///
+/// The whole body runs in one `tokio::task::spawn_blocking`: no worker is ever blocked. The exit of the last member
+/// ends the wait; where the system cannot wake us, the group is looked at every 100 ms. A group that is gone already
+/// returns at once. Nothing is returned, because the callers of this function clean up and go on whatever happened:
+/// a refused pgid, a panic and a runtime that shuts down are logged as warnings. [`KillPolicy::kill`] tells.
+///
+/// Dropping the future after its first poll does not stop the kill. The caller still has to wait for its child.
+///
+/// ```no_run
+/// # async fn example() -> std::io::Result<()> {
+/// let mut child = tokio::process::Command::new("make").process_group(0).spawn()?;
+/// let pgid = child.id().expect("not waited for yet") as i32;
+/// deadbeat::kill_process_group(pgid).await;
+/// child.wait().await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn kill_process_group(pgid: i32) {
+    // The rule is to return right after SIGKILL, so nothing is confirmed.
+    if let Err(error) = KillPolicy::default().confirm(Duration::ZERO).kill(pgid).await {
+        tracing::warn!(pgid, "kill_process_group: {error}");
+    }
+}
+
+/// How to kill: which signal, how long to wait, how often to look.
+///
+/// ```
+/// use std::time::Duration;
+/// use deadbeat::{KillPolicy, Signal};
+///
+/// let policy = KillPolicy::default().signal(Signal::INT).grace(Duration::from_secs(30));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KillPolicy {
+    pub(crate) signal: Signal,
+    pub(crate) continue_stopped: bool,
+    pub(crate) grace: Duration,
+    pub(crate) poll_interval: Duration,
+    pub(crate) confirm: Duration,
+}
+
+impl Default for KillPolicy {
+    /// SIGTERM then SIGCONT, 5 s of grace, a look at least every 100 ms, 1 s to confirm a SIGKILL.
+    fn default() -> KillPolicy {
+        KillPolicy {
+            signal: Signal::TERM,
+            continue_stopped: true,
+            grace: Duration::from_secs(5),
+            poll_interval: Duration::from_millis(100),
+            confirm: Duration::from_secs(1),
+        }
+    }
+}
+
+impl KillPolicy {
+    /// The first signal; SIGTERM by default. SIGKILL here means that there is no grace.
+    #[must_use]
+    pub fn signal(mut self, signal: Signal) -> KillPolicy {
+        self.signal = signal;
+        self
+    }
+
+    /// Whether to follow the first signal with SIGCONT, on by default: a stopped member keeps every other signal
+    /// pending until it is continued.
+    #[must_use]
+    pub fn continue_stopped(mut self, yes: bool) -> KillPolicy {
+        self.continue_stopped = yes;
+        self
+    }
+
+    /// How long the group has from the first signal until SIGKILL; 5 s by default. Zero: SIGKILL follows at once.
+    #[must_use]
+    pub fn grace(mut self, grace: Duration) -> KillPolicy {
+        self.grace = grace;
+        self
+    }
+
+    /// The longest time between two looks at the group; 100 ms by default, at least 1 ms. An upper bound, not a
+    /// quantum: where the kernel tells of exits, the exit ends the wait.
+    #[must_use]
+    pub fn poll_interval(mut self, interval: Duration) -> KillPolicy {
+        self.poll_interval = interval.max(Duration::from_millis(1));
+        self
+    }
+
+    /// How long after SIGKILL to look until the members are gone; 1 s by default. Zero: do not look, and report
+    /// [`Outcome::Killed`] on the strength of the signal alone.
+    #[must_use]
+    pub fn confirm(mut self, confirm: Duration) -> KillPolicy {
+        self.confirm = confirm;
+        self
+    }
+
+    /// Kills the group, in one `tokio::task::spawn_blocking`.
+    ///
+    /// Nothing happens before the first poll; after it, dropping the future does not stop the kill.
+    ///
+    /// # Errors
+    ///
+    /// A refused pgid ([`InvalidGroup`](KillErrorKind::InvalidGroup)); `EPERM` on the first signal
+    /// ([`NotPermitted`](KillErrorKind::NotPermitted)), at once; no runtime, one that shut down before the kill began
+    /// ([`Cancelled`](KillErrorKind::Cancelled)), a panic.
+    pub async fn kill(&self, pgid: i32) -> Result<KillReport, KillError> {
+        blocking::climb_off_worker(self.climb(pgid)?).await
+    }
+
+    /// Kills the group on this thread, which sleeps meanwhile: not for tokio workers. Needs no runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`kill`](KillPolicy::kill), without those that come of a runtime.
+    pub fn kill_blocking(&self, pgid: i32) -> Result<KillReport, KillError> {
+        blocking::climb_here(self.climb(pgid)?)
+    }
+
+    /// Kills the group that `child` leads, and reaps the child.
+    ///
+    /// No stranger can be hit: while this runs nobody else can wait for the child, so its pid stays taken, and on
+    /// Linux 6.9 and later every signal goes through the leader's pidfd, which holds even if the future is dropped and
+    /// the child reaped in the middle.
+    ///
+    /// A leader that SIGKILL does not end (in a frozen cgroup, in uninterruptible sleep) is not waited for: `status`
+    /// is `None` then.
+    ///
+    /// # Errors
+    ///
+    /// [`NotLeader`](KillErrorKind::NotLeader) for a child in somebody else's group, as `Command` starts them by
+    /// default; [`AlreadyReaped`](KillErrorKind::AlreadyReaped); else as [`kill`](KillPolicy::kill).
+    pub async fn kill_child(&self, child: &mut tokio::process::Child) -> Result<ChildKill, KillError> {
+        let group = ProcessGroup::led_by(child)?;
+        let climb = climb::Climb::new(group, self).then_its_leader(self.reap_within());
+        let report = blocking::climb_off_worker(climb).await?;
+        let status = match group.leader_has_exited() {
+            true => child.wait().await.map(Some),
+            false => child.try_wait(),
+        };
+        Ok(ChildKill { report, status: status.map_err(|error| KillError::os(group.pgid(), error))? })
+    }
+
+    /// How long a leader may take to become waitable after the ladder has ended.
+    pub(crate) fn reap_within(&self) -> Duration {
+        self.confirm.max(Duration::from_secs(1))
+    }
+
+    pub(crate) fn climb(&self, pgid: i32) -> Result<climb::Climb, KillError> {
+        Ok(climb::Climb::new(ProcessGroup::new(pgid)?, self))
+    }
+}

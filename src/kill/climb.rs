@@ -1,0 +1,156 @@
+//! One group on its way up the ladder: reads the clock, looks, sends, and writes the report.
+//!
+//! Whoever drives it decides only where to sleep: see `blocking.rs` for one climb, `undertaker.rs` for many.
+
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::ladder::{Ask, Ladder, Sent, Sight};
+use super::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, SentSignal};
+use crate::group::{ProcessGroup, Vigil, look_at_all};
+
+/// The outcome of one step.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Look again after this long, or as soon as the vigil's descriptor says that somebody ended.
+    Wait(Duration),
+    Done(Result<KillReport, KillError>),
+}
+
+/// A kill under way. The group is pinned from [`new`](Climb::new) on, where the system can do that.
+#[derive(Debug)]
+pub(crate) struct Climb {
+    vigil: Vigil,
+    ladder: Ladder,
+    start: Option<Instant>,
+    signals: Vec<SentSignal>,
+    /// How long to wait, after the ladder, for the leader to become waitable; see [`Climb::then_its_leader`].
+    leader_within: Option<Duration>,
+    ended: Option<(Instant, Result<KillReport, KillError>)>,
+}
+
+impl Climb {
+    pub(crate) fn new(group: ProcessGroup, policy: &KillPolicy) -> Climb {
+        Climb::over(Vigil::new(group), policy)
+    }
+
+    /// Whatever it is that is watched.
+    pub(crate) fn over(vigil: Vigil, policy: &KillPolicy) -> Climb {
+        Climb { vigil, ladder: Ladder::new(policy), start: None, signals: Vec::new(), leader_within: None, ended: None }
+    }
+
+    /// Ends only when the leader, a child of this process, can be waited for, or after this long. Dead is not yet
+    /// waitable: under ptrace the tracer comes first. And after a SIGKILL that is not confirmed it is not yet dead.
+    pub(crate) fn then_its_leader(mut self, within: Duration) -> Climb {
+        self.leader_within = Some(within);
+        self
+    }
+
+    pub(crate) fn pgid(&self) -> i32 {
+        self.vigil.group().pgid()
+    }
+
+    pub(super) fn vigil(&self) -> &Vigil {
+        &self.vigil
+    }
+
+    /// One look and what follows from it, up to the next wait.
+    pub(super) fn step(&mut self) -> Step {
+        step_all(&mut [self]).remove(0)
+    }
+
+    fn elapsed(&mut self) -> Duration {
+        self.start.get_or_insert_with(Instant::now).elapsed()
+    }
+
+    fn report(&mut self, outcome: Outcome) -> KillReport {
+        let elapsed = self.elapsed();
+        let survivors = match outcome {
+            Outcome::Survived => self.vigil.group().members().unwrap_or_default(),
+            _ => Vec::new(),
+        };
+        let signals = std::mem::take(&mut self.signals);
+        KillReport { pgid: self.pgid(), outcome, signals, elapsed, survivors }
+    }
+
+    /// The last step: hold the result back until the leader can be waited for, if that was asked for.
+    fn finish(&mut self, result: Result<KillReport, KillError>) -> Step {
+        self.ended = Some((Instant::now(), result));
+        self.await_leader()
+    }
+
+    fn await_leader(&mut self) -> Step {
+        let Some((at, result)) = self.ended.take() else { return Step::Wait(Duration::ZERO) };
+        let late = self.leader_within.is_none_or(|within| at.elapsed() >= within);
+        if late || self.vigil.group().leader_has_exited() {
+            return Step::Done(result);
+        }
+        self.ended = Some((at, result));
+        Step::Wait(Duration::from_millis(1))
+    }
+
+    /// Follows the ladder from what was seen until it wants to wait or look.
+    fn follow(&mut self, mut ask: Ask) -> Option<Step> {
+        loop {
+            match ask {
+                Ask::Look => return None,
+                Ask::Wait(time) => return Some(Step::Wait(self.vigil.patience(time))),
+                Ask::Done(outcome) => {
+                    let report = self.report(outcome);
+                    return Some(self.finish(Ok(report)));
+                }
+                Ask::NotPermitted => {
+                    let error = KillError::new(self.pgid(), KillErrorKind::NotPermitted);
+                    return Some(self.finish(Err(error)));
+                }
+                Ask::Signal(signal) => {
+                    let sent = match self.vigil.signal(signal) {
+                        Ok(()) => Sent::Delivered,
+                        Err(Errno::ESRCH) => Sent::NoSuchGroup,
+                        Err(Errno::EPERM) => Sent::NotPermitted,
+                        Err(errno) => {
+                            let error = KillError::os(self.pgid(), errno.into());
+                            return Some(self.finish(Err(error)));
+                        }
+                    };
+                    let at = self.elapsed();
+                    if sent == Sent::Delivered {
+                        self.signals.push(SentSignal { signal, at });
+                        tracing::debug!(pgid = self.pgid(), %signal, "sent to the group");
+                    }
+                    ask = self.ladder.sent(at, sent);
+                }
+            }
+        }
+    }
+}
+
+/// One step for each of many climbs, which share their walks through the process table.
+///
+/// The order matters. The clock is read first: a group seen alive at the deadline was alive after it. SIGKILL is sent
+/// right after a look that saw a live member: its number still belongs to the group.
+pub(super) fn step_all(climbs: &mut [&mut Climb]) -> Vec<Step> {
+    let ended = |climb: &mut &mut Climb| climb.ended.is_some().then(|| climb.await_leader());
+    let mut steps: Vec<Option<Step>> = climbs.iter_mut().map(ended).collect();
+    loop {
+        let mut open: Vec<usize> = (0..climbs.len()).filter(|i| steps[*i].is_none()).collect();
+        if open.is_empty() {
+            return steps.into_iter().flatten().collect();
+        }
+        let mut times = Vec::with_capacity(open.len());
+        let mut vigils = Vec::with_capacity(open.len());
+        for (i, climb) in climbs.iter_mut().enumerate() {
+            if steps[i].is_none() {
+                times.push(climb.elapsed());
+                vigils.push(&mut climb.vigil);
+            }
+        }
+        let gone = look_at_all(&mut vigils);
+        for ((i, now), gone) in open.drain(..).zip(times).zip(gone) {
+            let climb = &mut *climbs[i];
+            let ask = climb.ladder.saw(now, if gone { Sight::Gone } else { Sight::Alive });
+            steps[i] = climb.follow(ask);
+        }
+    }
+}

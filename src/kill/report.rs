@@ -1,0 +1,107 @@
+//! What a kill did: the outcome, the signals sent and when, who is left.
+
+use std::fmt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::group::Member;
+use crate::signal::Signal;
+
+/// What became of the group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Outcome {
+    /// No member could run before the first signal was sent; none was sent.
+    AlreadyGone,
+    /// Gone within the grace, without SIGKILL.
+    Terminated,
+    /// SIGKILL was needed. Seen to be gone, unless the policy's `confirm` is zero.
+    Killed,
+    /// Members can still run after SIGKILL and the time to confirm it; [`KillReport::survivors`] names them.
+    Survived,
+}
+
+impl Outcome {
+    /// The name used in reports: `already_gone`, `terminated`, `killed`, `survived`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Outcome::AlreadyGone => "already_gone",
+            Outcome::Terminated => "terminated",
+            Outcome::Killed => "killed",
+            Outcome::Survived => "survived",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A signal that the group was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SentSignal {
+    /// Which.
+    pub signal: Signal,
+    /// When, since the kill began.
+    pub at: Duration,
+}
+
+/// What one kill did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct KillReport {
+    /// The group.
+    pub pgid: i32,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Every signal that reached the group, in order; each at most once.
+    pub signals: Vec<SentSignal>,
+    /// How long the kill took, from its first look to the outcome.
+    pub elapsed: Duration,
+    /// Who can still run; empty unless the outcome is [`Outcome::Survived`], and where members cannot be listed.
+    pub survivors: Vec<Member>,
+}
+
+/// What [`KillPolicy::kill_child`](super::KillPolicy::kill_child) did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ChildKill {
+    /// The kill of its group.
+    pub report: KillReport,
+    /// How the child ended; `None` if it has not.
+    pub status: Option<ExitStatus>,
+}
+
+/// In milliseconds, as reports give every time: `at_ms`, `elapsed_ms`.
+#[cfg(feature = "serde")]
+mod wire {
+    use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+    use super::{KillReport, SentSignal};
+    use crate::report::millis;
+
+    impl Serialize for SentSignal {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut object = serializer.serialize_struct("SentSignal", 2)?;
+            object.serialize_field("signal", &self.signal)?;
+            object.serialize_field("at_ms", &millis(self.at))?;
+            object.end()
+        }
+    }
+
+    impl Serialize for KillReport {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut object = serializer.serialize_struct("KillReport", 5)?;
+            object.serialize_field("pgid", &self.pgid)?;
+            object.serialize_field("outcome", &self.outcome)?;
+            object.serialize_field("elapsed_ms", &millis(self.elapsed))?;
+            object.serialize_field("signals", &self.signals)?;
+            object.serialize_field("survivors", &self.survivors)?;
+            object.end()
+        }
+    }
+}

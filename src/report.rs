@@ -1,0 +1,192 @@
+//! What the suite found, as data: one [`CellReport`] a cell, and their [`Summary`].
+//!
+//! The formats are below: `report/table.rs` for people, `report/json.rs` for programs.
+
+#[cfg(feature = "cli")]
+pub mod json;
+#[cfg(feature = "cli")]
+pub mod table;
+
+use std::fmt;
+use std::time::Duration;
+
+use crate::group::{Backend, Member, backend};
+use crate::heartbeat::Pulse;
+use crate::kill::{Outcome, SentSignal};
+use crate::suite::Expected;
+
+/// Milliseconds with three decimals: the unit of every time in a report.
+#[cfg(feature = "serde")]
+pub(crate) fn millis(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e6).round() / 1e3
+}
+
+/// Whether a cell showed what was expected of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum CellVerdict {
+    /// Everything was as expected; of a known-bad subject, that it was caught.
+    Pass,
+    /// Something was not.
+    Fail,
+    /// The heartbeat could not say; everything else was as expected.
+    Inconclusive,
+}
+
+impl fmt::Display for CellVerdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            CellVerdict::Pass => "pass",
+            CellVerdict::Fail => "fail",
+            CellVerdict::Inconclusive => "inconclusive",
+        })
+    }
+}
+
+/// What was seen of one cell, and the verdict on it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct CellReport {
+    /// The kill implementation under test.
+    pub subject: String,
+    /// The program that was to be killed.
+    pub fixture: String,
+    /// The runtime that the subject ran on.
+    pub runtime: String,
+    /// The shell that the fixture ran under.
+    pub shell: String,
+    /// Whether the subject is expected to be caught.
+    pub known_bad: bool,
+    /// What the cell had to show.
+    pub expected: Expected,
+    /// What became of the group, as told by the subject, else as observed; `None` if neither.
+    pub outcome: Option<Outcome>,
+    /// From the call of the subject to its return.
+    pub elapsed: Option<Duration>,
+    /// The signals that the subject says it sent; `None` from one that does not say.
+    pub signals: Option<Vec<SentSignal>>,
+    /// Live members of the group, up to 1 s after the subject had returned.
+    pub leftover: Vec<Member>,
+    /// Live processes of the fixture that had left the group.
+    pub escaped: Vec<Member>,
+    /// The heartbeat of the runtime meanwhile.
+    pub pulse: Option<Pulse>,
+    /// The verdict.
+    pub verdict: CellVerdict,
+    /// Why it is not `Pass`; empty if it is.
+    pub why: String,
+}
+
+impl CellReport {
+    pub(crate) fn new(
+        subject: &str,
+        fixture: &str,
+        runtime: &str,
+        shell: &str,
+        known_bad: bool,
+        expected: Expected,
+    ) -> Self {
+        CellReport {
+            subject: subject.to_owned(),
+            fixture: fixture.to_owned(),
+            runtime: runtime.to_owned(),
+            shell: shell.to_owned(),
+            known_bad,
+            expected,
+            outcome: None,
+            elapsed: None,
+            signals: None,
+            leftover: Vec::new(),
+            escaped: Vec::new(),
+            pulse: None,
+            verdict: CellVerdict::Fail,
+            why: String::new(),
+        }
+    }
+
+    pub(crate) fn failed(mut self, why: String) -> CellReport {
+        self.verdict = CellVerdict::Fail;
+        self.why = why;
+        self
+    }
+
+    /// `subject/fixture/runtime`, for people.
+    pub fn name(&self) -> String {
+        format!("{}/{}/{}", self.subject, self.fixture, self.runtime)
+    }
+}
+
+/// How many cells came out how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Summary {
+    /// As expected.
+    pub pass: usize,
+    /// Not as expected.
+    pub fail: usize,
+    /// Undecided.
+    pub inconclusive: usize,
+}
+
+/// Where the suite ran.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Host {
+    /// The operating system.
+    pub os: &'static str,
+    /// The processor's architecture.
+    pub arch: &'static str,
+    /// The kernel's release, as `uname -r` prints it.
+    pub kernel: String,
+    /// How many processors this process may use.
+    pub cores: usize,
+    /// How deadbeat tells there whether a group is gone.
+    pub backend: Backend,
+    /// The version of deadbeat.
+    pub deadbeat: &'static str,
+}
+
+impl Host {
+    fn here() -> Host {
+        Host {
+            os: std::env::consts::OS,
+            arch: std::env::consts::ARCH,
+            kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            backend: backend(),
+            deadbeat: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+/// What a suite found.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Report {
+    /// Where it ran.
+    pub host: Host,
+    /// One entry a cell, in the order of [`Suite::cells`](crate::suite::Suite::cells).
+    pub cells: Vec<CellReport>,
+    /// Their count by verdict.
+    pub summary: Summary,
+}
+
+impl Report {
+    pub(crate) fn new(cells: Vec<CellReport>) -> Report {
+        let count = |verdict| cells.iter().filter(|cell| cell.verdict == verdict).count();
+        let summary = Summary {
+            pass: count(CellVerdict::Pass),
+            fail: count(CellVerdict::Fail),
+            inconclusive: count(CellVerdict::Inconclusive),
+        };
+        Report { host: Host::here(), cells, summary }
+    }
+
+    /// Whether every cell showed what was expected of it.
+    pub fn all_as_expected(&self) -> bool {
+        self.summary.fail == 0 && self.summary.inconclusive == 0
+    }
+}

@@ -1,0 +1,159 @@
+//! The kill implementations under test: the bug, the fix and the rejected alternative.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::kill::{KillError, KillPolicy, KillReport, Undertaker};
+
+/// What a subject tells of its kill; `None` from one that returns nothing.
+pub(super) type Told = Option<Result<KillReport, KillError>>;
+type Killing = Pin<Box<dyn Future<Output = Told> + Send>>;
+
+/// A kill implementation under test.
+#[derive(Clone)]
+pub struct Subject {
+    name: String,
+    about: String,
+    kill: Arc<dyn Fn(i32, KillPolicy) -> Killing + Send + Sync>,
+    pub(super) faults: Faults,
+}
+
+/// The ways in which a known-bad subject is bad. Each is expected to be seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Faults {
+    /// It waits on the worker.
+    pub(super) starves: bool,
+    /// It takes `ESRCH` for gone, so an un-reaped leader holds the grace.
+    pub(super) holds_the_grace: bool,
+    /// It sends no SIGCONT.
+    pub(super) leaves_stopped: bool,
+}
+
+impl Subject {
+    /// A kill function that takes a pgid and returns nothing; what it did is observed from the fixture's end.
+    pub fn new<F, Fut>(name: &str, kill: F) -> Subject
+    where
+        F: Fn(i32) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Subject::telling(name, "", move |pgid, _| {
+            let killing = kill(pgid);
+            async move {
+                killing.await;
+                None
+            }
+        })
+    }
+
+    fn telling<F, Fut>(name: &str, about: &str, kill: F) -> Subject
+    where
+        F: Fn(i32, KillPolicy) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Told> + Send + 'static,
+    {
+        Subject {
+            name: name.to_owned(),
+            about: about.to_owned(),
+            kill: Arc::new(move |pgid, policy| Box::pin(kill(pgid, policy))),
+            faults: Faults::default(),
+        }
+    }
+
+    fn known_bad(mut self, faults: Faults) -> Subject {
+        self.faults = faults;
+        self
+    }
+
+    /// Its name, as `--subject` takes it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What it is, in a few words; empty for one that was not built in.
+    pub fn about(&self) -> &str {
+        &self.about
+    }
+
+    /// Whether it is expected to be caught.
+    pub fn is_known_bad(&self) -> bool {
+        self.faults != Faults::default()
+    }
+
+    pub(super) fn kill(&self, pgid: i32, policy: &KillPolicy) -> Killing {
+        (self.kill)(pgid, policy.clone())
+    }
+}
+
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subject({})", self.name)
+    }
+}
+
+/// The subjects that `deadbeat suite` judges by default.
+pub fn built_in() -> Vec<Subject> {
+    vec![
+        Subject::telling("inline", "the bug: the naive body, on the worker", |pgid, policy| async move {
+            naive_kill(pgid, policy.grace);
+            None
+        })
+        .known_bad(Faults { starves: true, holds_the_grace: true, leaves_stopped: true }),
+        Subject::telling("spawn-blocking", "kill_process_group", |pgid, policy| async move {
+            // What kill_process_group does, with the suite's grace and the report kept.
+            Some(policy.confirm(Duration::ZERO).kill(pgid).await)
+        }),
+        Subject::telling("undertaker", "many kills on one thread", |pgid, policy| async move {
+            let undertaker = match Undertaker::new(policy.confirm(Duration::ZERO)) {
+                Ok(undertaker) => undertaker,
+                Err(error) => return Some(Err(KillError::os(pgid, error))),
+            };
+            Some(undertaker.kill(pgid).await)
+        }),
+        Subject::telling("async-sleep", "the rejected alternative: tokio's sleep", |pgid, policy| async move {
+            naive_async_kill(pgid, policy.grace).await;
+            None
+        })
+        .known_bad(Faults { starves: false, holds_the_grace: true, leaves_stopped: true }),
+    ]
+}
+
+const NAIVE_POLL: Duration = Duration::from_millis(100);
+
+/// The body that nearly everybody writes.
+fn naive_kill(pgid: i32, grace: Duration) {
+    let group = Pid::from_raw(pgid);
+    if killpg(group, Signal::SIGTERM) == Err(Errno::ESRCH) {
+        return;
+    }
+    let start = Instant::now();
+    while start.elapsed() < grace {
+        #[expect(clippy::disallowed_methods, reason = "the known-bad subject: this is the bug")]
+        std::thread::sleep(NAIVE_POLL);
+        if killpg(group, None) == Err(Errno::ESRCH) {
+            return;
+        }
+    }
+    let _ = killpg(group, Signal::SIGKILL);
+}
+
+/// The same with the sleep made async: starves nobody, and is no wiser.
+async fn naive_async_kill(pgid: i32, grace: Duration) {
+    let group = Pid::from_raw(pgid);
+    if killpg(group, Signal::SIGTERM) == Err(Errno::ESRCH) {
+        return;
+    }
+    let start = Instant::now();
+    while start.elapsed() < grace {
+        tokio::time::sleep(NAIVE_POLL).await;
+        if killpg(group, None) == Err(Errno::ESRCH) {
+            return;
+        }
+    }
+    let _ = killpg(group, Signal::SIGKILL);
+}

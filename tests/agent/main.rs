@@ -1,0 +1,6 @@
+//! The callers: runs that leave nothing behind however they end, the registry, the shutdown request.
+
+mod registry;
+mod runs;
+mod shutdown;
+mod support;

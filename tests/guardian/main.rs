@@ -1,0 +1,83 @@
+//! The guardian, on real processes that really die.
+//!
+//! This program is three in one: the tests, the guardian (as any program whose `main` begins as this one does), and the
+//! parent that the tests kill; see `parent.rs`.
+
+#[cfg(target_os = "linux")]
+mod alone;
+#[cfg(target_os = "linux")]
+mod clean;
+#[cfg(target_os = "linux")]
+mod death;
+#[cfg(target_os = "linux")]
+mod impostors;
+#[cfg(target_os = "linux")]
+mod nested;
+#[cfg(target_os = "linux")]
+mod parent;
+#[cfg(target_os = "linux")]
+mod restart;
+#[cfg(target_os = "linux")]
+mod reuse;
+#[cfg(target_os = "linux")]
+mod support;
+
+#[cfg(target_os = "linux")]
+macro_rules! trials {
+    ($($room:ident: $($test:ident)*;)*) => {
+        vec![$($(libtest_mimic::Trial::test(concat!(stringify!($room), "::", stringify!($test)), || {
+            $room::$test();
+            Ok(())
+        })),*),*]
+    };
+}
+
+#[cfg(target_os = "linux")]
+fn main() {
+    if std::env::var_os(impostors::FORGETFUL).is_some() {
+        return impostors::forgetful();
+    }
+    deadbeat::guardian::main_if_requested();
+    if std::env::var_os(parent::ROLE).is_some() {
+        return parent::main();
+    }
+    let trials = trials! {
+        alone:
+            it_has_a_session_of_its_own_and_holds_nothing_but_its_line
+            it_has_one_even_if_the_parents_group_is_outside_its_pid_namespace
+            signals_do_not_end_it
+            it_does_not_wait_for_a_child_that_outlives_the_parent
+            nobody_can_start_it_by_hand;
+        clean:
+            after_a_clean_end_nothing_is_signalled
+            a_released_ward_is_not_touched_nor_who_escaped_from_it
+            dropped_it_ends_like_its_parent_would_have
+            a_dangerous_pgid_is_refused;
+        death:
+            a_killed_parent_leaves_nobody_of_ignore_term
+            a_killed_parent_leaves_nobody_of_stubborn_child
+            a_killed_parent_leaves_nobody_of_setsid_escape
+            a_killed_parent_leaves_nobody_of_fork_storm
+            an_aborted_parent_leaves_nobody
+            a_group_killed_while_the_guardian_starts_leaves_nobody
+            whoever_is_asked_to_end_is_let_finish
+            a_child_that_was_never_registered_is_found_by_its_mark
+            a_parent_killed_at_any_moment_leaves_nobody;
+        impostors:
+            a_program_that_is_no_guardian_is_an_error
+            one_that_runs_on_is_killed_with_what_it_started
+            one_that_forgot_to_begin_with_it_does_not_start_itself_without_end;
+        nested:
+            a_run_within_a_run_dies_with_the_outer_one
+            an_inner_run_dies_alone;
+        restart:
+            a_killed_guardian_is_replaced_and_told_everything
+            one_that_cannot_be_replaced_is_an_error_and_no_more;
+        reuse:
+            a_number_that_became_a_strangers_before_the_guardian_looked_is_left_alone;
+    };
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}

@@ -1,0 +1,92 @@
+//! `kill_child`: pins, kills, reaps; refuses what a group kill would miss.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use deadbeat::group::{Backend, backend};
+use deadbeat::{KillErrorKind, KillPolicy, Outcome, Signal};
+use tokio::process::{Child, Command};
+
+fn sleeper() -> Command {
+    let mut command = Command::new("sleep");
+    command.arg("120").kill_on_drop(true).stdin(Stdio::null());
+    command
+}
+
+fn policy() -> KillPolicy {
+    super::support::policy().grace(Duration::from_secs(2))
+}
+
+#[tokio::test]
+async fn the_child_is_killed_reaped_and_its_status_told() {
+    let mut child = sleeper().process_group(0).spawn().unwrap();
+    let killed = policy().kill_child(&mut child).await.unwrap();
+    let status = killed.status.expect("not reaped");
+    assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
+    if backend() == Backend::Proc {
+        assert_eq!(killed.report.outcome, Outcome::Terminated);
+    }
+    assert_eq!(child.id(), None, "still to be waited for");
+}
+
+#[tokio::test]
+async fn a_child_in_somebody_elses_group_is_refused_and_lives() {
+    let mut child: Child = sleeper().spawn().unwrap();
+    let error = policy().kill_child(&mut child).await.unwrap_err();
+    assert_eq!(error.kind(), KillErrorKind::NotLeader);
+    assert_eq!(error.pgid(), child.id().unwrap() as i32);
+    assert!(error.to_string().contains("process_group(0)"), "{error}");
+    assert_eq!(child.try_wait().unwrap(), None, "it was signalled");
+    child.kill().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_child_that_was_waited_for_is_refused() {
+    let mut child = Command::new("true").process_group(0).spawn().unwrap();
+    child.wait().await.unwrap();
+    let error = policy().kill_child(&mut child).await.unwrap_err();
+    assert_eq!(error.kind(), KillErrorKind::AlreadyReaped);
+}
+
+#[tokio::test]
+async fn a_child_that_has_ended_unseen_is_only_reaped() {
+    if backend() != Backend::Proc {
+        return;
+    }
+    let mut child = Command::new("sh").args(["-c", "exit 7"]).process_group(0).spawn().unwrap();
+    let group = deadbeat::ProcessGroup::led_by(&child).unwrap();
+    super::support::eventually("the child has ended", || group.is_gone());
+    let killed = policy().kill_child(&mut child).await.unwrap();
+    assert_eq!(killed.report.outcome, Outcome::AlreadyGone);
+    assert_eq!(killed.status.and_then(|status| status.code()), Some(7));
+}
+
+#[tokio::test]
+async fn a_siblings_exit_status_is_not_stolen() {
+    // A wait for the whole group would collect it, and leave its owner with ECHILD.
+    let mut leader = sleeper().process_group(0).spawn().unwrap();
+    let pgid = leader.id().unwrap() as i32;
+    let mut sibling = Command::new("sh").args(["-c", "exit 5"]).process_group(pgid).spawn().unwrap();
+    let pid = sibling.id().unwrap();
+    super::support::eventually("the sibling has ended", || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
+    });
+    let killed = policy().kill_child(&mut leader).await.unwrap();
+    assert!(killed.status.is_some());
+    assert_eq!(sibling.wait().await.unwrap().code(), Some(5));
+}
+
+#[tokio::test]
+async fn the_child_is_reaped_even_if_nobody_confirms_its_death() {
+    for _ in 0..10 {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' TERM; echo up; exec sleep 120"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.process_group(0).kill_on_drop(true).spawn().unwrap();
+        let mut line = [0; 3];
+        tokio::io::AsyncReadExt::read_exact(child.stdout.as_mut().unwrap(), &mut line).await.unwrap();
+        let policy = policy().grace(Duration::from_millis(20)).confirm(Duration::ZERO);
+        let killed = policy.kill_child(&mut child).await.unwrap();
+        assert_eq!(killed.status.expect("not reaped").signal(), Some(Signal::KILL.as_raw()));
+    }
+}

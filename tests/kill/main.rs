@@ -1,0 +1,12 @@
+//! The kill function on real processes: what it makes of each fixture, and what it may never do.
+
+mod cancelled;
+mod child;
+mod hard_cases;
+mod ladder_on_fixtures;
+mod naive;
+mod reuse;
+mod runtime_keeps_beating;
+mod support;
+mod trees;
+mod undertaker;

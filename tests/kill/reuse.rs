@@ -1,0 +1,148 @@
+//! A pgid that comes back to life as a stranger's, on purpose: in a pid namespace of its own the next pid can be chosen.
+//!
+//! The killer is stopped in the middle of its grace; the group dies and is reaped; an innocent gets its number; the
+//! killer goes on. The naive one kills the innocent.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::support::eventually;
+
+const INSIDE: &str = "DEADBEAT_INSIDE_A_PID_NAMESPACE";
+
+/// Whether this test runs inside; if not, runs it there, and tells how that went.
+fn inside(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    let unshare = ["--pid", "--fork", "--mount-proc", "--kill-child"];
+    let may = Command::new("unshare").args(unshare).arg("true").stderr(Stdio::null()).status();
+    if !may.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: {test} needs the privilege to make a pid namespace");
+        return false;
+    }
+    let output = Command::new("unshare")
+        .args(unshare)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--test-threads=1"])
+        .env(INSIDE, "1")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    false
+}
+
+/// Whether the innocent outlives this killer of a group whose number it gets.
+fn innocent_outlives(killer: impl Fn(i32) -> Command) -> bool {
+    // Says when it was asked to end, and does not.
+    let script = r#"trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"#;
+    let mut leader = Command::new("sh")
+        .args(["-c", script])
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pgid = leader.id() as i32;
+    let mut lines = BufReader::new(leader.stdout.take().unwrap()).lines();
+    let mut next = || lines.next().expect("the leader has gone").unwrap();
+    assert_eq!(next(), "ready");
+    let mut killer = killer(pgid).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    assert_eq!(next(), "asked");
+
+    let (killer_pid, group) = (Pid::from_raw(killer.id() as i32), Pid::from_raw(pgid));
+    kill(killer_pid, Signal::SIGSTOP).unwrap();
+    eventually("the killer is stopped", || state(killer_pid) == Some('T'));
+    nix::sys::signal::killpg(group, Signal::SIGKILL).unwrap();
+    leader.wait().unwrap();
+    // The orphaned sleep is ours to reap: in here we are PID 1, or its subreaper.
+    eventually("the group is empty", || {
+        let _ = nix::sys::wait::waitpid(Pid::from_raw(-pgid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        nix::sys::signal::killpg(group, None).is_err()
+    });
+    let mut innocent = born_as(pgid);
+    kill(killer_pid, Signal::SIGCONT).unwrap();
+    drop(killer.stdin.take().unwrap().write_all(b"over\n"));
+    assert!(killer.wait().unwrap().success(), "the killer died of something else");
+    let outlived = answers(&mut innocent);
+    let _ = innocent.kill();
+    innocent.wait().unwrap();
+    outlived
+}
+
+/// Whether it can still echo a line: with SIGKILL pending it never runs again, dead to `wait` already or not.
+fn answers(cat: &mut Child) -> bool {
+    let (mut stdin, stdout) = (cat.stdin.take().unwrap(), cat.stdout.take().unwrap());
+    let mut line = String::new();
+    stdin.write_all(b"alive\n").is_ok() && BufReader::new(stdout).read_line(&mut line).is_ok_and(|length| length > 0)
+}
+
+/// A process with just this pid, leading a group of that number.
+fn born_as(pid: i32) -> Child {
+    for _ in 0..1000 {
+        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+        let mut child =
+            Command::new("cat").process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        if child.id() as i32 == pid {
+            return child;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    panic!("pid {pid} was not to be had");
+}
+
+fn state(pid: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
+#[test]
+fn a_reused_pgid_is_a_stranger_and_left_alone() {
+    if !inside("reuse::a_reused_pgid_is_a_stranger_and_left_alone") {
+        return;
+    }
+    let naive = |pgid: i32| {
+        let mut command = Command::new("sh");
+        // Its grace ends when it is told so.
+        command.args(["-c", &format!("kill -TERM -{pgid}; read over; kill -KILL -{pgid}")]);
+        command
+    };
+    assert!(!innocent_outlives(naive), "the control was not caught: the innocent outlived the naive kill");
+    let ours = |pgid: i32| {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "reuse::kills_the_group_it_is_told", "--nocapture"]);
+        command.env("DEADBEAT_KILL_THIS", pgid.to_string());
+        command
+    };
+    // Only a pidfd that signals groups (Linux 6.9) can tell the two apart once the leader was reaped.
+    let pinned = kernel() >= (6, 9) && deadbeat::group::backend() == deadbeat::group::Backend::Proc;
+    if pinned {
+        assert!(innocent_outlives(ours), "a stranger was killed");
+    } else {
+        eprintln!(
+            "skipped: without PIDFD_SIGNAL_PROCESS_GROUP a reaped leader's group cannot be told from a stranger's"
+        );
+    }
+}
+
+fn kernel() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// Not a test by itself: the killer of the one above, in a process that can be stopped.
+#[test]
+fn kills_the_group_it_is_told() {
+    let Some(pgid) = std::env::var("DEADBEAT_KILL_THIS").ok() else { return };
+    // Long enough to be stopped in the middle of it, on the slowest of machines.
+    let policy = deadbeat::KillPolicy::default().grace(std::time::Duration::from_secs(10));
+    let report = policy.kill_blocking(pgid.parse().unwrap()).unwrap();
+    assert_eq!(report.outcome, deadbeat::Outcome::Terminated, "{report:?}");
+}

@@ -1,0 +1,58 @@
+//! What these tests share: starting fixtures, waiting for what must come.
+
+use std::time::{Duration, Instant};
+
+use deadbeat::fixture::{self, Running};
+use deadbeat::group::{Backend, backend};
+use deadbeat::{KillPolicy, ProcessGroup};
+
+/// What must come, comes well within this; it bounds a broken test, not a slow machine.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// The default policy, but patient with a machine on which a killed process waits for a CPU to die on. Where zombies
+/// cannot be told from the living it would be patient in vain.
+pub(crate) fn policy() -> KillPolicy {
+    match backend() {
+        Backend::Proc => KillPolicy::default().confirm(SOON),
+        _ => KillPolicy::default(),
+    }
+}
+
+pub(crate) fn start(name: &str) -> Running {
+    fixture::named(name).expect("no such fixture").start().unwrap()
+}
+
+/// Polls for something that must become true.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_true() {
+        assert!(start.elapsed() < SOON, "waited in vain for: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}
+
+/// A group that this process has nothing to do with: it must outlive every kill of others.
+pub(crate) struct Bystander(std::process::Child);
+
+impl Bystander {
+    pub(crate) fn start() -> Bystander {
+        use std::os::unix::process::CommandExt;
+        Bystander(std::process::Command::new("sleep").arg("120").process_group(0).spawn().unwrap())
+    }
+
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.0.try_wait().unwrap().is_none()
+    }
+
+    pub(crate) fn group(&self) -> ProcessGroup {
+        ProcessGroup::new(self.0.id() as i32).unwrap()
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

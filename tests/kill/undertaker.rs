@@ -1,0 +1,95 @@
+//! Many kills on one thread, whoever asked for them and whether or not anybody waits.
+
+use std::time::{Duration, Instant};
+
+use deadbeat::kill::Undertaker;
+use deadbeat::{KillErrorKind, Outcome};
+
+use super::support::{eventually, policy, start};
+
+const GRACE: Duration = Duration::from_secs(1);
+
+fn undertaker() -> Undertaker {
+    Undertaker::new(policy().grace(GRACE)).unwrap()
+}
+
+#[test]
+fn many_groups_share_one_grace() {
+    let groups: Vec<_> = (0..30).map(|i| start(if i % 3 == 0 { "ignore-term" } else { "stubborn-child" })).collect();
+    let undertaker = undertaker();
+    let start = Instant::now();
+    let burials: Vec<_> = groups.iter().map(|running| undertaker.kill(running.pgid())).collect();
+    for (burial, running) in burials.into_iter().zip(&groups) {
+        let report = burial.wait_blocking().unwrap();
+        assert_eq!(report.pgid, running.pgid());
+        if deadbeat::group::backend() == deadbeat::group::Backend::Proc {
+            assert_eq!(report.outcome, Outcome::Killed, "{report:?}");
+        }
+    }
+    // One after the other they would take thirty.
+    assert!(start.elapsed() < GRACE * 15, "took {:?}", start.elapsed());
+}
+
+#[test]
+fn the_quick_do_not_wait_for_the_slow() {
+    if deadbeat::group::backend() != deadbeat::group::Backend::Proc {
+        return;
+    }
+    let (slow, quick) = (start("ignore-term"), start("fast-exit"));
+    let undertaker = Undertaker::new(policy().grace(Duration::from_secs(4))).unwrap();
+    let (slow, quick) = (undertaker.kill(slow.pgid()), undertaker.kill(quick.pgid()));
+    let quick = quick.wait_blocking().unwrap();
+    let slow = slow.wait_blocking().unwrap();
+    assert_eq!((quick.outcome, slow.outcome), (Outcome::Terminated, Outcome::Killed));
+    assert!(quick.elapsed < slow.elapsed / 2, "{:?} and {:?}", quick.elapsed, slow.elapsed);
+}
+
+#[test]
+fn dropped_burials_and_a_dropped_undertaker_lose_nothing() {
+    let groups: Vec<_> = (0..5).map(|_| start("stubborn-child")).collect();
+    let undertaker = undertaker();
+    for running in &groups {
+        drop(undertaker.kill(running.pgid()));
+    }
+    let dropping = Instant::now();
+    drop(undertaker);
+    assert!(dropping.elapsed() < GRACE / 2, "drop blocked for {:?}", dropping.elapsed());
+    for running in &groups {
+        eventually("the group is dead", || running.has_ended());
+    }
+}
+
+#[test]
+fn shutdown_waits_for_every_kill() {
+    let groups: Vec<_> = (0..3).map(|_| start("ignore-term")).collect();
+    let undertaker = undertaker();
+    for running in &groups {
+        drop(undertaker.kill(running.pgid()));
+    }
+    undertaker.shutdown_blocking();
+    for running in &groups {
+        // SIGKILL has been confirmed where members can be seen; else it has been sent.
+        eventually("the group is dead", || running.has_ended());
+    }
+}
+
+#[tokio::test]
+async fn shutdown_can_be_awaited_and_blocks_no_worker() {
+    let running = start("ignore-term");
+    let undertaker = undertaker();
+    let burial = undertaker.kill(running.pgid());
+    let heartbeat = deadbeat::heartbeat::Heartbeat::new().budget(GRACE / 2);
+    let watched = heartbeat.watch(undertaker.shutdown()).await;
+    watched.pulse.assert_steady();
+    assert!(burial.await.is_ok());
+    eventually("the group is dead", || running.has_ended());
+}
+
+#[tokio::test]
+async fn a_refused_pgid_is_told_at_once() {
+    let undertaker = undertaker();
+    for pgid in [0, 1, -7] {
+        let error = undertaker.kill(pgid).await.unwrap_err();
+        assert_eq!((error.kind(), error.pgid()), (KillErrorKind::InvalidGroup, pgid));
+    }
+}

@@ -1,0 +1,82 @@
+//! Whatever can be known to be wrong is said before anything runs, with status 2 and the way to do it right.
+
+use predicates::prelude::*;
+use rstest::rstest;
+
+use crate::support::{TracedShell, deadbeat};
+
+#[rstest]
+#[case("--subject", &["inline", "spawn-blocking", "async-sleep"])]
+#[case("--fixture", &["fast-exit", "ignore-term", "zombie"])]
+#[case("--runtime", &["current-thread", "multi-thread-1", "multi-thread-2"])]
+fn an_unknown_name_is_refused_with_the_names_there_are(#[case] option: &str, #[case] names: &[&str]) {
+    let assert = deadbeat("suite").args([option, "bogus"]).assert().code(2).stdout("");
+    names.iter().fold(assert, |assert, name| assert.stderr(predicate::str::contains(*name)));
+    // The control: with a name of that list nothing is refused.
+    deadbeat("suite --list").args([option, names[0]]).assert().success();
+}
+
+#[rstest]
+#[case("5 parsecs")]
+#[case("s")]
+#[case("")]
+#[case("-1s")]
+#[case("1.2.3")]
+fn a_malformed_duration_is_refused_with_the_way_to_write_one(
+    #[values("--grace", "--budget")] option: &str,
+    #[case] duration: &str,
+) {
+    let hint = predicate::str::contains("write a duration such as 250ms, 5s or 1m 30s");
+    deadbeat("suite --list").arg(format!("{option}={duration}")).assert().code(2).stdout("").stderr(hint);
+}
+
+#[rstest]
+#[case("--grace", "0")]
+#[case("--grace", "10000000000000000000")]
+#[case("--budget", "0s")]
+#[case("--budget", "10000000000000000000")]
+fn a_duration_that_no_suite_can_keep_is_refused_with_the_bounds(#[case] option: &str, #[case] duration: &str) {
+    let bounds = predicate::str::contains("it must be from 1ms to ");
+    deadbeat("suite --list").args([option, duration]).assert().code(2).stdout("").stderr(bounds);
+}
+
+#[rstest]
+#[case("250ms")]
+#[case("1m")]
+#[case("1s 500ms")]
+#[case("2.5")]
+fn the_durations_that_are_meant_are_taken(#[values("--grace", "--budget")] option: &str, #[case] duration: &str) {
+    deadbeat("suite --list").args([option, duration]).assert().success();
+}
+
+#[rstest]
+#[case("--jobs", "0")]
+#[case("--jobs", "many")]
+#[case("--format", "xml")]
+fn any_other_bad_value_is_refused(#[case] option: &str, #[case] value: &str) {
+    deadbeat("suite --list").args([option, value]).assert().code(2).stdout("").stderr(predicate::str::contains(option));
+}
+
+#[rstest]
+#[case::a_missing_folder("missing/report.json")]
+#[case::a_folder("")]
+#[case::a_folder_that_would_have_to_be_made("report/")]
+fn an_output_that_cannot_be_written_is_refused_before_anything_runs(#[case] file: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = TracedShell::new_in(dir.path());
+    let suite = |file: &str| {
+        let mut command = deadbeat("suite --subject spawn-blocking --fixture zombie --runtime current-thread");
+        command.args(["--grace", "2s", "--shell"]).arg(&shell.shell).arg("--output").arg(dir.path().join(file));
+        command
+    };
+    suite(file).assert().code(2).stdout("").stderr(predicate::str::starts_with("deadbeat: cannot write "));
+    assert!(!shell.was_run(), "a fixture was started all the same");
+    // The control: where it can be written the same suite runs, under the same shell.
+    suite("report.json").assert().success();
+    assert!(shell.was_run());
+}
+
+#[test]
+fn an_output_with_no_name_is_refused() {
+    deadbeat("suite --output=").assert().code(2).stdout("").stderr(predicate::str::is_empty().not());
+}

@@ -1,0 +1,114 @@
+//! Ctrl-C: the status says so, and no fixture is left; shown beside a death that nobody can clean up after.
+
+use std::fs;
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rstest::rstest;
+
+use crate::support::linux::{fixtures_of, kill_fixtures_of};
+use crate::support::until;
+use crate::support::{LONG, program};
+
+/// A suite in the middle of its only cell. Dropping it leaves nothing behind.
+struct Suite {
+    child: Child,
+}
+
+impl Suite {
+    fn start(fixture: &str, more: &[&str]) -> Suite {
+        let child = Command::new(program())
+            .args(LONG.replace("ignore-term", fixture).split_ascii_whitespace())
+            .args(more)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let suite = Suite { child };
+        until("the fixture is there", || !fixtures_of(suite.pid()).is_empty());
+        suite
+    }
+
+    fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child is not waited for yet, so its number is still its own.
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.pid() as i32), signal).unwrap();
+    }
+
+    fn end(mut self) -> (ExitStatus, String, String) {
+        let read = |stream: &mut dyn std::io::Read| std::io::read_to_string(stream).unwrap();
+        let out = read(self.child.stdout.as_mut().unwrap());
+        let err = read(self.child.stderr.as_mut().unwrap());
+        (self.child.wait().unwrap(), out, err)
+    }
+}
+
+impl Drop for Suite {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        kill_fixtures_of(self.pid());
+    }
+}
+
+fn is_ignored(signal: Signal) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
+    u64::from_str_radix(ignored, 16).unwrap() & (1 << (signal as i32 - 1)) != 0
+}
+
+#[rstest]
+#[case::ctrl_c(Signal::SIGINT, 130)]
+#[case::terminated(Signal::SIGTERM, 143)]
+#[case::hung_up(Signal::SIGHUP, 129)]
+fn an_interruption_kills_every_fixture_and_says_which_it_was(
+    // One in its group, and one with a process that has left it.
+    #[values("ignore-term", "setsid-escape")] fixture: &str,
+    #[case] signal: Signal,
+    #[case] status: i32,
+) {
+    if is_ignored(signal) {
+        eprintln!("skipped: {signal} was ignored when we were started (nohup, a shell's background), and so it stays");
+        return;
+    }
+    let suite = Suite::start(fixture, &["--subject", "inline"]);
+    let pid = suite.pid();
+    suite.signal(signal);
+    let (ended, out, err) = suite.end();
+    assert_eq!(ended.code(), Some(status), "{out}{err}");
+    assert_eq!(out, "", "a report of cells that were cut short");
+    assert!(err.contains("interrupted, every fixture was killed") && !err.contains("fail "), "{err}");
+    // SIGKILL is on its way to all of them; dying takes a moment.
+    until("no fixture is left", || fixtures_of(pid).is_empty());
+}
+
+#[test]
+fn the_control_a_suite_that_is_killed_leaves_its_fixture_and_the_same_look_finds_it() {
+    let suite = Suite::start("ignore-term", &[]);
+    let pid = suite.pid();
+    let fixtures = fixtures_of(pid);
+    suite.signal(Signal::SIGKILL);
+    let Suite { child } = &mut { suite };
+    child.wait().unwrap();
+    assert_eq!(fixtures_of(pid), fixtures);
+    kill_fixtures_of(pid);
+    until("the fixture is gone", || fixtures_of(pid).is_empty());
+}
+
+#[test]
+fn an_interrupted_suite_leaves_the_old_report_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report");
+    fs::write(&file, "the old one").unwrap();
+    let suite = Suite::start("ignore-term", &["--output", file.to_str().unwrap()]);
+    suite.signal(Signal::SIGTERM);
+    let (ended, ..) = suite.end();
+    assert_eq!(ended.code(), Some(143));
+    assert_eq!(fs::read_to_string(&file).unwrap(), "the old one");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "something else was left in the folder");
+}

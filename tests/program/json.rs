@@ -1,0 +1,101 @@
+//! The JSON report, held against the schema that is published with it; and the schema against broken reports.
+
+use jsonschema::Validator;
+use rstest::rstest;
+use serde_json::{Value, json};
+
+use crate::support::{FAILING, PASSING, deadbeat};
+
+fn schema() -> Validator {
+    let schema = serde_json::from_str(include_str!("../../schema/suite.schema.json")).unwrap();
+    jsonschema::validator_for(&schema).unwrap()
+}
+
+fn faults(report: &Value) -> Vec<String> {
+    schema().iter_errors(report).map(|error| format!("{}: {error}", error.instance_path)).collect()
+}
+
+fn report(cells: &str, status: i32) -> Value {
+    let output = deadbeat(cells).arg("--format=json").assert().code(status).get_output().clone();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+#[test]
+fn a_report_that_passed_keeps_to_the_schema() {
+    let report = report(PASSING, 0);
+    assert_eq!(faults(&report), [""; 0]);
+    assert_eq!(report["summary"], json!({"pass": 1, "fail": 0, "inconclusive": 0}));
+    let cell = &report["cells"][0];
+    assert_eq!(cell["pulse"]["verdict"], "steady");
+    assert_eq!(cell["signals"][0]["signal"], "SIGTERM");
+}
+
+#[test]
+fn a_report_that_failed_keeps_to_the_schema() {
+    let report = report(FAILING, 1);
+    assert_eq!(faults(&report), [""; 0]);
+    assert_eq!(report["summary"], json!({"pass": 0, "fail": 1, "inconclusive": 0}));
+    assert_eq!(report["cells"][0]["signals"], Value::Null, "the naive subject tells of no signal");
+}
+
+#[test]
+fn a_report_with_a_starved_worker_and_one_that_escaped_keeps_to_the_schema() {
+    let report = report("suite --subject inline --fixture setsid-escape --runtime multi-thread-1 --grace 1s", 0);
+    assert_eq!(faults(&report), [""; 0]);
+    let cell = &report["cells"][0];
+    assert_eq!(cell["pulse"]["verdict"], "starved");
+    assert!(cell["pulse"]["stalls"][0]["wall_ms"].as_f64().unwrap() > 500.0, "{cell:#}");
+    if cfg!(target_os = "linux") && report["host"]["backend"] == "proc" {
+        assert_eq!(cell["escaped"].as_array().unwrap().len(), 1, "{cell:#}");
+    }
+}
+
+#[test]
+fn what_comes_with_a_sharper_heartbeat_keeps_to_the_schema_too() {
+    let mut report = report(PASSING, 0);
+    let pulse = &mut report["cells"][0]["pulse"];
+    pulse["queue_delay_ms"] = json!(1.5);
+    pulse["stalls"] = json!([{"at_ms": 0, "wall_ms": 9.5, "on_cpu_ms": 1, "run_queue_ms": null, "blocked_ms": 8.5,
+                              "culprit": {"syscall": "clock_nanosleep", "detail": "100 ms asked for"}}]);
+    assert_eq!(faults(&report), [""; 0]);
+}
+
+#[rstest]
+#[case::a_verdict_nobody_knows("/cells/0/verdict", json!("passed"))]
+#[case::a_failure_without_a_reason("/cells/0/verdict", json!("fail"))]
+#[case::an_outcome_nobody_knows("/cells/0/outcome", json!("dead"))]
+#[case::a_time_below_zero("/cells/0/elapsed_ms", json!(-1))]
+#[case::a_signal_by_number("/cells/0/signals/0/signal", json!(15))]
+#[case::a_member_that_is_only_a_number("/cells/0/leftover", json!([4242]))]
+#[case::a_beat_and_a_half("/cells/0/pulse/beats", json!(1.5))]
+#[case::starved_without_a_stall("/cells/0/pulse/verdict", json!("starved"))]
+#[case::a_runtime_nobody_knows("/cells/0/runtime", json!("multi-thread-0"))]
+#[case::an_expectation_too_many("/cells/0/expected", json!({"outcome": "killed", "timing": "grace", "leftover": 0,
+                                                             "escaped": 0, "pulse": "steady", "more": 1}))]
+#[case::another_schema("/schema", json!(2))]
+#[case::no_summary("/summary", json!({}))]
+fn the_schema_rejects(#[case] at: &str, #[case] broken: Value) {
+    let mut report = report(PASSING, 0);
+    assert_eq!(faults(&report), [""; 0]);
+    *report.pointer_mut(at).expect("no such field") = broken;
+    assert_ne!(faults(&report), [""; 0], "{report:#}");
+}
+
+#[rstest]
+#[case("", &["schema", "host", "cells", "summary"])]
+#[case("/host", &["os", "arch", "kernel", "cores", "backend", "deadbeat"])]
+#[case("/cells/0", &["subject", "fixture", "runtime", "shell", "known_bad", "expected", "outcome", "elapsed_ms",
+                     "signals", "leftover", "escaped", "pulse", "verdict", "why"])]
+#[case("/cells/0/expected", &["outcome", "timing", "leftover", "escaped", "pulse"])]
+#[case("/cells/0/signals/0", &["signal", "at_ms"])]
+#[case("/cells/0/pulse", &["verdict", "beats", "longest_ms", "stalls"])]
+#[case("/summary", &["pass", "fail", "inconclusive"])]
+fn the_schema_rejects_a_report_that_lacks_a_field(#[case] at: &str, #[case] fields: &[&str]) {
+    let report = report(PASSING, 0);
+    for field in fields {
+        let mut broken = report.clone();
+        let removed = broken.pointer_mut(at).unwrap().as_object_mut().unwrap().remove(*field);
+        assert!(removed.is_some(), "the report has no {at}/{field}");
+        assert_ne!(faults(&broken), [""; 0], "{at}/{field} may be left out");
+    }
+}

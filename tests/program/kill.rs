@@ -1,0 +1,108 @@
+//! `deadbeat kill`: every group named is killed and told of in order, or nothing at all is signalled.
+
+use deadbeat::fixture::{self, Running};
+use predicates::prelude::*;
+use rstest::rstest;
+use serde_json::Value;
+
+use crate::support::{deadbeat, until};
+
+fn start(name: &str) -> Running {
+    fixture::named(name).unwrap().start().unwrap()
+}
+
+/// Beyond any pid_max, so that no process can carry it.
+const NOBODY: i32 = i32::MAX;
+
+#[rstest]
+#[case("", "<PGID>")]
+#[case("0", "the caller's own group")]
+#[case("1", "every process")]
+#[case("-7", "is negative")]
+#[case("abc", "not a process group")]
+#[case("99999999999", "not a process group")]
+fn a_refused_pgid_signals_nobody_not_even_the_good_one_beside_it(#[case] bad: &str, #[case] why: &str) {
+    let bystander = start("fast-exit");
+    let mut command = deadbeat("kill");
+    if !bad.is_empty() {
+        command.args([&bystander.pgid().to_string(), bad]);
+    }
+    command.assert().code(2).stdout("").stderr(predicate::str::contains(why));
+    assert!(!bystander.has_ended(), "the good one was signalled");
+    // The control: alone it is killed.
+    deadbeat("kill --grace 1s").arg(bystander.pgid().to_string()).assert().code(predicate::in_iter([0, 1]));
+    until("the good one is dead", || bystander.has_ended());
+}
+
+#[test]
+fn each_is_told_of_on_a_line_in_the_order_given() {
+    let (slow, quick) = (start("ignore-term"), start("fast-exit"));
+    let pgids = [slow.pgid(), NOBODY, quick.pgid(), slow.pgid()];
+    let output =
+        deadbeat("kill --grace 700ms --format json").args(pgids.map(|pgid| pgid.to_string())).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(lines.iter().map(|line| line["pgid"].as_i64().unwrap()).collect::<Vec<_>>(), pgids.map(i64::from));
+    assert_eq!(lines[1]["outcome"], "already_gone");
+    // Named twice, killed once: the very same report.
+    assert_eq!(lines[0], lines[3]);
+    assert_eq!(lines[0]["signals"][0]["signal"], "SIGTERM");
+    if deadbeat::group::backend() == deadbeat::group::Backend::Proc {
+        assert_eq!(output.status.code(), Some(0));
+        let outcomes: Vec<_> = lines.iter().map(|line| line["outcome"].as_str().unwrap()).collect();
+        assert_eq!(outcomes, ["killed", "already_gone", "terminated", "killed"]);
+    }
+    until("both are dead", || slow.has_ended() && quick.has_ended());
+}
+
+#[test]
+fn a_group_that_does_not_exist_is_gone_already() {
+    deadbeat("kill").arg(NOBODY.to_string()).assert().success().stdout(format!("{NOBODY} was gone already\n"));
+}
+
+#[test]
+fn a_stderr_and_a_stdout_that_take_nothing_end_no_kill() {
+    let running = start("stubborn-child");
+    let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+    let (Ok(stdout), Ok(stderr)) = (full(), full()) else {
+        eprintln!("skipped: there is no /dev/full here");
+        return;
+    };
+    let mut command = std::process::Command::new(crate::support::program());
+    command.args(["kill", "--grace", "500ms", &NOBODY.to_string(), &running.pgid().to_string()]);
+    let status = command.stdout(stdout).stderr(stderr).status().unwrap();
+    assert!(matches!(status.code(), Some(1 | 2)), "{status:?}");
+    until("the group is dead", || running.has_ended());
+}
+
+#[test]
+fn a_group_of_somebody_else_is_not_permitted_at_once() {
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("skipped: needs root to become somebody else");
+        return;
+    }
+    let theirs = start("ignore-term");
+    // Where everybody may run it from.
+    let dir = tempfile::tempdir().unwrap();
+    let program = dir.path().join("deadbeat");
+    // By another process: were it written by ours, a child that another test forks meanwhile would keep it busy.
+    let copied = std::process::Command::new("cp").arg(crate::support::program()).arg(&program).status().unwrap();
+    assert!(copied.success());
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(dir.path(), open).unwrap();
+    let start = std::time::Instant::now();
+    let output = std::process::Command::new(&program)
+        .args(["kill", "--format", "json", "--grace", "60s", &theirs.pgid().to_string()])
+        .current_dir("/")
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line["error"], "not_permitted");
+    // A slow machine can only make it later; the grace is a minute.
+    assert!(start.elapsed() < std::time::Duration::from_secs(30), "it waited out the grace");
+    assert!(!theirs.has_ended());
+}

@@ -1,0 +1,122 @@
+//! Where results go: whole, or not at all, and never with a panic.
+
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use predicates::prelude::*;
+use serde_json::Value;
+
+use crate::support::{DECIDES_COLOURS, FAILING, PASSING, deadbeat, program};
+
+/// A stream that nobody will ever read: a write to it fails with EPIPE at once.
+fn closed() -> Stdio {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(ours);
+    OwnedFd::from(theirs).into()
+}
+
+/// A stream that has no room: a write to it fails with ENOSPC.
+fn full() -> Stdio {
+    fs::OpenOptions::new().write(true).open("/dev/full").unwrap().into()
+}
+
+fn command(args: &str) -> Command {
+    let mut command = Command::new(program());
+    command.args(args.split_ascii_whitespace()).stdin(Stdio::null());
+    DECIDES_COLOURS.iter().for_each(|name| {
+        command.env_remove(name);
+    });
+    command
+}
+
+#[test]
+fn a_reader_that_left_early_changes_no_status_and_panics_nobody() {
+    for (args, status) in [("suite --list", 0), ("fixtures", 0), (PASSING, 0), (FAILING, 1)] {
+        let output = command(args).stdout(closed()).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{args}: {output:?}");
+        assert!(!String::from_utf8_lossy(&output.stderr).contains("panicked"), "{args}: {output:?}");
+    }
+}
+
+#[test]
+fn a_stderr_that_takes_nothing_changes_no_status() {
+    let mut streams = vec![closed()];
+    if cfg!(target_os = "linux") {
+        streams.push(full());
+    }
+    for stderr in streams {
+        let output = command(FAILING).stderr(stderr).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+    }
+    // The control: this call does write to stderr.
+    deadbeat(FAILING).assert().code(1).stderr(predicate::str::is_empty().not());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stdout_that_cannot_take_the_report_is_an_error() {
+    let output = command(PASSING).stdout(full()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to stdout"), "{output:?}");
+}
+
+#[test]
+fn a_report_is_written_whole_in_the_place_of_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("report.json");
+    fs::write(&file, "the old one").unwrap();
+    let mut suite = command(PASSING).args(["--format", "json", "--output"]).arg(&file).spawn().unwrap();
+    let status = loop {
+        let ended = suite.try_wait().unwrap();
+        let text = fs::read_to_string(&file).expect("for a moment there was no report at all");
+        assert!(text == "the old one" || serde_json::from_str::<Value>(&text).is_ok(), "half a report: {text}");
+        if let Some(status) = ended {
+            break status;
+        }
+        std::thread::yield_now();
+    };
+    assert!(status.success());
+    assert_ne!(fs::read_to_string(&file).unwrap(), "the old one");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "something else was left in the folder");
+}
+
+#[test]
+fn a_report_is_readable_by_whom_the_umask_lets() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let (file, model) = (dir.path().join("report"), dir.path().join("model"));
+    fs::write(&model, "").unwrap();
+    deadbeat(PASSING).arg("--output").arg(&file).assert().success();
+    let mode = |file| fs::metadata(file).unwrap().permissions().mode();
+    assert_eq!(mode(&file), mode(&model));
+}
+
+#[test]
+fn a_report_follows_a_symbolic_link_and_leaves_it_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (link, file) = (dir.path().join("link"), dir.path().join("file"));
+    fs::write(&file, "").unwrap();
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    deadbeat(PASSING).arg("--output").arg(&link).assert().success();
+    assert!(link.is_symlink());
+    assert!(fs::read_to_string(&file).unwrap().contains("1 cell"));
+}
+
+#[test]
+fn a_report_goes_into_a_pipe_and_leaves_it_one() {
+    use std::os::unix::fs::FileTypeExt;
+
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = std::thread::spawn({
+        let pipe = pipe.clone();
+        move || fs::read_to_string(pipe).unwrap()
+    });
+    deadbeat(PASSING).arg("--output").arg(&pipe).assert().success();
+    assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo(), "the pipe was replaced");
+    assert!(reader.join().unwrap().contains("1 cell"));
+}

@@ -1,0 +1,100 @@
+//! The program to be called, and how to find what it has started.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use assert_cmd::Command;
+
+/// Bounds what hangs; never how long a slow machine may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the environment of whoever runs the tests must not decide.
+pub(crate) const DECIDES_COLOURS: [&str; 4] = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"];
+
+/// `deadbeat` with these arguments, separated by blanks.
+pub(crate) fn deadbeat(args: &str) -> Command {
+    let mut command = Command::new(program());
+    command.args(args.split_ascii_whitespace()).timeout(PATIENCE);
+    DECIDES_COLOURS.iter().for_each(|name| {
+        command.env_remove(name);
+    });
+    command
+}
+
+pub(crate) fn program() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_deadbeat"))
+}
+
+/// A right subject, and a fixture that dies at once.
+pub(crate) const PASSING: &str = "suite --subject spawn-blocking --fixture fast-exit --runtime current-thread";
+
+/// The bug under a budget that nothing exceeds: it goes uncaught, and that is the fault the suite has to find.
+pub(crate) const FAILING: &str =
+    "suite --subject inline --fixture fast-exit --runtime current-thread --grace 1s --budget 1h";
+
+/// One cell that takes the whole of a grace far beyond what a test waits.
+#[cfg(target_os = "linux")]
+pub(crate) const LONG: &str =
+    "suite --subject spawn-blocking --fixture ignore-term --runtime current-thread --grace 50s";
+
+/// A shell for `--shell` that leaves a trace of having been run.
+pub(crate) struct TracedShell {
+    pub(crate) shell: PathBuf,
+    trace: PathBuf,
+}
+
+impl TracedShell {
+    pub(crate) fn new_in(dir: &Path) -> TracedShell {
+        use std::os::unix::fs::PermissionsExt;
+
+        let (shell, trace) = (dir.join("traced-sh"), dir.join("trace"));
+        std::fs::write(&shell, format!("#!/bin/sh\n: > '{}'\nexec sh \"$@\"\n", trace.display())).unwrap();
+        std::fs::set_permissions(&shell, PermissionsExt::from_mode(0o755)).unwrap();
+        TracedShell { shell, trace }
+    }
+
+    pub(crate) fn was_run(&self) -> bool {
+        self.trace.exists()
+    }
+}
+
+/// Looks until it holds. A slow machine makes it late, never wrong.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "it never came that {what}");
+        #[expect(clippy::disallowed_methods, reason = "between two looks, on a thread of the test's own")]
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+#[cfg(target_os = "linux")]
+pub(crate) mod linux {
+    //! Processes by the mark of the program that started them.
+
+    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+    /// The living processes of the fixtures that process `starter` has started. A zombie's environment reads empty.
+    pub(crate) fn fixtures_of(starter: u32) -> Vec<i32> {
+        let pids =
+            std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| is_fixture_of(starter, *pid)).collect()
+    }
+
+    fn is_fixture_of(starter: u32, pid: i32) -> bool {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let mark = format!("DEADBEAT_FIXTURE={starter}-");
+        environment.split(|b| *b == 0).any(|entry| entry.starts_with(mark.as_bytes()))
+    }
+
+    /// Each is held by its pidfd while its mark is read again, so that no stranger's number is hit.
+    pub(crate) fn kill_fixtures_of(starter: u32) {
+        for pid in fixtures_of(starter) {
+            let Ok(handle) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { continue };
+            if is_fixture_of(starter, pid) {
+                let _ = pidfd_send_signal(handle, Signal::KILL);
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The table is for a terminal of 80 columns.
+
+use crate::support::deadbeat;
+
+/// The widest there is of each column: the longest name, the longest outcome, a worker that stood still.
+const WIDEST: &str = "suite --subject inline --fixture sigterm-exit-code --fixture zombie --grace 1s";
+
+#[test]
+fn the_widest_rows_fit_80_columns_and_stand_in_line() {
+    // Its status is not the point: on a loaded machine a cell may be late.
+    let output = deadbeat(WIDEST).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let table: Vec<_> = text.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+    assert_eq!(table.len(), 1 + 2, "{text}");
+    for line in &table {
+        assert_eq!(line.chars().count(), 80, "{text}");
+    }
+    // Right-aligned columns: each ends where its heading does, and something stands before every end.
+    for heading in ["after", "current", "multi-1", "multi-2"] {
+        let end = table[0].find(heading).expect("no such heading") + heading.len();
+        for line in &table {
+            assert_ne!(&line[end - 1..end], " ", "{heading}: {text}");
+            assert!(end == line.len() || &line[end..=end] == " ", "{heading}: {text}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The suite, held to its own standard: right subjects pass, wrong ones are caught, each by the fixture made for it.
+
+use std::time::{Duration, Instant};
+
+use deadbeat::fixture;
+use deadbeat::group::{Backend, backend};
+use deadbeat::report::{CellVerdict, Report};
+use deadbeat::suite::{RUNTIMES, Subject, Suite, built_in};
+use deadbeat::{KillPolicy, Signal};
+use nix::errno::Errno;
+use nix::sys::signal::{self, killpg};
+use nix::unistd::Pid;
+use rstest::rstest;
+
+/// Enough that half of it is much for a loaded machine.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Far above what a hundred processes started at once do to a worker of this very process, and far below the grace.
+const BUDGET: Duration = Duration::from_millis(700);
+
+fn run(suite: &Suite) -> Report {
+    suite.run(|_| {})
+}
+
+fn complaints(report: &Report) -> Vec<String> {
+    let failed = report.cells.iter().filter(|cell| cell.verdict != CellVerdict::Pass);
+    failed.map(|cell| format!("{} {}: {}", cell.verdict, cell.name(), cell.why)).collect()
+}
+
+#[rstest]
+fn every_fixture_is_as_expected_of(
+    #[values("inline", "spawn-blocking", "undertaker", "async-sleep")] subject: &str,
+    #[values(0, 1, 2)] runtime: usize,
+) {
+    let subject = built_in().into_iter().find(|known| known.name() == subject).expect("no such subject");
+    let suite = Suite::new()
+        .subjects([subject])
+        .runtimes([RUNTIMES[runtime]])
+        .grace(GRACE)
+        .budget(BUDGET)
+        .jobs(fixture::ALL.len());
+    let report = run(&suite);
+    assert_eq!(complaints(&report), [""; 0]);
+    assert_eq!(report.summary.pass, fixture::ALL.len());
+}
+
+#[test]
+fn the_built_in_subjects_are_those_above() {
+    let names: Vec<_> = built_in().iter().map(|subject| subject.name().to_owned()).collect();
+    assert_eq!(names, ["inline", "spawn-blocking", "undertaker", "async-sleep"]);
+    assert_eq!(RUNTIMES.len(), 3);
+}
+
+async fn right(pgid: i32) {
+    let _ = KillPolicy::default().grace(GRACE).kill(pgid).await;
+}
+
+async fn term_only(pgid: i32) {
+    let group = Pid::from_raw(pgid);
+    if killpg(group, signal::Signal::SIGTERM).is_ok() {
+        let _ = killpg(group, signal::Signal::SIGCONT);
+        wait_for_esrch(group).await;
+    }
+}
+
+async fn leader_only(pgid: i32) {
+    let _ = signal::kill(Pid::from_raw(pgid), signal::Signal::SIGTERM);
+    tokio::time::sleep(GRACE).await;
+    let _ = signal::kill(Pid::from_raw(pgid), signal::Signal::SIGKILL);
+}
+
+async fn kill_at_once(pgid: i32) {
+    let _ = KillPolicy::default().signal(Signal::KILL).kill(pgid).await;
+}
+
+async fn half_the_patience(pgid: i32) {
+    let _ = KillPolicy::default().grace(GRACE / 4).kill(pgid).await;
+}
+
+async fn no_cont(pgid: i32) {
+    let _ = KillPolicy::default().grace(GRACE).continue_stopped(false).kill(pgid).await;
+}
+
+async fn esrch_is_gone(pgid: i32) {
+    let group = Pid::from_raw(pgid);
+    if killpg(group, signal::Signal::SIGTERM).is_ok() {
+        let _ = killpg(group, signal::Signal::SIGCONT);
+        wait_for_esrch(group).await;
+        let _ = killpg(group, signal::Signal::SIGKILL);
+    }
+}
+
+/// Until the group is gone to the eyes of `killpg`, or the grace is over.
+async fn wait_for_esrch(group: Pid) {
+    let start = Instant::now();
+    while start.elapsed() < GRACE && killpg(group, None) != Err(Errno::ESRCH) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn judge(subject: Subject, fixture: &str) -> Report {
+    let fixture = fixture::named(fixture).expect("no such fixture");
+    run(&Suite::new().subjects([subject]).fixtures([fixture]).runtimes([RUNTIMES[0]]).grace(GRACE).budget(BUDGET))
+}
+
+#[rstest]
+#[case::term_only(Subject::new("term-only", term_only), "ignore-term", "left in the group")]
+#[case::leader_only(Subject::new("leader-only", leader_only), "forking", "left in the group")]
+#[case::kill_at_once(Subject::new("kill-at-once", kill_at_once), "slow-exit", "outcome killed")]
+#[case::half_the_patience(
+    Subject::new("half-the-patience", half_the_patience),
+    "second-term",
+    "before the 2s of grace"
+)]
+#[case::no_cont(Subject::new("no-cont", no_cont), "stopped", "outcome killed")]
+#[case::esrch_is_gone(Subject::new("esrch-is-gone", esrch_is_gone), "fast-exit", "though the group went at once")]
+fn a_wrong_killer_is_caught(#[case] wrong: Subject, #[case] fixture: &str, #[case] complaint: &str) {
+    if backend() != Backend::Proc {
+        // Zombies cannot be told from the living, and the right killer fails these cells too.
+        return;
+    }
+    let report = judge(wrong, fixture);
+    let [cell] = &report.cells[..] else { panic!("{report:?}") };
+    assert_eq!(cell.verdict, CellVerdict::Fail, "{cell:?}");
+    assert!(cell.why.contains(complaint), "{}", cell.why);
+    // Beside it, the right one passes the same cell.
+    assert_eq!(complaints(&judge(Subject::new("right", right), fixture)), [""; 0]);
+}
+
+#[test]
+fn a_known_bad_subject_that_is_not_caught_fails_the_suite() {
+    let inline = built_in().remove(0);
+    let fixture = fixture::named("fast-exit").unwrap();
+    // With such a budget nothing is a stall.
+    let blind = Suite::new().subjects([inline]).fixtures([fixture]).runtimes([RUNTIMES[0]]).grace(GRACE);
+    let report = run(&blind.budget(Duration::from_secs(3600)));
+    assert_eq!(report.summary.fail, 1, "{report:?}");
+    assert!(report.cells[0].why.contains("lost its teeth"), "{}", report.cells[0].why);
+}
