@@ -199,6 +199,11 @@ impl Heartbeat {
         self.blinkered(Reading::here())
     }
 
+    /// A reading that may be so old.
+    fn reading_within(&self, age: Duration) -> Reading {
+        self.blinkered(Reading::within(age))
+    }
+
     /// Tests see with this what a kernel without schedstat would show.
     fn blinkered(&self, mut reading: Reading) -> Reading {
         reading.run_queue = reading.run_queue.filter(|_| self.schedstat);
