@@ -31,6 +31,7 @@ use std::time::Duration;
 
 mod beacon;
 mod beat;
+mod boundaries;
 mod control;
 mod culprit;
 mod doubt;

@@ -99,6 +99,7 @@ impl Control {
             // Two clocks are read one after the other: a suspension takes longer than that.
             asleep: Some(now.suspended.saturating_sub(before.suspended)).filter(|asleep| *asleep > SLACK),
             tracer: host::tracer(),
+            ..Circumstances::default()
         }
     }
 }

@@ -60,6 +60,7 @@ pub(super) struct State {
     /// When the last beat came, if it was in time.
     punctual: Option<Instant>,
     pub(super) beats: u64,
+    /// The longest of those that are not in `found`.
     pub(super) longest: Duration,
     /// Charged above the budget, or unexplained for longer than it.
     pub(super) found: Vec<Stretch>,
@@ -114,6 +115,7 @@ impl Journal {
         if let (Some(_), Ok(handle)) = (due, Handle::try_current()) {
             if place == Place::CurrentThread {
                 let _ = self.metrics.set(handle.metrics());
+                self.beacon.belongs_to(handle.metrics());
             }
             *self.pool() = self.config.blocking_pool.filter(|wanted| *wanted).map(|_| Pool::of(handle));
         }
@@ -233,11 +235,11 @@ impl Journal {
     /// What is known while the watch still runs, for a thread other than the one that runs it.
     pub(super) fn so_far(&self) -> Pulse {
         let state = self.state();
-        let stalls = state.found.iter().map(|stretch| Stall::new(stretch, self.began)).collect();
+        let stalls: Vec<_> = state.found.iter().map(|stretch| Stall::new(stretch, self.began)).collect();
         Pulse {
             beats: state.beats,
+            longest: stalls.iter().map(Stall::charged).fold(state.longest, Duration::max),
             stalls,
-            longest: state.longest,
             queue_delay: state.queue_delay,
             lateness: state.lateness.clone(),
             ..Pulse::empty(self.config, self.began)
@@ -361,9 +363,10 @@ impl State {
 
     fn judge(&mut self, stretch: Stretch, budget: Duration) {
         let split = stretch.split;
-        self.longest = self.longest.max(split.charged());
         if split.charged() + split.unexplained() > budget {
             self.found.push(stretch);
+        } else {
+            self.longest = self.longest.max(split.charged());
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::beat::Beat;
-use super::culprit::Culprit;
+use super::boundaries::bounds;
 use super::doubt::weigh;
 use super::journal::{Journal, Poller, clock_paused};
 use super::observer::{Observer, Question, Testimony};
@@ -123,8 +123,8 @@ impl Watch {
         });
         Pulse {
             beats: state.beats,
+            longest: stalls.iter().map(Stall::charged).fold(state.longest, Duration::max),
             stalls,
-            longest: state.longest,
             queue_delay: state.queue_delay,
             watched,
             budget: config.budget,
@@ -170,11 +170,17 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
     let stalls = found.iter().filter_map(|stretch| {
         let testimony = testimonies.next().unwrap_or_default();
         let stall = Stall::new(stretch, journal.began);
-        let mut stall = weigh(stall, stretch.split.unexplained(), journal.config.budget, &testimony.circumstances)?;
-        stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
-        if stall.culprit.as_ref().is_some_and(Culprit::waits_for_memory) {
-            stall.doubt.get_or_insert(Why::Memory);
+        let budget = journal.config.budget;
+        let mut stall = weigh(stall, stretch.split.unexplained(), budget, &testimony.circumstances)?;
+        match bounds(stretch, &testimony.tasks) {
+            Some(bounds) if bounds.most <= budget => return None,
+            Some(bounds) if bounds.least <= budget => {
+                let charged = stall.charged();
+                stall.doubt.get_or_insert(Why::Undecided { charged });
+            }
+            _ => {}
         }
+        stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
         Some(stall)
     });
     stalls.collect()
