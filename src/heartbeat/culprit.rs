@@ -124,8 +124,12 @@ impl Sample {
 
 /// The majority among `samples`. Waiting for events counts only if it is nearly all there is to see: else it was the
 /// runtime's own, right before the stall or after it.
-pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<Suspect> {
-    let all: Vec<&Sample> = samples.collect();
+///
+/// `waited`: whether the clocks say that it waited rather than computed, if they do. They are exact, and a thread that has
+/// to wait for a CPU after its block looks as if it ran; so only looks that agree with them count.
+pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Option<bool>) -> Option<Suspect> {
+    let agrees = |sample: &&Sample| waited.is_none_or(|waited| sample.is_running() != waited);
+    let all: Vec<&Sample> = samples.filter(agrees).collect();
     let busy: Vec<&Sample> = all.iter().copied().filter(|sample| !sample.is_parked()).collect();
     let seen = if busy.len() <= all.len() / 8 { all } else { busy };
     let votes = |doing: &Doing| seen.iter().filter(|sample| sample.doing.same_call(doing)).count();
@@ -221,21 +225,24 @@ mod tests {
     #[test]
     fn the_culprit_is_what_most_samples_say() {
         let samples = [waiting("futex", None), sample(Doing::Running), waiting("futex", None)];
-        let culprit = majority(samples.iter()).unwrap().name();
+        let culprit = majority(samples.iter(), None).unwrap().name();
         assert_eq!((culprit.syscall.as_deref(), culprit.samples, culprit.of), (Some("futex"), 2, 3));
     }
 
     #[test]
     fn an_idle_worker_before_and_after_does_not_outvote_the_stall() {
         let samples = [waiting("epoll_wait", None), waiting("epoll_wait", None), waiting("wait4", Some("pid 7"))];
-        assert_eq!(majority(samples.iter()).unwrap().name().to_string(), "waiting in wait4: pid 7 (1 of 1 samples)");
+        assert_eq!(
+            majority(samples.iter(), None).unwrap().name().to_string(),
+            "waiting in wait4: pid 7 (1 of 1 samples)"
+        );
     }
 
     #[test]
     fn who_waits_for_events_by_hand_is_seen_to() {
         let mut samples = vec![waiting("epoll_wait", None); 40];
         samples.push(sample(Doing::Running));
-        assert_eq!(majority(samples.iter()).unwrap().name().syscall.as_deref(), Some("epoll_wait"));
+        assert_eq!(majority(samples.iter(), None).unwrap().name().syscall.as_deref(), Some("epoll_wait"));
     }
 
     #[test]
@@ -251,7 +258,16 @@ mod tests {
     }
 
     #[test]
+    fn who_waited_for_a_cpu_after_its_block_did_not_compute() {
+        let samples = [waiting("flock", None), sample(Doing::Running), sample(Doing::Running)];
+        let culprit = |waited| Some(majority(samples.iter(), Some(waited))?.name().to_string());
+        assert_eq!(culprit(true).as_deref(), Some("waiting in flock (1 of 1 samples)"));
+        assert_eq!(culprit(false).as_deref(), Some("running: a computation or a spin (2 of 2 samples)"));
+        assert!(majority(samples[1..].iter(), Some(true)).is_none(), "nobody saw it wait");
+    }
+
+    #[test]
     fn no_samples_no_culprit() {
-        assert!(majority([].iter()).is_none());
+        assert!(majority([].iter(), None).is_none());
     }
 }

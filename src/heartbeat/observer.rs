@@ -32,11 +32,14 @@ pub(super) struct Question {
     pub(super) thread: ThreadId,
     pub(super) from: Instant,
     pub(super) to: Instant,
+    /// Whether the clocks say that it waited rather than computed, if they do.
+    pub(super) waited: Option<bool>,
 }
 
 impl From<&Stretch> for Question {
     fn from(stretch: &Stretch) -> Self {
-        Self { thread: stretch.thread, from: stretch.from, to: stretch.to }
+        let waited = stretch.split.blocked().map(|blocked| blocked > stretch.split.on_cpu);
+        Self { thread: stretch.thread, from: stretch.from, to: stretch.to, waited }
     }
 }
 
@@ -186,7 +189,7 @@ impl Rounds {
         let of_it = |sample: &&Sample| {
             sample.thread == question.thread && question.from <= sample.at && sample.at <= question.to
         };
-        let suspect = majority(self.samples.iter().filter(of_it));
+        let suspect = majority(self.samples.iter().filter(of_it), question.waited);
         let looks = looks(self.samples.iter().filter(of_it));
         let circumstances = Circumstances { looks, ..self.control.between(question.from, question.to) };
         let tasks = self.samples.iter().filter(of_it).filter_map(|sample| sample.tasks).collect();
