@@ -68,10 +68,8 @@ async fn a_siblings_exit_status_is_not_stolen() {
     let mut leader = sleeper().process_group(0).spawn().unwrap();
     let pgid = leader.id().unwrap() as i32;
     let mut sibling = Command::new("sh").args(["-c", "exit 5"]).process_group(pgid).spawn().unwrap();
-    let pid = sibling.id().unwrap();
-    super::support::eventually("the sibling has ended", || {
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
-    });
+    let pid = sibling.id().unwrap() as i32;
+    super::support::eventually("the sibling has ended", || super::support::state(pid) == Some('Z'));
     let killed = policy().kill_child(&mut leader).await.unwrap();
     assert!(killed.status.is_some());
     assert_eq!(sibling.wait().await.unwrap().code(), Some(5));
