@@ -91,11 +91,10 @@ fn an_interruption_kills_every_fixture_and_says_which_it_was(
 fn the_control_a_suite_that_is_killed_leaves_its_fixture_and_the_same_look_finds_it() {
     let suite = Suite::start("ignore-term", &[]);
     let pid = suite.pid();
-    let fixtures = fixtures_of(pid);
     suite.signal(Signal::SIGKILL);
     let Suite { child } = &mut { suite };
     child.wait().unwrap();
-    assert_eq!(fixtures_of(pid), fixtures);
+    assert!(!fixtures_of(pid).is_empty(), "the control was not caught");
     kill_fixtures_of(pid);
     until("the fixture is gone", || fixtures_of(pid).is_empty());
 }
