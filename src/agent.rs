@@ -472,7 +472,7 @@ impl Drop for Remains {
             policy: self.policy.clone(),
             registry: Arc::clone(&self.registry),
         };
-        let Some(undertaker) = Undertaker::global() else {
+        let Ok(undertaker) = Undertaker::global() else {
             // No thread to be had: no grace, and the leader stays a zombie that pins its number.
             let _ = self.group.signal(Signal::KILL);
             std::mem::forget(remains.child.take());
