@@ -102,7 +102,8 @@ struct Seen {
 fn perform(run: Run) -> Seen {
     let mut runner = Parent::start_as(super::runner::ROLE);
     let guard = if run.guarded { "guarded" } else { "alone" };
-    runner.tell(&format!("{guard} {:?} {} {}", run.end, run.moment.as_micros(), run.program));
+    let (moment, grace) = (run.moment.as_micros(), GRACE.as_millis());
+    runner.tell(&format!("{guard} {:?} {moment} {grace} {}", run.end, run.program));
     let guardian: i32 = runner.hear("guardian").parse().unwrap();
     runner.hear("go");
     let from = Instant::now();
@@ -190,7 +191,7 @@ pub(crate) fn however_a_run_ends_nobody_is_left() {
 
 pub(crate) fn the_control_without_a_guardian_a_killed_runner_leaves_survivors() {
     let mut runner = Parent::start_as(super::runner::ROLE);
-    runner.tell("alone Request 60000000 setsid-escape");
+    runner.tell("alone Request 60000000 300 setsid-escape");
     let leader: i32 = runner.hear("child").parse().unwrap();
     runner.hear("ready");
     runner.kill();
@@ -201,4 +202,45 @@ pub(crate) fn the_control_without_a_guardian_a_killed_runner_leaves_survivors() 
         assert_eq!(runner.tree.alive().len(), 2, "the control died too");
         std::thread::park_timeout(Duration::from_millis(50));
     }
+}
+
+pub(crate) fn who_escaped_from_a_run_dies_with_it_and_is_let_finish() {
+    let (mut runner, mut control) = (Parent::start_as(super::runner::ROLE), Parent::start_as(super::runner::ROLE));
+    let escapees = [("guarded", &mut runner), ("alone", &mut control)].map(|(guard, runner)| {
+        runner.tell(&format!("{guard} Term 0 60000 polite-escapee"));
+        runner.hear("ready");
+        let escapee: i32 = runner.hear("escaped").parse().unwrap();
+        kill(Pid::from_raw(runner.pid()), Signal::SIGTERM).unwrap();
+        runner.hear("ended");
+        escapee
+    });
+    assert_eq!(runner.hear("asked"), "escapee");
+    eventually("the escapee is dead", || !runner.tree.lives(escapees[0]));
+    assert!(runner.tree.lives(runner.pid()));
+    assert!(control.tree.lives(escapees[1]), "it died without a guardian too");
+}
+
+pub(crate) fn who_escaped_from_one_that_leaves_its_leftovers_lives_on() {
+    use deadbeat::agent::{AgentOptions, Leftovers, run_subprocess_agent};
+    use deadbeat::guardian::Guardian;
+    // The reverse of each other: what ends the one is shown to have been at work when the other is looked at.
+    let mut parent = Parent::start();
+    let mark = parent.tree.mark();
+    let guardian = Guardian::of_this_program().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run = |leftovers: Leftovers, name: &str| {
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", &format!("setsid sleep {name} & exit 0")]).env(&mark.0, &mark.1);
+        let options = AgentOptions::default().guardian(guardian.clone()).leftovers(leftovers);
+        runtime.block_on(run_subprocess_agent(command, &options)).unwrap();
+    };
+    let sleeps =
+        |parent: &Parent, name: &str| parent.tree.alive().iter().any(|(_, line)| line.ends_with(&format!("{name} ")));
+    run(Leftovers::Leave, "121");
+    eventually("the one that is left has escaped", || sleeps(&parent, "121"));
+    run(Leftovers::Kill, "122");
+    run(Leftovers::Kill, "123");
+    eventually("the others are dead", || !sleeps(&parent, "122") && !sleeps(&parent, "123"));
+    assert!(sleeps(&parent, "121"), "it was to be left");
+    parent.kill();
 }
