@@ -4,12 +4,15 @@
 //! the grace), `DEADBEAT_SEED` replays them.
 
 use std::hash::{BuildHasher, RandomState};
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::support::{Parent, SOON, eventually};
 
@@ -201,6 +204,41 @@ pub(crate) fn the_control_without_a_guardian_a_killed_runner_leaves_survivors() 
     while start.elapsed() < GRACE + AFTERWARDS {
         assert_eq!(runner.tree.alive().len(), 2, "the control died too");
         std::thread::park_timeout(Duration::from_millis(50));
+    }
+}
+
+pub(crate) fn who_has_lost_its_mark_dies_with_its_group() {
+    let [guarded, control] = ["guarded", "alone"].map(|guard| {
+        let mut runner = Parent::start_as(super::runner::ROLE);
+        runner.tell(&format!("{guard} Killed 60000000 300 unmarked"));
+        let leader: i32 = runner.hear("child").parse().unwrap();
+        runner.hear("ready");
+        assert!(!runner.tree.lives(leader), "it is still marked");
+        let leader = Unmarked::hold(leader);
+        runner.kill();
+        leader
+    });
+    eventually("it is dead", || !guarded.lives());
+    assert!(control.lives(), "it died without a guardian too");
+}
+
+/// Held by its pidfd, since there is no mark to know it by. Dropping it kills it.
+struct Unmarked(std::os::fd::OwnedFd);
+
+impl Unmarked {
+    fn hold(pid: i32) -> Unmarked {
+        Unmarked(pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap())
+    }
+
+    fn lives(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
+    }
+}
+
+impl Drop for Unmarked {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.0, rustix::process::Signal::KILL);
     }
 }
 

@@ -76,6 +76,7 @@ fn main() {
             a_parent_killed_at_any_moment_leaves_nobody;
         ends:
             however_a_run_ends_nobody_is_left
+            who_has_lost_its_mark_dies_with_its_group
             who_escaped_from_a_run_dies_with_it_and_is_let_finish
             who_escaped_from_one_that_leaves_its_leftovers_lives_on
             the_control_without_a_guardian_a_killed_runner_leaves_survivors;
