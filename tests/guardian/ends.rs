@@ -208,7 +208,8 @@ pub(crate) fn the_control_without_a_guardian_a_killed_runner_leaves_survivors() 
 }
 
 pub(crate) fn who_has_lost_its_mark_dies_with_its_group() {
-    let [guarded, control] = ["guarded", "alone"].map(|guard| {
+    // The runners are kept: dropping one kills its guardian too.
+    let [(guarded, _guarded), (control, _control)] = ["guarded", "alone"].map(|guard| {
         let mut runner = Parent::start_as(super::runner::ROLE);
         runner.tell(&format!("{guard} Killed 60000000 300 unmarked"));
         let leader: i32 = runner.hear("child").parse().unwrap();
@@ -216,7 +217,7 @@ pub(crate) fn who_has_lost_its_mark_dies_with_its_group() {
         assert!(!runner.tree.lives(leader), "it is still marked");
         let leader = Unmarked::hold(leader);
         runner.kill();
-        leader
+        (leader, runner)
     });
     eventually("it is dead", || !guarded.lives());
     assert!(control.lives(), "it died without a guardian too");
