@@ -13,6 +13,9 @@
 //!                 its mark is looked for    its leader is held by a pidfd
 //! ```
 //!
+//! Of a [run that is guarded](crate::agent::AgentOptions::guardian) the parent kills the group itself when it ends, and the
+//! guardian whoever has left it.
+//!
 //! A group is not all. A member that calls `setsid` leaves it, and the parent can die after the fork and before the
 //! guardian is told of the group. So each ward has a [mark](Ward::mark), a variable for the child's environment, and
 //! whoever carries the mark of a ward that was not released is killed as well, held by pidfd. The variable has another
