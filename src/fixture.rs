@@ -227,6 +227,7 @@ impl Setup {
             group,
             stdout,
             pids: Vec::new(),
+            roles: Vec::new(),
             escaped: Vec::new(),
             marker,
             mark,
@@ -254,6 +255,7 @@ pub struct Running {
     group: ProcessGroup,
     stdout: ChildStdout,
     pids: Vec<i32>,
+    roles: Vec<(i32, String)>,
     escaped: Vec<i32>,
     marker: PathBuf,
     mark: Mark,
@@ -273,6 +275,11 @@ impl Running {
     /// The pids of the handshake that were in the group, the leader's included.
     pub fn pids(&self) -> &[i32] {
         &self.pids
+    }
+
+    /// What the fixture calls this process: `leader`, `child`; `None` for one that was born later, or left the group.
+    pub fn role(&self, pid: i32) -> Option<&str> {
+        self.roles.iter().find(|(other, _)| *other == pid).map(|(_, role)| role.as_str())
     }
 
     /// Whether `slow-exit` was let finish its cleanup.
@@ -350,7 +357,11 @@ impl Running {
                 match line.split_once(' ') {
                     Some(("ready", n)) => expected = Some(number(n)?),
                     Some(("escaped", pid)) => self.escaped.push(number(pid)?),
-                    Some((_, pid)) => self.pids.push(number(pid)?),
+                    Some((role, pid)) => {
+                        let pid = number(pid)?;
+                        self.pids.push(pid);
+                        self.roles.push((pid, role.to_owned()));
+                    }
                     None => return Err(io::Error::other(format!("unexpected {line:?}"))),
                 }
                 roles = self.pids.len() as i32 + self.escaped.len() as i32;

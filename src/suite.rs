@@ -4,6 +4,7 @@
 //! fails.
 
 mod cell;
+mod lives;
 mod scenarios;
 mod subjects;
 

@@ -86,7 +86,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     }
 
     let progress = progress(suite.cells().len() as u64);
-    let report = suite.run(|cell| {
+    let mut report = suite.run(|cell| {
         // An interruption takes their fixtures from the cells that run; what they say of it is no finding.
         if cell.verdict != CellVerdict::Pass && !interrupt::under_way() {
             progress.suspend(|| output::tell(&format_args!("{} {}: {}", cell.verdict, cell.name(), cell.why)));
@@ -96,8 +96,11 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     progress.finish_and_clear();
     let ending = interrupt::hold_off();
 
+    for cell in &mut report.cells {
+        cell.again = Some(again(cell, args));
+    }
     let text = match args.format {
-        Format::Table => table(&report, args),
+        Format::Table => table(&report),
         Format::Json => match report::json::to_string(&report) {
             Ok(text) => text,
             Err(error) => return super::usage(&error),
@@ -143,10 +146,10 @@ fn list(suite: &Suite) -> String {
     text
 }
 
-fn table(report: &Report, args: &SuiteArgs) -> String {
+fn table(report: &Report) -> String {
     let mut text = String::new();
     // Writing to a string cannot fail.
-    let _ = report::table::write(&mut text, report, |cell| again(cell, args));
+    let _ = report::table::write(&mut text, report);
     text
 }
 

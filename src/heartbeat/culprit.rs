@@ -16,7 +16,7 @@ mod syscall;
 
 /// What a thread was doing while it did not return to its scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Culprit {
     /// The system call it waited in (`clock_nanosleep`, `futex`, `wait4`, ..); `None` for a thread that was running:

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
-use super::{CellReport, CellVerdict, Report};
-use crate::heartbeat::Verdict;
+use super::{CellReport, CellVerdict, PulseVerdict, Report};
 
 // `sigterm-exit-code`, `already_gone 5.01s` and `STARVED 5.01s`, each with a blank between, and two for the mark.
 const FIXTURE: usize = 18;
@@ -15,12 +14,10 @@ const PULSE: usize = 14;
 
 /// Writes the table. Its colours are ANSI sequences: strip them for anything but a terminal.
 ///
-/// `repro` gives the command that runs just this cell.
-///
 /// # Errors
 ///
 /// Those of the writer.
-pub fn write(out: &mut impl Write, report: &Report, repro: impl Fn(&CellReport) -> String) -> fmt::Result {
+pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
     let mut subjects: Vec<&str> = Vec::new();
     let mut runtimes: Vec<&str> = Vec::new();
     for cell in &report.cells {
@@ -59,7 +56,7 @@ pub fn write(out: &mut impl Write, report: &Report, repro: impl Fn(&CellReport) 
         }
         writeln!(out)?;
     }
-    write_unexpected(out, report, repro)?;
+    write_unexpected(out, report)?;
     let summary = report.summary;
     let total = report.cells.len();
     let style = if report.all_as_expected() { AnsiColor::Green.on_default() } else { AnsiColor::Red.on_default() };
@@ -92,21 +89,23 @@ fn write_row(out: &mut impl Write, row: &[&CellReport], runtimes: &[&str]) -> fm
 
 fn pulse(cell: &CellReport) -> (String, Style) {
     let Some(pulse) = &cell.pulse else { return ("none".into(), Style::new()) };
-    match pulse.verdict() {
-        Verdict::Steady => ("steady".into(), AnsiColor::Green.on_default()),
-        Verdict::Starved => {
+    match pulse.verdict {
+        PulseVerdict::Steady => ("steady".into(), AnsiColor::Green.on_default()),
+        PulseVerdict::Starved => {
             let color = if cell.known_bad { AnsiColor::Yellow } else { AnsiColor::Red };
             (format!("STARVED {}", short(pulse.longest)), color.on_default().bold())
         }
-        _ => ("inconclusive".into(), AnsiColor::Cyan.on_default()),
+        PulseVerdict::Inconclusive => ("inconclusive".into(), AnsiColor::Cyan.on_default()),
     }
 }
 
-fn write_unexpected(out: &mut impl Write, report: &Report, repro: impl Fn(&CellReport) -> String) -> fmt::Result {
+fn write_unexpected(out: &mut impl Write, report: &Report) -> fmt::Result {
     let unexpected: Vec<_> = report.cells.iter().filter(|cell| cell.verdict != CellVerdict::Pass).collect();
     for cell in &unexpected {
         writeln!(out, "{} {}: {}", cell.verdict, cell.name(), cell.why)?;
-        writeln!(out, "  again: {}", repro(cell))?;
+        if let Some(again) = &cell.again {
+            writeln!(out, "  again: {again}")?;
+        }
     }
     if unexpected.is_empty() { Ok(()) } else { writeln!(out) }
 }

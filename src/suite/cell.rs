@@ -1,8 +1,10 @@
 //! One cell: start the fixture, run the subject under watch, see what became of the group, judge.
 
 use std::sync::mpsc::{self, TryRecvError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use super::lives::Lives;
 use super::subjects::Told;
 use super::{Cell, Expected, ExpectedPulse, Timing, runtime_name};
 use crate::fixture::Running;
@@ -10,7 +12,7 @@ use crate::group::{Backend, Vigil, backend};
 use crate::heartbeat::lab::{Lab, LabError};
 use crate::heartbeat::{Heartbeat, Pulse, Verdict};
 use crate::kill::{KillPolicy, Outcome};
-use crate::report::{CellReport, CellVerdict};
+use crate::report::{CellReport, CellVerdict, Timeline};
 use crate::signal::Signal;
 
 /// Members take some milliseconds to die of SIGKILL; a subject that returns right after it has left nobody behind yet.
@@ -51,7 +53,9 @@ fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration) -> (CellReport, Op
         Ok(running) => running,
         Err(error) => return (report.failed(format!("the fixture did not start: {error}")), None),
     };
-    let report = match watch(cell, policy, budget, &running) {
+    let (seen, timeline) = watch(cell, policy, budget, &running);
+    report.timeline = Some(timeline);
+    let report = match seen {
         Ok(seen) => {
             report.elapsed = Some(seen.elapsed);
             let outcome = seen.outcome(policy);
@@ -62,13 +66,13 @@ fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration) -> (CellReport, Op
             report.leftover = running.leftover().unwrap_or_default();
             report.escaped = running.escaped().unwrap_or_default();
             let (verdict, why) = judge(&report, &seen, &expected, policy);
-            report.pulse = seen.pulse;
+            report.pulse = seen.pulse.as_ref().map(Into::into);
             (report.verdict, report.why) = (verdict, why);
             report
         }
         Err(LabError::Hung { pulse, .. }) => {
             let why = format!("the subject did not come back within {:?}", deadline(policy));
-            report.pulse = Some(*pulse);
+            report.pulse = Some((&*pulse).into());
             report.failed(why)
         }
         Err(error) => report.failed(error.to_string()),
@@ -81,26 +85,43 @@ fn deadline(policy: &KillPolicy) -> Duration {
     policy.grace.saturating_mul(2).saturating_add(Duration::from_secs(30))
 }
 
-fn watch(cell: &Cell, policy: &KillPolicy, budget: Duration, running: &Running) -> Result<Seen, LabError> {
+/// When the watch began, and when the subject was called.
+#[derive(Default)]
+struct Marks {
+    began: OnceLock<Instant>,
+    called: OnceLock<Instant>,
+}
+
+fn watch(cell: &Cell, policy: &KillPolicy, budget: Duration, running: &Running) -> (Result<Seen, LabError>, Timeline) {
     let mut vigil = Vigil::new(running.group());
     let gone_before = vigil.look();
     let heartbeat = Heartbeat::new().interval(Duration::from_millis(5).min(budget)).budget(budget);
     let lab = Lab::new(cell.runtime).heartbeat(heartbeat).deadline(deadline(policy));
 
     let (subject, pgid, told_policy) = (cell.subject.clone(), running.pgid(), policy.clone());
+    let mut lives = Lives::of(running);
+    lives.look(false);
+    let marks = Arc::new(Marks::default());
+    let their_marks = Arc::clone(&marks);
     let start = Instant::now();
-    let (watched, gone_at) = std::thread::scope(|scope| {
+    let (watched, gone_at, lives) = std::thread::scope(|scope| {
         let (over, ended) = mpsc::channel::<()>();
         let observer = scope.spawn(move || {
             let mut ended_at = None;
+            let mut woken = false;
             loop {
                 if vigil.look() {
-                    return Some(Instant::now());
+                    let now = Instant::now();
+                    lives.all_gone(now);
+                    return (Some(now), lives);
                 }
+                lives.look(woken);
                 if ended_at.is_some_and(|at: Instant| at.elapsed() >= LEFTOVER_JUDGED_AFTER) {
-                    return None;
+                    return (None, lives);
                 }
-                vigil.wait(Duration::from_millis(20));
+                let (asleep, at_most) = (Instant::now(), Duration::from_millis(20));
+                vigil.wait(at_most);
+                woken = asleep.elapsed() < at_most;
                 if ended_at.is_none() && ended.try_recv() == Err(TryRecvError::Disconnected) {
                     ended_at = Some(Instant::now());
                 }
@@ -108,30 +129,44 @@ fn watch(cell: &Cell, policy: &KillPolicy, budget: Duration, running: &Running) 
         });
         let watched = lab.run(move || async move {
             // In a task: a block in the root future of a multi-thread runtime starves nobody.
+            let _ = their_marks.began.set(Instant::now());
             let killing = tokio::spawn(async move {
                 let start = Instant::now();
+                let _ = their_marks.called.set(start);
                 let told = subject.kill(pgid, &told_policy).await;
                 (told, start.elapsed())
             });
             killing.await
         });
         drop(over);
-        (watched, observer.join().unwrap_or(None))
+        let (gone_at, lives) = observer.join().unwrap_or_else(|_| (None, Lives::of(running)));
+        (watched, gone_at, lives)
     });
-    let watched = watched?;
-    let (told, elapsed) = match watched.output {
-        Ok(output) => output,
-        Err(error) => return Err(LabError::Panicked { message: error.to_string() }),
+    let zero = marks.began.get().copied().unwrap_or(start);
+    let since = |at: Instant| at.saturating_duration_since(zero);
+    let until = gone_at.unwrap_or_else(Instant::now);
+    let (lives, more_lives) = lives.told(zero);
+    let timeline = Timeline {
+        called: marks.called.get().map_or(Duration::ZERO, |at| since(*at)),
+        grace: policy.grace,
+        gone: gone_at.map(since),
+        until: since(until),
+        lives,
+        more_lives,
     };
-    Ok(Seen {
-        told,
-        elapsed,
-        gone_after: gone_at.map(|at| at.saturating_duration_since(start)),
-        gone_before,
-        leader_ended_by: running.leader_ended_by(),
-        cleaned_up: running.cleaned_up(),
-        pulse: Some(watched.pulse),
-    })
+    let seen = watched.and_then(|watched| {
+        let (told, elapsed) = watched.output.map_err(|error| LabError::Panicked { message: error.to_string() })?;
+        Ok(Seen {
+            told,
+            elapsed,
+            gone_after: gone_at.map(|at| at.saturating_duration_since(start)),
+            gone_before,
+            leader_ended_by: running.leader_ended_by(),
+            cleaned_up: running.cleaned_up(),
+            pulse: Some(watched.pulse),
+        })
+    });
+    (seen, timeline)
 }
 
 impl Seen {

@@ -20,7 +20,7 @@ pub fn runtime_name(flavor: Flavor) -> String {
 
 /// What a cell has to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Expected {
     /// What becomes of the group; `None` where it can be neither told nor observed.
@@ -37,7 +37,7 @@ pub struct Expected {
 
 /// How long a kill takes, told by the grace alone, never by the machine's speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Timing {
     /// Back before half the grace is over.
@@ -48,7 +48,7 @@ pub enum Timing {
 
 /// What the heartbeat has to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ExpectedPulse {
     /// No worker stood still.
