@@ -5,6 +5,12 @@
 
 #[cfg(feature = "cli")]
 pub mod json;
+#[cfg(feature = "cli")]
+pub mod junit;
+#[cfg(feature = "cli")]
+pub mod markdown;
+#[cfg(feature = "cli")]
+mod matrix;
 mod partition;
 mod pulse;
 #[cfg(feature = "cli")]
@@ -126,6 +132,22 @@ impl CellReport {
     /// `subject/fixture/runtime`, for people.
     pub fn name(&self) -> String {
         format!("{}/{}/{}", self.subject, self.fixture, self.runtime)
+    }
+}
+
+impl Summary {
+    /// How many cells there are.
+    pub fn total(&self) -> usize {
+        self.pass + self.fail + self.inconclusive
+    }
+}
+
+/// `2 cells: 1 as expected, 1 not, 0 inconclusive`.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (total, Summary { pass, fail, inconclusive }) = (self.total(), self);
+        let s = if total == 1 { "" } else { "s" };
+        write!(f, "{total} cell{s}: {pass} as expected, {fail} not, {inconclusive} inconclusive")
     }
 }
 

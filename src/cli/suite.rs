@@ -62,6 +62,8 @@ pub(super) struct SuiteArgs {
 enum Format {
     Table,
     Json,
+    Junit,
+    Markdown,
 }
 
 fn subject_names() -> Vec<&'static str> {
@@ -100,11 +102,14 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
         cell.again = Some(again(cell, args));
     }
     let text = match args.format {
-        Format::Table => table(&report),
-        Format::Json => match report::json::to_string(&report) {
-            Ok(text) => text,
-            Err(error) => return super::usage(&error),
-        },
+        Format::Table => Ok(written(|text| report::table::write(text, &report))),
+        Format::Json => report::json::to_string(&report).map_err(|error| error.to_string()),
+        Format::Junit => report::junit::to_string(&report).map_err(|error| error.to_string()),
+        Format::Markdown => Ok(written(|text| report::markdown::write(text, &report))),
+    };
+    let text = match text {
+        Ok(text) => text,
+        Err(error) => return super::usage(&error),
     };
     let status = status(&report);
     match &args.output {
@@ -146,10 +151,10 @@ fn list(suite: &Suite) -> String {
     text
 }
 
-fn table(report: &Report) -> String {
+/// Writing to a string cannot fail.
+fn written(write: impl FnOnce(&mut String) -> std::fmt::Result) -> String {
     let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = report::table::write(&mut text, report);
+    let _ = write(&mut text);
     text
 }
 
