@@ -4,6 +4,8 @@
 //! what is in between.
 
 #[cfg(feature = "cli")]
+pub mod html;
+#[cfg(feature = "cli")]
 pub mod json;
 #[cfg(feature = "cli")]
 pub mod junit;

@@ -1,17 +1,18 @@
 //! `deadbeat suite`.
 
+mod publish;
+
 use std::io::IsTerminal;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{args, interrupt, output};
 use crate::fixture;
-use crate::report::{self, CellReport, CellVerdict, Report};
+use crate::report::{CellReport, CellVerdict, Report};
 use crate::suite::{RUNTIMES, Suite, built_in, runtime_name};
 
 /// Run every subject against every fixture on every runtime, and hold each cell to what is expected of it.
@@ -47,23 +48,11 @@ pub(super) struct SuiteArgs {
     /// How many cells to run side by side
     #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: u16,
-    /// How to print the report
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-    /// Write the report into this file instead of to stdout, whole or not at all
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    publish: publish::Publish,
     /// List the cells and what is expected of each; run nothing. Time `prompt`: before half the grace; `grace`: all of it
     #[arg(long)]
     list: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-    Junit,
-    Markdown,
 }
 
 fn subject_names() -> Vec<&'static str> {
@@ -80,7 +69,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     if args.list {
         return output::print(&list(&suite), ExitCode::SUCCESS);
     }
-    if let Some(Err(error)) = args.output.as_deref().map(output::check_writable) {
+    if let Err(error) = args.publish.check() {
         return super::usage(&error);
     }
     if let Err(error) = interrupt::kill_fixtures_on_signal() {
@@ -96,33 +85,10 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
         progress.inc(1);
     });
     progress.finish_and_clear();
-    let ending = interrupt::hold_off();
-
     for cell in &mut report.cells {
         cell.again = Some(again(cell, args));
     }
-    let text = match args.format {
-        Format::Table => Ok(written(|text| report::table::write(text, &report))),
-        Format::Json => report::json::to_string(&report).map_err(|error| error.to_string()),
-        Format::Junit => report::junit::to_string(&report).map_err(|error| error.to_string()),
-        Format::Markdown => Ok(written(|text| report::markdown::write(text, &report))),
-    };
-    let text = match text {
-        Ok(text) => text,
-        Err(error) => return super::usage(&error),
-    };
-    let status = status(&report);
-    match &args.output {
-        None => {
-            // A reader that has stopped reading must not make us deaf to Ctrl-C.
-            drop(ending);
-            output::print(&text, status)
-        }
-        Some(file) => match output::write_whole(file, anstream::adapter::strip_str(&text).to_string().as_bytes()) {
-            Ok(()) => status,
-            Err(error) => super::usage(&error),
-        },
-    }
+    args.publish.publish(&report, status(&report))
 }
 
 fn suite(args: &SuiteArgs) -> Suite {
@@ -148,13 +114,6 @@ fn list(suite: &Suite) -> String {
             expected.pulse,
         );
     }
-    text
-}
-
-/// Writing to a string cannot fail.
-fn written(write: impl FnOnce(&mut String) -> std::fmt::Result) -> String {
-    let mut text = String::new();
-    let _ = write(&mut text);
     text
 }
 

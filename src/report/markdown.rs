@@ -73,7 +73,7 @@ fn escaped(text: &str) -> String {
     for c in text.chars() {
         match c {
             c if c.is_control() => line.push(' '),
-            c if c.is_ascii_punctuation() && !"-,.;/()%+='\"?".contains(c) => {
+            c if c.is_ascii_punctuation() && !":-,.;/()%+='\"?".contains(c) => {
                 // Writing to a string cannot fail.
                 let _ = write!(line, "&#{};", u32::from(c));
             }
