@@ -50,6 +50,8 @@ mod verdict;
 mod watch;
 
 pub use culprit::Culprit;
+#[cfg(any(feature = "cli", feature = "conformance"))]
+pub(crate) use culprit::what_its_threads_do;
 pub use histogram::Lateness;
 pub use lab::{Flavor, Lab, LabError};
 pub use pool::PoolPulse;

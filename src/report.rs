@@ -131,9 +131,9 @@ impl CellReport {
         self
     }
 
-    /// `subject/fixture/runtime`, for people.
+    /// The name of its [`Cell`](crate::suite::Cell::name).
     pub fn name(&self) -> String {
-        format!("{}/{}/{}", self.subject, self.fixture, self.runtime)
+        cell_name(&self.subject, &self.fixture, &self.runtime, &self.shell, self.repeat)
     }
 }
 
@@ -151,6 +151,19 @@ impl fmt::Display for Summary {
         let s = if total == 1 { "" } else { "s" };
         write!(f, "{total} cell{s}: {pass} as expected, {fail} not, {inconclusive} inconclusive")
     }
+}
+
+/// `subject/fixture/runtime`, and what else there is to tell cells apart. The partition of a cell hangs on it: it is the
+/// same for ever.
+pub(crate) fn cell_name(subject: &str, fixture: &str, runtime: &str, shell: &str, repeat: Option<u32>) -> String {
+    let mut name = format!("{subject}/{fixture}/{runtime}");
+    if shell != "sh" {
+        name += &format!("/{}", shell.replace(' ', "-"));
+    }
+    if let Some(repeat) = repeat {
+        name += &format!("#{repeat}");
+    }
+    name
 }
 
 /// How many cells came out how.

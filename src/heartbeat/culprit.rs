@@ -7,12 +7,23 @@ use std::time::Instant;
 
 use super::reading::ThreadId;
 
+#[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
+mod elsewhere;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod memory;
 #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
 mod source_line;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod syscall;
+
+#[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
+pub(crate) use elsewhere::what_its_threads_do;
+
+/// What the threads of another process are stuck in; here nobody can tell.
+#[cfg(all(not(all(target_os = "linux", not(deadbeat_portable))), any(feature = "cli", feature = "conformance")))]
+pub(crate) fn what_its_threads_do(_: i32) -> Vec<String> {
+    Vec::new()
+}
 
 /// What a thread was doing while it did not return to its scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -55,6 +55,8 @@ pub enum ExpectedPulse {
     Steady,
     /// A worker stood still: the subject is known for it.
     Starved,
+    /// Nothing: a program runs on no runtime.
+    None,
 }
 
 impl Cell {
@@ -71,18 +73,16 @@ impl Cell {
         }
         if blind {
             // A subject that tells can only say what it did; one that does not cannot be observed either.
-            outcome = (!self.subject.is_known_bad()).then_some(Outcome::Killed);
+            outcome = self.subject.tells.then_some(Outcome::Killed);
         }
         let holds = (faults.holds_the_grace || backend() == Backend::Probe) && zombie_leader;
         let timing = if holds || outcome == Some(Outcome::Killed) { Timing::Grace } else { Timing::Prompt };
-        let starves = faults.starves && timing == Timing::Grace;
-        Expected {
-            outcome,
-            timing,
-            leftover: 0,
-            escaped: fixture.escapes,
-            pulse: if starves { ExpectedPulse::Starved } else { ExpectedPulse::Steady },
-        }
+        let pulse = match self.runtime {
+            None => ExpectedPulse::None,
+            Some(_) if faults.starves && timing == Timing::Grace => ExpectedPulse::Starved,
+            Some(_) => ExpectedPulse::Steady,
+        };
+        Expected { outcome, timing, leftover: 0, escaped: fixture.escapes, pulse }
     }
 }
 
@@ -100,6 +100,7 @@ impl fmt::Display for ExpectedPulse {
         f.pad(match self {
             ExpectedPulse::Steady => "steady",
             ExpectedPulse::Starved => "starved",
+            ExpectedPulse::None => "none",
         })
     }
 }
