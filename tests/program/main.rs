@@ -7,6 +7,7 @@ mod colours;
 mod fixtures;
 mod formats;
 mod help;
+mod html;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod json;
