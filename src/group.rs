@@ -35,7 +35,7 @@ pub struct ProcessGroup {
 
 /// How this process tells whether a group is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Backend {
     /// Linux, with a `/proc` that shows everybody: members and their exits are seen.
@@ -55,7 +55,7 @@ pub fn backend() -> Backend {
 
 /// One process of a group, as it was when somebody looked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Member {
     /// Its process id.

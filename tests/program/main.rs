@@ -5,7 +5,9 @@ mod bad_input;
 mod cells;
 mod colours;
 mod fixtures;
+mod formats;
 mod help;
+mod html;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod json;
