@@ -4,7 +4,15 @@
 //! what is in between.
 
 #[cfg(feature = "cli")]
+pub mod html;
+#[cfg(feature = "cli")]
 pub mod json;
+#[cfg(feature = "cli")]
+pub mod junit;
+#[cfg(feature = "cli")]
+pub mod markdown;
+#[cfg(feature = "cli")]
+mod matrix;
 mod partition;
 mod pulse;
 #[cfg(feature = "cli")]
@@ -140,6 +148,22 @@ pub(crate) fn cell_name(subject: &str, fixture: &str, runtime: &str, shell: &str
         name += &format!("#{repeat}");
     }
     name
+}
+
+impl Summary {
+    /// How many cells there are.
+    pub fn total(&self) -> usize {
+        self.pass + self.fail + self.inconclusive
+    }
+}
+
+/// `2 cells: 1 as expected, 1 not, 0 inconclusive`.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (total, Summary { pass, fail, inconclusive }) = (self.total(), self);
+        let s = if total == 1 { "" } else { "s" };
+        write!(f, "{total} cell{s}: {pass} as expected, {fail} not, {inconclusive} inconclusive")
+    }
 }
 
 /// How many cells came out how.

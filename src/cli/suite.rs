@@ -2,19 +2,20 @@
 
 mod cells;
 mod merge;
+mod publish;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{args, interrupt, output};
 use crate::fixture;
-use crate::report::{self, CellVerdict, Partition, Report};
+use crate::report::{CellVerdict, Partition, Report};
 use crate::suite::{Cell, JOBS, RUNTIMES, built_in, process, runtime_name};
 
 /// Run every subject against every fixture on every runtime, and hold each cell to what is expected of it.
@@ -63,12 +64,8 @@ pub(super) struct SuiteArgs {
     /// How many cells to run side by side, each in a process of its own
     #[arg(long, value_name = "N", default_value_t = JOBS as u16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: u16,
-    /// How to print the report
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-    /// Write the report into this file instead of to stdout, whole or not at all
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    publish: publish::Publish,
     /// List the cells and what is expected of each; run nothing. Time `prompt`: before half the grace; `grace`: all of it
     #[arg(long)]
     list: bool,
@@ -97,12 +94,6 @@ const RUNNING: [&str; 13] = [
     "cell",
 ];
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
-
 fn subject_names() -> Vec<&'static str> {
     // clap keeps the names for the life of the program.
     built_in().iter().map(|subject| &*Box::leak(subject.name().to_owned().into_boxed_str())).collect()
@@ -114,8 +105,11 @@ fn runtime_names() -> Vec<&'static str> {
 
 pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     if !args.merge.is_empty() {
+        if let Err(error) = args.publish.check() {
+            return super::usage(&error);
+        }
         return match merge::read(&args.merge) {
-            Ok(report) => tell(&report, args),
+            Ok(report) => args.publish.publish(&report, status(&report)),
             Err(error) => super::usage(&error),
         };
     }
@@ -132,7 +126,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     if args.list {
         return output::print(&cells::list(&suite), ExitCode::SUCCESS);
     }
-    if let Some(Err(error)) = args.output.as_deref().map(output::check_writable) {
+    if let Err(error) = args.publish.check() {
         return super::usage(&error);
     }
     if let Err(error) = interrupt::kill_cells_on_signal() {
@@ -152,38 +146,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     for cell in &mut report.cells {
         cell.again = Some(cells::again(cell, args));
     }
-    tell(&report, args)
-}
-
-/// Writes the report where it is to go.
-fn tell(report: &Report, args: &SuiteArgs) -> ExitCode {
-    let ending = interrupt::hold_off();
-    let text = match args.format {
-        Format::Table => table(report),
-        Format::Json => match report::json::to_string(report) {
-            Ok(text) => text,
-            Err(error) => return super::usage(&error),
-        },
-    };
-    let status = status(report);
-    match &args.output {
-        None => {
-            // A reader that has stopped reading must not make us deaf to Ctrl-C.
-            drop(ending);
-            output::print(&text, status)
-        }
-        Some(file) => match output::write_whole(file, anstream::adapter::strip_str(&text).to_string().as_bytes()) {
-            Ok(()) => status,
-            Err(error) => super::usage(&error),
-        },
-    }
-}
-
-fn table(report: &Report) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = report::table::write(&mut text, report);
-    text
+    args.publish.publish(&report, status(&report))
 }
 
 fn status(report: &Report) -> ExitCode {

@@ -5,6 +5,7 @@ mod bad_input;
 mod cells;
 mod colours;
 mod fixtures;
+mod formats;
 mod help;
 #[cfg(target_os = "linux")]
 mod interrupt;
