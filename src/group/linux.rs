@@ -577,7 +577,23 @@ mod tests {
     #[test]
     fn a_stat_line_is_read_past_the_worst_of_names() {
         let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
-        assert_eq!(parse_stat(line), Some(Stat { name: "a) S (b) 1 ".into(), state: 'Z', threads: 3, started: 99 }));
+        let (name, flags) = ("a) S (b) 1 ".into(), 4_228_364);
+        assert_eq!(parse_stat(line), Some(Stat { name, state: 'Z', flags, threads: 3, started: 99 }));
+    }
+
+    #[test]
+    fn one_that_was_sent_sigkill_is_dying_and_one_that_was_not_is_not() {
+        let mut cat = std::process::Command::new("cat");
+        let mut cat = cat.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = cat.id() as i32;
+        assert!(!is_dying(pid));
+        cat.kill().unwrap();
+        // At once, on its way out, and as a zombie.
+        while portable::has_exited(pid) != Ok(true) {
+            assert!(is_dying(pid));
+        }
+        assert!(is_dying(pid));
+        cat.wait().unwrap();
     }
 
     #[test]
