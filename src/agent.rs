@@ -331,6 +331,9 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
             Err(AgentError::TimedOut { timeout, kill, status })
         }
         End::ShutdownRequested => {
+            if let (Some(signal), Some(remains)) = (options.shutdown.signal(), &mut run.remains) {
+                remains.policy = remains.policy.clone().signal(signal);
+            }
             let (kill, status) = run.kill().await;
             Err(AgentError::ShutdownRequested { kill: Some(kill), status })
         }

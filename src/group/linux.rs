@@ -424,6 +424,11 @@ pub(super) fn started_at(pid: i32) -> Option<Duration> {
     read_stat(pid).map(|stat| Duration::from_nanos(stat.started.saturating_mul(1_000_000_000 / ticks_per_second)))
 }
 
+/// Who has it for a child now.
+pub(super) fn parent(pid: i32) -> Option<i32> {
+    read_stat(pid).map(|stat| stat.parent)
+}
+
 /// Calls `visit(pid, pgid)` for each process in the table.
 pub(super) fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
     let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
@@ -500,6 +505,7 @@ fn is_in_table(pid: i32) -> bool {
 struct Stat {
     name: String,
     state: char,
+    parent: i32,
     threads: u32,
     /// In clock ticks since the system was started.
     started: u64,
@@ -540,12 +546,13 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let close = line.iter().rposition(|b| *b == b')')?;
     let name = String::from_utf8_lossy(line.get(open + 1..close)?).into_owned();
     let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
-    // From here on the state is field 3 of the page, num_threads field 20 and starttime field 22.
+    // From here on the state is field 3 of the page, ppid field 4, num_threads field 20 and starttime field 22.
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    let threads = fields.nth(16)?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let threads = fields.nth(15)?.parse().ok()?;
     let started = fields.nth(1)?.parse().ok()?;
-    Some(Stat { name, state, threads, started })
+    Some(Stat { name, state, parent, threads, started })
 }
 
 fn command(pid: i32, name: &str) -> String {
@@ -561,7 +568,8 @@ mod tests {
     #[test]
     fn a_stat_line_is_read_past_the_worst_of_names() {
         let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
-        assert_eq!(parse_stat(line), Some(Stat { name: "a) S (b) 1 ".into(), state: 'Z', threads: 3, started: 99 }));
+        let stat = Stat { name: "a) S (b) 1 ".into(), state: 'Z', parent: 1, threads: 3, started: 99 };
+        assert_eq!(parse_stat(line), Some(stat));
     }
 
     #[test]
