@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::KillError;
-use crate::group::{Backend, ProcessGroup, backend};
+use crate::group::{Backend, ProcessGroup, backend, family};
 use crate::guardian::{Guardian, Ward};
 use crate::kill::blocking::{climb_off_worker, climb_off_worker_and};
 use crate::kill::climb::Climb;
@@ -386,7 +386,7 @@ impl<'a> Run<'a> {
 
     /// The leader has ended by itself.
     async fn kill_leftovers(&mut self, leftovers: Leftovers) -> Option<Result<KillReport, KillError>> {
-        if leftovers == Leftovers::Leave {
+        if leftovers == Leftovers::Leave || family::has_died_out(self.group.pgid()) {
             return None;
         }
         let policy = match backend() {

@@ -68,7 +68,7 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
     let whole = !call.foreground && !call.kill_after.is_zero();
     let guardian = if whole { Some(Guardian::of_this_program().map_err(|error| ours(&error))?) } else { None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| ours(&error))?;
-    runtime.block_on(async {
+    let end = runtime.block_on(async {
         let mut events = Events::listen(&awaited).map_err(|error| ours(&error))?;
         loop {
             let end = match &guardian {
@@ -80,7 +80,10 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
                 end => return end,
             }
         }
-    })
+    });
+    // The exit takes them along; to take them down first would be a thread's work, and longer than a short command.
+    std::mem::forget((runtime, guardian));
+    end
 }
 
 fn command(call: &Call) -> tokio::process::Command {

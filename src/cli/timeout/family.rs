@@ -75,9 +75,11 @@ impl Family {
 
     /// The command ends or is being ended: so are those who left its group, at the same time.
     pub(super) fn begin_end(self: &Arc<Family>, signal: Signal) {
-        let _ = self.end.set((Instant::now(), signal));
+        if self.end.set((Instant::now(), signal)).is_err() {
+            return;
+        }
         let mut hunt = self.hunt.lock().unwrap_or_else(PoisonError::into_inner);
-        if hunt.is_some() || self.outsiders().is_empty() {
+        if self.outsiders().is_empty() {
             return;
         }
         let family = Arc::clone(self);
@@ -100,6 +102,10 @@ impl Family {
     /// left the group.
     pub(super) fn end(&self) -> Vec<KillReport> {
         self.has_leader(0);
+        // Nobody else reaps our children, so nobody can be hidden.
+        if children().iter().all(|pid| Some(*pid) == self.guardian.pid()) {
+            return Vec::new();
+        }
         if let Some(hunt) = self.hunt.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // If it has panicked, so much the more is left to do.
             let _ = hunt.join();
@@ -147,9 +153,7 @@ impl Family {
                 kills.sleep(None);
             } else if found.is_empty() {
                 quiet_looks += 1;
-                // Of nobody's children but ours and the guardian's one look is enough: nobody else reaps them.
-                let alone = children().iter().all(|pid| self.spared().contains(pid));
-                if quiet_looks == 2 || alone {
+                if quiet_looks == 2 {
                     return;
                 }
                 pause(PAUSE);
