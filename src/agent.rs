@@ -389,6 +389,7 @@ impl<'a> Run<'a> {
         if leftovers == Leftovers::Leave || family::has_died_out(self.group.pgid()) {
             return None;
         }
+        self.remains.as_ref().into_iter().for_each(Remains::end_strays);
         let policy = match backend() {
             Backend::Proc => self.options.policy.clone(),
             // Its zombie looks alive to the end: without seeing whether anybody is left there is nothing to wait for.
@@ -404,6 +405,7 @@ impl<'a> Run<'a> {
     async fn kill(mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
         let Some(mut remains) = self.remains.take() else { unreachable!("only a run that is over has none") };
         let climb = remains.climb();
+        remains.end_strays();
         match climb_off_worker_and(climb, move |kill| (kill, remains.reap())).await {
             Ok((kill, status)) => (kill, status.unwrap_or(None)),
             // It never began; what remains was dropped, and so went to the undertaker.
@@ -425,6 +427,11 @@ struct Remains {
 impl Remains {
     fn climb(&self) -> Climb {
         Climb::new(self.group, &self.policy).then_its_leader(self.policy.reap_within())
+    }
+
+    /// Those that have left the group, which only the guardian can find.
+    fn end_strays(&self) {
+        self.ward.iter().for_each(Ward::end_strays_off_worker);
     }
 
     /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended, does not, and stays
@@ -459,6 +466,7 @@ impl Remains {
 impl Drop for Remains {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
+        self.end_strays();
         let climb = self.climb();
         let mut remains = Remains {
             child: Some(child),

@@ -36,6 +36,8 @@ struct State {
 struct Told {
     policy: KillPolicy,
     group: Option<(i32, Duration)>,
+    /// Whoever is not in the group is being ended.
+    strays: bool,
 }
 
 /// Whether the calling thread may be kept for longer than a write takes. A tokio worker may not.
@@ -66,7 +68,7 @@ impl Parent {
         let mut state = self.state(may)?;
         state.last += 1;
         let ward = state.last;
-        state.wards.insert(ward, Told { policy: policy.clone(), group: None });
+        state.wards.insert(ward, Told { policy: policy.clone(), group: None, strays: false });
         let told = self.tell(&mut state, &Letter::Expect { ward, policy: policy.clone() }, may);
         if told.is_err() {
             state.wards.remove(&ward);
@@ -80,6 +82,14 @@ impl Parent {
         let Some(told) = state.wards.get_mut(&ward) else { return Ok(()) };
         told.group = Some((pgid, at));
         self.tell(&mut state, &Letter::Guard { ward, pgid, at }, may)
+    }
+
+    /// Does nothing for one that was released meanwhile.
+    pub(super) fn end_strays(&self, ward: u64, may: May) -> io::Result<()> {
+        let mut state = self.state(may)?;
+        let Some(told) = state.wards.get_mut(&ward) else { return Ok(()) };
+        told.strays = true;
+        self.tell(&mut state, &Letter::EndStrays { ward }, may)
     }
 
     pub(super) fn release(&self, ward: u64, may: May) -> io::Result<()> {
@@ -132,7 +142,8 @@ impl Parent {
         let brief = |line: &mut Line| {
             state.wards.iter().try_for_each(|(ward, told)| {
                 line.send(&Letter::Expect { ward: *ward, policy: told.policy.clone() })?;
-                told.group.map_or(Ok(()), |(pgid, at)| line.send(&Letter::Guard { ward: *ward, pgid, at }))
+                told.group.map_or(Ok(()), |(pgid, at)| line.send(&Letter::Guard { ward: *ward, pgid, at }))?;
+                if told.strays { line.send(&Letter::EndStrays { ward: *ward }) } else { Ok(()) }
             })
         };
         state.line = Some(Line::open(&self.program, &self.mark, brief)?);

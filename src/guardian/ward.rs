@@ -58,16 +58,26 @@ impl Ward {
         self.parent.guard(self.ward, pgid, since_boot(), May::Block)
     }
 
-    /// For a worker: what may block is done on another thread, and not waited for. A release that comes first has come
-    /// first for the guardian too.
+    /// The same on a worker, which it never blocks: what may block is done on another thread, and not waited for. A release
+    /// that comes first has come first for the guardian too.
     pub(crate) fn guard_off_worker(&self, group: ProcessGroup) {
-        let (ward, pgid, at) = (self.ward, group.pgid(), since_boot());
-        let warn = move |error| tracing::warn!(pgid, "the group is not guarded, no guardian can be started: {error}");
-        match self.parent.guard(ward, pgid, at, May::NotBlock) {
+        let (ward, at) = (self.ward, since_boot());
+        self.tell_off_worker(move |parent, may| parent.guard(ward, group.pgid(), at, may));
+    }
+
+    /// Has the guardian end, by the ward's policy and from here on, whoever carries this ward's mark and is not in its
+    /// group. It goes on after the release. On a worker, as [`guard_off_worker`](Ward::guard_off_worker).
+    pub(crate) fn end_strays_off_worker(&self) {
+        let ward = self.ward;
+        self.tell_off_worker(move |parent, may| parent.end_strays(ward, may));
+    }
+
+    fn tell_off_worker(&self, tell: impl Fn(&Parent, May) -> io::Result<()> + Send + 'static) {
+        let warn = |error| tracing::warn!("the guardian has died and no new one can be started: {error}");
+        match tell(&self.parent, May::NotBlock) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let parent = Arc::clone(&self.parent);
-                let guard = move || parent.guard(ward, pgid, at, May::Block).unwrap_or_else(warn);
-                elsewhere(guard).unwrap_or_else(warn);
+                elsewhere(move || tell(&parent, May::Block).unwrap_or_else(warn)).unwrap_or_else(warn);
             }
             told => told.unwrap_or_else(warn),
         }
