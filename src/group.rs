@@ -289,6 +289,11 @@ pub(crate) fn signal_process(pid: i32, signal: Signal) -> io::Result<()> {
     raw::kill(pid, signal.as_raw()).map_err(io::Error::from)
 }
 
+/// Whether this process ignores the signal, as one may be started to.
+pub(crate) fn ignores(signal: i32) -> bool {
+    raw::is_ignored(signal)
+}
+
 /// The time since the system was started; zero where the starts of processes cannot be told.
 pub(crate) fn since_boot() -> Duration {
     #[cfg(target_os = "linux")]

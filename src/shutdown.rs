@@ -10,6 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::Notify;
 
+use crate::group::ignores;
 use crate::registry::Registry;
 use crate::signal::Signal;
 
@@ -121,10 +122,7 @@ pub(crate) fn heeded() -> Vec<i32> {
 
 /// Of these signals, those that this process was not started to ignore.
 pub(crate) fn not_ignored(signals: impl IntoIterator<Item = i32>) -> Vec<i32> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0").trim();
-    let ignored = u64::from_str_radix(ignored, 16).unwrap_or(0);
-    signals.into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect()
+    signals.into_iter().filter(|signal| !ignores(*signal)).collect()
 }
 
 /// Requests the end of this process's runs; see [`Shutdown::request`].

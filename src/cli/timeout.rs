@@ -66,7 +66,7 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
     let awaited = events::awaited(call.signal);
     let mut inherited = Inherited::change(pipe, &awaited, terminal.is_some()).map_err(|error| ours(&error))?;
     let whole = !call.foreground && !call.kill_after.is_zero();
-    let guardian = if whole { Some(Guardian::of_this_program().map_err(|error| ours(&error))?) } else { None };
+    let guardian = if whole { Some(Guardian::fork_of_this_program().map_err(|error| ours(&error))?) } else { None };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| ours(&error))?;
     let end = runtime.block_on(async {
         let mut events = Events::listen(&awaited).map_err(|error| ours(&error))?;

@@ -9,8 +9,6 @@ use std::fs;
 
 #[cfg(target_os = "linux")]
 use nix::sys::prctl::{get_child_subreaper, set_child_subreaper};
-#[cfg(target_os = "linux")]
-use nix::unistd::{Pid, getpgid};
 
 /// Has orphaned descendants of this process become its children.
 ///
@@ -35,20 +33,20 @@ pub(crate) fn children() -> Vec<i32> {
     Vec::new()
 }
 
-/// Whether nobody is in this group but processes that have ended, told by descent: `true` only where every member must be
-/// a descendant of ours, because the group's leader, our un-reaped child, has been one for as long as there is a group
-/// and its orphans are ours too. Far cheaper than to look at everybody; `false` says nothing.
-pub(crate) fn has_died_out(pgid: i32) -> bool {
+/// Whether nobody who descends from this process can run, but for `spared` and whoever descends from those. `true` only
+/// where nobody is lost from sight when their parents end; `false` says nothing.
+///
+/// Far cheaper than to look at every process there is.
+pub(crate) fn has_died_out(spared: &[i32]) -> bool {
     #[cfg(target_os = "linux")]
     {
-        // Somebody else who reaps a child of ours meanwhile can hide another from one look.
-        let nobody =
-            || descendants(&[]).iter().all(|pid| getpgid(Some(Pid::from_raw(*pid))) != Ok(Pid::from_raw(pgid)));
+        // Two looks: somebody else who reaps a child of ours meanwhile can hide another from one.
+        let nobody = || descendants(spared).is_empty();
         return super::linux::available() && get_child_subreaper() == Ok(true) && nobody() && nobody();
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = pgid;
+        let _ = spared;
         false
     }
 }

@@ -103,7 +103,7 @@ fn exponent(text: &str, letter: u8) -> (i32, usize) {
 }
 
 fn hexadecimal(digits: &str, exponent: i32) -> f64 {
-    let (mut value, mut scale, mut point) = (0.0_f64, f64::from(exponent), false);
+    let (mut value, mut scale, mut point) = (0.0_f64, i64::from(exponent), false);
     for c in digits.chars() {
         match c.to_digit(16) {
             None => point = true,
@@ -111,16 +111,18 @@ fn hexadecimal(digits: &str, exponent: i32) -> f64 {
                 // What a float cannot hold any more only moves the point.
                 if value < 1e300 {
                     value = value * 16.0 + f64::from(digit);
-                    scale -= if point { 4.0 } else { 0.0 };
+                    scale -= if point { 4 } else { 0 };
                 } else if !point {
-                    scale += 4.0;
+                    scale += 4;
                 }
             }
         }
     }
-    // In two steps: the power alone may be beyond a float where the product is not.
-    let half = (scale / 2.0).trunc();
-    value * half.exp2() * (scale - half).exp2()
+    // Beyond this it is infinite, or nothing, whatever the digits.
+    for _ in 0..scale.unsigned_abs().min(5000) {
+        value *= if scale > 0 { 2.0 } else { 0.5 };
+    }
+    value
 }
 
 #[cfg(test)]

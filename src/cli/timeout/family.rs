@@ -23,6 +23,9 @@ use crate::kill::many::Many;
 use crate::kill::{KillPolicy, KillReport, Outcome};
 use crate::signal::Signal;
 
+/// Between two looks while others are given their grace.
+const INTERVAL: Duration = Duration::from_millis(100);
+
 /// Between two looks that must both find nobody.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -102,15 +105,14 @@ impl Family {
     /// left the group.
     pub(super) fn end(&self) -> Vec<KillReport> {
         self.has_leader(0);
-        // Nobody else reaps our children, so nobody can be hidden.
-        if children().iter().all(|pid| Some(*pid) == self.guardian.pid()) {
-            return Vec::new();
-        }
         if let Some(hunt) = self.hunt.lock().unwrap_or_else(PoisonError::into_inner).take() {
             // If it has panicked, so much the more is left to do.
             let _ = hunt.join();
         }
-        self.hunt();
+        // Nobody else reaps our children, so none can be hidden from one look.
+        if children().iter().any(|pid| Some(*pid) != self.guardian.pid()) {
+            self.hunt();
+        }
         std::mem::take(&mut self.reports.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -150,7 +152,7 @@ impl Family {
             }
             if !kills.is_empty() {
                 quiet_looks = 0;
-                kills.sleep(None);
+                kills.sleep(None, INTERVAL);
             } else if found.is_empty() {
                 quiet_looks += 1;
                 if quiet_looks == 2 {

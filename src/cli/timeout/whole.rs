@@ -64,6 +64,7 @@ pub(super) async fn run(
         .policy(policy)
         .stdin(Stdin::Inherit)
         .guardian(guardian)
+        .own_strays()
         .registry(Arc::clone(&run.registry))
         .shutdown(Arc::clone(&run.shutdown))
         .on_spawn(move |child| {
