@@ -61,14 +61,20 @@ pub(crate) fn descendants(spared: &[i32]) -> Vec<i32> {
         #[cfg(target_os = "linux")]
         {
             pending.extend(children_of(pid));
-            if super::linux::runs(pid) {
-                living.push(pid);
-            }
         }
-        #[cfg(not(target_os = "linux"))]
-        living.push(pid);
+        if runs(pid) {
+            living.push(pid);
+        }
     }
     living
+}
+
+/// Whether it has not ended.
+pub(crate) fn runs(pid: i32) -> bool {
+    #[cfg(target_os = "linux")]
+    return super::linux::runs(pid);
+    #[cfg(not(target_os = "linux"))]
+    return super::portable::has_exited(pid) == Ok(false);
 }
 
 /// Whether it descends from this process, and not by way of `spared`.

@@ -15,7 +15,7 @@ use nix::unistd::{Pid, getpgid};
 
 #[cfg(target_os = "linux")]
 use crate::group::family::is_descendant;
-use crate::group::family::{adopt_orphans, children, descendants};
+use crate::group::family::{adopt_orphans, children, descendants, runs};
 use crate::group::{Vigil, pause};
 use crate::guardian::Guardian;
 use crate::kill::climb::Climb;
@@ -76,13 +76,17 @@ impl Family {
         }
     }
 
-    /// The command ends or is being ended: so are those who left its group, at the same time.
+    /// The command ends or is being ended: so are those who left its group, from now on and by the same signal.
     pub(super) fn begin_end(self: &Arc<Family>, signal: Signal) {
-        if self.end.set((Instant::now(), signal)).is_err() {
-            return;
-        }
+        self.end.get_or_init(|| (Instant::now(), signal));
+        self.pursue();
+    }
+
+    /// Hunts those who became orphans since the end began.
+    pub(super) fn pursue(self: &Arc<Family>) {
         let mut hunt = self.hunt.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.outsiders().is_empty() {
+        let is_on = hunt.as_ref().is_some_and(|hunt| !hunt.is_finished());
+        if is_on || self.end.get().is_none() || self.orphans().is_empty() {
             return;
         }
         let family = Arc::clone(self);
@@ -118,11 +122,23 @@ impl Family {
 
     /// Those that the kill of the command's group does not reach.
     fn outsiders(&self) -> Vec<i32> {
-        let leader = self.leader.load(Ordering::SeqCst);
         let mut found = descendants(&self.guardian.pid().into_iter().collect::<Vec<_>>());
-        let is_member = |pid: i32| leader > 0 && getpgid(Some(Pid::from_raw(pid))) == Ok(Pid::from_raw(leader));
-        found.retain(|pid| *pid != leader && !is_member(*pid));
+        found.retain(|pid| !self.is_in_group(*pid));
         found
+    }
+
+    /// Of those, the ones that nobody but us answers for. Whoever has a parent in the family is that parent's to end, as
+    /// long as it has any grace left: another `deadbeat timeout`, say, or a shell with jobs.
+    fn orphans(&self) -> Vec<i32> {
+        let mut found = children();
+        let guardian = self.guardian.pid();
+        found.retain(|pid| Some(*pid) != guardian && !self.is_in_group(*pid) && runs(*pid));
+        found
+    }
+
+    fn is_in_group(&self, pid: i32) -> bool {
+        let leader = self.leader.load(Ordering::SeqCst);
+        leader > 0 && (pid == leader || getpgid(Some(Pid::from_raw(pid))) == Ok(Pid::from_raw(leader)))
     }
 
     fn hunt(&self) {
@@ -130,11 +146,12 @@ impl Family {
         let (mut kills, mut hunted, mut quiet_looks) = (Many::default(), HashSet::new(), 0);
         loop {
             self.reap();
-            let mut found = self.outsiders();
+            let policy = self.policy_now();
+            let mut found = if policy.signal == Signal::KILL { self.outsiders() } else { self.orphans() };
             found.retain(|pid| !hunted.contains(pid));
             for pid in &found {
                 let Some(vigil) = self.hold(*pid) else { continue };
-                let climb = Climb::over(vigil, &self.policy_now());
+                let climb = Climb::over(vigil, &policy);
                 hunted.insert(*pid);
                 let (sender, pid) = (sender.clone(), *pid);
                 // The receiver lives as long as the kills.

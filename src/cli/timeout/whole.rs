@@ -120,6 +120,7 @@ impl Run<'_> {
             Event::Continued => self.resume(pid),
             Event::Child => {
                 self.family.reap();
+                self.family.pursue();
                 if self.terminal.is_some_and(|terminal| pid > 0 && terminal.follow_stop(pid)) {
                     self.resume(pid);
                 }
