@@ -25,7 +25,12 @@ mod whole;
 
 use std::ffi::OsString;
 use std::fmt::Display;
+use std::io;
+use std::os::fd::AsFd;
 use std::process::ExitCode;
+
+use nix::errno::Errno;
+use tokio::runtime::Runtime;
 
 use super::{Pipe, output};
 use crate::guardian::Guardian;
@@ -61,15 +66,19 @@ pub(super) fn main(args: impl IntoIterator<Item = OsString>, pipe: Pipe) -> Exit
 }
 
 fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
-    let ours = |error: &dyn Display| Failure::of_ours(error);
+    let failed = |what: &str, error: io::Error| Failure::of_preparation(what, &error);
     let terminal = Terminal::find();
     let awaited = events::awaited(call.signal);
-    let mut inherited = Inherited::change(pipe, &awaited, terminal.is_some()).map_err(|error| ours(&error))?;
+    let mut inherited = Inherited::change(pipe, &awaited, terminal.is_some())
+        .map_err(|error| failed("change the signal mask", error.into()))?;
     let whole = !call.foreground && !call.kill_after.is_zero();
-    let guardian = if whole { Some(Guardian::fork_of_this_program().map_err(|error| ours(&error))?) } else { None };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| ours(&error))?;
+    let guardian = match whole {
+        true => Some(Guardian::fork_of_this_program().map_err(|error| failed("start the guardian", error))?),
+        false => None,
+    };
+    let runtime = runtime().map_err(|error| failed("set up the runtime", error))?;
     let end = runtime.block_on(async {
-        let mut events = Events::listen(&awaited).map_err(|error| ours(&error))?;
+        let mut events = Events::listen(&awaited).map_err(|error| failed("listen to signals", error))?;
         loop {
             let end = match &guardian {
                 Some(guardian) => whole::run(call, guardian.clone(), &inherited, terminal, &mut events).await,
@@ -84,6 +93,18 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
     // The exit takes them along; to take them down first would be a thread's work, and longer than a short command.
     std::mem::forget((runtime, guardian));
     end
+}
+
+fn runtime() -> io::Result<Runtime> {
+    // tokio panics where it finds no descriptor for its signals.
+    const NEEDED: usize = 10;
+    let probes = (0..NEEDED).map(|_| io::stderr().as_fd().try_clone_to_owned()).collect::<io::Result<Vec<_>>>();
+    match probes {
+        Err(error) if error.raw_os_error() == Some(Errno::EMFILE as i32) => return Err(error),
+        // Standard error may be closed.
+        probes => drop(probes),
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 fn command(call: &Call) -> tokio::process::Command {

@@ -37,6 +37,11 @@ impl Failure {
         Failure { status: FAILED, message: error.to_string(), is_no_program: false }
     }
 
+    /// In getting ready for the run.
+    pub(super) fn of_preparation(what: &str, error: &io::Error) -> Failure {
+        Failure::of_ours(&format_args!("cannot {what}: {}", words(error)))
+    }
+
     pub(super) fn of_start(command: &OsStr, error: &io::Error) -> Failure {
         let errno = error.raw_os_error().map(Errno::from_raw);
         let status = match errno {
@@ -45,10 +50,15 @@ impl Failure {
             None | Some(Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EPIPE) => FAILED,
             Some(_) => CANNOT_INVOKE,
         };
-        let why = errno.map_or_else(|| error.to_string(), |errno| errno.desc().to_owned());
-        let message = format!("failed to run command '{}': {why}", command.to_string_lossy());
+        let message = format!("failed to run command '{}': {}", command.to_string_lossy(), words(error));
         Failure { status, message, is_no_program: errno == Some(Errno::ENOEXEC) }
     }
+}
+
+/// What the system says, without the number that Rust puts behind it.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error ").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
 
 impl End {
