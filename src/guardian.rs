@@ -63,7 +63,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kill::KillPolicy;
 use line::{Line, Program};
-use parent::Parent;
+use parent::{May, Parent};
 pub use ward::Ward;
 
 /// The first argument of a program that is wanted as a guardian.
@@ -160,8 +160,12 @@ impl Guardian {
     ///
     /// The guardian has died and no new one can be started.
     pub fn ward(&self, policy: &KillPolicy) -> io::Result<Ward> {
-        let ward = self.parent.expect(policy)?;
-        Ok(Ward::new(Arc::clone(&self.parent), ward))
+        Ward::announce(&self.parent, policy, May::Block)
+    }
+
+    /// The same on a worker, which it never blocks.
+    pub(crate) async fn ward_off_worker(&self, policy: &KillPolicy) -> io::Result<Ward> {
+        Ward::announce_off_worker(&self.parent, policy).await
     }
 
     /// The process id of the guardian; `None` while there is none. It is a child of this process, and not to be taken

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
@@ -37,7 +38,7 @@ pub(crate) fn climb_all_here(climbs: Vec<Climb>) -> Vec<Climbed> {
         if kills.is_empty() {
             return results.iter().collect();
         }
-        kills.sleep(None);
+        kills.sleep(None, Duration::MAX);
     }
 }
 

@@ -61,9 +61,9 @@ impl Many {
         self.jobs.retain(|job| job.then.is_some());
     }
 
-    /// Until somebody's witness has exited, somebody is due, or the door's bell rings. Those whose witness has exited
-    /// are due then.
-    pub(crate) fn sleep(&mut self, door: Option<BorrowedFd<'_>>) {
+    /// Until somebody's witness has exited, somebody is due, or the door's bell rings, for `at_most` this long. Those
+    /// whose witness has exited are due then.
+    pub(crate) fn sleep(&mut self, door: Option<BorrowedFd<'_>>, at_most: Duration) {
         let now = Instant::now();
         let left = self.jobs.iter().map(|job| job.due.saturating_duration_since(now)).min();
         let mut fds = Vec::with_capacity(self.jobs.len() + 1);
@@ -75,7 +75,7 @@ impl Many {
             }
         }
         fds.extend(door.map(|door| PollFd::new(door, PollFlags::POLLIN)));
-        wait_readable(&mut fds, left.unwrap_or(Duration::MAX));
+        wait_readable(&mut fds, left.map_or(at_most, |left| left.min(at_most)));
         let exited = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
         let woken: Vec<usize> = fds.iter().zip(watched).filter(|(fd, _)| exited(fd)).map(|(_, i)| i).collect();
         drop(fds);

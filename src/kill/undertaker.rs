@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -244,7 +245,7 @@ fn work(inbox: &Inbox, mut door: &UnixStream) {
         if kills.is_empty() && closed {
             return;
         }
-        kills.sleep(Some(door.as_fd()));
+        kills.sleep(Some(door.as_fd()), Duration::MAX);
         // Emptied before the letters are read, so that no ring is lost.
         while door.read(&mut [0; 64]).is_ok_and(|length| length == 64) {}
     }

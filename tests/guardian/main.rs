@@ -1,7 +1,7 @@
 //! The guardian, on real processes that really die.
 //!
-//! This program is three in one: the tests, the guardian (as any program whose `main` begins as this one does), and the
-//! parent that the tests kill; see `parent.rs`.
+//! This program is four in one: the tests, the guardian (as any program whose `main` begins as this one does), the parent
+//! that the tests kill, see `parent.rs`, and one with a tokio runtime and a run in it, see `runner.rs`.
 
 #[cfg(target_os = "linux")]
 mod alone;
@@ -9,6 +9,8 @@ mod alone;
 mod clean;
 #[cfg(target_os = "linux")]
 mod death;
+#[cfg(target_os = "linux")]
+mod ends;
 #[cfg(target_os = "linux")]
 mod impostors;
 #[cfg(target_os = "linux")]
@@ -19,6 +21,8 @@ mod parent;
 mod restart;
 #[cfg(target_os = "linux")]
 mod reuse;
+#[cfg(target_os = "linux")]
+mod runner;
 #[cfg(target_os = "linux")]
 mod support;
 
@@ -40,6 +44,9 @@ fn main() {
     deadbeat::guardian::main_if_requested();
     if std::env::var_os(parent::ROLE).is_some() {
         return parent::main();
+    }
+    if std::env::var_os(runner::ROLE).is_some() {
+        return runner::main();
     }
     let trials = trials! {
         alone:
@@ -63,6 +70,9 @@ fn main() {
             whoever_is_asked_to_end_is_let_finish
             a_child_that_was_never_registered_is_found_by_its_mark
             a_parent_killed_at_any_moment_leaves_nobody;
+        ends:
+            however_a_run_ends_nobody_is_left
+            the_control_without_a_guardian_a_killed_runner_leaves_survivors;
         impostors:
             a_program_that_is_no_guardian_is_an_error
             one_that_runs_on_is_killed_with_what_it_started

@@ -17,7 +17,7 @@ pub(crate) const ROLE: &str = "DEADBEAT_TEST_PARENT";
 const LINES: &str = "DEADBEAT_TEST_LINES";
 
 /// Programs besides the fixtures. They shake hands as those do.
-const PROGRAMS: &[(&str, &str)] = &[
+pub(crate) const PROGRAMS: &[(&str, &str)] = &[
     ("sleep", "echo \"leader $$\"; echo 'ready 1'; exec sleep 120"),
     (
         "polite",

@@ -137,11 +137,15 @@ pub(crate) struct Parent {
 
 impl Parent {
     pub(crate) fn start() -> Parent {
+        Parent::start_as(super::parent::ROLE)
+    }
+
+    pub(crate) fn start_as(role: &str) -> Parent {
         let tree = Tree::new();
         let (name, value) = tree.0.split_once('=').unwrap();
         let mut process = Command::new(std::env::current_exe().unwrap())
             .env(name, value)
-            .env(super::parent::ROLE, "1")
+            .env(role, "1")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

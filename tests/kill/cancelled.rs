@@ -34,23 +34,30 @@ fn take_the_pool(runtime: &Runtime) -> mpsc::Sender<()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
     #[test]
-    fn dropped_at_any_moment_the_kill_goes_on_to_the_end(moment in 0..200u64) {
-        let running = start("stubborn-child");
-        let (pgid, runtime) = (running.pgid(), runtime());
-        runtime.block_on(async {
-            let policy = policy();
-            let mut kill = std::pin::pin!(policy.kill(pgid));
-            // Polled once, it is under way.
-            let first = poll_once(kill.as_mut()).await;
-            prop_assert!(first.is_none(), "over at the first poll");
-            let _ = tokio::time::timeout(Duration::from_millis(moment), kill).await;
-            Ok(())
-        })?;
-        eventually("the group is dead", || running.has_ended());
+    fn dropped_at_any_moment_the_kill_goes_on_to_the_end(moments in proptest::collection::vec(0..200u64, 8)) {
+        // Side by side: each takes its grace.
+        std::thread::scope(|scope| {
+            for moment in moments {
+                scope.spawn(move || dropped_at(Duration::from_millis(moment)));
+            }
+        });
     }
+}
+
+fn dropped_at(moment: Duration) {
+    let running = start("stubborn-child");
+    let (pgid, runtime) = (running.pgid(), runtime());
+    runtime.block_on(async {
+        let policy = policy();
+        let mut kill = std::pin::pin!(policy.kill(pgid));
+        // Polled once, it is under way.
+        assert!(poll_once(kill.as_mut()).await.is_none(), "over at the first poll");
+        let _ = tokio::time::timeout(moment, kill).await;
+    });
+    eventually("the group is dead", || running.has_ended());
 }
 
 /// One poll; `Some` if that was enough.
