@@ -15,35 +15,31 @@ use crate::scale::{DEADLINE, GROUPS, Scale};
 const BEGIN: &str = "<!-- peers: written by scripts/compare-peers -->";
 const END: &str = "<!-- /peers -->";
 
-pub(crate) struct Row<'a> {
-    peer: &'static Peer,
-    cells: Vec<&'a Ruled>,
-    latency: Result<Latency, String>,
-    scale: Result<Scale, String>,
+pub(crate) struct Row {
+    pub(crate) peer: &'static Peer,
+    pub(crate) cells: Result<Vec<Ruled>, String>,
+    pub(crate) latency: Result<Latency, String>,
+    pub(crate) scale: Result<Scale, String>,
 }
 
-impl<'a> Row<'a> {
-    pub(crate) fn new(
-        peer: &'static Peer,
-        cells: Vec<&'a Ruled>,
-        latency: Result<Latency, String>,
-        scale: Result<Scale, String>,
-    ) -> Row<'a> {
-        Row { peer, cells, latency, scale }
+impl Row {
+    fn cells(&self) -> &[Ruled] {
+        self.cells.as_deref().unwrap_or_default()
     }
 
-    fn promised(&self) -> impl Iterator<Item = &&'a Ruled> {
-        self.cells.iter().filter(|ruled| self.peer.not_promised(ruled.fixture.name).is_none())
+    fn promised(&self) -> impl Iterator<Item = &Ruled> {
+        self.cells().iter().filter(|ruled| self.peer.not_promised(&ruled.fixture).is_none())
     }
 
     fn passed(&self) -> usize {
         self.promised().filter(|ruled| matches!(ruled.ruling, Ruling::Pass)).count()
     }
 
-    /// A bench that did not run, or deadbeat's own row with a cell that did not pass: no leaderboard to publish.
+    /// Something did not run, or deadbeat itself has a cell that did not pass.
     pub(crate) fn is_wrong(&self) -> bool {
         let ours = self.peer.package == Some("deadbeat");
-        self.latency.is_err() || self.scale.is_err() || ours && self.passed() < self.promised().count()
+        let ran = self.cells.is_ok() && self.latency.is_ok() && self.scale.is_ok();
+        !ran || ours && self.passed() < self.promised().count()
     }
 
     /// Fixture by fixture, on how many runtimes it failed, and the first reason.
@@ -55,7 +51,7 @@ impl<'a> Row<'a> {
                 Ruling::Fail(why) => why.clone(),
                 Ruling::Inconclusive(why) => format!("inconclusive: {why}"),
             };
-            failed.entry(ruled.fixture.name).or_insert((0, format!("{}: {why}", ruled.runtime))).0 += 1;
+            failed.entry(&*ruled.fixture).or_insert((0, format!("{}: {why}", ruled.runtime))).0 += 1;
         }
         failed
     }
@@ -64,7 +60,7 @@ impl<'a> Row<'a> {
         let peer = self.peer;
         let name = format!("[{}]({}) {} {}", peer.name, peer.docs, peer.version(), (peer.how)());
         let (passed, promised) = (self.passed(), self.promised().count());
-        let not = self.cells.len() - promised;
+        let not = self.cells().len() - promised;
         let latency = match &self.latency {
             Ok(latency) => {
                 let (p50, p99) = (ms(latency.p50_ms), ms(latency.p99_ms));
@@ -91,7 +87,7 @@ fn ms(time: f64) -> String {
     if time < 100.0 { format!("{time:.2} ms") } else { format!("{:.2} s", time / 1e3) }
 }
 
-pub(crate) fn markdown(rows: &[Row<'_>]) -> String {
+pub(crate) fn markdown(rows: &[Row]) -> String {
     let mut text = format!(
         "| | right ends of those promised | not promised | obedient group, p50 / p99 | not dead at return | {GROUPS} stubborn groups at once | threads | CPU | runtime | survivors |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
@@ -104,15 +100,18 @@ pub(crate) fn markdown(rows: &[Row<'_>]) -> String {
 }
 
 /// What the table has no room for.
-pub(crate) fn details(rows: &[Row<'_>]) -> String {
+pub(crate) fn details(rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {
         let _ = writeln!(text, "{} {}", row.peer.name, row.peer.version());
+        if let Err(error) = &row.cells {
+            text += &format!("  cells: {error}\n");
+        }
         for (fixture, (runtimes, why)) in row.failed() {
             let _ = writeln!(text, "  {fixture:18} failed on {runtimes} of 3 runtimes; {why}");
         }
         for not in row.peer.not_promised {
-            let kept = row.cells.iter().filter(|ruled| not.fixtures.contains(&ruled.fixture.name));
+            let kept = row.cells().iter().filter(|ruled| not.fixtures.contains(&&*ruled.fixture));
             let kept = kept.filter(|ruled| matches!(ruled.ruling, Ruling::Pass)).count();
             let _ = writeln!(text, "  not promised: {}\n    {} ({})", not.fixtures.join(", "), not.why, not.link);
             let _ = writeln!(text, "    {kept} of {} pass all the same", not.fixtures.len() * 3);
@@ -128,9 +127,10 @@ pub(crate) fn details(rows: &[Row<'_>]) -> String {
         match &row.scale {
             Ok(scale) => {
                 let error = scale.error.as_deref().map(|error| format!(", said: {error}")).unwrap_or_default();
+                let culprit = scale.culprit.as_deref().map(|culprit| format!(" ({culprit})")).unwrap_or_default();
                 let _ = writeln!(
                     text,
-                    "  scale: {}, {:.1} ms at most, {} kills said they failed{error}",
+                    "  scale: {}, {:.1} ms at most{culprit}, {} kills said they failed{error}",
                     scale.pulse, scale.longest_ms, scale.errors
                 );
             }
@@ -140,7 +140,7 @@ pub(crate) fn details(rows: &[Row<'_>]) -> String {
     text
 }
 
-pub(crate) fn figure(rows: &[Row<'_>]) -> String {
+pub(crate) fn figure(rows: &[Row]) -> String {
     let all: Vec<_> =
         rows.iter().map(|row| format!("{} {} of {}", row.peer.name, row.passed(), row.promised().count())).collect();
     all.join(", ")

@@ -11,19 +11,32 @@ use deadbeat::Outcome;
 use deadbeat::fixture::Fixture;
 use deadbeat::heartbeat::{Flavor, Lab, LabError, Verdict};
 
+use serde::{Deserialize, Serialize};
+
 use crate::peer::Peer;
 use crate::prey::{Prey, pause};
 
 /// Members take some milliseconds to die of SIGKILL.
 const JUDGED_AFTER: Duration = Duration::from_secs(1);
 
+#[derive(Serialize, Deserialize)]
 pub(crate) enum Ruling {
     Pass,
     Fail(String),
     Inconclusive(String),
 }
 
+/// Until something is proved, three times at most: a machine that has disturbed a cell has said nothing of the peer.
 pub(crate) fn run(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
+    let mut rulings = (0..3).map(|_| once(peer, fixture, flavor, grace));
+    let mut last = rulings.next().expect("three");
+    while let (Ruling::Inconclusive(_), Some(next)) = (&last, rulings.next()) {
+        last = next;
+    }
+    last
+}
+
+fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
     let (prey, started) = match Prey::start(peer, fixture, grace) {
         Ok(pair) => pair,
         Err(error) => return Ruling::Inconclusive(format!("the fixture did not start: {error}")),

@@ -157,7 +157,13 @@ impl Prey {
     pub(crate) fn is_gone(&self) -> bool {
         match self.group.map(ProcessGroup::members) {
             Some(Ok(members)) => members.iter().all(|member| Some(member.pid) == self.wrapper),
-            _ => self.leftover().is_empty(),
+            // One walk is a hint: a member may fork behind its back, and reads as nobody in the middle of an exec.
+            _ => {
+                self.leftover().is_empty() && {
+                    pause(Duration::from_millis(5));
+                    self.leftover().is_empty()
+                }
+            }
         }
     }
 

@@ -29,6 +29,7 @@ pub(crate) struct Scale {
     pub(crate) cpu_s: f64,
     pub(crate) pulse: String,
     pub(crate) longest_ms: f64,
+    pub(crate) culprit: Option<String>,
     /// Groups of which somebody can run 1 s after the last kill returned.
     pub(crate) survivors: usize,
     /// Kills that said they failed, or panicked.
@@ -79,6 +80,7 @@ pub(crate) fn measure(peer: &Peer, grace: Duration) -> Scale {
         threads: peak.saturating_sub(before),
         cpu_s,
         pulse: verdict,
+        culprit: pulse.as_ref().and_then(|pulse| Some(pulse.worst()?.culprit.as_ref()?.to_string())),
         longest_ms: pulse.map_or(0.0, |pulse| pulse.longest.as_secs_f64() * 1e3),
         survivors,
         errors: faults.len(),

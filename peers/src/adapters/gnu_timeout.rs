@@ -3,6 +3,7 @@
 //! SIGALRM is what its own timer sends it when the DURATION is over.
 
 use std::io;
+use std::process::Stdio;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -17,6 +18,7 @@ pub(crate) fn start(command: Command, grace: Duration) -> io::Result<Started> {
     timeout.arg(format!("--kill-after={}", grace.as_secs_f64())).arg("1h");
     timeout.arg(inner.get_program()).args(inner.get_args());
     timeout.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    timeout.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = timeout.process_group(0).spawn()?;
     Started::new(child.id(), async move {
         if let Some(pid) = child.id() {
