@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::board::Row;
 use crate::cell::Ruling;
+use crate::latency::Latency;
 use crate::peer::Peer;
 
 /// Half of it is what a slow machine may take for a kill that takes milliseconds.
@@ -44,7 +45,7 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match *words {
         ["cells", name] => one(name, cells),
-        ["latency", name] => one(name, latency::measure),
+        ["latency"] => tell(latency::measure(GRACE)),
         ["scale", name] => one(name, scale::measure),
         [] => compare(None),
         [readme] => compare(Some(Path::new(readme))),
@@ -55,22 +56,26 @@ fn main() -> ExitCode {
     }
 }
 
-/// One bench of one peer, as a line of JSON. Ends the process: a peer's threads may still be stuck.
-fn one<T: serde::Serialize>(name: &str, bench: fn(&Peer, Duration) -> T) -> ExitCode {
+/// One bench of one peer.
+fn one<T: Serialize>(name: &str, bench: fn(&Peer, Duration) -> T) -> ExitCode {
     let Some(peer) = Peer::named(name) else {
         eprintln!("peers: no peer {name:?}");
         return ExitCode::from(2);
     };
-    let line = serde_json::to_string(&bench(peer, GRACE)).expect("plain data");
-    println!("{line}");
+    tell(bench(peer, GRACE))
+}
+
+/// As a line of JSON. Ends the process: a peer's threads may still be stuck.
+fn tell<T: Serialize>(result: T) -> ! {
+    println!("{}", serde_json::to_string(&result).expect("plain data"));
     let _ = std::io::stdout().flush();
     std::process::exit(0)
 }
 
 /// In a process of its own, so that no peer is charged for another's threads and forks.
-fn bench<T: DeserializeOwned>(bench: &str, peer: &Peer) -> Result<T, String> {
-    eprintln!("{bench}: {}", peer.name);
-    let output = Command::new("/proc/self/exe").args([bench, peer.name]).stderr(Stdio::inherit()).output();
+fn bench<T: DeserializeOwned>(words: &[&str]) -> Result<T, String> {
+    eprintln!("{}", words.join(" "));
+    let output = Command::new("/proc/self/exe").args(words).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| error.to_string())?;
     serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: {error}", output.status))
 }
@@ -78,14 +83,17 @@ fn bench<T: DeserializeOwned>(bench: &str, peer: &Peer) -> Result<T, String> {
 fn compare(readme: Option<&Path>) -> ExitCode {
     let begun = Instant::now();
     // The cells wait; the benches measure, one at a time.
-    let ruled: Vec<_> = std::thread::scope(|scope| {
-        let all: Vec<_> = peer::ALL.iter().map(|peer| scope.spawn(|| bench("cells", peer))).collect();
+    let cells: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = peer::ALL.iter().map(|peer| scope.spawn(|| bench(&["cells", peer.name]))).collect();
         all.into_iter().map(|one| one.join().expect("no panic")).collect()
     });
-    let rows: Vec<Row> = peer::ALL
-        .iter()
-        .zip(ruled)
-        .map(|(peer, cells)| Row { peer, cells, latency: bench("latency", peer), scale: bench("scale", peer) })
+    let latency = match bench::<Vec<Latency>>(&["latency"]) {
+        Ok(all) => all.into_iter().map(Ok).collect(),
+        Err(error) => vec![Err(error); peer::ALL.len()],
+    };
+    let peers = peer::ALL.iter().zip(cells).zip(latency);
+    let rows: Vec<Row> = peers
+        .map(|((peer, cells), latency)| Row { peer, cells, latency, scale: bench(&["scale", peer.name]) })
         .collect();
     let text = board::markdown(&rows);
     println!("{}\n{text}", board::details(&rows));
