@@ -68,6 +68,16 @@ pub struct Member {
     pub signalable: bool,
 }
 
+impl Member {
+    /// Whether a SIGKILL is on its way to it, so that it will run no code of its own again.
+    pub(crate) fn is_dying(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return linux::is_dying(self.pid);
+        #[cfg(not(target_os = "linux"))]
+        return false;
+    }
+}
+
 impl fmt::Display for Member {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} [{}] {}", self.pid, self.state, self.command)?;

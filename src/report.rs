@@ -137,6 +137,19 @@ impl CellReport {
     }
 }
 
+/// `subject/fixture/runtime`, and what else there is to tell cells apart. The partition of a cell hangs on it: it is the
+/// same for ever.
+pub(crate) fn cell_name(subject: &str, fixture: &str, runtime: &str, shell: &str, repeat: Option<u32>) -> String {
+    let mut name = format!("{subject}/{fixture}/{runtime}");
+    if shell != "sh" {
+        name += &format!("/{}", shell.replace(' ', "-"));
+    }
+    if let Some(repeat) = repeat {
+        name += &format!("#{repeat}");
+    }
+    name
+}
+
 impl Summary {
     /// How many cells there are.
     pub fn total(&self) -> usize {
@@ -151,19 +164,6 @@ impl fmt::Display for Summary {
         let s = if total == 1 { "" } else { "s" };
         write!(f, "{total} cell{s}: {pass} as expected, {fail} not, {inconclusive} inconclusive")
     }
-}
-
-/// `subject/fixture/runtime`, and what else there is to tell cells apart. The partition of a cell hangs on it: it is the
-/// same for ever.
-pub(crate) fn cell_name(subject: &str, fixture: &str, runtime: &str, shell: &str, repeat: Option<u32>) -> String {
-    let mut name = format!("{subject}/{fixture}/{runtime}");
-    if shell != "sh" {
-        name += &format!("/{}", shell.replace(' ', "-"));
-    }
-    if let Some(repeat) = repeat {
-        name += &format!("#{repeat}");
-    }
-    name
 }
 
 /// How many cells came out how.

@@ -31,7 +31,7 @@ pub use scenarios::{Expected, ExpectedPulse, RUNTIMES, Timing, runtime_name};
 pub use subjects::{Subject, built_in};
 
 /// The cells wait, they do not compute; but each starts a few processes.
-pub(crate) const JOBS: usize = 32;
+pub(crate) const JOBS: usize = 40;
 
 /// Which cells to run, and how.
 ///
@@ -172,7 +172,7 @@ impl Suite {
         self
     }
 
-    /// How many cells to run side by side; 32 by default.
+    /// How many cells to run side by side; 40 by default.
     #[must_use]
     pub fn jobs(mut self, jobs: usize) -> Suite {
         self.jobs = jobs.max(1);

@@ -105,7 +105,10 @@ fn runtime_names() -> Vec<&'static str> {
 
 pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     if !args.merge.is_empty() {
-        return match args.publish.check().and_then(|()| merge::read(&args.merge)) {
+        if let Err(error) = args.publish.check() {
+            return super::usage(&error);
+        }
+        return match merge::read(&args.merge) {
             Ok(report) => args.publish.publish(&report, status(&report)),
             Err(error) => super::usage(&error),
         };

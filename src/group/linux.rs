@@ -30,7 +30,12 @@ use nix::unistd::{Pid, getpgid};
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use rustix::process::{PidfdFlags, pidfd_open};
 
+use nix::libc::SIGKILL;
+
 use super::{Member, portable, raw, wait_readable};
+
+/// `PF_EXITING`: it runs no code of its own any more.
+const EXITING: u64 = 0x4;
 
 /// Whether this `/proc` shows the world that our pids live in, with everybody's processes. Probed once: after
 /// `unshare --pid` without a mount it shows another namespace, and with `hidepid` it shows our own processes only.
@@ -491,6 +496,14 @@ pub(super) fn runs(pid: i32) -> bool {
     }
 }
 
+/// Whether it has been sent a SIGKILL and has only not come to die of it: on a busy machine that takes its time.
+pub(super) fn is_dying(pid: i32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    let has_kill = |mask: &str| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (SIGKILL - 1)) != 0);
+    pending.into_iter().any(has_kill) || read_stat(pid).is_some_and(|stat| stat.flags & EXITING != 0)
+}
+
 fn is_in_table(pid: i32) -> bool {
     kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
@@ -500,6 +513,8 @@ fn is_in_table(pid: i32) -> bool {
 struct Stat {
     name: String,
     state: char,
+    /// The kernel's `PF_*`.
+    flags: u64,
     threads: u32,
     /// In clock ticks since the system was started.
     started: u64,
@@ -540,12 +555,13 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let close = line.iter().rposition(|b| *b == b')')?;
     let name = String::from_utf8_lossy(line.get(open + 1..close)?).into_owned();
     let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
-    // From here on the state is field 3 of the page, num_threads field 20 and starttime field 22.
+    // From here on the state is field 3 of the page, flags field 9, num_threads field 20 and starttime field 22.
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    let threads = fields.nth(16)?.parse().ok()?;
+    let flags = fields.nth(5)?.parse().ok()?;
+    let threads = fields.nth(10)?.parse().ok()?;
     let started = fields.nth(1)?.parse().ok()?;
-    Some(Stat { name, state, threads, started })
+    Some(Stat { name, state, flags, threads, started })
 }
 
 fn command(pid: i32, name: &str) -> String {
@@ -561,7 +577,23 @@ mod tests {
     #[test]
     fn a_stat_line_is_read_past_the_worst_of_names() {
         let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
-        assert_eq!(parse_stat(line), Some(Stat { name: "a) S (b) 1 ".into(), state: 'Z', threads: 3, started: 99 }));
+        let (name, flags) = ("a) S (b) 1 ".into(), 4_228_364);
+        assert_eq!(parse_stat(line), Some(Stat { name, state: 'Z', flags, threads: 3, started: 99 }));
+    }
+
+    #[test]
+    fn one_that_was_sent_sigkill_is_dying_and_one_that_was_not_is_not() {
+        let mut cat = std::process::Command::new("cat");
+        let mut cat = cat.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = cat.id() as i32;
+        assert!(!is_dying(pid));
+        cat.kill().unwrap();
+        // At once, on its way out, and as a zombie.
+        while portable::has_exited(pid) != Ok(true) {
+            assert!(is_dying(pid));
+        }
+        assert!(is_dying(pid));
+        cat.wait().unwrap();
     }
 
     #[test]

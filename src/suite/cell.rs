@@ -4,12 +4,12 @@ use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::lives::Lives;
+use super::lives::{Lives, beginning};
 use super::program::Ended;
 use super::subjects::{Call, Kill, Told};
 use super::{Cell, Expected, ExpectedPulse, Timing};
 use crate::fixture::Running;
-use crate::group::{Backend, Vigil, backend};
+use crate::group::{Backend, Member, Vigil, backend};
 use crate::heartbeat::lab::{Flavor, Lab, LabError};
 use crate::heartbeat::{Heartbeat, Pulse, Verdict};
 use crate::kill::{KillPolicy, Outcome};
@@ -18,6 +18,9 @@ use crate::signal::Signal;
 
 /// Members take some milliseconds to die of SIGKILL; a subject that returns right after it has left nobody behind yet.
 const LEFTOVER_JUDGED_AFTER: Duration = Duration::from_secs(1);
+
+/// How long one may take to die to whom SIGKILL was sent: on a machine with many at work a second is not enough.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 /// What was seen of a cell, before any judgement.
 struct Seen {
@@ -175,7 +178,8 @@ fn observe<'a>(mut vigil: Vigil, mut lives: Lives<'a>, ended: &Receiver<()>) -> 
             return (Some(now), lives);
         }
         lives.look(woken);
-        if ended_at.is_some_and(|at: Instant| at.elapsed() >= LEFTOVER_JUDGED_AFTER) {
+        let since_the_end = ended_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+        if since_the_end >= LEFTOVER_JUDGED_AFTER && (since_the_end >= DEAD_AFTER || !lives.are_dying()) {
             return (None, lives);
         }
         let (asleep, at_most) = (Instant::now(), Duration::from_millis(20));
@@ -261,7 +265,8 @@ fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPol
     match expected.timing {
         // A slow machine can only make it later: the bound is far from what is expected, half the grace.
         Timing::Prompt if elapsed >= grace / 2 => {
-            faults.push(format!("took {elapsed:.1?} of the {grace:?} of grace, though the group went at once"));
+            let why = if seen.gone_after.is_some() { ", though the group went at once" } else { "" };
+            faults.push(format!("took {elapsed:.1?} of the {grace:?} of grace{why}"));
         }
         Timing::Grace if elapsed < grace => {
             faults.push(format!("back after {elapsed:.1?}, before the {grace:?} of grace were over"));
@@ -277,7 +282,8 @@ fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPol
         faults.push("the group was not let finish its cleanup".into());
     }
     if report.leftover.len() > expected.leftover {
-        let names: Vec<_> = report.leftover.iter().map(ToString::to_string).collect();
+        let name = |member: &Member| format!("{} [{}] {}", member.pid, member.state, beginning(&member.command));
+        let names: Vec<_> = report.leftover.iter().map(name).collect();
         faults.push(format!("left in the group: {}", names.join("; ")));
     }
     if backend() == Backend::Proc && report.escaped.len() != expected.escaped {

@@ -10,7 +10,7 @@ use crate::group::Member;
 use crate::report::Life;
 
 /// How long a birth may go unseen.
-const SELDOM: Duration = Duration::from_millis(100);
+const SELDOM: Duration = Duration::from_millis(200);
 /// How soon after a look the next is worth its price, whoever has died.
 const SOON: Duration = Duration::from_millis(2);
 /// How many lives are told; a fork storm has thousands.
@@ -65,6 +65,11 @@ impl<'a> Lives<'a> {
         self.seen.push(Seen { pid: member.pid, command: beginning(&member.command), from: now, until: None });
     }
 
+    /// Whether SIGKILL is on its way to all who are left.
+    pub(super) fn are_dying(&self) -> bool {
+        self.running.leftover().is_ok_and(|members| members.iter().all(Member::is_dying))
+    }
+
     /// The group is gone, and so is everybody.
     pub(super) fn all_gone(&mut self, at: Instant) {
         self.seen.iter_mut().for_each(|seen| seen.ends(at));
@@ -93,7 +98,7 @@ impl Seen {
 }
 
 /// A fixture's command line is its whole text; the beginning says enough.
-fn beginning(command: &str) -> String {
+pub(super) fn beginning(command: &str) -> String {
     let mut line = String::new();
     for word in command.split_whitespace() {
         if !line.is_empty() {

@@ -222,3 +222,64 @@ fn take_stdin() -> io::Result<UnixStream> {
     })?;
     Ok(socket)
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::suite::Suite;
+
+    /// What becomes of a cell whose process does this instead of running it.
+    fn report_of(script: &str, patience: Duration) -> CellReport {
+        let cell = &Suite::new().cells()[0];
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let report = Running::start(command).unwrap().listen(patience);
+        report.unwrap_or_else(|why| cell::unjudged(cell).failed(why))
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn one_that_does_not_come_back_is_killed_and_said_to_be_stuck_in_what() {
+        let report = report_of("echo stuck >&2; exec sleep 100", Duration::from_millis(500));
+        assert_eq!(report.verdict, CellVerdict::Fail);
+        assert!(report.why.contains("did not come back within 500ms and was killed: "), "{}", report.why);
+        assert!(report.why.contains(": sleep waiting in clock_nanosleep; ") && report.why.contains("it said: stuck"), "{}", report.why);
+    }
+
+    #[test]
+    fn one_that_stands_still_is_ended_too() {
+        let report = report_of("kill -STOP $$", Duration::from_millis(500));
+        assert!(report.why.contains("was killed: sh stopped"), "{}", report.why);
+    }
+
+    #[test]
+    fn one_that_ends_without_a_report_fails_with_its_status_and_its_words() {
+        for (script, status) in [("exit 3", "exit status: 3"), ("kill -SEGV $$", "signal: 11"), (":", "exit status: 0")]
+        {
+            let report = report_of(&format!("echo alas >&2; {script}"), LONG);
+            let why = report.why;
+            assert!(why.starts_with("the cell's process ended without a report: ") && why.contains(status), "{why}");
+            assert!(why.ends_with("; it said: alas"), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_report_is_none() {
+        assert!(report_of("echo '{\"verdict\":\"pass\"}' >&0", LONG).why.contains("without a report"));
+    }
+
+    #[test]
+    fn nothing_that_it_started_is_left_wherever_it_has_gone() {
+        // Both say their pids on stderr, which outlives the shell that started them.
+        let stray = "echo $$ >&2; exec sleep 100";
+        let report = report_of(&format!("setsid sh -c '{stray}' & sh -c '{stray}' & sleep 0.3"), LONG);
+        let words = report.why.split_once("it said: ").expect("no pids").1;
+        let pids: Vec<i32> = words.split(" | ").map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(pids.len(), 2, "{words}");
+        for pid in pids {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            assert!(!line.contains("sleep"), "{pid} still runs");
+        }
+    }
+}

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
+use super::lives::beginning;
 use super::words::Words;
 use crate::fixture;
 use crate::group::mark::Mark;
@@ -132,7 +133,8 @@ impl Running {
     /// Its processes, for the one who asks what it is stuck in.
     fn who(&self) -> String {
         let members = self.mark.members().unwrap_or_default();
-        let names: Vec<_> = members.iter().map(ToString::to_string).collect();
+        let names: Vec<_> =
+            members.iter().map(|member| format!("{} {}", member.pid, beginning(&member.command))).collect();
         if names.is_empty() { String::new() } else { format!(" ({})", names.join("; ")) }
     }
 

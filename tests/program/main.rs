@@ -4,6 +4,8 @@
 mod bad_input;
 mod cells;
 mod colours;
+#[cfg(target_os = "linux")]
+mod exec;
 mod fixtures;
 mod formats;
 mod help;
@@ -12,6 +14,8 @@ mod html;
 mod interrupt;
 mod json;
 mod kill;
+mod merge;
 mod output;
+mod scale;
 mod support;
 mod table;

@@ -70,6 +70,7 @@ pub(super) fn command(cell: &Cell) -> Command {
 pub(super) fn list(suite: &Suite) -> String {
     let cells = suite.cells();
     let mut text = format!("{:15}{:19}{:16}{:14}{:8}{}\n", "subject", "fixture", "runtime", "outcome", "time", "pulse");
+    let several_shells = cells.iter().any(|cell| cell.shell != cells[0].shell);
     for cell in &cells {
         let expected = cell.expected();
         let outcome = expected.outcome.map_or("unknown", |outcome| outcome.as_str());
@@ -81,7 +82,7 @@ pub(super) fn list(suite: &Suite) -> String {
             expected.timing,
             expected.pulse,
         );
-        if cell.shell != "sh" {
+        if several_shells {
             line += &format!("  {}", cell.shell);
         }
         if let Some(repeat) = cell.repeat {
@@ -97,9 +98,13 @@ pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
     let mut command = "deadbeat suite".to_owned();
     match args.killers.iter().find(|killer| killer.name() == cell.subject) {
         Some(killer) => command += &format!(" --exec {}={}", killer.name(), quoted(killer.about())),
-        None => command += &format!(" --subject {} --runtime {}", cell.subject, cell.runtime),
+        None => command += &format!(" --subject {}", cell.subject),
     }
     command += &format!(" --fixture {}", cell.fixture);
+    // A program runs on none.
+    if cell.runtime != "none" {
+        command += &format!(" --runtime {}", cell.runtime);
+    }
     if cell.shell != "sh" {
         command += &format!(" --shell {}", quoted(&cell.shell));
     }
