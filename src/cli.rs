@@ -33,7 +33,7 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Suite(suite::SuiteArgs),
+    Suite(Box<suite::SuiteArgs>),
     Kill(kill::KillArgs),
     Fixtures(FixturesArgs),
 }

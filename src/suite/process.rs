@@ -244,7 +244,11 @@ mod tests {
         let report = report_of("echo stuck >&2; exec sleep 100", Duration::from_millis(500));
         assert_eq!(report.verdict, CellVerdict::Fail);
         assert!(report.why.contains("did not come back within 500ms and was killed: "), "{}", report.why);
-        assert!(report.why.contains(": sleep waiting in clock_nanosleep; ") && report.why.contains("it said: stuck"), "{}", report.why);
+        assert!(
+            report.why.contains(": sleep waiting in clock_nanosleep; ") && report.why.contains("it said: stuck"),
+            "{}",
+            report.why
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod exec;
 mod fixtures;
 mod formats;
 mod help;
+mod html;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod json;

@@ -32,6 +32,11 @@ pub(crate) const PASSING: &str = "suite --subject spawn-blocking --fixture fast-
 pub(crate) const FAILING: &str =
     "suite --subject inline --fixture fast-exit --runtime current-thread --grace 1s --budget 1h";
 
+/// A report with a cell of every verdict, and words in it that would break out of any format; a whole one.
+pub(crate) fn sample() -> String {
+    include_str!("../../src/report/sample.json").replacen("\"partition\": \"1/2\"", "\"partition\": null", 1)
+}
+
 /// One cell that takes the whole of a grace far beyond what a test waits.
 #[cfg(target_os = "linux")]
 pub(crate) const LONG: &str =

@@ -27,6 +27,7 @@ function step(end) {
 }
 
 function axis(it) {
+  const zero = it.pulse ? "from the start of the watch" : "from the call of the subject";
   const marks = html("span", { class: "drawing axis" });
   const by = step(it.end);
   const unit = it.end >= 1000 ? ["s", 1000] : ["ms", 1];
@@ -36,7 +37,7 @@ function axis(it) {
     mark.style.left = `${(at / it.end) * 100}%`;
     marks.append(mark);
   }
-  return html("div", { class: "band" }, html("span", { class: "label quiet" }, "from the start of the watch"), marks);
+  return html("div", { class: "band" }, html("span", { class: "label quiet" }, zero), marks);
 }
 
 function named(cell) {
@@ -77,9 +78,9 @@ function stalls(cell) {
   const row = (kind, cells) => html("tr", {}, ...cells.map((text) => html(kind, kind === "th" ? { scope: "col" } : {}, text)));
   const body = all.map((stall) => {
     const parts = [stall.wall_ms, stall.on_cpu_ms, stall.blocked_ms, stall.run_queue_ms].map(time);
-    return row("td", [time(stall.at_ms), ...parts, culprit(stall) + (stall.doubt ? `. Doubtful: ${stall.doubt}` : "")]);
+    return row("td", [culprit(stall) + (stall.doubt ? `. Doubtful: ${stall.doubt}` : ""), time(stall.at_ms), ...parts]);
   });
-  const head = row("th", ["at", "wall", "on a CPU", "blocked", "waiting for a CPU", "culprit"]);
+  const head = row("th", ["stall", "at", "wall", "on a CPU", "blocked", "waiting for a CPU"]);
   const table = html("table", {}, html("thead", {}, head), html("tbody", {}, ...body));
   return html("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Stalls" }, table);
 }
@@ -115,6 +116,6 @@ function again(cell) {
 }
 
 function details(cell) {
-  const why = cell.why ? html("p", { class: "why" }, cell.why) : undefined;
+  const why = cell.why ? html("p", { class: `why ${cell.verdict}` }, cell.why) : undefined;
   return html("div", { class: "details" }, why, named(cell), stalls(cell), facts(cell), again(cell));
 }

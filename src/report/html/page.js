@@ -4,8 +4,8 @@ const report = JSON.parse(document.getElementById("report").textContent);
 const cells = report.cells ?? [];
 const form = document.getElementById("filters");
 const FILTERS = ["verdict", "subject", "fixture", "runtime", "shell"];
-const all = (name) => [...new Set(cells.map((cell) => cell[name]))];
-const several = (name) => all(name).length > 1;
+const all = Object.fromEntries(FILTERS.map((name) => [name, [...new Set(cells.map((cell) => cell[name]))]]));
+const several = (name) => all[name].length > 1;
 
 function summary() {
   const { pass, fail, inconclusive } = report.summary;
@@ -42,6 +42,7 @@ function row(cell) {
   const repeat = cell.repeat ? ` #${cell.repeat}` : "";
   const shell = several("shell") ? ` · ${cell.shell}` : "";
   const starved = cell.pulse?.verdict === "starved";
+  const caught = starved && cell.known_bad ? "caught" : "";
   const pulse = starved ? `starved ${time(cell.pulse.longest_ms)}` : (cell.pulse?.verdict ?? "no pulse");
   const picture = html("span", { class: "glance", role: "img", "aria-label": inWords(cell) });
   const line = html(
@@ -52,7 +53,7 @@ function row(cell) {
     html("span", { class: "runtime" }, cell.runtime + shell),
     html("span", { class: "outcome" }, cell.outcome ? cell.outcome.replace("_", " ") : "outcome ?"),
     html("span", { class: "elapsed" }, time(cell.elapsed_ms)),
-    html("span", { class: `pulse ${cell.pulse?.verdict ?? ""}` }, pulse),
+    html("span", { class: `pulse ${cell.pulse?.verdict ?? ""} ${caught}` }, pulse),
     picture,
   );
   const element = html("details", { class: "cell" }, line);
@@ -69,7 +70,8 @@ function groups(rows) {
   const groups = new Map();
   const off = "Not as expected";
   if (rows.some(({ cell }) => cell.verdict !== "pass")) groups.set(off, []);
-  for (const row of rows) {
+  const failed = ({ cell }) => cell.verdict === "fail";
+  for (const row of [...rows.filter(failed), ...rows.filter((row) => !failed(row))]) {
     const name = row.cell.verdict === "pass" ? row.cell.subject : off;
     if (!groups.has(name)) groups.set(name, []);
     groups.get(name).push(row);
@@ -81,7 +83,7 @@ function groups(rows) {
     if (name === off) {
       for (const { cell, element } of rows) element.querySelector(".fixture").prepend(`${cell.subject} · `);
     }
-    const element = html("section", {}, heading, ...rows.map((row) => row.element));
+    const element = html("section", {}, heading, html("div", { class: "rows" }, ...rows.map((row) => row.element)));
     return { element, rows, count };
   });
 }
@@ -122,7 +124,7 @@ function recall() {
 function filters(groups) {
   for (const name of FILTERS) {
     const select = form.elements[name];
-    select.append(html("option", { value: "" }, "all"), ...all(name).map((value) => html("option", { value }, value)));
+    select.append(html("option", { value: "" }, "all"), ...all[name].map((value) => html("option", { value }, value)));
     select.closest("label").hidden = !several(name);
   }
   recall();
