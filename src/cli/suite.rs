@@ -105,10 +105,7 @@ fn runtime_names() -> Vec<&'static str> {
 
 pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     if !args.merge.is_empty() {
-        if let Err(error) = args.publish.check() {
-            return super::usage(&error);
-        }
-        return match merge::read(&args.merge) {
+        return match args.publish.check().and_then(|()| merge::read(&args.merge)) {
             Ok(report) => args.publish.publish(&report, status(&report)),
             Err(error) => super::usage(&error),
         };

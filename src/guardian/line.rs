@@ -130,10 +130,15 @@ impl Line {
 
     /// One letter in one write. Never a SIGPIPE, and hardly ever a wait.
     pub(super) fn send(&self, letter: &Letter) -> io::Result<()> {
+        self.send_within(letter, UNREAD)
+    }
+
+    /// [`io::ErrorKind::WouldBlock`] if the guardian has left so much unread for so long. Nothing was written then.
+    pub(super) fn send_within(&self, letter: &Letter, patience: Duration) -> io::Result<()> {
         let flags = SendFlags::DONTWAIT;
         #[cfg(not(target_vendor = "apple"))]
         let flags = flags | SendFlags::NOSIGNAL;
-        let deadline = Instant::now() + UNREAD;
+        let deadline = Instant::now() + patience;
         loop {
             match send(&self.socket, &letter.encode(), flags) {
                 Ok(LENGTH) => return Ok(()),
