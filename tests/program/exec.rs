@@ -67,7 +67,7 @@ fn a_line_away(dir: &Path, from: &str, to: &str) -> PathBuf {
     r#"grep -qs ") [^XZ] [0-9]* $pgid " /proc/[0-9]*/stat"#,
     r#"kill -0 "-$pgid" 2>/dev/null"#,
     "fast-exit",
-    "though the group went at once"
+    "though the group was gone after"
 )]
 #[case::before_the_grace("$grace * 100", "$grace * 10", "second-term", "before the 5s of grace were over")]
 fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixture: &str, #[case] fault: &str) {

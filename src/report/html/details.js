@@ -91,7 +91,7 @@ function facts(cell) {
     if (text) list.append(html("dt", {}, name), kind === "pre" ? html("dd", {}, html("pre", {}, text)) : html("dd", {}, text));
   };
   const expected = cell.expected ?? {};
-  const time_word = expected.timing === "grace" ? "after the whole grace" : "before half the grace";
+  const time_word = expected.timing === "grace" ? "after the whole grace" : "soon after the group is gone";
   fact("expected", `${expected.outcome ?? "any outcome"}, ${time_word}, pulse ${expected.pulse}`);
   fact("seen", `${cell.outcome ?? "outcome unknown"} after ${time(cell.elapsed_ms)}, pulse ${cell.pulse?.verdict ?? "none"}`);
   fact("pulse", cell.pulse?.why);
