@@ -4,6 +4,7 @@
 mod bad_input;
 mod cells;
 mod colours;
+mod docs;
 mod fixtures;
 mod help;
 #[cfg(target_os = "linux")]
