@@ -35,6 +35,7 @@ pub(super) enum Program {
     This,
     /// The same, from a process that is small enough to be forked: it is in a session of its own from the start, so that
     /// nobody need wait until it is up.
+    #[cfg(feature = "cli")]
     ThisForked,
     Named(PathBuf),
 }
