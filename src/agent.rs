@@ -136,8 +136,9 @@ impl AgentOptions {
     ///
     /// The guardian is told of the run before the command is started, and the command carries the run's
     /// [mark](crate::guardian::Ward::mark) in its environment, so whoever calls `setsid`, or is forked before the group
-    /// is told of, dies with this process too. A run that no guardian can be told of is not started
-    /// ([`AgentError::Spawn`]).
+    /// is told of, dies with this process too. With the run such escapees die as well: whenever its group is killed, and
+    /// unless it is told to [leave](Leftovers::Leave) its leftovers, the guardian takes them up the policy's ladder; the
+    /// run does not wait for that. A run that no guardian can be told of is not started ([`AgentError::Spawn`]).
     ///
     /// To start a guardian takes a millisecond or two, which is not for a worker: do it before the runtime is, or in a
     /// `spawn_blocking`. Later on no worker is blocked, not even when the guardian has died and another is needed.
@@ -491,7 +492,7 @@ impl Drop for Remains {
             policy: self.policy.clone(),
             registry: Arc::clone(&self.registry),
         };
-        let Some(undertaker) = Undertaker::global() else {
+        let Ok(undertaker) = Undertaker::global() else {
             // No thread to be had: no grace, and the leader stays a zombie that pins its number.
             let _ = self.group.signal(Signal::KILL);
             std::mem::forget(remains.child.take());

@@ -36,7 +36,7 @@ enum Color {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Suite(suite::SuiteArgs),
+    Suite(Box<suite::SuiteArgs>),
     Timeout(timeout::TimeoutArgs),
     Kill(kill::KillArgs),
     Fixtures(FixturesArgs),

@@ -172,13 +172,13 @@ impl Registry {
 
     fn kill_late(&self, group: ProcessGroup) {
         match Undertaker::global() {
-            Some(undertaker) => undertaker.begin(Climb::new(group, &self.policy), |result| {
+            Ok(undertaker) => undertaker.begin(Climb::new(group, &self.policy), |result| {
                 if let Err(error) = result {
                     tracing::warn!(pgid = error.pgid(), "registered after kill_all_children, and not killed: {error}");
                 }
             }),
             // No thread to be had: no grace either.
-            None => drop(group.signal(Signal::KILL)),
+            Err(_) => drop(group.signal(Signal::KILL)),
         }
     }
 
