@@ -120,6 +120,13 @@ impl Guardian {
         Guardian::open(Program::This)
     }
 
+    /// The same without the wait. It copies this process, which should still be a small one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn fork_of_this_program() -> io::Result<Guardian> {
+        // What becomes of us is seen from here on: nothing but SIGKILL to itself can keep it from its task.
+        Ok(Guardian { parent: Arc::new(Parent::open(Program::ThisForked, |_| Ok(()))?) })
+    }
+
     /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this
     /// crate.
     ///

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{args, output};
 use crate::group::ProcessGroup;
 use crate::kill::{KillError, KillPolicy, KillReport, Outcome, SentSignal, Undertaker};
-use crate::report::millis;
+use crate::millis::millis;
 use crate::signal::Signal;
 
 /// Kill process groups: a signal, a grace, SIGKILL for what is left; all of them at once.
