@@ -42,7 +42,7 @@ pub(crate) fn has_died_out(spared: &[i32]) -> bool {
     {
         // Two looks: somebody else who reaps a child of ours meanwhile can hide another from one.
         let nobody = || descendants(spared).is_empty();
-        return super::linux::available() && get_child_subreaper() == Ok(true) && nobody() && nobody();
+        super::linux::available() && get_child_subreaper() == Ok(true) && nobody() && nobody()
     }
     #[cfg(not(target_os = "linux"))]
     {
