@@ -9,7 +9,7 @@ use std::path::Path;
 use crate::Ruled;
 use crate::cell::Ruling;
 use crate::latency::Latency;
-use crate::peer::Peer;
+use crate::peer::{self, Peer};
 use crate::scale::{DEADLINE, GROUPS, Scale};
 
 const BEGIN: &str = "<!-- peers: written by scripts/compare-peers -->";
@@ -31,10 +31,14 @@ impl Row {
         self.promised().filter(|ruled| matches!(ruled.ruling, Ruling::Pass)).count()
     }
 
-    /// Something did not run, or deadbeat itself has a cell that did not pass.
+    /// A bench did not run, deadbeat has a cell that did not pass, or the control one that did.
     pub(crate) fn is_wrong(&self) -> bool {
         let ours = self.peer.package == Some("deadbeat");
-        self.latency.is_err() || self.scale.is_err() || ours && self.passed() < self.promised().count()
+        let control = self.peer.name == peer::CONTROL;
+        self.latency.is_err()
+            || self.scale.is_err()
+            || ours && self.passed() < self.promised().count()
+            || control && self.passed() > 0
     }
 
     /// Fixture by fixture, on how many runtimes it failed, and the first reason.
