@@ -13,6 +13,9 @@
 //!                 its mark is looked for    its leader is held by a pidfd
 //! ```
 //!
+//! Of a [run that is guarded](crate::agent::AgentOptions::guardian) the parent kills the group itself when it ends, and the
+//! guardian whoever has left it.
+//!
 //! A group is not all. A member that calls `setsid` leaves it, and the parent can die after the fork and before the
 //! guardian is told of the group. So each ward has a [mark](Ward::mark), a variable for the child's environment, and
 //! whoever carries the mark of a ward that was not released is killed as well, held by pidfd. The variable has another
@@ -115,6 +118,13 @@ impl Guardian {
             ));
         }
         Guardian::open(Program::This)
+    }
+
+    /// The same without the wait. It copies this process, which should still be a small one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn fork_of_this_program() -> io::Result<Guardian> {
+        // What becomes of us is seen from here on: nothing but SIGKILL to itself can keep it from its task.
+        Ok(Guardian { parent: Arc::new(Parent::open(Program::ThisForked, |_| Ok(()))?) })
     }
 
     /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this

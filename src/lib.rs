@@ -149,6 +149,8 @@ pub mod group;
 pub mod guardian;
 pub mod heartbeat;
 pub mod kill;
+#[cfg(feature = "serde")]
+mod millis;
 pub mod registry;
 pub mod report;
 pub mod shutdown;

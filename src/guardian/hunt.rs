@@ -159,7 +159,7 @@ impl Hunt {
         }
         // A look takes longer the more processes there are, and a tenth of the time is enough; but nobody is to wait for us
         // for much longer than for their own grace.
-        let pause = (look.elapsed() * 10).min(INTERVAL * 3);
+        let pause = (look.elapsed() * 10).min(INTERVAL * 5);
         let pause = match all_are_released {
             // Those who fork faster than that are chased without one once nobody has any grace left.
             true if !found.is_empty() && !some_have_grace => Duration::ZERO,

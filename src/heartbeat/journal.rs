@@ -10,6 +10,7 @@ use super::histogram::Lateness;
 use super::lab::fleet::Fleet;
 use super::pulse::Pulse;
 use super::reading::{Reading, ThreadId, this_thread};
+use super::rhythm::Rhythm;
 use super::stall::{Stall, Stretch};
 use super::task_waker::TaskWaker;
 use super::track::Track;
@@ -53,6 +54,7 @@ pub(super) struct State {
     /// Charged above the budget, or unexplained for longer than it.
     pub(super) found: Vec<Stretch>,
     pub(super) root: Duration,
+    pub(super) rhythm: Rhythm,
     pub(super) lateness: Lateness,
     delivered: Option<Reading>,
     pub(super) queue_delay: Duration,
@@ -69,6 +71,7 @@ impl Journal {
             longest: Duration::ZERO,
             found: Vec::new(),
             root: Duration::ZERO,
+            rhythm: Rhythm::new(config.interval),
             lateness: Lateness::default(),
             delivered: None,
             queue_delay: Duration::ZERO,
@@ -204,6 +207,7 @@ impl Journal {
             stalls,
             longest: state.longest,
             queue_delay: state.queue_delay,
+            rhythm: state.rhythm.clone(),
             lateness: state.lateness.clone(),
             ..Pulse::empty(self.config, self.began)
         }
@@ -247,6 +251,7 @@ impl OnTurn for Journal {
         let now = self.config.blinkered(now);
         let mut state = self.state();
         state.beats += 1;
+        state.rhythm.record(now.at.saturating_duration_since(self.began));
         state.lateness.record(now.at.saturating_duration_since(due), self.config.interval);
         state.delivered.get_or_insert(now);
         let judged_from = self.judged_from(&state);

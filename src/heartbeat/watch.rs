@@ -136,6 +136,7 @@ impl Watch {
             watched,
             budget: config.budget,
             interval: config.interval,
+            rhythm: state.rhythm.clone(),
             lateness: state.lateness.clone(),
             blocking_pool: self.pool.take().map(|pool| pool.pulse()),
             shutdown: None,

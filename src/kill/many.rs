@@ -38,6 +38,11 @@ impl Many {
         self.jobs.is_empty()
     }
 
+    /// Those that have not ended.
+    pub(crate) fn into_climbs(self) -> impl Iterator<Item = (Climb, Then)> {
+        self.jobs.into_iter().filter_map(|job| Some((job.climb, job.then?)))
+    }
+
     /// One look at each that is due, and what follows from it.
     pub(crate) fn step(&mut self) {
         let now = Instant::now();
@@ -69,7 +74,7 @@ impl Many {
         let mut fds = Vec::with_capacity(self.jobs.len() + 1);
         let mut watched = Vec::with_capacity(self.jobs.len());
         for (i, job) in self.jobs.iter().enumerate() {
-            if let Some(fd) = job.climb.vigil().wake_fd() {
+            if let Some(fd) = job.climb.wake_fd() {
                 fds.push(PollFd::new(fd, PollFlags::POLLIN));
                 watched.push(i);
             }

@@ -110,6 +110,13 @@ async fn a_command_that_does_not_exist_leaves_no_trace() {
 #[tokio::test]
 async fn more_output_than_a_pipe_holds_does_not_block() {
     let (options, _, _) = isolated();
+    let mut full = Tree::new().sh("head -c 1000000 /dev/zero");
+    full.stdout(std::process::Stdio::piped());
+    // The control: nobody reads, and it does block. A slow machine can only make it look more so.
+    let unread = options.clone().timeout(Duration::from_millis(500));
+    let error = run_subprocess_agent(full, &unread).await.unwrap_err();
+    assert!(matches!(error, AgentError::TimedOut { .. }), "{error:?}");
+
     let (sender, read) = mpsc::channel();
     let options = options.timeout(Duration::from_secs(60)).on_spawn(move |child| {
         let (mut stdout, sender) = (child.stdout.take().unwrap(), sender.clone());

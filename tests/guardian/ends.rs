@@ -4,12 +4,15 @@
 //! the grace), `DEADBEAT_SEED` replays them.
 
 use std::hash::{BuildHasher, RandomState};
+use std::os::fd::AsFd;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 
 use super::support::{Parent, SOON, eventually};
 
@@ -102,7 +105,8 @@ struct Seen {
 fn perform(run: Run) -> Seen {
     let mut runner = Parent::start_as(super::runner::ROLE);
     let guard = if run.guarded { "guarded" } else { "alone" };
-    runner.tell(&format!("{guard} {:?} {} {}", run.end, run.moment.as_micros(), run.program));
+    let (moment, grace) = (run.moment.as_micros(), GRACE.as_millis());
+    runner.tell(&format!("{guard} {:?} {moment} {grace} {}", run.end, run.program));
     let guardian: i32 = runner.hear("guardian").parse().unwrap();
     runner.hear("go");
     let from = Instant::now();
@@ -190,7 +194,7 @@ pub(crate) fn however_a_run_ends_nobody_is_left() {
 
 pub(crate) fn the_control_without_a_guardian_a_killed_runner_leaves_survivors() {
     let mut runner = Parent::start_as(super::runner::ROLE);
-    runner.tell("alone Request 60000000 setsid-escape");
+    runner.tell("alone Request 60000000 300 setsid-escape");
     let leader: i32 = runner.hear("child").parse().unwrap();
     runner.hear("ready");
     runner.kill();
@@ -201,4 +205,81 @@ pub(crate) fn the_control_without_a_guardian_a_killed_runner_leaves_survivors() 
         assert_eq!(runner.tree.alive().len(), 2, "the control died too");
         std::thread::park_timeout(Duration::from_millis(50));
     }
+}
+
+pub(crate) fn who_has_lost_its_mark_dies_with_its_group() {
+    // The runners are kept: dropping one kills its guardian too.
+    let [(guarded, _guarded), (control, _control)] = ["guarded", "alone"].map(|guard| {
+        let mut runner = Parent::start_as(super::runner::ROLE);
+        runner.tell(&format!("{guard} Killed 60000000 300 unmarked"));
+        let leader: i32 = runner.hear("child").parse().unwrap();
+        runner.hear("ready");
+        assert!(!runner.tree.lives(leader), "it is still marked");
+        let leader = Unmarked::hold(leader);
+        runner.kill();
+        (leader, runner)
+    });
+    eventually("it is dead", || !guarded.lives());
+    assert!(control.lives(), "it died without a guardian too");
+}
+
+/// Held by its pidfd, since there is no mark to know it by. Dropping it kills it.
+struct Unmarked(std::os::fd::OwnedFd);
+
+impl Unmarked {
+    fn hold(pid: i32) -> Unmarked {
+        Unmarked(pidfd_open(rustix::process::Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap())
+    }
+
+    fn lives(&self) -> bool {
+        let mut fds = [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
+    }
+}
+
+impl Drop for Unmarked {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.0, rustix::process::Signal::KILL);
+    }
+}
+
+pub(crate) fn who_escaped_from_a_run_dies_with_it_and_is_let_finish() {
+    let (mut runner, mut control) = (Parent::start_as(super::runner::ROLE), Parent::start_as(super::runner::ROLE));
+    let escapees = [("guarded", &mut runner), ("alone", &mut control)].map(|(guard, runner)| {
+        runner.tell(&format!("{guard} Term 0 60000 polite-escapee"));
+        runner.hear("ready");
+        let escapee: i32 = runner.hear("escaped").parse().unwrap();
+        kill(Pid::from_raw(runner.pid()), Signal::SIGTERM).unwrap();
+        runner.hear("ended");
+        escapee
+    });
+    assert_eq!(runner.hear("asked"), "escapee");
+    eventually("the escapee is dead", || !runner.tree.lives(escapees[0]));
+    assert!(runner.tree.lives(runner.pid()));
+    assert!(control.tree.lives(escapees[1]), "it died without a guardian too");
+}
+
+pub(crate) fn who_escaped_from_one_that_leaves_its_leftovers_lives_on() {
+    use deadbeat::agent::{AgentOptions, Leftovers, run_subprocess_agent};
+    use deadbeat::guardian::Guardian;
+    // The reverse of each other: what ends the one is shown to have been at work when the other is looked at.
+    let mut parent = Parent::start();
+    let mark = parent.tree.mark();
+    let guardian = Guardian::of_this_program().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run = |leftovers: Leftovers, name: &str| {
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", &format!("setsid sleep {name} & exit 0")]).env(&mark.0, &mark.1);
+        let options = AgentOptions::default().guardian(guardian.clone()).leftovers(leftovers);
+        runtime.block_on(run_subprocess_agent(command, &options)).unwrap();
+    };
+    let sleeps =
+        |parent: &Parent, name: &str| parent.tree.alive().iter().any(|(_, line)| line.ends_with(&format!("{name} ")));
+    run(Leftovers::Leave, "121");
+    eventually("the one that is left has escaped", || sleeps(&parent, "121"));
+    run(Leftovers::Kill, "122");
+    run(Leftovers::Kill, "123");
+    eventually("the others are dead", || !sleeps(&parent, "122") && !sleeps(&parent, "123"));
+    assert!(sleeps(&parent, "121"), "it was to be left");
+    parent.kill();
 }

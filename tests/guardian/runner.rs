@@ -1,7 +1,7 @@
 //! A program with a tokio runtime and one `run_subprocess_agent` in it, which ends in the way it is told to.
 //!
-//! It is told by one line, `guarded|alone END MOMENT PROGRAM`, and then only to `exit`. The moment is in microseconds,
-//! and begins when it says `go`.
+//! It is told by one line, `guarded|alone END MOMENT GRACE PROGRAM`, and then only to `exit`. The moment, in microseconds,
+//! begins when it says `go`; the grace is in milliseconds.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use deadbeat::agent::{AgentOptions, run_subprocess_agent};
 use deadbeat::guardian::Guardian;
 use deadbeat::registry::{Registry, kill_all_children};
-use deadbeat::shutdown::{install_signal_handlers, request_shutdown};
+use deadbeat::shutdown::{install_signal_handlers, request_shutdown, shutdown_requested};
 use deadbeat::{KillPolicy, fixture};
 use tokio::process::Command;
 use tokio::runtime::Runtime;
@@ -28,7 +28,7 @@ pub(crate) fn main() {
     let mut lines = std::io::stdin().lock().lines();
     let line = lines.next().unwrap().unwrap();
     let words: Vec<&str> = line.split(' ').collect();
-    let [guard, end, moment, program] = words[..] else { panic!("what is {line:?}?") };
+    let [guard, end, moment, grace, program] = words[..] else { panic!("what is {line:?}?") };
     let moment = Duration::from_micros(moment.parse().unwrap());
     let guardian = (guard == "guarded").then(|| Guardian::of_this_program().unwrap());
     println!("guardian {}", guardian.as_ref().and_then(Guardian::pid).unwrap_or(0));
@@ -44,13 +44,17 @@ pub(crate) fn main() {
     }));
     install_signal_handlers().unwrap();
     let end = End::ALL.into_iter().find(|known| format!("{known:?}") == end).unwrap();
-    let policy = KillPolicy::default().grace(GRACE);
+    let policy = KillPolicy::default().grace(Duration::from_millis(grace.parse().unwrap()));
     let options = AgentOptions::default().policy(policy).on_spawn(|child| println!("child {}", child.id().unwrap()));
     let options = match guardian {
         Some(guardian) => options.guardian(guardian),
         None => options,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.spawn(async {
+        shutdown_requested().await;
+        println!("requested now");
+    });
     println!("go now");
     run(end, moment, options, command(program), runtime);
     eventually("the registry is empty", || Registry::global().list().is_empty());

@@ -141,16 +141,27 @@ fn with_no_descriptor_left_an_obedient_group_is_still_seen_to_die() {
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
         return;
     }
-    let mut child = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
-    // The probes and the spare are taken once, in better days.
-    assert!(!ProcessGroup::new(child.id() as i32).unwrap().is_gone());
+    // Its parent is not us and never waits, so nobody but `/proc` can tell that it is dead.
+    let script = "setsid sleep 60 >/dev/null & echo $!; exec sleep 60";
+    let mut parent = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(parent.stdout.take().unwrap()), &mut line).unwrap();
+    let pgid: i32 = line.trim().parse().unwrap();
+    eventually("it leads a group", || {
+        nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pgid))).unwrap().as_raw() == pgid
+    });
+    // What is probed once, and kept in reserve, is so in better days.
+    assert!(!ProcessGroup::new(pgid).unwrap().is_gone());
     assert!(ProcessGroup::new(i32::MAX).unwrap().is_gone());
     let mut hoard = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
         hoard.push(file);
     }
-    let report = policy().grace(Duration::from_secs(10)).kill_blocking(child.id() as i32).unwrap();
+    let report = policy().grace(Duration::from_secs(10)).kill_blocking(pgid).unwrap();
     drop(hoard);
-    child.wait().unwrap();
+    let is_zombie = state(pgid) == Some('Z');
+    parent.kill().unwrap();
+    parent.wait().unwrap();
     assert_eq!(report.outcome, Outcome::Terminated, "{report:?}");
+    assert!(is_zombie, "somebody reaped it, so this shows nothing");
 }

@@ -37,18 +37,26 @@ fn inside(test: &str) -> bool {
     false
 }
 
+/// Says when it was asked to end, and does not.
+const STUBBORN: &str = r#"trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"#;
+
+/// A leader that has gone and was waited for before anybody kills what it left.
+const LEADERLESS: &str = r#"sh -c "$STUBBORN" & exit"#;
+
 /// Whether the innocent outlives this killer of a group whose number it gets.
-fn innocent_outlives(killer: impl Fn(i32) -> Command) -> bool {
-    // Says when it was asked to end, and does not.
-    let script = r#"trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"#;
+fn innocent_outlives(group: &str, killer: impl Fn(i32) -> Command) -> bool {
     let mut leader = Command::new("sh")
-        .args(["-c", script])
+        .args(["-c", group])
+        .env("STUBBORN", STUBBORN)
         .process_group(0)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let pgid = leader.id() as i32;
+    if group == LEADERLESS {
+        leader.wait().unwrap();
+    }
     let mut lines = BufReader::new(leader.stdout.take().unwrap()).lines();
     let mut next = || lines.next().expect("the leader has gone").unwrap();
     assert_eq!(next(), "ready");
@@ -114,21 +122,19 @@ fn a_reused_pgid_is_a_stranger_and_left_alone() {
         command.args(["-c", &format!("kill -TERM -{pgid}; read over; kill -KILL -{pgid}")]);
         command
     };
-    assert!(!innocent_outlives(naive), "the control was not caught: the innocent outlived the naive kill");
+    assert!(!innocent_outlives(STUBBORN, naive), "the control was not caught: the innocent outlived the naive kill");
     let ours = |pgid: i32| {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "reuse::kills_the_group_it_is_told", "--nocapture"]);
         command.env("DEADBEAT_KILL_THIS", pgid.to_string());
         command
     };
-    // Only a pidfd that signals groups (Linux 6.9) can tell the two apart once the leader was reaped.
-    let pinned = kernel() >= (6, 9) && deadbeat::group::backend() == deadbeat::group::Backend::Proc;
-    if pinned {
-        assert!(innocent_outlives(ours), "a stranger was killed");
+    if deadbeat::group::backend() == deadbeat::group::Backend::Proc {
+        for group in [STUBBORN, LEADERLESS] {
+            assert!(innocent_outlives(group, ours), "a stranger was killed, after {group}");
+        }
     } else {
-        eprintln!(
-            "skipped: without PIDFD_SIGNAL_PROCESS_GROUP a reaped leader's group cannot be told from a stranger's"
-        );
+        eprintln!("skipped: without pidfds a reaped leader's group cannot be told from a stranger's");
     }
 }
 
@@ -160,12 +166,6 @@ fn while_kill_child_runs_nobody_can_get_the_number() {
     let mut heir = born_as(pgid);
     let _ = heir.kill();
     heir.wait().unwrap();
-}
-
-fn kernel() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 /// Not a test by itself: the killer of the one above, in a process that can be stopped.
