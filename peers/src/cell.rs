@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use deadbeat::Outcome;
 use deadbeat::fixture::Fixture;
-use deadbeat::heartbeat::{Flavor, Lab, LabError, Verdict};
+use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, LabError, Verdict};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,6 +18,9 @@ use crate::prey::{Prey, pause};
 
 /// Members take some milliseconds to die of SIGKILL.
 const JUDGED_AFTER: Duration = Duration::from_secs(1);
+
+/// Far above what a dozen other cells do to a worker, and far below the grace.
+const BUDGET: Duration = Duration::from_millis(200);
 
 #[derive(Serialize, Deserialize)]
 pub(crate) enum Ruling {
@@ -41,7 +44,7 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
         Ok(pair) => pair,
         Err(error) => return Ruling::Inconclusive(format!("the fixture did not start: {error}")),
     };
-    let lab = Lab::new(flavor).deadline(grace * 2 + Duration::from_secs(30));
+    let lab = Lab::new(flavor).heartbeat(Heartbeat::new().budget(BUDGET)).deadline(grace * 2 + Duration::from_secs(30));
     let begun = Instant::now();
     let (watched, gone_after) = std::thread::scope(|scope| {
         let (over, ended) = channel::<()>();
@@ -99,7 +102,11 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
         left => faults.push(format!("{left} left alive")),
     }
     match (watched.pulse.verdict(), faults.is_empty()) {
-        (Verdict::Starved, _) => faults.push(format!("a worker stood still for {:.1?}", watched.pulse.longest)),
+        (Verdict::Starved, _) => {
+            let culprit = watched.pulse.worst().and_then(|stall| stall.culprit.as_ref());
+            let culprit = culprit.map(|culprit| format!(" ({culprit})")).unwrap_or_default();
+            faults.push(format!("a worker stood still for {:.1?}{culprit}", watched.pulse.longest));
+        }
         (Verdict::Inconclusive { why }, true) => return Ruling::Inconclusive(why.to_string()),
         _ => {}
     }

@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use deadbeat::fixture;
 use deadbeat::suite::{RUNTIMES, runtime_name};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use crate::board::Row;
 use crate::cell::Ruling;
@@ -30,8 +30,11 @@ use crate::peer::Peer;
 /// Half of it is what a slow machine may take for a kill that takes milliseconds.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Cells of one peer side by side: they wait, they do not compute.
-const JOBS: usize = 6;
+/// In the benches, which wait for nothing else.
+const SHORT_GRACE: Duration = Duration::from_secs(2);
+
+/// Cells side by side: they wait, they do not compute.
+const JOBS: usize = 24;
 
 fn main() -> ExitCode {
     // Only the script's namespace is known to hold nobody else.
@@ -44,25 +47,29 @@ fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     match *words {
-        ["cells", name] => one(name, cells),
-        ["latency"] => tell(latency::measure(GRACE)),
-        ["scale", name] => one(name, scale::measure),
+        ["cell", name, fixture, runtime] => {
+            let (Some(peer), Some(fixture)) = (Peer::named(name), fixture::named(fixture)) else {
+                return usage();
+            };
+            let Some(flavor) = RUNTIMES.iter().find(|flavor| runtime_name(**flavor) == runtime) else {
+                return usage();
+            };
+            tell(cell::run(peer, &fixture, *flavor, GRACE))
+        }
+        ["latency"] => tell(latency::measure(SHORT_GRACE)),
+        ["scale", name] => match Peer::named(name) {
+            Some(peer) => tell(scale::measure(peer, SHORT_GRACE)),
+            None => usage(),
+        },
         [] => compare(None),
         [readme] => compare(Some(Path::new(readme))),
-        _ => {
-            eprintln!("peers: give a file to write the leaderboard into, or nothing");
-            ExitCode::from(2)
-        }
+        _ => usage(),
     }
 }
 
-/// One bench of one peer.
-fn one<T: Serialize>(name: &str, bench: fn(&Peer, Duration) -> T) -> ExitCode {
-    let Some(peer) = Peer::named(name) else {
-        eprintln!("peers: no peer {name:?}");
-        return ExitCode::from(2);
-    };
-    tell(bench(peer, GRACE))
+fn usage() -> ExitCode {
+    eprintln!("peers: give a file to write the leaderboard into, or nothing");
+    ExitCode::from(2)
 }
 
 /// As a line of JSON. Ends the process: a peer's threads may still be stuck.
@@ -74,7 +81,6 @@ fn tell<T: Serialize>(result: T) -> ! {
 
 /// In a process of its own, so that no peer is charged for another's threads and forks.
 fn bench<T: DeserializeOwned>(words: &[&str]) -> Result<T, String> {
-    eprintln!("{}", words.join(" "));
     let output = Command::new("/proc/self/exe").args(words).stderr(Stdio::inherit()).output();
     let output = output.map_err(|error| error.to_string())?;
     serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: {error}", output.status))
@@ -82,18 +88,20 @@ fn bench<T: DeserializeOwned>(words: &[&str]) -> Result<T, String> {
 
 fn compare(readme: Option<&Path>) -> ExitCode {
     let begun = Instant::now();
-    // The cells wait; the benches measure, one at a time.
-    let cells: Vec<_> = std::thread::scope(|scope| {
-        let all: Vec<_> = peer::ALL.iter().map(|peer| scope.spawn(|| bench(&["cells", peer.name]))).collect();
-        all.into_iter().map(|one| one.join().expect("no panic")).collect()
-    });
+    eprintln!("cells, latency, then scale, peer by peer");
+    let mut cells = cells();
     let latency = match bench::<Vec<Latency>>(&["latency"]) {
         Ok(all) => all.into_iter().map(Ok).collect(),
         Err(error) => vec![Err(error); peer::ALL.len()],
     };
-    let peers = peer::ALL.iter().zip(cells).zip(latency);
-    let rows: Vec<Row> = peers
-        .map(|((peer, cells), latency)| Row { peer, cells, latency, scale: bench(&["scale", peer.name]) })
+    let rows: Vec<Row> = peer::ALL
+        .iter()
+        .zip(latency)
+        .map(|(peer, latency)| {
+            eprintln!("scale: {}", peer.name);
+            let cells = cells.extract_if(.., |ruled| ruled.peer == peer.name).collect();
+            Row { peer, cells, latency, scale: bench(&["scale", peer.name]) }
+        })
         .collect();
     let text = board::markdown(&rows);
     println!("{}\n{text}", board::details(&rows));
@@ -106,19 +114,20 @@ fn compare(readme: Option<&Path>) -> ExitCode {
 }
 
 /// One cell, ruled.
-#[derive(Serialize, Deserialize)]
 pub(crate) struct Ruled {
-    pub(crate) fixture: String,
+    pub(crate) peer: &'static str,
+    pub(crate) fixture: &'static str,
     pub(crate) runtime: String,
     pub(crate) ruling: Ruling,
 }
 
-/// A peer against every fixture on every runtime. Not `already-gone`, whose leader has been reaped: who owns the child
-/// cannot kill it then, and who was given a number alone is not asked to.
-fn cells(peer: &Peer, grace: Duration) -> Vec<Ruled> {
+/// Every peer against every fixture on every runtime, each in a process of its own. Not `already-gone`, whose leader has
+/// been reaped: who owns the child cannot kill it then, and who was given a number alone is not asked to.
+fn cells() -> Vec<Ruled> {
     let fixtures = fixture::ALL.iter().filter(|fixture| fixture.name != "already-gone");
+    let all = fixtures.flat_map(|fixture| peer::ALL.iter().map(move |peer| (peer.name, fixture.name)));
     let queue: VecDeque<_> =
-        fixtures.flat_map(|fixture| RUNTIMES.iter().map(move |runtime| (fixture, *runtime))).collect();
+        all.flat_map(|(peer, fixture)| RUNTIMES.iter().map(move |runtime| (peer, fixture, *runtime))).collect();
     let queue = Mutex::new(queue);
     let (sender, results) = mpsc::channel();
     std::thread::scope(|scope| {
@@ -127,9 +136,11 @@ fn cells(peer: &Peer, grace: Duration) -> Vec<Ruled> {
             scope.spawn(move || {
                 loop {
                     let next = queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop_front();
-                    let Some((fixture, flavor)) = next else { break };
-                    let ruling = cell::run(peer, fixture, flavor, grace);
-                    let _ = sender.send(Ruled { fixture: fixture.name.into(), runtime: runtime_name(flavor), ruling });
+                    let Some((peer, fixture, flavor)) = next else { break };
+                    let runtime = runtime_name(flavor);
+                    let ruling = bench(&["cell", peer, fixture, &runtime]);
+                    let ruling = ruling.unwrap_or_else(|error| Ruling::Fail(format!("its process: {error}")));
+                    let _ = sender.send(Ruled { peer, fixture, runtime, ruling });
                 }
             });
         }

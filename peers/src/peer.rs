@@ -53,6 +53,9 @@ const OUTLIVED: &[&str] = &["stubborn-child", "late-fork", "double-fork"];
 
 const NO_SIGCONT: &str = "it sends the signals that it is told to, and no SIGCONT";
 
+/// What every cell has to catch: else none of them proves anything.
+pub(crate) const CONTROL: &str = "the naive body";
+
 pub(crate) const ALL: &[Peer] = &[
     Peer {
         name: "deadbeat",
@@ -66,10 +69,11 @@ pub(crate) const ALL: &[Peer] = &[
         name: "deadbeat Undertaker",
         package: Some("deadbeat"),
         docs: "#kill-a-group",
-        start: adapters::deadbeat::start_buried,
+        start: adapters::undertaker::start,
         how: String::new,
         not_promised: &[],
     },
+    // Its child "ensures that all processes in the group are reaped", and its `wait` is command-group's.
     Peer {
         name: "process-wrap",
         package: Some("process-wrap"),
@@ -82,6 +86,7 @@ pub(crate) const ALL: &[Peer] = &[
             link: "https://docs.rs/process-wrap/latest/process_wrap/tokio/trait.ChildWrapper.html#method.signal",
         }],
     },
+    // Its `wait` "waits for the child group to exit completely": the whole group is promised.
     Peer {
         name: "command-group",
         package: Some("command-group"),
@@ -199,7 +204,7 @@ pub(crate) const ALL: &[Peer] = &[
         }],
     },
     Peer {
-        name: "the naive body",
+        name: CONTROL,
         package: None,
         docs: "#the-trap",
         start: adapters::seed::start,
@@ -229,5 +234,38 @@ impl Peer {
         let entry = lock.split("[[package]]").find(|entry| entry.contains(&format!("\nname = \"{package}\"\n")));
         let version = entry.and_then(|entry| entry.split("version = \"").nth(1)?.split('"').next());
         version.unwrap_or("unknown").to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use deadbeat::fixture;
+
+    #[test]
+    fn what_is_not_promised_is_a_fixture_named_once_with_a_link() {
+        for peer in ALL {
+            let all: Vec<_> = peer.not_promised.iter().flat_map(|not| not.fixtures).collect();
+            assert!(all.iter().all(|name| fixture::named(name).is_some()), "{}: {all:?}", peer.name);
+            let distinct: std::collections::BTreeSet<_> = all.iter().collect();
+            assert_eq!(distinct.len(), all.len(), "{}: {all:?}", peer.name);
+            assert!(peer.not_promised.iter().all(|not| not.link.starts_with("https://")), "{}", peer.name);
+        }
+    }
+
+    #[test]
+    fn a_version_is_that_of_the_lock_file() {
+        for peer in ALL.iter().filter(|peer| peer.package.is_some()) {
+            assert!(peer.version().starts_with(|c: char| c.is_ascii_digit()), "{}: {}", peer.name, peer.version());
+        }
+    }
+
+    #[test]
+    fn an_adapter_fits_on_thirty_lines() {
+        let files = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/adapters")).expect("adapters");
+        for file in files.flatten() {
+            let text = std::fs::read_to_string(file.path()).expect("text");
+            assert!(text.lines().count() <= 30, "{}: {} lines", file.path().display(), text.lines().count());
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::prey::{Prey, pause};
 pub(crate) const GROUPS: usize = 1000;
 
 /// Who is not done then is not waited for.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(15);
 
 const STUBBORN: &str = "trap '' TERM; echo \"leader $$\"; echo \"ready 1\"; exec sleep 120";
 

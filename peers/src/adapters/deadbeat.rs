@@ -1,34 +1,18 @@
-//! deadbeat: README.md, "Kill a group".
+//! deadbeat, `kill_process_group` with the grace of this run: README.md, "Kill a group".
 
 use std::io;
-use std::sync::OnceLock;
 use std::time::Duration;
 
 use deadbeat::KillPolicy;
-use deadbeat::kill::Undertaker;
 use tokio::process::Command;
 
 use crate::peer::Started;
 
-/// `kill_process_group`, with the grace of this run.
 pub(crate) fn start(mut command: Command, grace: Duration) -> io::Result<Started> {
     let mut child = command.process_group(0).spawn()?;
     let pgid = child.id().unwrap_or_default() as i32;
     Started::new(child.id(), async move {
         KillPolicy::default().grace(grace).kill(pgid).await?;
-        child.wait().await?;
-        Ok(())
-    })
-}
-
-/// One thread for all kills.
-pub(crate) fn start_buried(mut command: Command, grace: Duration) -> io::Result<Started> {
-    static UNDERTAKER: OnceLock<Undertaker> = OnceLock::new();
-    let undertaker = UNDERTAKER.get_or_init(|| Undertaker::new(KillPolicy::default().grace(grace)).expect("a thread"));
-    let mut child = command.process_group(0).spawn()?;
-    let pgid = child.id().unwrap_or_default() as i32;
-    Started::new(child.id(), async move {
-        undertaker.kill(pgid).await?;
         child.wait().await?;
         Ok(())
     })
