@@ -17,7 +17,8 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::KillError;
-use crate::group::{Backend, ProcessGroup, backend};
+use crate::group::{Backend, ProcessGroup, backend, family};
+use crate::guardian::{Guardian, Ward};
 use crate::kill::blocking::{climb_off_worker, climb_off_worker_and};
 use crate::kill::climb::Climb;
 use crate::kill::{KillPolicy, KillReport, Outcome, Undertaker};
@@ -60,12 +61,16 @@ pub struct AgentOptions {
     stdin: Stdin,
     leftovers: Leftovers,
     on_spawn: Option<OnSpawn>,
+    guardian: Option<Guardian>,
+    /// Whoever leaves the group is ended by the caller.
+    own_strays: bool,
     registry: Arc<Registry>,
     shutdown: Arc<Shutdown>,
 }
 
 impl Default for AgentOptions {
-    /// No timeout, the default policy, nothing to read, leftovers killed, the process's own registry and shutdown.
+    /// No timeout, the default policy, nothing to read, leftovers killed, no guardian, the process's own registry and
+    /// shutdown.
     fn default() -> AgentOptions {
         AgentOptions {
             timeout: None,
@@ -73,6 +78,8 @@ impl Default for AgentOptions {
             stdin: Stdin::default(),
             leftovers: Leftovers::default(),
             on_spawn: None,
+            guardian: None,
+            own_strays: false,
             registry: Arc::clone(Registry::global()),
             shutdown: Arc::clone(Shutdown::global()),
         }
@@ -83,7 +90,8 @@ impl fmt::Debug for AgentOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut options = f.debug_struct("AgentOptions");
         options.field("timeout", &self.timeout).field("policy", &self.policy);
-        options.field("stdin", &self.stdin).field("leftovers", &self.leftovers).finish_non_exhaustive()
+        options.field("stdin", &self.stdin).field("leftovers", &self.leftovers);
+        options.field("guardian", &self.guardian).finish_non_exhaustive()
     }
 }
 
@@ -121,6 +129,30 @@ impl AgentOptions {
     #[must_use]
     pub fn on_spawn(mut self, f: impl Fn(&mut Child) + Send + Sync + 'static) -> AgentOptions {
         self.on_spawn = Some(Arc::new(f));
+        self
+    }
+
+    /// Who kills what is left of it when this process dies, even by SIGKILL; nobody by default.
+    ///
+    /// The guardian is told of the run before the command is started, and the command carries the run's
+    /// [mark](crate::guardian::Ward::mark) in its environment, so whoever calls `setsid`, or is forked before the group
+    /// is told of, dies with this process too. With the run such escapees die as well: whenever its group is killed, and
+    /// unless it is told to [leave](Leftovers::Leave) its leftovers, the guardian takes them up the policy's ladder; the
+    /// run does not wait for that. A run that no guardian can be told of is not started ([`AgentError::Spawn`]).
+    ///
+    /// To start a guardian takes a millisecond or two, which is not for a worker: do it before the runtime is, or in a
+    /// `spawn_blocking`. Later on no worker is blocked, not even when the guardian has died and another is needed.
+    #[must_use]
+    pub fn guardian(mut self, guardian: Guardian) -> AgentOptions {
+        self.guardian = Some(guardian);
+        self
+    }
+
+    /// Whoever leaves the group is the caller's to end, as long as this process lives.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn own_strays(mut self) -> AgentOptions {
+        self.own_strays = true;
         self
     }
 
@@ -252,7 +284,20 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
         Stdin::Piped => Stdio::piped(),
     };
     command.process_group(0).kill_on_drop(false).stdin(stdin);
-    let mut run = Run::start(&mut command, options)?;
+    let ward = match &options.guardian {
+        Some(guardian) => Some(guardian.ward_off_worker(&options.policy).await.map_err(AgentError::Spawn)?),
+        None => None,
+    };
+    if let Some((name, value)) = ward.as_ref().map(Ward::mark) {
+        command.env(name, value);
+    }
+    let mut run = match command.spawn() {
+        Ok(child) => Run::begin(child, ward, options)?,
+        Err(error) => {
+            release(ward).await;
+            return Err(AgentError::Spawn(error));
+        }
+    };
     if let (Some(on_spawn), Some(child)) = (&options.on_spawn, run.child()) {
         on_spawn(child);
     }
@@ -287,6 +332,7 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
     match end.await {
         End::Exited => {
             let leftovers = run.kill_leftovers(options.leftovers).await;
+            release(run.remains.as_mut().and_then(|remains| remains.ward.take())).await;
             let reaped = run.remains.take().map_or(Ok(None), |mut remains| remains.reap());
             let status = reaped.map_err(AgentError::Wait)?;
             let status = status.ok_or_else(|| AgentError::Wait(io::Error::other("it has not ended")))?;
@@ -297,9 +343,18 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
             Err(AgentError::TimedOut { timeout, kill, status })
         }
         End::ShutdownRequested => {
+            if let (Some(signal), Some(remains)) = (options.shutdown.signal(), &mut run.remains) {
+                remains.policy = remains.policy.clone().signal(signal);
+            }
             let (kill, status) = run.kill().await;
             Err(AgentError::ShutdownRequested { kill: Some(kill), status })
         }
+    }
+}
+
+async fn release(ward: Option<Ward>) {
+    if let Some(ward) = ward {
+        ward.release_off_worker().await;
     }
 }
 
@@ -318,17 +373,22 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn start(command: &mut Command, options: &'a AgentOptions) -> Result<Run<'a>, AgentError> {
-        let mut child = command.spawn().map_err(AgentError::Spawn)?;
+    fn begin(mut child: Child, ward: Option<Ward>, options: &'a AgentOptions) -> Result<Run<'a>, AgentError> {
         let group = match ProcessGroup::led_by(&child) {
             Ok(group) => group,
             Err(error) => {
                 let _ = child.start_kill();
+                // The ward is not released: whoever carries its mark dies with us at the latest.
                 return Err(AgentError::Spawn(io::Error::other(error)));
             }
         };
         let (policy, registry) = (options.policy.clone(), Arc::clone(&options.registry));
-        let run = Run { remains: Some(Remains { child: Some(child), group, policy, registry }), group, options };
+        if let Some(ward) = &ward {
+            ward.guard_off_worker(group);
+        }
+        let own_strays = options.own_strays;
+        let remains = Remains { child: Some(child), group, ward, own_strays, policy, registry };
+        let run = Run { remains: Some(remains), group, options };
         let registered = options.registry.register(group.pgid());
         registered.map_err(|error| AgentError::Spawn(io::Error::other(error)))?;
         Ok(run)
@@ -340,9 +400,11 @@ impl<'a> Run<'a> {
 
     /// The leader has ended by itself.
     async fn kill_leftovers(&mut self, leftovers: Leftovers) -> Option<Result<KillReport, KillError>> {
-        if leftovers == Leftovers::Leave {
+        let guardian: Vec<i32> = self.options.guardian.as_ref().and_then(Guardian::pid).into_iter().collect();
+        if leftovers == Leftovers::Leave || family::has_died_out(&guardian) {
             return None;
         }
+        self.remains.as_ref().into_iter().for_each(Remains::end_strays);
         let policy = match backend() {
             Backend::Proc => self.options.policy.clone(),
             // Its zombie looks alive to the end: without seeing whether anybody is left there is nothing to wait for.
@@ -358,6 +420,7 @@ impl<'a> Run<'a> {
     async fn kill(mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
         let Some(mut remains) = self.remains.take() else { unreachable!("only a run that is over has none") };
         let climb = remains.climb();
+        remains.end_strays();
         match climb_off_worker_and(climb, move |kill| (kill, remains.reap())).await {
             Ok((kill, status)) => (kill, status.unwrap_or(None)),
             // It never began; what remains was dropped, and so went to the undertaker.
@@ -371,6 +434,8 @@ impl<'a> Run<'a> {
 struct Remains {
     child: Option<Child>,
     group: ProcessGroup,
+    ward: Option<Ward>,
+    own_strays: bool,
     policy: KillPolicy,
     registry: Arc<Registry>,
 }
@@ -380,11 +445,22 @@ impl Remains {
         Climb::new(self.group, &self.policy).then_its_leader(self.policy.reap_within())
     }
 
+    /// Those that have left the group, which only the guardian can find.
+    fn end_strays(&self) {
+        self.ward.iter().filter(|_| !self.own_strays).for_each(Ward::end_strays_off_worker);
+    }
+
     /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended, does not, and stays
-    /// registered for the last sweep.
+    /// registered for the last sweep, and guarded.
+    ///
+    /// For threads that may block, or for a run that is not guarded any more.
     fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
         let Some(mut child) = self.child.take() else { return Ok(None) };
         let pgid = self.group.pgid();
+        if self.group.leader_has_exited() {
+            // Before its number can become a stranger's.
+            self.ward.take().into_iter().for_each(Ward::release);
+        }
         let reaped = self.registry.reap(pgid, || child.try_wait());
         match &reaped {
             Ok(Some(_)) => {}
@@ -406,14 +482,17 @@ impl Remains {
 impl Drop for Remains {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
+        self.end_strays();
         let climb = self.climb();
         let mut remains = Remains {
             child: Some(child),
             group: self.group,
+            ward: self.ward.take(),
+            own_strays: self.own_strays,
             policy: self.policy.clone(),
             registry: Arc::clone(&self.registry),
         };
-        let Some(undertaker) = Undertaker::global() else {
+        let Ok(undertaker) = Undertaker::global() else {
             // No thread to be had: no grace, and the leader stays a zombie that pins its number.
             let _ = self.group.signal(Signal::KILL);
             std::mem::forget(remains.child.take());

@@ -9,7 +9,7 @@ use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -127,7 +127,8 @@ impl fmt::Debug for Fixture {
     }
 }
 
-/// The fixtures that run in this process, by leader, with their marks; `None` once no more may start.
+/// The fixtures that run in this process, and the programs that are to kill them, by leader, with their marks; `None`
+/// once no more may start.
 ///
 /// A leader is listed before anybody can signal it and taken off before it is reaped, both under this lock: whoever
 /// holds it can signal every group listed.
@@ -138,7 +139,7 @@ fn running() -> MutexGuard<'static, Option<Vec<(ProcessGroup, Mark)>>> {
 }
 
 /// Under the lock from before the start to the listing, so that [`kill_all`] misses nothing.
-fn spawn_listed(command: &mut Command, mark: &Mark) -> io::Result<(Child, ProcessGroup)> {
+pub(crate) fn spawn_listed(command: &mut Command, mark: &Mark) -> io::Result<(Child, ProcessGroup)> {
     let mut running = running();
     let running = running.as_mut().ok_or_else(|| io::Error::other("every fixture was told to end"))?;
     let child = command.spawn()?;
@@ -146,6 +147,14 @@ fn spawn_listed(command: &mut Command, mark: &Mark) -> io::Result<(Child, Proces
     let group = ProcessGroup::new(pgid).map_err(io::Error::other)?;
     running.push((group, mark.clone()));
     Ok((child, group))
+}
+
+/// Collects the exit of a leader that has been told to end; the pgid is nobody's from here on.
+pub(crate) fn reap_listed(leader: &mut Child, group: ProcessGroup) -> io::Result<ExitStatus> {
+    if let Some(others) = running().as_mut() {
+        others.retain(|(other, _)| *other != group);
+    }
+    leader.wait()
 }
 
 /// Kills every fixture of this process, and lets no other start: for the end of a program that was interrupted.
@@ -227,6 +236,7 @@ impl Setup {
             group,
             stdout,
             pids: Vec::new(),
+            roles: Vec::new(),
             escaped: Vec::new(),
             marker,
             mark,
@@ -254,6 +264,7 @@ pub struct Running {
     group: ProcessGroup,
     stdout: ChildStdout,
     pids: Vec<i32>,
+    roles: Vec<(i32, String)>,
     escaped: Vec<i32>,
     marker: PathBuf,
     mark: Mark,
@@ -273,6 +284,11 @@ impl Running {
     /// The pids of the handshake that were in the group, the leader's included.
     pub fn pids(&self) -> &[i32] {
         &self.pids
+    }
+
+    /// What the fixture calls this process: `leader`, `child`; `None` for one that was born later, or left the group.
+    pub fn role(&self, pid: i32) -> Option<&str> {
+        self.roles.iter().find(|(other, _)| *other == pid).map(|(_, role)| role.as_str())
     }
 
     /// Whether `slow-exit` was let finish its cleanup.
@@ -350,7 +366,11 @@ impl Running {
                 match line.split_once(' ') {
                     Some(("ready", n)) => expected = Some(number(n)?),
                     Some(("escaped", pid)) => self.escaped.push(number(pid)?),
-                    Some((_, pid)) => self.pids.push(number(pid)?),
+                    Some((role, pid)) => {
+                        let pid = number(pid)?;
+                        self.pids.push(pid);
+                        self.roles.push((pid, role.to_owned()));
+                    }
                     None => return Err(io::Error::other(format!("unexpected {line:?}"))),
                 }
                 roles = self.pids.len() as i32 + self.escaped.len() as i32;
@@ -393,10 +413,7 @@ impl Running {
 
     /// Collects the leader's exit, which it must have reached; the pgid is nobody's from here on.
     fn reap(&mut self) {
-        if let Some(others) = running().as_mut() {
-            others.retain(|(group, _)| *group != self.group);
-        }
-        let _ = self.leader.wait();
+        let _ = reap_listed(&mut self.leader, self.group);
         self.reaped = true;
     }
 

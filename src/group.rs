@@ -17,6 +17,7 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 use crate::error::{KillError, KillErrorKind};
 use crate::signal::Signal;
 
+pub(crate) mod family;
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod mark;
@@ -35,7 +36,7 @@ pub struct ProcessGroup {
 
 /// How this process tells whether a group is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Backend {
     /// Linux, with a `/proc` that shows everybody: members and their exits are seen.
@@ -55,7 +56,7 @@ pub fn backend() -> Backend {
 
 /// One process of a group, as it was when somebody looked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Member {
     /// Its process id.
@@ -66,6 +67,16 @@ pub struct Member {
     pub command: String,
     /// Whether this process may signal it (`EPERM` otherwise).
     pub signalable: bool,
+}
+
+impl Member {
+    /// Whether a SIGKILL is on its way to it, so that it will run no code of its own again.
+    pub(crate) fn is_dying(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return linux::is_dying(self.pid);
+        #[cfg(not(target_os = "linux"))]
+        return false;
+    }
 }
 
 impl fmt::Display for Member {
@@ -281,6 +292,17 @@ pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
         }
     }
     gone
+}
+
+/// `kill(2)`: to one process, a child of ours that is not reaped yet.
+#[cfg(feature = "cli")]
+pub(crate) fn signal_process(pid: i32, signal: Signal) -> io::Result<()> {
+    raw::kill(pid, signal.as_raw()).map_err(io::Error::from)
+}
+
+/// Whether this process ignores the signal, as one may be started to.
+pub(crate) fn ignores(signal: i32) -> bool {
+    raw::is_ignored(signal)
 }
 
 /// The time since the system was started; zero where the starts of processes cannot be told.

@@ -13,6 +13,9 @@
 //!                 its mark is looked for    its leader is held by a pidfd
 //! ```
 //!
+//! Of a [run that is guarded](crate::agent::AgentOptions::guardian) the parent kills the group itself when it ends, and the
+//! guardian whoever has left it.
+//!
 //! A group is not all. A member that calls `setsid` leaves it, and the parent can die after the fork and before the
 //! guardian is told of the group. So each ward has a [mark](Ward::mark), a variable for the child's environment, and
 //! whoever carries the mark of a ward that was not released is killed as well, held by pidfd. The variable has another
@@ -63,7 +66,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kill::KillPolicy;
 use line::{Line, Program};
-use parent::Parent;
+use parent::{May, Parent};
 pub use ward::Ward;
 
 /// The first argument of a program that is wanted as a guardian.
@@ -114,7 +117,14 @@ impl Guardian {
                 "this program cannot be its own guardian: its main() must begin with deadbeat::guardian::main_if_requested()",
             ));
         }
-        Guardian::open(Program::This)
+        Guardian::open(Program::This { forked: false })
+    }
+
+    /// The same without the wait. It copies this process, which should still be a small one.
+    #[cfg(feature = "cli")]
+    pub(crate) fn fork_of_this_program() -> io::Result<Guardian> {
+        // What becomes of us is seen from here on: nothing but SIGKILL to itself can keep it from its task.
+        Ok(Guardian { parent: Arc::new(Parent::open(Program::This { forked: true }, |_| Ok(()))?) })
     }
 
     /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this
@@ -160,8 +170,12 @@ impl Guardian {
     ///
     /// The guardian has died and no new one can be started.
     pub fn ward(&self, policy: &KillPolicy) -> io::Result<Ward> {
-        let ward = self.parent.expect(policy)?;
-        Ok(Ward::new(Arc::clone(&self.parent), ward))
+        Ward::announce(&self.parent, policy, May::Block)
+    }
+
+    /// The same on a worker, which it never blocks.
+    pub(crate) async fn ward_off_worker(&self, policy: &KillPolicy) -> io::Result<Ward> {
+        Ward::announce_off_worker(&self.parent, policy).await
     }
 
     /// The process id of the guardian; `None` while there is none. It is a child of this process, and not to be taken

@@ -51,12 +51,11 @@ mod doubt;
 mod histogram;
 mod journal;
 pub mod lab;
-#[cfg(feature = "serde")]
-mod millis;
 mod observer;
 mod pool;
 mod pulse;
 mod reading;
+mod rhythm;
 mod stall;
 mod task_waker;
 mod teeth;
@@ -65,10 +64,13 @@ mod verdict;
 mod watch;
 
 pub use culprit::Culprit;
+#[cfg(any(feature = "cli", feature = "conformance"))]
+pub(crate) use culprit::what_its_threads_do;
 pub use histogram::Lateness;
 pub use lab::{Flavor, Lab, LabError};
 pub use pool::PoolPulse;
 pub use pulse::{Pulse, Watched};
+pub use rhythm::Rhythm;
 pub use stall::Stall;
 pub use teeth::with_teeth;
 pub use verdict::{Verdict, Why};

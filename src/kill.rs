@@ -18,6 +18,7 @@ pub(crate) mod climb;
 mod ladder;
 pub(crate) mod many;
 mod report;
+mod seat;
 mod undertaker;
 
 use std::time::Duration;
@@ -31,7 +32,8 @@ pub use undertaker::{Burial, Undertaker};
 
 /// Kills the process group `pgid`: SIGTERM, up to 5 s for it to be gone, then SIGKILL, and back at once.
 ///
-/// The whole body runs in one `tokio::task::spawn_blocking`: no worker is ever blocked. The exit of the last member
+/// The whole body runs in one `tokio::task::spawn_blocking`: no worker is ever blocked. If the blocking pool has not
+/// begun after a second, because its threads are taken, a thread of this crate's own does it. The exit of the last member
 /// ends the wait; where the system cannot wake us, the group is looked at every 100 ms. A group that is gone already
 /// returns at once. Nothing is returned, because the callers of this function clean up and go on whatever happened:
 /// a refused pgid, a panic and a runtime that shuts down are logged as warnings. [`KillPolicy::kill`] tells.
@@ -49,8 +51,16 @@ pub use undertaker::{Burial, Undertaker};
 /// ```
 pub async fn kill_process_group(pgid: i32) {
     // The rule is to return right after SIGKILL, so nothing is confirmed.
-    if let Err(error) = KillPolicy::default().confirm(Duration::ZERO).kill(pgid).await {
-        tracing::warn!(pgid, "kill_process_group: {error}");
+    match KillPolicy::default().confirm(Duration::ZERO).kill(pgid).await {
+        Ok(report) if report.outcome == Outcome::Survived => {
+            tracing::warn!(
+                pgid,
+                "kill_process_group: members that may not be signalled live on: {:?}",
+                report.survivors
+            );
+        }
+        Ok(_) => {}
+        Err(error) => tracing::warn!(pgid, "kill_process_group: {error}"),
     }
 }
 
@@ -124,15 +134,17 @@ impl KillPolicy {
         self
     }
 
-    /// Kills the group, in one `tokio::task::spawn_blocking`.
+    /// Kills the group, in one `tokio::task::spawn_blocking`; on a thread of this crate's own, if the blocking pool has
+    /// not begun after a second.
     ///
-    /// Nothing happens before the first poll; after it, dropping the future does not stop the kill.
+    /// Nothing happens before the first poll; after it, dropping the future does not stop the kill, nor does the end of
+    /// the runtime.
     ///
     /// # Errors
     ///
     /// A refused pgid ([`InvalidGroup`](KillErrorKind::InvalidGroup)); `EPERM` on the first signal
     /// ([`NotPermitted`](KillErrorKind::NotPermitted)), at once; no runtime, one that shut down before the kill began
-    /// ([`Cancelled`](KillErrorKind::Cancelled)), a panic.
+    /// ([`Cancelled`](KillErrorKind::Cancelled): told to whoever still waits, and then nothing was signalled), a panic.
     pub async fn kill(&self, pgid: i32) -> Result<KillReport, KillError> {
         blocking::climb_off_worker(self.climb(pgid)?).await
     }
@@ -153,7 +165,8 @@ impl KillPolicy {
     /// the child reaped in the middle.
     ///
     /// A leader that SIGKILL does not end (in a frozen cgroup, in uninterruptible sleep) is not waited for: `status`
-    /// is `None` then.
+    /// is `None` then. It is `None`, too, of a leader that the system reaped itself: where this process had inherited an
+    /// ignored SIGCHLD when the child was started.
     ///
     /// # Errors
     ///
@@ -161,13 +174,24 @@ impl KillPolicy {
     /// default; [`AlreadyReaped`](KillErrorKind::AlreadyReaped); else as [`kill`](KillPolicy::kill).
     pub async fn kill_child(&self, child: &mut tokio::process::Child) -> Result<ChildKill, KillError> {
         let group = ProcessGroup::led_by(child)?;
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(KillError::new(group.pgid(), KillErrorKind::NoRuntime));
+        }
+        // While it listens, SIGCHLD is not ignored, and a leader that dies stays until it is waited for.
+        let _children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
         let climb = climb::Climb::new(group, self).then_its_leader(self.reap_within());
         let report = blocking::climb_off_worker(climb).await?;
         let status = match group.leader_has_exited() {
             true => child.wait().await.map(Some),
             false => child.try_wait(),
         };
-        Ok(ChildKill { report, status: status.map_err(|error| KillError::os(group.pgid(), error))? })
+        match status {
+            Ok(status) => Ok(ChildKill { report, status }),
+            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ECHILD as i32) => {
+                Ok(ChildKill { report, status: None })
+            }
+            Err(error) => Err(KillError::os(group.pgid(), error)),
+        }
     }
 
     /// How long a leader may take to become waitable after the ladder has ended.

@@ -159,21 +159,26 @@ impl Registry {
 
     /// SIGKILL to every group entered, at once and without waiting: the second signal of an impatient user.
     pub fn kill_all_now(&self) {
+        self.signal_all(Signal::KILL);
+    }
+
+    /// Sends `signal` to every group entered, and nothing else: to pass on what this process was sent itself.
+    pub fn signal_all(&self, signal: Signal) {
         for entry in self.state().live.values() {
             // One that is gone already is as good.
-            let _ = entry.pin.signal(Signal::KILL);
+            let _ = entry.pin.signal(signal);
         }
     }
 
     fn kill_late(&self, group: ProcessGroup) {
         match Undertaker::global() {
-            Some(undertaker) => undertaker.begin(Climb::new(group, &self.policy), |result| {
+            Ok(undertaker) => undertaker.begin(Climb::new(group, &self.policy), |result| {
                 if let Err(error) = result {
                     tracing::warn!(pgid = error.pgid(), "registered after kill_all_children, and not killed: {error}");
                 }
             }),
             // No thread to be had: no grace either.
-            None => drop(group.signal(Signal::KILL)),
+            Err(_) => drop(group.signal(Signal::KILL)),
         }
     }
 

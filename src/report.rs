@@ -1,29 +1,38 @@
-//! What the suite found, as data: one [`CellReport`] a cell, and their [`Summary`].
+//! What the suite found, as data that can be written and read back: one [`CellReport`] a cell, and their [`Summary`].
 //!
-//! The formats are below: `report/table.rs` for people, `report/json.rs` for programs.
+//! The formats are below, one small file each: a table and a page for people, JSON and JUnit for programs, Markdown for
+//! what is in between.
 
+#[cfg(feature = "cli")]
+pub mod html;
 #[cfg(feature = "cli")]
 pub mod json;
 #[cfg(feature = "cli")]
+pub mod junit;
+#[cfg(feature = "cli")]
+pub mod markdown;
+#[cfg(feature = "cli")]
+mod matrix;
+mod partition;
+mod pulse;
+#[cfg(feature = "cli")]
 pub mod table;
+mod timeline;
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::group::{Backend, Member, backend};
-use crate::heartbeat::Pulse;
 use crate::kill::{Outcome, SentSignal};
 use crate::suite::Expected;
 
-/// Milliseconds with three decimals: the unit of every time in a report.
-#[cfg(feature = "serde")]
-pub(crate) fn millis(time: Duration) -> f64 {
-    (time.as_secs_f64() * 1e6).round() / 1e3
-}
+pub use partition::Partition;
+pub use pulse::{PulseReport, PulseVerdict, StallReport};
+pub use timeline::{Life, Timeline};
 
 /// Whether a cell showed what was expected of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum CellVerdict {
     /// Everything was as expected; of a known-bad subject, that it was caught.
@@ -46,6 +55,7 @@ impl fmt::Display for CellVerdict {
 
 /// What was seen of one cell, and the verdict on it.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct CellReport {
     /// The kill implementation under test.
@@ -56,6 +66,8 @@ pub struct CellReport {
     pub runtime: String,
     /// The shell that the fixture ran under.
     pub shell: String,
+    /// Which time this is, from 1, where every cell is run several times.
+    pub repeat: Option<u32>,
     /// Whether the subject is expected to be caught.
     pub known_bad: bool,
     /// What the cell had to show.
@@ -63,6 +75,7 @@ pub struct CellReport {
     /// What became of the group, as told by the subject, else as observed; `None` if neither.
     pub outcome: Option<Outcome>,
     /// From the call of the subject to its return.
+    #[cfg_attr(feature = "serde", serde(rename = "elapsed_ms", with = "crate::millis::maybe"))]
     pub elapsed: Option<Duration>,
     /// The signals that the subject says it sent; `None` from one that does not say.
     pub signals: Option<Vec<SentSignal>>,
@@ -71,11 +84,15 @@ pub struct CellReport {
     /// Live processes of the fixture that had left the group.
     pub escaped: Vec<Member>,
     /// The heartbeat of the runtime meanwhile.
-    pub pulse: Option<Pulse>,
+    pub pulse: Option<PulseReport>,
+    /// When what happened; `None` if the subject was never called.
+    pub timeline: Option<Timeline>,
     /// The verdict.
     pub verdict: CellVerdict,
     /// Why it is not `Pass`; empty if it is.
     pub why: String,
+    /// The command that runs just this cell, where there is one.
+    pub again: Option<String>,
 }
 
 impl CellReport {
@@ -92,6 +109,7 @@ impl CellReport {
             fixture: fixture.to_owned(),
             runtime: runtime.to_owned(),
             shell: shell.to_owned(),
+            repeat: None,
             known_bad,
             expected,
             outcome: None,
@@ -100,8 +118,10 @@ impl CellReport {
             leftover: Vec::new(),
             escaped: Vec::new(),
             pulse: None,
+            timeline: None,
             verdict: CellVerdict::Fail,
             why: String::new(),
+            again: None,
         }
     }
 
@@ -111,15 +131,44 @@ impl CellReport {
         self
     }
 
-    /// `subject/fixture/runtime`, for people.
+    /// The name of its [`Cell`](crate::suite::Cell::name).
     pub fn name(&self) -> String {
-        format!("{}/{}/{}", self.subject, self.fixture, self.runtime)
+        cell_name(&self.subject, &self.fixture, &self.runtime, &self.shell, self.repeat)
+    }
+}
+
+/// `subject/fixture/runtime`, and what else there is to tell cells apart. The partition of a cell hangs on it: it is the
+/// same for ever.
+pub(crate) fn cell_name(subject: &str, fixture: &str, runtime: &str, shell: &str, repeat: Option<u32>) -> String {
+    let mut name = format!("{subject}/{fixture}/{runtime}");
+    if shell != "sh" {
+        name += &format!("/{}", shell.replace(' ', "-"));
+    }
+    if let Some(repeat) = repeat {
+        name += &format!("#{repeat}");
+    }
+    name
+}
+
+impl Summary {
+    /// How many cells there are.
+    pub fn total(&self) -> usize {
+        self.pass + self.fail + self.inconclusive
+    }
+}
+
+/// `2 cells: 1 as expected, 1 not, 0 inconclusive`.
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (total, Summary { pass, fail, inconclusive }) = (self.total(), self);
+        let s = if total == 1 { "" } else { "s" };
+        write!(f, "{total} cell{s}: {pass} as expected, {fail} not, {inconclusive} inconclusive")
     }
 }
 
 /// How many cells came out how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Summary {
     /// As expected.
@@ -132,13 +181,13 @@ pub struct Summary {
 
 /// Where the suite ran.
 #[derive(Clone, Debug)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Host {
     /// The operating system.
-    pub os: &'static str,
+    pub os: String,
     /// The processor's architecture.
-    pub arch: &'static str,
+    pub arch: String,
     /// The kernel's release, as `uname -r` prints it.
     pub kernel: String,
     /// How many processors this process may use.
@@ -146,18 +195,18 @@ pub struct Host {
     /// How deadbeat tells there whether a group is gone.
     pub backend: Backend,
     /// The version of deadbeat.
-    pub deadbeat: &'static str,
+    pub deadbeat: String,
 }
 
 impl Host {
     fn here() -> Host {
         Host {
-            os: std::env::consts::OS,
-            arch: std::env::consts::ARCH,
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             backend: backend(),
-            deadbeat: env!("CARGO_PKG_VERSION"),
+            deadbeat: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
 }
@@ -168,6 +217,8 @@ impl Host {
 pub struct Report {
     /// Where it ran.
     pub host: Host,
+    /// Which part of the suite this is; `None` for the whole.
+    pub partition: Option<Partition>,
     /// One entry a cell, in the order of [`Suite::cells`](crate::suite::Suite::cells).
     pub cells: Vec<CellReport>,
     /// Their count by verdict.
@@ -175,14 +226,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// Of cells that ran here.
     pub(crate) fn new(cells: Vec<CellReport>) -> Report {
+        Report::of(Host::here(), cells)
+    }
+
+    /// The whole of these cells, counted.
+    pub(crate) fn of(host: Host, cells: Vec<CellReport>) -> Report {
         let count = |verdict| cells.iter().filter(|cell| cell.verdict == verdict).count();
         let summary = Summary {
             pass: count(CellVerdict::Pass),
             fail: count(CellVerdict::Fail),
             inconclusive: count(CellVerdict::Inconclusive),
         };
-        Report { host: Host::here(), cells, summary }
+        Report { host, partition: None, cells, summary }
     }
 
     /// Whether every cell showed what was expected of it.
@@ -190,3 +247,7 @@ impl Report {
         self.summary.fail == 0 && self.summary.inconclusive == 0
     }
 }
+
+/// A report with a cell of every verdict, and words in it that would break out of any format.
+#[cfg(all(test, feature = "cli"))]
+const SAMPLE: &str = include_str!("report/sample.json");

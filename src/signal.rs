@@ -91,6 +91,13 @@ impl serde::Serialize for Signal {
     }
 }
 
+#[cfg(feature = "serde")]
+impl<'de> serde::Deserialize<'de> for Signal {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Signal, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// The word is neither the name nor the number of a signal here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownSignal(String);

@@ -4,8 +4,16 @@
 //! fails.
 
 mod cell;
+#[cfg(feature = "conformance")]
+mod conformance;
+mod lives;
+#[cfg(any(feature = "cli", feature = "conformance"))]
+pub(crate) mod process;
+mod program;
 mod scenarios;
+pub(crate) mod share;
 mod subjects;
+mod words;
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, mpsc};
@@ -14,10 +22,16 @@ use std::time::Duration;
 use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
 use crate::kill::KillPolicy;
-use crate::report::{CellReport, Report};
+use crate::report::{CellReport, Partition, Report, cell_name};
 
+#[cfg(feature = "conformance")]
+pub use conformance::Conformance;
+pub use program::TemplateError;
 pub use scenarios::{Expected, ExpectedPulse, RUNTIMES, Timing, runtime_name};
 pub use subjects::{Subject, built_in};
+
+/// The cells wait, they do not compute; but each starts a few processes.
+pub(crate) const JOBS: usize = 40;
 
 /// Which cells to run, and how.
 ///
@@ -32,9 +46,12 @@ pub struct Suite {
     subjects: Vec<Subject>,
     fixtures: Vec<Fixture>,
     runtimes: Vec<Flavor>,
-    shell: String,
+    shells: Vec<String>,
+    repeat: u32,
+    partition: Option<Partition>,
     policy: KillPolicy,
     budget: Duration,
+    deadline: Option<Duration>,
     jobs: usize,
 }
 
@@ -46,10 +63,25 @@ pub struct Cell {
     pub subject: Subject,
     /// The program to kill.
     pub fixture: Fixture,
-    /// Where the subject runs.
-    pub runtime: Flavor,
+    /// Where the subject runs; `None` for a program, which needs no runtime.
+    pub runtime: Option<Flavor>,
     /// The shell that the fixture runs under.
     pub shell: String,
+    /// Which time this is, from 1, where every cell is run several times.
+    pub repeat: Option<u32>,
+}
+
+impl Cell {
+    /// `subject/fixture/runtime`, with the shell behind it unless it is `sh`, and the number of the repeat if there is
+    /// one: unique in a suite, and what tells the cell's [partition](Suite::partition).
+    pub fn name(&self) -> String {
+        cell_name(self.subject.name(), self.fixture.name, &self.runtime_name(), &self.shell, self.repeat)
+    }
+
+    /// As [`runtime_name`]; `none` for a program.
+    pub fn runtime_name(&self) -> String {
+        self.runtime.map_or_else(|| "none".into(), runtime_name)
+    }
 }
 
 impl Default for Suite {
@@ -65,11 +97,13 @@ impl Suite {
             subjects: built_in(),
             fixtures: fixture::ALL.to_vec(),
             runtimes: RUNTIMES.to_vec(),
-            shell: "sh".into(),
+            shells: vec!["sh".into()],
+            repeat: 1,
+            partition: None,
             policy: KillPolicy::default(),
             budget: Duration::from_millis(50),
-            // The cells wait, they do not compute; but each starts a few processes.
-            jobs: 24,
+            deadline: None,
+            jobs: JOBS,
         }
     }
 
@@ -87,17 +121,32 @@ impl Suite {
         self
     }
 
-    /// The runtimes to run them on.
+    /// The runtimes to run them on; programs run once, on none.
     #[must_use]
     pub fn runtimes(mut self, runtimes: impl Into<Vec<Flavor>>) -> Suite {
         self.runtimes = runtimes.into();
         self
     }
 
-    /// The shell to run the fixtures under, with its arguments: `dash`, `busybox sh`.
+    /// The shells to run the fixtures under, each with its arguments (`busybox sh`): every cell once under each.
     #[must_use]
-    pub fn shell(mut self, shell: &str) -> Suite {
-        self.shell = shell.to_owned();
+    pub fn shells(mut self, shells: impl Into<Vec<String>>) -> Suite {
+        self.shells = shells.into();
+        self
+    }
+
+    /// How many times to run every cell; once by default, and at least.
+    #[must_use]
+    pub fn repeat(mut self, times: u32) -> Suite {
+        self.repeat = times.max(1);
+        self
+    }
+
+    /// Only the cells of this part. Which those are is told by their [names](Cell::name) alone: FNV-1a, 64 bits, modulo
+    /// the number of parts.
+    #[must_use]
+    pub fn partition(mut self, partition: Partition) -> Suite {
+        self.partition = Some(partition);
         self
     }
 
@@ -115,7 +164,15 @@ impl Suite {
         self
     }
 
-    /// How many cells to run side by side; 24 by default.
+    /// How long a kill may take before its cell is ended and fails; by default twice the grace and 30 s more, far beyond
+    /// what the slowest machine needs for the longest ladder.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Suite {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// How many cells to run side by side; 40 by default.
     #[must_use]
     pub fn jobs(mut self, jobs: usize) -> Suite {
         self.jobs = jobs.max(1);
@@ -124,24 +181,45 @@ impl Suite {
 
     /// The cells of this suite, in the order of the report.
     pub fn cells(&self) -> Vec<Cell> {
+        let repeats: Vec<_> = if self.repeat == 1 { vec![None] } else { (1..=self.repeat).map(Some).collect() };
+        let on_runtimes: Vec<_> = self.runtimes.iter().copied().map(Some).collect();
         let mut cells = Vec::new();
         for subject in &self.subjects {
+            let runtimes = if subject.is_program() { &[None][..] } else { &on_runtimes };
             for fixture in &self.fixtures {
-                for runtime in &self.runtimes {
-                    cells.push(Cell {
-                        subject: subject.clone(),
-                        fixture: *fixture,
-                        runtime: *runtime,
-                        shell: self.shell.clone(),
-                    });
+                for shell in &self.shells {
+                    for runtime in runtimes {
+                        for repeat in &repeats {
+                            cells.push(Cell {
+                                subject: subject.clone(),
+                                fixture: *fixture,
+                                runtime: *runtime,
+                                shell: shell.clone(),
+                                repeat: *repeat,
+                            });
+                        }
+                    }
                 }
             }
         }
+        cells.retain(|cell| self.partition.is_none_or(|partition| share::is_in(&cell.name(), partition)));
         cells
     }
 
-    /// Runs every cell, some side by side; `done` is told of each as it ends.
-    pub fn run(&self, mut done: impl FnMut(&CellReport)) -> Report {
+    /// Runs every cell in this process, some side by side; `done` is told of each as it ends.
+    ///
+    /// The program runs each in a process of its own instead, and so does `Conformance` (feature `conformance`).
+    pub fn run(&self, done: impl FnMut(&CellReport)) -> Report {
+        self.run_by(|cell| self.run_cell(cell), done)
+    }
+
+    /// Runs one cell in this process.
+    pub(crate) fn run_cell(&self, cell: &Cell) -> CellReport {
+        cell::run(cell, &self.policy, self.budget, self.kill_within())
+    }
+
+    /// As [`run`](Suite::run), with each cell run by `run`.
+    pub(crate) fn run_by(&self, run: impl Fn(&Cell) -> CellReport + Sync, mut done: impl FnMut(&CellReport)) -> Report {
         let cells = self.cells();
         let mut reports: Vec<Option<CellReport>> = cells.iter().map(|_| None).collect();
         // The long ones first, so that none of them is left to run alone at the end.
@@ -151,13 +229,13 @@ impl Suite {
         let (sender, results) = mpsc::channel();
         std::thread::scope(|scope| {
             for _ in 0..self.jobs.min(cells.len()) {
-                let (queue, cells, sender) = (&queue, &cells, sender.clone());
+                let (queue, cells, run, sender) = (&queue, &cells, &run, sender.clone());
                 scope.spawn(move || {
                     loop {
                         let next = queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop_front();
                         let Some(i) = next else { break };
                         // The receiver outlives this scope.
-                        let _ = sender.send((i, cell::run(&cells[i], &self.policy, self.budget)));
+                        let _ = sender.send((i, run(&cells[i])));
                     }
                 });
             }
@@ -167,6 +245,16 @@ impl Suite {
                 reports[i] = Some(report);
             }
         });
-        Report::new(reports.into_iter().flatten().collect())
+        Report { partition: self.partition, ..Report::new(reports.into_iter().flatten().collect()) }
+    }
+
+    fn kill_within(&self) -> Duration {
+        self.deadline.unwrap_or_else(|| self.policy.grace.saturating_mul(2).saturating_add(Duration::from_secs(30)))
+    }
+
+    /// How long a cell may take as a whole: its fixture's handshake, the kill, the last look, the burial.
+    #[cfg(any(feature = "cli", feature = "conformance"))]
+    pub(crate) fn cell_within(&self) -> Duration {
+        self.kill_within().saturating_add(Duration::from_secs(60))
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A program that can be found, with its arguments.
+/// A program that can be found, with its arguments; `busybox` is short for its shell.
 pub(super) fn shell(text: &str) -> Result<String, String> {
     let Some(program) = text.split_ascii_whitespace().next() else {
         return Err("name a shell, such as dash".to_owned());
@@ -29,7 +29,10 @@ pub(super) fn shell(text: &str) -> Result<String, String> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let found = program.contains('/') && Path::new(program).is_file()
         || !program.contains('/') && std::env::split_paths(&paths).any(|dir| dir.join(program).is_file());
-    if found { Ok(text.to_owned()) } else { Err(format!("{program} is not installed")) }
+    if !found {
+        return Err(format!("{program} is not installed"));
+    }
+    Ok(if text.trim() == "busybox" { "busybox sh".to_owned() } else { text.trim().to_owned() })
 }
 
 /// What a suite's subjects are told to give. The fixtures end by themselves after 120 s, and a grace that comes near

@@ -20,12 +20,12 @@ pub(super) fn under_way() -> bool {
 }
 
 /// From here on SIGINT, SIGTERM and SIGHUP end the program after the fixtures, with status 128 + signal.
-pub(super) fn kill_fixtures_on_signal() -> std::io::Result<()> {
+pub(super) fn kill_cells_on_signal() -> std::io::Result<()> {
     let mut signals = Signals::new(heeded())?;
     std::thread::Builder::new().name("deadbeat-signals".into()).spawn(move || {
         let Some(signal) = signals.forever().next() else { return };
         let _ending = hold_off();
-        crate::fixture::kill_all();
+        crate::suite::process::kill_all();
         super::output::tell(&"\ndeadbeat: interrupted, every fixture was killed");
         std::process::exit(128 + signal);
     })?;

@@ -1,18 +1,22 @@
 //! `deadbeat suite`.
 
+mod cells;
+mod merge;
+mod publish;
+
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::Args;
 use clap::builder::PossibleValuesParser;
-use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{args, interrupt, output};
 use crate::fixture;
-use crate::report::{self, CellReport, CellVerdict, Report};
-use crate::suite::{RUNTIMES, Suite, built_in, runtime_name};
+use crate::report::{CellVerdict, Partition, Report};
+use crate::suite::{Cell, JOBS, RUNTIMES, built_in, process, runtime_name};
 
 /// Run every subject against every fixture on every runtime, and hold each cell to what is expected of it.
 ///
@@ -32,37 +36,63 @@ pub(super) struct SuiteArgs {
     /// Only this fixture; may be repeated
     #[arg(long = "fixture", value_name = "NAME", value_parser = PossibleValuesParser::new(fixture::ALL.iter().map(|f| f.name)))]
     fixtures: Vec<String>,
+    /// Judge this killer too, or alone where there is no --subject: a command line for /bin/sh -c, in which {pgid} stands
+    /// for the process group and {grace} for the grace in seconds; may be repeated
+    #[arg(long = "exec", value_name = "NAME='CMD {pgid}'", value_parser = cells::killer)]
+    killers: Vec<crate::suite::Subject>,
     /// Only this runtime; may be repeated
     #[arg(long = "runtime", value_name = "NAME", value_parser = PossibleValuesParser::new(runtime_names()))]
     runtimes: Vec<String>,
-    /// The shell that the fixtures run under, with its arguments: dash, "busybox sh"
-    #[arg(long, value_name = "SHELL", default_value = "sh", value_parser = args::shell)]
-    shell: String,
+    /// The shells that the fixtures run under, every cell once under each: dash,bash,busybox; may be repeated
+    #[arg(long = "shell", value_name = "SHELL", default_value = "sh", value_delimiter = ',', value_parser = args::shell)]
+    shells: Vec<String>,
+    /// How many times to run every cell
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeat: u32,
+    /// Run only the M-th of N parts, which --merge puts together; a cell's part is told by its name
+    #[arg(long, value_name = "M/N")]
+    partition: Option<Partition>,
     /// The grace that the subjects are told to give
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::grace)]
     grace: Duration,
     /// How long a worker may stand still
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::budget)]
     budget: Duration,
-    /// How many cells to run side by side
-    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    /// How long a kill may take before it is ended and fails; twice the grace and 30 s unless said otherwise
+    #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
+    deadline: Option<Duration>,
+    /// How many cells to run side by side, each in a process of its own
+    #[arg(long, value_name = "N", default_value_t = JOBS as u16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: u16,
-    /// How to print the report
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
-    /// Write the report into this file instead of to stdout, whole or not at all
-    #[arg(long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// List the cells and what is expected of each; run nothing. Time `prompt`: before half the grace; `grace`: all of it
+    #[command(flatten)]
+    publish: publish::Publish,
+    /// List the cells and what is expected of each; run nothing. Time `prompt`: back soon after the group is gone; `grace`: takes all of it
     #[arg(long)]
     list: bool,
+    /// Run nothing: put the JSON reports of all parts together, and report on the whole
+    #[arg(long, value_name = "FILE", num_args = 1.., conflicts_with_all = RUNNING)]
+    merge: Vec<PathBuf>,
+    /// Run this cell for the suite that started us
+    #[arg(long, value_name = "NAME", hide = true)]
+    cell: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
+/// What says which cells to run, and how: nothing of it can be meant together with --merge.
+const RUNNING: [&str; 13] = [
+    "subjects",
+    "fixtures",
+    "killers",
+    "runtimes",
+    "shells",
+    "repeat",
+    "partition",
+    "grace",
+    "budget",
+    "deadline",
+    "jobs",
+    "list",
+    "cell",
+];
 
 fn subject_names() -> Vec<&'static str> {
     // clap keeps the names for the life of the program.
@@ -74,19 +104,35 @@ fn runtime_names() -> Vec<&'static str> {
 }
 
 pub(super) fn run(args: &SuiteArgs) -> ExitCode {
-    let suite = suite(args);
-    if args.list {
-        return output::print(&list(&suite), ExitCode::SUCCESS);
+    if !args.merge.is_empty() {
+        return match args.publish.check().and_then(|()| merge::read(&args.merge)) {
+            Ok(report) => args.publish.publish(&report, status(&report)),
+            Err(error) => super::usage(&error),
+        };
     }
-    if let Some(Err(error)) = args.output.as_deref().map(output::check_writable) {
+    let suite = match cells::suite(args) {
+        Ok(suite) => suite,
+        Err(error) => return super::usage(&error),
+    };
+    if let Some(name) = &args.cell {
+        return match suite.cells().iter().find(|cell| cell.name() == *name) {
+            Some(cell) => process::report_to_parent(&suite, cell),
+            None => super::usage(&format_args!("no cell {name}")),
+        };
+    }
+    if args.list {
+        return output::print(&cells::list(&suite), ExitCode::SUCCESS);
+    }
+    if let Err(error) = args.publish.check() {
         return super::usage(&error);
     }
-    if let Err(error) = interrupt::kill_fixtures_on_signal() {
+    if let Err(error) = interrupt::kill_cells_on_signal() {
         return super::usage(&format_args!("cannot watch for signals: {error}"));
     }
 
     let progress = progress(suite.cells().len() as u64);
-    let report = suite.run(|cell| {
+    let run = |cell: &Cell| process::run(&suite, cell, cells::command(cell));
+    let mut report = suite.run_by(run, |cell| {
         // An interruption takes their fixtures from the cells that run; what they say of it is no finding.
         if cell.verdict != CellVerdict::Pass && !interrupt::under_way() {
             progress.suspend(|| output::tell(&format_args!("{} {}: {}", cell.verdict, cell.name(), cell.why)));
@@ -94,85 +140,10 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
         progress.inc(1);
     });
     progress.finish_and_clear();
-    let ending = interrupt::hold_off();
-
-    let text = match args.format {
-        Format::Table => table(&report, args),
-        Format::Json => match report::json::to_string(&report) {
-            Ok(text) => text,
-            Err(error) => return super::usage(&error),
-        },
-    };
-    let status = status(&report);
-    match &args.output {
-        None => {
-            // A reader that has stopped reading must not make us deaf to Ctrl-C.
-            drop(ending);
-            output::print(&text, status)
-        }
-        Some(file) => match output::write_whole(file, anstream::adapter::strip_str(&text).to_string().as_bytes()) {
-            Ok(()) => status,
-            Err(error) => super::usage(&error),
-        },
+    for cell in &mut report.cells {
+        cell.again = Some(cells::again(cell, args));
     }
-}
-
-fn suite(args: &SuiteArgs) -> Suite {
-    let chosen = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
-    let subjects: Vec<_> = built_in().into_iter().filter(|s| chosen(&args.subjects, s.name())).collect();
-    let fixtures: Vec<_> = fixture::ALL.iter().copied().filter(|f| chosen(&args.fixtures, f.name)).collect();
-    let runtimes: Vec<_> = RUNTIMES.iter().copied().filter(|r| chosen(&args.runtimes, &runtime_name(*r))).collect();
-    let suite = Suite::new().subjects(subjects).fixtures(fixtures).runtimes(runtimes);
-    suite.shell(&args.shell).grace(args.grace).budget(args.budget).jobs(args.jobs.into())
-}
-
-fn list(suite: &Suite) -> String {
-    let mut text = format!("{:15}{:19}{:16}{:14}{:8}{}\n", "subject", "fixture", "runtime", "outcome", "time", "pulse");
-    for cell in suite.cells() {
-        let expected = cell.expected();
-        let outcome = expected.outcome.map_or("unknown", |outcome| outcome.as_str());
-        text += &format!(
-            "{:15}{:19}{:16}{outcome:14}{:8}{}\n",
-            cell.subject.name(),
-            cell.fixture.name,
-            runtime_name(cell.runtime),
-            expected.timing,
-            expected.pulse,
-        );
-    }
-    text
-}
-
-fn table(report: &Report, args: &SuiteArgs) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    let _ = report::table::write(&mut text, report, |cell| again(cell, args));
-    text
-}
-
-/// The command that runs just this cell.
-fn again(cell: &CellReport, args: &SuiteArgs) -> String {
-    let mut command =
-        format!("deadbeat suite --subject {} --fixture {} --runtime {}", cell.subject, cell.fixture, cell.runtime);
-    if args.shell != "sh" {
-        command += &format!(" --shell {}", quoted(&args.shell));
-    }
-    if args.grace != Duration::from_secs(5) {
-        command += &format!(" --grace {}", quoted(&humantime::format_duration(args.grace).to_string()));
-    }
-    if args.budget != Duration::from_millis(50) {
-        command += &format!(" --budget {}", quoted(&humantime::format_duration(args.budget).to_string()));
-    }
-    command
-}
-
-/// One word of a shell command.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
+    args.publish.publish(&report, status(&report))
 }
 
 fn status(report: &Report) -> ExitCode {
@@ -191,17 +162,4 @@ fn progress(cells: u64) -> ProgressBar {
         progress.set_style(style);
     }
     progress
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_word_is_quoted_when_a_shell_would_read_it_otherwise() {
-        for (word, text) in [("1s", "1s"), ("/bin/sh", "/bin/sh"), ("busybox sh", "'busybox sh'"), ("", "''")] {
-            assert_eq!(quoted(word), text);
-        }
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-    }
 }

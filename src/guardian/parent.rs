@@ -1,9 +1,13 @@
 //! What the parent knows: all that its guardian was told, so that the next one can be told it too.
+//!
+//! To tell it is one write to a socket. What can take longer (another guardian to be started, one that does not read, a
+//! thread that is busy with either) is [refused](io::ErrorKind::WouldBlock) to those who must not block.
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::MARKS;
@@ -17,6 +21,8 @@ pub(super) struct Parent {
     program: Program,
     /// The name of this run's mark.
     pub(super) mark: String,
+    /// Its pid, 0 for none: to be read without waiting for the state.
+    guardian: AtomicI32,
     state: Mutex<State>,
 }
 
@@ -33,60 +39,100 @@ struct State {
 struct Told {
     policy: KillPolicy,
     group: Option<(i32, Duration)>,
+    /// Whoever is not in the group is being ended.
+    strays: bool,
 }
+
+/// Whether the calling thread may be kept for longer than a write takes. A tokio worker may not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum May {
+    Block,
+    NotBlock,
+}
+
+/// How often a thread that must not block asks for the state, which others hold for one write.
+const TRIES: usize = 50;
 
 impl Parent {
     pub(super) fn open(program: Program, greet: impl FnOnce(&mut Line) -> io::Result<()>) -> io::Result<Parent> {
         let random = RandomState::new().hash_one(since_boot());
         let mark = format!("{MARKS}{}_{random:016X}", std::process::id());
         let line = Line::open(&program, &mark, greet)?;
+        let guardian = AtomicI32::new(line.pid());
         let state = State { line: Some(line), ..State::default() };
-        Ok(Parent { program, mark, state: Mutex::new(state) })
+        Ok(Parent { program, mark, guardian, state: Mutex::new(state) })
     }
 
     pub(super) fn guardian(&self) -> Option<i32> {
-        self.state().line.as_ref().map(Line::pid)
+        Some(self.guardian.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
     /// A new ward.
-    pub(super) fn expect(&self, policy: &KillPolicy) -> io::Result<u64> {
-        let mut state = self.state();
+    pub(super) fn expect(&self, policy: &KillPolicy, may: May) -> io::Result<u64> {
+        let mut state = self.state(may)?;
         state.last += 1;
         let ward = state.last;
-        state.wards.insert(ward, Told { policy: policy.clone(), group: None });
-        let told = self.tell(&mut state, &Letter::Expect { ward, policy: policy.clone() });
+        state.wards.insert(ward, Told { policy: policy.clone(), group: None, strays: false });
+        let told = self.tell(&mut state, &Letter::Expect { ward, policy: policy.clone() }, may);
         if told.is_err() {
             state.wards.remove(&ward);
         }
         told.map(|()| ward)
     }
 
-    pub(super) fn guard(&self, ward: u64, pgid: i32) -> io::Result<()> {
-        let at = since_boot();
-        let mut state = self.state();
-        if let Some(told) = state.wards.get_mut(&ward) {
-            told.group = Some((pgid, at));
-        }
-        self.tell(&mut state, &Letter::Guard { ward, pgid, at })
+    /// `at` this time since boot the group was the ward's. Does nothing for one that was released meanwhile.
+    pub(super) fn guard(&self, ward: u64, pgid: i32, at: Duration, may: May) -> io::Result<()> {
+        let mut state = self.state(may)?;
+        let Some(told) = state.wards.get_mut(&ward) else { return Ok(()) };
+        told.group = Some((pgid, at));
+        self.tell(&mut state, &Letter::Guard { ward, pgid, at }, may)
     }
 
-    pub(super) fn release(&self, ward: u64) -> io::Result<()> {
-        let mut state = self.state();
+    /// Does nothing for one that was released meanwhile.
+    pub(super) fn end_strays(&self, ward: u64, may: May) -> io::Result<()> {
+        let mut state = self.state(may)?;
+        let Some(told) = state.wards.get_mut(&ward) else { return Ok(()) };
+        told.strays = true;
+        self.tell(&mut state, &Letter::EndStrays { ward }, may)
+    }
+
+    pub(super) fn release(&self, ward: u64, may: May) -> io::Result<()> {
+        let mut state = self.state(may)?;
         state.wards.remove(&ward);
-        self.tell(&mut state, &Letter::Release { ward })
+        self.tell(&mut state, &Letter::Release { ward }, may)
+    }
+
+    fn state(&self, may: May) -> io::Result<MutexGuard<'_, State>> {
+        if may == May::Block {
+            return Ok(self.wait_for_state());
+        }
+        for _ in 0..TRIES {
+            match self.state.try_lock() {
+                Ok(state) => return Ok(state),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+        }
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     /// Every change to the state is complete before it is told, so whoever panicked there left it good.
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn wait_for_state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Tells the guardian what the state holds already. A new guardian is told all of it.
-    fn tell(&self, state: &mut State, letter: &Letter) -> io::Result<()> {
-        match state.line.as_ref().map(|line| line.send(letter)) {
+    fn tell(&self, state: &mut State, letter: &Letter, may: May) -> io::Result<()> {
+        let told = state.line.as_ref().map(|line| match may {
+            May::Block => line.send(letter),
+            May::NotBlock => line.send_within(letter, Duration::ZERO),
+        });
+        match told {
             Some(Ok(())) => return Ok(()),
+            Some(Err(error)) if may == May::NotBlock && error.kind() == io::ErrorKind::WouldBlock => return Err(error),
             Some(Err(error)) => {
                 // Dead, or stopped: before it sees the end of the line it must not be able to do anything.
+                self.guardian.store(0, Ordering::Relaxed);
                 state.line.take().into_iter().for_each(Line::cut);
                 tracing::warn!("the guardian does not listen, another is started when it is needed: {error}");
             }
@@ -95,13 +141,19 @@ impl Parent {
         if state.wards.is_empty() {
             return Ok(());
         }
+        if may == May::NotBlock {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let brief = |line: &mut Line| {
             state.wards.iter().try_for_each(|(ward, told)| {
                 line.send(&Letter::Expect { ward: *ward, policy: told.policy.clone() })?;
-                told.group.map_or(Ok(()), |(pgid, at)| line.send(&Letter::Guard { ward: *ward, pgid, at }))
+                told.group.map_or(Ok(()), |(pgid, at)| line.send(&Letter::Guard { ward: *ward, pgid, at }))?;
+                if told.strays { line.send(&Letter::EndStrays { ward: *ward }) } else { Ok(()) }
             })
         };
-        state.line = Some(Line::open(&self.program, &self.mark, brief)?);
+        let line = Line::open(&self.program, &self.mark, brief)?;
+        self.guardian.store(line.pid(), Ordering::Relaxed);
+        state.line = Some(line);
         Ok(())
     }
 }

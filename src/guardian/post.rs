@@ -1,16 +1,16 @@
 //! The guardian's own `main`: goes into a corner of its own, reads letters until the line ends, and acts on what is left.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::AsFd;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+
 use super::ANSWER;
-use super::hunt::{Ward, hunt, patient};
+use super::hunt::Hunt;
 use super::letter::{LENGTH, Letter, VERSION};
 use super::retreat;
-use crate::group::{ProcessGroup, was_started_after};
-use crate::kill::climb::Climb;
 
 /// What the parent wants to hear of it nobody hears: its status is for people who start it by hand.
 pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> i32 {
@@ -25,44 +25,51 @@ pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> i32 {
         return 2;
     }
     retreat::leave_everything();
-    match read_letters(&mut stdin.lock()) {
-        Ok(wards) => {
-            hunt(&mark, wards);
-            0
+    let mut hunt = Hunt::new(mark);
+    // From a parent that speaks otherwise nothing can be believed.
+    if serve(&mut hunt).is_err() {
+        return 2;
+    }
+    hunt.parent_has_gone();
+    loop {
+        hunt.step();
+        if hunt.is_over() {
+            return 0;
         }
-        Err(_) => 2,
+        hunt.sleep(None);
     }
 }
 
-/// Who is to be killed now that the parent has gone: every ward that was not released.
-fn read_letters(line: &mut impl Read) -> io::Result<BTreeMap<u64, Ward>> {
-    let mut wards: BTreeMap<u64, Ward> = BTreeMap::new();
+/// Until the line ends.
+fn serve(hunt: &mut Hunt) -> io::Result<()> {
+    let line = io::stdin();
+    let mut unread = Vec::new();
     loop {
-        let mut letter = [0; LENGTH];
-        // The end, or a reset where the parent left an answer of ours unread; it has gone either way.
-        if line.read_exact(&mut letter).is_err() {
-            return Ok(wards);
+        hunt.step();
+        hunt.sleep(Some(line.as_fd()));
+        let mut chunk = [0; 64 * LENGTH];
+        match recv(&line, &mut chunk, RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => return Ok(()),
+            Ok((_, length)) => unread.extend_from_slice(&chunk[..length]),
+            Err(Errno::AGAIN | Errno::INTR) => continue,
+            // A reset, where the parent left an answer of ours unread; it has gone either way.
+            Err(_) => return Ok(()),
         }
-        // From a parent that speaks otherwise nothing can be believed.
-        let letter = Letter::decode(&letter).ok_or(io::ErrorKind::InvalidData)?;
-        match letter {
-            Letter::Answer => drop(rustix::io::write(io::stdin(), &ANSWER)?),
-            Letter::Expect { ward, policy } => {
-                wards.insert(ward, Ward { policy: patient(policy), group: None });
-            }
-            Letter::Guard { ward, pgid, at } => {
-                let Some(ward) = wards.get_mut(&ward) else { continue };
-                let Ok(group) = ProcessGroup::new(pgid) else { continue };
-                // 1. The parent told of the group, and died before we read that.
-                // 2. The leader ended, and was reaped by whoever inherited it.
-                // 3. Its number was given to a stranger, who was therefore started later than we were told.
-                // Held before it is asked, so that nothing can change in between.
-                let climb = Climb::new(group, &ward.policy);
-                ward.group = (!was_started_after(pgid, at)).then_some(climb);
-            }
-            Letter::Release { ward } => {
-                wards.remove(&ward);
-            }
+        let whole = unread.len() - unread.len() % LENGTH;
+        for letter in unread.drain(..whole).as_slice().chunks_exact(LENGTH) {
+            let letter = letter.first_chunk().and_then(Letter::decode).ok_or(io::ErrorKind::InvalidData)?;
+            obey(hunt, letter)?;
         }
     }
+}
+
+fn obey(hunt: &mut Hunt, letter: Letter) -> io::Result<()> {
+    match letter {
+        Letter::Answer => drop(rustix::io::write(io::stdin(), &ANSWER)?),
+        Letter::Expect { ward, policy } => hunt.expect(ward, policy),
+        Letter::Guard { ward, pgid, at } => hunt.guard(ward, pgid, at),
+        Letter::EndStrays { ward } => hunt.end_strays(ward),
+        Letter::Release { ward } => hunt.release(ward),
+    }
+    Ok(())
 }

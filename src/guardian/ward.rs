@@ -3,8 +3,11 @@
 use std::io;
 use std::sync::Arc;
 
-use super::parent::Parent;
-use crate::group::ProcessGroup;
+use tokio::sync::oneshot;
+
+use super::parent::{May, Parent};
+use crate::group::{ProcessGroup, since_boot};
+use crate::kill::KillPolicy;
 
 /// A child under guard, from before it is started until it is released.
 ///
@@ -18,8 +21,25 @@ pub struct Ward {
 }
 
 impl Ward {
-    pub(super) fn new(parent: Arc<Parent>, ward: u64) -> Ward {
-        Ward { parent, ward, value: ward.to_string() }
+    pub(super) fn announce(parent: &Arc<Parent>, policy: &KillPolicy, may: May) -> io::Result<Ward> {
+        let ward = parent.expect(policy, may)?;
+        Ok(Ward { parent: Arc::clone(parent), ward, value: ward.to_string() })
+    }
+
+    /// For a worker: what may block is done on another thread.
+    pub(super) async fn announce_off_worker(parent: &Arc<Parent>, policy: &KillPolicy) -> io::Result<Ward> {
+        match Ward::announce(parent, policy, May::NotBlock) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            announced => return announced,
+        }
+        let (parent, policy) = (Arc::clone(parent), policy.clone());
+        let (answer, answered) = oneshot::channel();
+        elsewhere(move || {
+            if let Err(Ok(unwanted)) = answer.send(Ward::announce(&parent, &policy, May::Block)) {
+                unwanted.release();
+            }
+        })?;
+        answered.await.unwrap_or_else(|_| Err(io::Error::other("the thread that starts the guardian has panicked")))
     }
 
     /// Name and value of the variable to put into the child's environment, and of no other child.
@@ -35,7 +55,32 @@ impl Ward {
     /// one can be started now; the group will be guarded if that succeeds at a later use.
     pub fn guard(&mut self, pgid: i32) -> io::Result<()> {
         ProcessGroup::new(pgid).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        self.parent.guard(self.ward, pgid)
+        self.parent.guard(self.ward, pgid, since_boot(), May::Block)
+    }
+
+    /// The same on a worker, which it never blocks: what may block is done on another thread, and not waited for. A release
+    /// that comes first has come first for the guardian too.
+    pub(crate) fn guard_off_worker(&self, group: ProcessGroup) {
+        let (ward, at) = (self.ward, since_boot());
+        self.tell_off_worker(move |parent, may| parent.guard(ward, group.pgid(), at, may));
+    }
+
+    /// Has the guardian end, by the ward's policy and from here on, whoever carries this ward's mark and is not in its
+    /// group. It goes on after the release. On a worker, as [`guard_off_worker`](Ward::guard_off_worker).
+    pub(crate) fn end_strays_off_worker(&self) {
+        let ward = self.ward;
+        self.tell_off_worker(move |parent, may| parent.end_strays(ward, may));
+    }
+
+    fn tell_off_worker(&self, tell: impl Fn(&Parent, May) -> io::Result<()> + Send + 'static) {
+        let warn = |error| tracing::warn!("the guardian has died and no new one can be started: {error}");
+        match tell(&self.parent, May::NotBlock) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let parent = Arc::clone(&self.parent);
+                elsewhere(move || tell(&parent, May::Block).unwrap_or_else(warn)).unwrap_or_else(warn);
+            }
+            told => told.unwrap_or_else(warn),
+        }
     }
 
     /// Takes the guard off: off the group, and off whoever carries this ward's mark.
@@ -43,8 +88,31 @@ impl Ward {
     /// To be called before the leader is reaped, because from then on its number may be a stranger's. Also to be called
     /// when the child could not be started.
     pub fn release(self) {
-        if let Err(error) = self.parent.release(self.ward) {
+        if let Err(error) = self.parent.release(self.ward, May::Block) {
             tracing::warn!("the guardian has died and no new one can be started: {error}");
         }
     }
+
+    /// For a worker: what may block is done on another thread. Done when this resolves.
+    pub(crate) async fn release_off_worker(self) {
+        if self.parent.release(self.ward, May::NotBlock).is_ok() {
+            return;
+        }
+        let (done, is_done) = oneshot::channel();
+        let release = move || {
+            self.release();
+            // Whoever waited may have gone.
+            let _ = done.send(());
+        };
+        match elsewhere(release) {
+            // An error means that it panicked, and is over too.
+            Ok(()) => drop(is_done.await),
+            Err(error) => tracing::warn!("a ward is not released, no thread can be started: {error}"),
+        }
+    }
+}
+
+/// On a thread of its own: it may take the start of a process, or wait for one that does not listen.
+fn elsewhere(f: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    std::thread::Builder::new().name("guardian-post".into()).spawn(f).map(drop)
 }

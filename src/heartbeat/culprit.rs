@@ -9,6 +9,8 @@ use super::boundaries::TaskLook;
 use super::doubt::Looks;
 use super::reading::ThreadId;
 
+#[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
+mod elsewhere;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod memory;
 #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
@@ -16,9 +18,18 @@ mod source_line;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod syscall;
 
+#[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
+pub(crate) use elsewhere::what_its_threads_do;
+
+/// What the threads of another process are stuck in; here nobody can tell.
+#[cfg(all(not(all(target_os = "linux", not(deadbeat_portable))), any(feature = "cli", feature = "conformance")))]
+pub(crate) fn what_its_threads_do(_: i32) -> Vec<String> {
+    Vec::new()
+}
+
 /// What a thread was doing while it did not return to its scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Culprit {
     /// The system call it waited in (`clock_nanosleep`, `futex`, `wait4`, ..); `None` for a thread that was running:

@@ -13,6 +13,7 @@ use super::lab::fleet::Fleet;
 use super::pool::{Pool, PoolPulse};
 use super::pulse::Pulse;
 use super::reading::{PollClock, Reading, ThreadId, this_thread};
+use super::rhythm::Rhythm;
 use super::stall::{Stall, Stretch};
 use super::task_waker::TaskWaker;
 use super::track::Track;
@@ -65,6 +66,7 @@ pub(super) struct State {
     /// Charged above the budget, or unexplained for longer than it.
     pub(super) found: Vec<Stretch>,
     pub(super) root: Duration,
+    pub(super) rhythm: Rhythm,
     pub(super) lateness: Lateness,
     delivered: Option<Reading>,
     pub(super) queue_delay: Duration,
@@ -82,6 +84,7 @@ impl Journal {
             longest: Duration::ZERO,
             found: Vec::new(),
             root: Duration::ZERO,
+            rhythm: Rhythm::new(config.interval),
             lateness: Lateness::default(),
             delivered: None,
             queue_delay: Duration::ZERO,
@@ -241,6 +244,7 @@ impl Journal {
             longest: stalls.iter().map(Stall::charged).fold(state.longest, Duration::max),
             stalls,
             queue_delay: state.queue_delay,
+            rhythm: state.rhythm.clone(),
             lateness: state.lateness.clone(),
             ..Pulse::empty(self.config, self.began)
         }
@@ -307,6 +311,7 @@ impl OnTurn for Journal {
     fn on_turn(&self, due: Instant, next: Instant, now: Instant) {
         let mut state = self.state();
         state.beats += 1;
+        state.rhythm.record(now.saturating_duration_since(self.began));
         state.lateness.record(now.saturating_duration_since(due), self.config.interval);
         let judged_from = self.judged_from(&state);
         state.due = Some(next);

@@ -25,7 +25,7 @@ pub struct PoolPulse {
     pub probes: u64,
     /// The longest wait, without the time that the machine had no CPU for the pool's thread. One that has not ended
     /// counts as far as it got.
-    #[cfg_attr(feature = "serde", serde(rename = "longest_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "longest_ms", with = "crate::millis"))]
     pub longest: Duration,
     /// Whether the last closure was still waiting when the watch ended.
     pub pending: bool,

@@ -7,6 +7,7 @@ use super::Heartbeat;
 use super::histogram::Lateness;
 use super::lab::Shutdown;
 use super::pool::PoolPulse;
+use super::rhythm::Rhythm;
 use super::stall::Stall;
 use super::verdict::{Verdict, Why};
 
@@ -31,21 +32,23 @@ pub struct Pulse {
     /// Every stretch that was charged more than the budget, in order.
     pub stalls: Vec<Stall>,
     /// The longest charged stretch, whether above the budget or not.
-    #[cfg_attr(feature = "serde", serde(rename = "longest_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "longest_ms", with = "crate::millis"))]
     pub longest: Duration,
     /// The longest a beat waited behind other tasks after it was delivered, waits for a CPU excluded. Not charged:
     /// many short tasks make a queue, not a stall.
-    #[cfg_attr(feature = "serde", serde(rename = "queue_delay_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "queue_delay_ms", with = "crate::millis"))]
     pub queue_delay: Duration,
     /// How long the watch lasted.
-    #[cfg_attr(feature = "serde", serde(rename = "watched_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "watched_ms", with = "crate::millis"))]
     pub watched: Duration,
     /// What a stretch may be charged before it is a stall.
-    #[cfg_attr(feature = "serde", serde(rename = "budget_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "budget_ms", with = "crate::millis"))]
     pub budget: Duration,
     /// The time between beats.
-    #[cfg_attr(feature = "serde", serde(rename = "interval_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "interval_ms", with = "crate::millis"))]
     pub interval: Duration,
+    /// When the beats came, roughly.
+    pub rhythm: Rhythm,
     /// How late the beats were, by the clock on the wall.
     pub lateness: Lateness,
     /// How long trivial `spawn_blocking` closures waited for a thread; `None` if that was not asked for.
@@ -85,6 +88,7 @@ impl Pulse {
             watched: began.elapsed(),
             budget: config.budget,
             interval: config.interval,
+            rhythm: Rhythm::new(config.interval),
             lateness: Lateness::default(),
             blocking_pool: None,
             shutdown: None,

@@ -14,23 +14,20 @@ use super::verdict::Why;
 #[non_exhaustive]
 pub struct Stall {
     /// When it began, counted from the start of the watch.
-    #[cfg_attr(feature = "serde", serde(rename = "at_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "at_ms", with = "crate::millis"))]
     pub at: Duration,
     /// How long it took by the clock on the wall.
-    #[cfg_attr(feature = "serde", serde(rename = "wall_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "wall_ms", with = "crate::millis"))]
     pub wall: Duration,
     /// How much of it the thread spent on a CPU: a computation, a spin (`CLOCK_THREAD_CPUTIME_ID`).
-    #[cfg_attr(feature = "serde", serde(rename = "on_cpu_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "on_cpu_ms", with = "crate::millis"))]
     pub on_cpu: Duration,
     /// How much of it the thread was ready to run and waited for a CPU: the machine was busy. Never charged.
     /// `None` where the kernel does not say (no `/proc/thread-self/schedstat`).
-    #[cfg_attr(
-        feature = "serde",
-        serde(rename = "run_queue_ms", serialize_with = "crate::heartbeat::millis::maybe_ms")
-    )]
+    #[cfg_attr(feature = "serde", serde(rename = "run_queue_ms", with = "crate::millis::maybe"))]
     pub run_queue: Option<Duration>,
     /// The rest: asleep, or waiting for a lock, a child, a file. `None` where it cannot be told from `run_queue`.
-    #[cfg_attr(feature = "serde", serde(rename = "blocked_ms", serialize_with = "crate::heartbeat::millis::maybe_ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "blocked_ms", with = "crate::millis::maybe"))]
     pub blocked: Option<Duration>,
     /// What it was doing or waiting for, as far as it could be seen from outside.
     pub culprit: Option<Culprit>,

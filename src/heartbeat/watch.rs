@@ -129,6 +129,7 @@ impl Watch {
             watched,
             budget: config.budget,
             interval: config.interval,
+            rhythm: state.rhythm.clone(),
             lateness: state.lateness.clone(),
             blocking_pool: self.journal.take_pool(),
             shutdown: None,

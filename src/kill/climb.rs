@@ -2,13 +2,16 @@
 //!
 //! Whoever drives it decides only where to sleep: see `blocking.rs` for one climb, `undertaker.rs` for many.
 
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
 
 use super::ladder::{Ask, Ladder, Sent, Sight};
 use super::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, SentSignal};
-use crate::group::{ProcessGroup, Vigil, look_at_all};
+use crate::group::{ProcessGroup, Vigil, look_at_all, pause, wait_readable};
+use crate::signal::Signal;
 
 /// The outcome of one step.
 #[derive(Debug)]
@@ -51,8 +54,32 @@ impl Climb {
         self.vigil.group().pgid()
     }
 
-    pub(super) fn vigil(&self) -> &Vigil {
-        &self.vigil
+    /// A descriptor that becomes readable when the next step is worth having. None after the ladder has ended: its
+    /// witness may have exited long ago, and would wake us for nothing.
+    pub(super) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
+        if self.ended.is_some() { None } else { self.vigil.wake_fd() }
+    }
+
+    /// Sleeps until the next step is worth having, for `at_most` this long.
+    pub(super) fn wait(&self, at_most: Duration) {
+        match self.wake_fd() {
+            Some(fd) => drop(wait_readable(&mut [PollFd::new(fd, PollFlags::POLLIN)], at_most)),
+            None => pause(at_most),
+        }
+    }
+
+    /// SIGKILL at once, for a climb that nobody can make: no thread is to be had.
+    pub(super) fn cut_short(mut self) -> Result<KillReport, KillError> {
+        match self.vigil.signal(Signal::KILL) {
+            Ok(()) => {
+                let at = self.elapsed();
+                self.signals.push(SentSignal { signal: Signal::KILL, at });
+                Ok(self.report(Outcome::Killed))
+            }
+            Err(Errno::ESRCH) => Ok(self.report(Outcome::AlreadyGone)),
+            Err(Errno::EPERM) => Err(KillError::new(self.pgid(), KillErrorKind::NotPermitted)),
+            Err(errno) => Err(KillError::os(self.pgid(), errno.into())),
+        }
     }
 
     /// One look and what follows from it, up to the next wait.
@@ -64,20 +91,31 @@ impl Climb {
         self.start.get_or_insert_with(Instant::now).elapsed()
     }
 
-    fn report(&mut self, outcome: Outcome) -> KillReport {
+    fn report(&mut self, mut outcome: Outcome) -> KillReport {
         let elapsed = self.elapsed();
-        let survivors = match outcome {
-            Outcome::Survived => self.vigil.group().members().unwrap_or_default(),
-            _ => Vec::new(),
-        };
+        let mut survivors = Vec::new();
+        if outcome == Outcome::Survived {
+            survivors = self.vigil.group().members().unwrap_or_default();
+            // The last of them may have died since the last look, and a survivor without a name helps nobody.
+            if survivors.is_empty() && self.vigil.look() {
+                let killed = self.signals.iter().any(|sent| sent.signal == Signal::KILL);
+                outcome = if killed { Outcome::Killed } else { Outcome::Terminated };
+            }
+        }
         let signals = std::mem::take(&mut self.signals);
         KillReport { pgid: self.pgid(), outcome, signals, elapsed, survivors }
     }
 
-    /// The last step: hold the result back until the leader can be waited for, if that was asked for.
+    /// The last step: hold the result back until the leader can be waited for, if that was asked for. One that was not
+    /// permitted to be killed, or has just been waited for in vain, is not worth the wait.
     fn finish(&mut self, result: Result<KillReport, KillError>) -> Step {
-        self.ended = Some((Instant::now(), result));
-        self.await_leader()
+        match &result {
+            Ok(report) if report.outcome != Outcome::Survived => {
+                self.ended = Some((Instant::now(), result));
+                self.await_leader()
+            }
+            _ => Step::Done(result),
+        }
     }
 
     fn await_leader(&mut self) -> Step {

@@ -38,6 +38,11 @@ impl Many {
         self.jobs.is_empty()
     }
 
+    /// Those that have not ended.
+    pub(crate) fn into_climbs(self) -> impl Iterator<Item = (Climb, Then)> {
+        self.jobs.into_iter().filter_map(|job| Some((job.climb, job.then?)))
+    }
+
     /// One look at each that is due, and what follows from it.
     pub(crate) fn step(&mut self) {
         let now = Instant::now();
@@ -61,21 +66,21 @@ impl Many {
         self.jobs.retain(|job| job.then.is_some());
     }
 
-    /// Until somebody's witness has exited, somebody is due, or the door's bell rings. Those whose witness has exited
-    /// are due then.
-    pub(crate) fn sleep(&mut self, door: Option<BorrowedFd<'_>>) {
+    /// Until somebody's witness has exited, somebody is due, or the door's bell rings, for `at_most` this long. Those
+    /// whose witness has exited are due then.
+    pub(crate) fn sleep(&mut self, door: Option<BorrowedFd<'_>>, at_most: Duration) {
         let now = Instant::now();
         let left = self.jobs.iter().map(|job| job.due.saturating_duration_since(now)).min();
         let mut fds = Vec::with_capacity(self.jobs.len() + 1);
         let mut watched = Vec::with_capacity(self.jobs.len());
         for (i, job) in self.jobs.iter().enumerate() {
-            if let Some(fd) = job.climb.vigil().wake_fd() {
+            if let Some(fd) = job.climb.wake_fd() {
                 fds.push(PollFd::new(fd, PollFlags::POLLIN));
                 watched.push(i);
             }
         }
         fds.extend(door.map(|door| PollFd::new(door, PollFlags::POLLIN)));
-        wait_readable(&mut fds, left.unwrap_or(Duration::MAX));
+        wait_readable(&mut fds, left.map_or(at_most, |left| left.min(at_most)));
         let exited = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
         let woken: Vec<usize> = fds.iter().zip(watched).filter(|(fd, _)| exited(fd)).map(|(_, i)| i).collect();
         drop(fds);

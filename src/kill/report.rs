@@ -9,7 +9,7 @@ use crate::signal::Signal;
 
 /// What became of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Outcome {
     /// No member could run before the first signal was sent; none was sent.
@@ -42,11 +42,13 @@ impl fmt::Display for Outcome {
 
 /// A signal that the group was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SentSignal {
     /// Which.
     pub signal: Signal,
     /// When, since the kill began.
+    #[cfg_attr(feature = "serde", serde(rename = "at_ms", with = "crate::millis"))]
     pub at: Duration,
 }
 
@@ -76,22 +78,13 @@ pub struct ChildKill {
     pub status: Option<ExitStatus>,
 }
 
-/// In milliseconds, as reports give every time: `at_ms`, `elapsed_ms`.
+/// In the order that people read it: what came of it before how.
 #[cfg(feature = "serde")]
 mod wire {
     use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-    use super::{KillReport, SentSignal};
-    use crate::report::millis;
-
-    impl Serialize for SentSignal {
-        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-            let mut object = serializer.serialize_struct("SentSignal", 2)?;
-            object.serialize_field("signal", &self.signal)?;
-            object.serialize_field("at_ms", &millis(self.at))?;
-            object.end()
-        }
-    }
+    use super::KillReport;
+    use crate::millis::millis;
 
     impl Serialize for KillReport {
         fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -3,6 +3,7 @@
 //! A `spawn_blocking` per kill only moves the starvation: five hundred kills that wait out their grace take the whole
 //! blocking pool, and the next file read waits behind them.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, Read, Write};
@@ -13,13 +14,14 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::blocking::climb_here;
 use super::climb::Climb;
 use super::many::{Many, Then};
-use super::{KillError, KillErrorKind, KillPolicy, KillReport, Signal};
+use super::seat::Seat;
+use super::{KillError, KillErrorKind, KillPolicy, KillReport};
 
 /// Kills any number of groups at once, on one thread of its own that needs no runtime.
 ///
@@ -35,7 +37,8 @@ use super::{KillError, KillErrorKind, KillPolicy, KillReport, Signal};
 /// # }
 /// ```
 ///
-/// Dropping it neither blocks nor loses a kill: its thread ends after the last of them.
+/// Dropping it neither blocks nor loses a kill: its thread ends after the last of them. The end of the process is
+/// another matter; a `main` that is about to return calls [`shutdown_blocking`](Undertaker::shutdown_blocking) first.
 #[derive(Debug)]
 pub struct Undertaker {
     policy: KillPolicy,
@@ -60,6 +63,8 @@ struct Inbox {
 #[derive(Default)]
 struct Letters {
     jobs: Vec<(Climb, Then)>,
+    /// Kills that somebody else should begin, and until when.
+    seats: Vec<(Instant, Seat)>,
     closed: bool,
     /// The thread has panicked, and reads no more letters.
     dead: bool,
@@ -96,11 +101,12 @@ impl Undertaker {
         let (end, ended) = oneshot::channel();
         let theirs = Arc::clone(&inbox);
         let thread = std::thread::Builder::new().name("undertaker".into()).spawn(move || {
-            let dead = catch_unwind(AssertUnwindSafe(|| work(&theirs, &door))).is_err();
+            let mut kills = Many::default();
+            let dead = catch_unwind(AssertUnwindSafe(|| work(&mut kills, &theirs, &door))).is_err();
             let mut letters = theirs.letters();
             letters.dead = dead;
-            // A bug of ours must not lose what nobody has begun.
-            letters.jobs.drain(..).for_each(|(climb, then)| bury_alone(climb, then));
+            // A bug of ours must not lose a kill, begun or not.
+            kills.into_climbs().chain(letters.jobs.drain(..)).for_each(|(climb, then)| bury_alone(climb, then));
             drop(letters);
             // Nobody may be waiting.
             let _ = end.send(());
@@ -137,14 +143,30 @@ impl Undertaker {
         self.inbox.ring();
     }
 
-    /// The one of this process, for what must go on when whoever began it is dropped. `None`: no thread can be started.
-    pub(crate) fn global() -> Option<&'static Undertaker> {
+    /// Begins this kill if in a second nobody else has.
+    pub(super) fn begin_if_nobody_does(&self, seat: Seat) {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        let mut letters = self.inbox.letters();
+        // With its thread dead, the others are all there is.
+        if !letters.dead {
+            letters.seats.push((Instant::now() + PATIENCE, seat));
+            drop(letters);
+            self.inbox.ring();
+        }
+    }
+
+    /// The one of this process, for what must go on when whoever began it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Undertaker::new): there is no thread or descriptor to be had.
+    pub(crate) fn global() -> io::Result<&'static Undertaker> {
         static GLOBAL: OnceLock<Undertaker> = OnceLock::new();
         if let Some(undertaker) = GLOBAL.get() {
-            return Some(undertaker);
+            return Ok(undertaker);
         }
-        let new = Undertaker::new(KillPolicy::default()).ok()?;
-        Some(GLOBAL.get_or_init(|| new))
+        let new = Undertaker::new(KillPolicy::default())?;
+        Ok(GLOBAL.get_or_init(|| new))
     }
 
     /// Waits until every kill has ended.
@@ -163,9 +185,11 @@ impl Undertaker {
         }
     }
 
+    /// Once: after that there may be nobody left to hear the bell.
     fn close(&self) {
-        self.inbox.letters().closed = true;
-        self.inbox.ring();
+        if !std::mem::replace(&mut self.inbox.letters().closed, true) {
+            self.inbox.ring();
+        }
     }
 }
 
@@ -216,35 +240,45 @@ fn lost(pgid: i32) -> KillError {
 
 /// On a thread of its own; without one, at once and without grace.
 fn bury_alone(climb: Climb, then: Then) {
-    let seat = Arc::new(Mutex::new(Some((climb, then))));
-    let taker = Arc::clone(&seat);
-    let take = |seat: &Mutex<Option<(Climb, Then)>>| seat.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let bury = move || {
-        if let Some((climb, then)) = take(&taker) {
-            then(climb_here(climb));
-        }
-    };
-    if std::thread::Builder::new().spawn(bury).is_err() {
-        if let Some((climb, _)) = take(&seat) {
-            let _ = climb.vigil().signal(Signal::KILL);
+    let seat = Seat::new(climb, then);
+    let theirs = seat.clone();
+    if std::thread::Builder::new().spawn(move || theirs.climb_here()).is_err() {
+        if let Some((climb, then)) = seat.take() {
+            then(climb.cut_short());
         }
     }
 }
 
+/// The first of them, if its time has come. All have the same patience, so the first to come is the first to be due.
+fn due(seats: &mut VecDeque<(Instant, Seat)>) -> Option<Seat> {
+    if seats.front()?.0 > Instant::now() {
+        return None;
+    }
+    seats.pop_front().map(|(_, seat)| seat)
+}
+
 /// The thread.
-fn work(inbox: &Inbox, mut door: &UnixStream) {
-    let mut kills = Many::default();
+fn work(kills: &mut Many, inbox: &Inbox, mut door: &UnixStream) {
+    let mut seats = VecDeque::new();
     loop {
         let closed = {
             let mut letters = inbox.letters();
             letters.jobs.drain(..).for_each(|(climb, then)| kills.add(climb, then));
+            seats.extend(letters.seats.drain(..));
             letters.closed
         };
+        while let Some(seat) = due(&mut seats) {
+            if let Some((climb, then)) = seat.take() {
+                tracing::debug!(pgid = climb.pgid(), "the blocking pool has not begun a kill");
+                kills.add(climb, then);
+            }
+        }
         kills.step();
-        if kills.is_empty() && closed {
+        if kills.is_empty() && seats.is_empty() && closed {
             return;
         }
-        kills.sleep(Some(door.as_fd()));
+        let left = seats.front().map_or(Duration::MAX, |(until, _)| until.saturating_duration_since(Instant::now()));
+        kills.sleep(Some(door.as_fd()), left);
         // Emptied before the letters are read, so that no ring is lost.
         while door.read(&mut [0; 64]).is_ok_and(|length| length == 64) {}
     }

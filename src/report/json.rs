@@ -1,63 +1,26 @@
-//! The report as one JSON object, of the schema in `schema/suite.schema.json`.
+//! The report as one JSON object, of the schema in `schema/suite.schema.json`; written and read.
 
-use serde::Serialize;
-use serde::ser::{SerializeStruct, Serializer};
+use std::fmt;
 
-use super::{CellReport, Report, millis};
-use crate::heartbeat::{Pulse, Verdict};
+use serde::{Deserialize, Serialize};
+
+use super::{CellReport, Host, Partition, Report, Summary};
 
 /// The version of the schema; it changes when a reader of the last one could misread this one.
 pub const SCHEMA: u32 = 1;
 
-impl Serialize for CellReport {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("CellReport", 14)?;
-        object.serialize_field("subject", &self.subject)?;
-        object.serialize_field("fixture", &self.fixture)?;
-        object.serialize_field("runtime", &self.runtime)?;
-        object.serialize_field("shell", &self.shell)?;
-        object.serialize_field("known_bad", &self.known_bad)?;
-        object.serialize_field("expected", &self.expected)?;
-        object.serialize_field("outcome", &self.outcome)?;
-        object.serialize_field("elapsed_ms", &self.elapsed.map(millis))?;
-        object.serialize_field("signals", &self.signals)?;
-        object.serialize_field("leftover", &self.leftover)?;
-        object.serialize_field("escaped", &self.escaped)?;
-        object.serialize_field("pulse", &self.pulse.as_ref().map(PulseView::of))?;
-        object.serialize_field("verdict", &self.verdict)?;
-        object.serialize_field("why", &self.why)?;
-        object.end()
-    }
-}
-
-/// A pulse, with what it proves.
-#[derive(Serialize)]
-struct PulseView<'a> {
-    verdict: &'static str,
-    why: Option<String>,
-    #[serde(flatten)]
-    pulse: &'a Pulse,
-}
-
-impl<'a> PulseView<'a> {
-    fn of(pulse: &'a Pulse) -> PulseView<'a> {
-        let (verdict, why) = match pulse.verdict() {
-            Verdict::Steady => ("steady", None),
-            Verdict::Starved => ("starved", None),
-            Verdict::Inconclusive { why } => ("inconclusive", Some(why.to_string())),
-        };
-        PulseView { verdict, why, pulse }
-    }
-}
-
 impl Serialize for Report {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut object = serializer.serialize_struct("Report", 4)?;
-        object.serialize_field("schema", &SCHEMA)?;
-        object.serialize_field("host", &self.host)?;
-        object.serialize_field("cells", &self.cells)?;
-        object.serialize_field("summary", &self.summary)?;
-        object.end()
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Object<'a> {
+            schema: u32,
+            host: &'a Host,
+            partition: Option<Partition>,
+            cells: &'a [CellReport],
+            summary: Summary,
+        }
+        let Report { host, partition, cells, summary } = self;
+        Object { schema: SCHEMA, host, partition: *partition, cells, summary: *summary }.serialize(serializer)
     }
 }
 
@@ -68,4 +31,85 @@ impl Serialize for Report {
 /// None in practice: everything in a report has a JSON form.
 pub fn to_string(report: &Report) -> serde_json::Result<String> {
     Ok(serde_json::to_string_pretty(report)? + "\n")
+}
+
+/// Why a text is no report that can be read here.
+#[derive(Debug)]
+pub struct ReadError(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Schema(serde_json::Value),
+    Json(serde_json::Error),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Schema(schema) => {
+                write!(
+                    f,
+                    "a report of schema {schema}; this deadbeat reads schema {SCHEMA}: write it anew with this one"
+                )
+            }
+            Kind::Json(error) => write!(f, "no report of deadbeat suite --format json: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// Reads what [`to_string`] wrote. The cells are counted anew.
+///
+/// # Errors
+///
+/// The text is no report, or one of another schema, whatever else is in it.
+pub fn from_str(text: &str) -> Result<Report, ReadError> {
+    #[derive(Deserialize)]
+    struct Probe {
+        schema: serde_json::Value,
+    }
+    #[derive(Deserialize)]
+    struct Object {
+        host: Host,
+        partition: Option<Partition>,
+        cells: Vec<CellReport>,
+    }
+    let json = |error| ReadError(Kind::Json(error));
+    let Probe { schema } = serde_json::from_str(text).map_err(json)?;
+    if schema != SCHEMA {
+        return Err(ReadError(Kind::Schema(schema)));
+    }
+    let Object { host, partition, cells } = serde_json::from_str(text).map_err(json)?;
+    Ok(Report { partition, ..Report::of(host, cells) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::SAMPLE;
+
+    #[test]
+    fn what_is_read_is_what_was_written() {
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap();
+        let report = from_str(SAMPLE).unwrap();
+        assert_eq!(value(&to_string(&report).unwrap()), value(SAMPLE));
+        assert_eq!((report.summary.pass, report.summary.fail, report.summary.inconclusive), (3, 1, 1));
+    }
+
+    #[test]
+    fn a_report_of_another_schema_is_refused_by_that_name_whatever_else_is_in_it() {
+        for text in [r#"{"cells": 7, "schema": 2}"#, &SAMPLE.replacen("\"schema\": 1", "\"schema\": 2", 1)] {
+            let error = from_str(text).unwrap_err().to_string();
+            assert_eq!(error, "a report of schema 2; this deadbeat reads schema 1: write it anew with this one");
+        }
+    }
+
+    #[test]
+    fn what_is_no_report_is_refused_with_the_place() {
+        for text in ["", "{}", "[]", "null", &SAMPLE[..SAMPLE.len() / 2], &SAMPLE.replace("\"pass\"", "\"passed\"")] {
+            let error = from_str(text).unwrap_err().to_string();
+            assert!(error.starts_with("no report of ") && error.contains(" at line "), "{error}");
+        }
+    }
 }

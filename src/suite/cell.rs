@@ -1,20 +1,26 @@
 //! One cell: start the fixture, run the subject under watch, see what became of the group, judge.
 
-use std::sync::mpsc::{self, TryRecvError};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::subjects::Told;
-use super::{Cell, Expected, ExpectedPulse, Timing, runtime_name};
+use super::lives::{Lives, beginning};
+use super::program::Ended;
+use super::subjects::{Call, Kill, Told};
+use super::{Cell, Expected, ExpectedPulse, Timing};
 use crate::fixture::Running;
-use crate::group::{Backend, Vigil, backend};
-use crate::heartbeat::lab::{Lab, LabError};
+use crate::group::{Backend, Member, Vigil, backend};
+use crate::heartbeat::lab::{Flavor, Lab, LabError};
 use crate::heartbeat::{Heartbeat, Pulse, Verdict};
 use crate::kill::{KillPolicy, Outcome};
-use crate::report::{CellReport, CellVerdict};
+use crate::report::{CellReport, CellVerdict, Timeline};
 use crate::signal::Signal;
 
 /// Members take some milliseconds to die of SIGKILL; a subject that returns right after it has left nobody behind yet.
 const LEFTOVER_JUDGED_AFTER: Duration = Duration::from_secs(1);
+
+/// How long one may take to die to whom SIGKILL was sent: on a machine with many at work a second is not enough.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 /// What was seen of a cell, before any judgement.
 struct Seen {
@@ -25,11 +31,14 @@ struct Seen {
     gone_before: bool,
     leader_ended_by: Option<Signal>,
     cleaned_up: bool,
+    /// Of a program there is none.
     pulse: Option<Pulse>,
+    /// What its own end says against a program.
+    fault: Option<String>,
 }
 
-pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Duration) -> CellReport {
-    let (mut report, running) = judged(cell, policy, budget);
+pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Duration, deadline: Duration) -> CellReport {
+    let (mut report, running) = judged(cell, policy, budget, deadline);
     if let Some(Err(leak)) = running.map(Running::finish) {
         report.verdict = CellVerdict::Fail;
         report.why = if report.why.is_empty() { leak.to_string() } else { format!("{}; {leak}", report.why) };
@@ -37,21 +46,24 @@ pub(super) fn run(cell: &Cell, policy: &KillPolicy, budget: Duration) -> CellRep
     report
 }
 
-fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration) -> (CellReport, Option<Running>) {
-    let expected = cell.expected();
-    let mut report = CellReport::new(
-        cell.subject.name(),
-        cell.fixture.name,
-        &runtime_name(cell.runtime),
-        &cell.shell,
-        cell.subject.is_known_bad(),
-        expected,
-    );
+/// The report of a cell of which nothing has been seen yet.
+pub(super) fn unjudged(cell: &Cell) -> CellReport {
+    let (subject, known_bad) = (cell.subject.name(), cell.subject.is_known_bad());
+    let (runtime, expected) = (cell.runtime_name(), cell.expected());
+    let report = CellReport::new(subject, cell.fixture.name, &runtime, &cell.shell, known_bad, expected);
+    CellReport { repeat: cell.repeat, ..report }
+}
+
+fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration, deadline: Duration) -> (CellReport, Option<Running>) {
+    let mut report = unjudged(cell);
+    let expected = report.expected;
     let running = match cell.fixture.setup().shell(&cell.shell).cleanup(policy.grace / 5).start() {
         Ok(running) => running,
         Err(error) => return (report.failed(format!("the fixture did not start: {error}")), None),
     };
-    let report = match watch(cell, policy, budget, &running) {
+    let (seen, timeline) = watch(cell, policy, budget, deadline, &running);
+    report.timeline = Some(timeline);
+    let report = match seen {
         Ok(seen) => {
             report.elapsed = Some(seen.elapsed);
             let outcome = seen.outcome(policy);
@@ -62,81 +74,161 @@ fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration) -> (CellReport, Op
             report.leftover = running.leftover().unwrap_or_default();
             report.escaped = running.escaped().unwrap_or_default();
             let (verdict, why) = judge(&report, &seen, &expected, policy);
-            report.pulse = seen.pulse;
+            report.pulse = seen.pulse.as_ref().map(Into::into);
             (report.verdict, report.why) = (verdict, why);
             report
         }
-        Err(LabError::Hung { pulse, .. }) => {
-            let why = format!("the subject did not come back within {:?}", deadline(policy));
-            report.pulse = Some(*pulse);
+        Err(Lost { pulse, why }) => {
+            report.pulse = pulse.as_deref().map(Into::into);
             report.failed(why)
         }
-        Err(error) => report.failed(error.to_string()),
     };
     (report, Some(running))
 }
 
-/// Far beyond what the slowest machine needs for the longest ladder.
-fn deadline(policy: &KillPolicy) -> Duration {
-    policy.grace.saturating_mul(2).saturating_add(Duration::from_secs(30))
+/// When the watch began, and when the subject was called.
+#[derive(Default)]
+struct Marks {
+    began: OnceLock<Instant>,
+    called: OnceLock<Instant>,
 }
 
-fn watch(cell: &Cell, policy: &KillPolicy, budget: Duration, running: &Running) -> Result<Seen, LabError> {
+/// What the subject did, while somebody else watched the group.
+struct Acted {
+    told: Told,
+    elapsed: Duration,
+    pulse: Option<Pulse>,
+    fault: Option<String>,
+}
+
+/// A subject that did not come to its end, so that there is nothing to judge.
+struct Lost {
+    pulse: Option<Box<Pulse>>,
+    why: String,
+}
+
+fn watch(
+    cell: &Cell,
+    policy: &KillPolicy,
+    budget: Duration,
+    deadline: Duration,
+    running: &Running,
+) -> (Result<Seen, Lost>, Timeline) {
     let mut vigil = Vigil::new(running.group());
     let gone_before = vigil.look();
-    let heartbeat = Heartbeat::new().interval(Duration::from_millis(5).min(budget)).budget(budget);
-    let lab = Lab::new(cell.runtime).heartbeat(heartbeat).deadline(deadline(policy));
-
-    let (subject, pgid, told_policy) = (cell.subject.clone(), running.pgid(), policy.clone());
+    let mut lives = Lives::of(running);
+    lives.look(false);
+    let marks = Arc::new(Marks::default());
     let start = Instant::now();
-    let (watched, gone_at) = std::thread::scope(|scope| {
+    let (acted, (gone_at, lives)) = std::thread::scope(|scope| {
         let (over, ended) = mpsc::channel::<()>();
-        let observer = scope.spawn(move || {
-            let mut ended_at = None;
-            loop {
-                if vigil.look() {
-                    return Some(Instant::now());
-                }
-                if ended_at.is_some_and(|at: Instant| at.elapsed() >= LEFTOVER_JUDGED_AFTER) {
-                    return None;
-                }
-                vigil.wait(Duration::from_millis(20));
-                if ended_at.is_none() && ended.try_recv() == Err(TryRecvError::Disconnected) {
-                    ended_at = Some(Instant::now());
-                }
+        let observer = scope.spawn(move || observe(vigil, lives, &ended));
+        let observed = || {
+            drop(over);
+            observer.join().unwrap_or_else(|_| (None, Lives::of(running)))
+        };
+        match &cell.subject.kill {
+            Kill::Call(kill) => {
+                let flavor = cell.runtime.unwrap_or(Flavor::CurrentThread);
+                let heartbeat = Heartbeat::new().interval(Duration::from_millis(5).min(budget)).budget(budget);
+                let lab = Lab::new(flavor).heartbeat(heartbeat).deadline(deadline);
+                let acted = call(kill, running.pgid(), policy, &lab, &marks);
+                (acted.map_err(|error| lost(error, deadline)), observed())
             }
-        });
-        let watched = lab.run(move || async move {
-            // In a task: a block in the root future of a multi-thread runtime starves nobody.
-            let killing = tokio::spawn(async move {
-                let start = Instant::now();
-                let told = subject.kill(pgid, &told_policy).await;
-                (told, start.elapsed())
-            });
-            killing.await
-        });
-        drop(over);
-        (watched, observer.join().unwrap_or(None))
+            // What it leaves behind may go on for as long as the group is looked at.
+            Kill::Program(program) => {
+                let (ended, observed) = program.run(running.pgid(), policy.grace, deadline, observed);
+                (acted(ended), observed)
+            }
+        }
     });
-    let watched = watched?;
-    let (told, elapsed) = match watched.output {
-        Ok(output) => output,
-        Err(error) => return Err(LabError::Panicked { message: error.to_string() }),
+    let zero = marks.began.get().copied().unwrap_or(start);
+    let since = |at: Instant| at.saturating_duration_since(zero);
+    let until = gone_at.unwrap_or_else(Instant::now);
+    let (lives, more_lives) = lives.told(zero);
+    let timeline = Timeline {
+        called: marks.called.get().map_or(Duration::ZERO, |at| since(*at)),
+        grace: policy.grace,
+        gone: gone_at.map(since),
+        until: since(until),
+        lives,
+        more_lives,
     };
-    Ok(Seen {
+    let seen = acted.map(|Acted { told, elapsed, pulse, fault }| Seen {
         told,
         elapsed,
         gone_after: gone_at.map(|at| at.saturating_duration_since(start)),
         gone_before,
         leader_ended_by: running.leader_ended_by(),
         cleaned_up: running.cleaned_up(),
-        pulse: Some(watched.pulse),
-    })
+        pulse,
+        fault,
+    });
+    (seen, timeline)
+}
+
+/// Looks at the group until it is gone, or until a moment after the subject has ended; tells when it was gone.
+fn observe<'a>(mut vigil: Vigil, mut lives: Lives<'a>, ended: &Receiver<()>) -> (Option<Instant>, Lives<'a>) {
+    let mut ended_at = None;
+    let mut woken = false;
+    loop {
+        if vigil.look() {
+            let now = Instant::now();
+            lives.all_gone(now);
+            return (Some(now), lives);
+        }
+        lives.look(woken);
+        let since_the_end = ended_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
+        if since_the_end >= LEFTOVER_JUDGED_AFTER && (since_the_end >= DEAD_AFTER || !lives.are_dying()) {
+            return (None, lives);
+        }
+        let (asleep, at_most) = (Instant::now(), Duration::from_millis(20));
+        vigil.wait(at_most);
+        woken = asleep.elapsed() < at_most;
+        if ended_at.is_none() && ended.try_recv() == Err(TryRecvError::Disconnected) {
+            ended_at = Some(Instant::now());
+        }
+    }
+}
+
+/// Calls the subject in a task: a block in the root future of a multi-thread runtime starves nobody.
+fn call(kill: &Call, pgid: i32, policy: &KillPolicy, lab: &Lab, marks: &Arc<Marks>) -> Result<Acted, LabError> {
+    let (kill, policy, marks) = (Arc::clone(kill), policy.clone(), Arc::clone(marks));
+    let watched = lab.run(move || async move {
+        let _ = marks.began.set(Instant::now());
+        let killing = tokio::spawn(async move {
+            let start = Instant::now();
+            let _ = marks.called.set(start);
+            let told = kill(pgid, policy).await;
+            (told, start.elapsed())
+        });
+        killing.await
+    })?;
+    let (told, elapsed) = watched.output.map_err(|error| LabError::Panicked { message: error.to_string() })?;
+    Ok(Acted { told, elapsed, pulse: Some(watched.pulse), fault: None })
+}
+
+fn acted(Ended { elapsed, fault }: Ended) -> Result<Acted, Lost> {
+    match (elapsed, fault) {
+        (Some(elapsed), fault) => Ok(Acted { told: None, elapsed, pulse: None, fault }),
+        (None, fault) => Err(Lost { pulse: None, why: fault.unwrap_or_default() }),
+    }
+}
+
+fn lost(error: LabError, deadline: Duration) -> Lost {
+    match error {
+        LabError::Hung { pulse } => {
+            let culprit = pulse.stalls.last().and_then(|stall| stall.culprit.as_ref());
+            let culprit = culprit.map_or_else(String::new, |culprit| format!(": {culprit}"));
+            Lost { why: format!("the subject did not come back within {deadline:?}{culprit}"), pulse: Some(pulse) }
+        }
+        error => Lost { pulse: None, why: error.to_string() },
+    }
 }
 
 impl Seen {
     /// As the subject told it; else as the fixture's end shows it: killed if the leader died of SIGKILL, or if the
-    /// group outlived half the grace.
+    /// group outlived the grace.
     fn outcome(&self, policy: &KillPolicy) -> Option<Outcome> {
         match &self.told {
             Some(Ok(report)) => return Some(report.outcome),
@@ -152,16 +244,14 @@ impl Seen {
         }
         match self.gone_after {
             None => Some(Outcome::Survived),
-            Some(after) if after >= policy.grace / 2 || self.leader_ended_by == Some(Signal::KILL) => {
-                Some(Outcome::Killed)
-            }
+            Some(after) if after >= policy.grace || self.leader_ended_by == Some(Signal::KILL) => Some(Outcome::Killed),
             Some(_) => Some(Outcome::Terminated),
         }
     }
 }
 
 fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPolicy) -> (CellVerdict, String) {
-    let mut faults = Vec::new();
+    let mut faults = Vec::from_iter(seen.fault.clone());
     if let Some(Err(error)) = &seen.told {
         faults.push(error.to_string());
     }
@@ -169,25 +259,30 @@ fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPol
         let name = |outcome: Option<Outcome>| outcome.map_or("unknown", Outcome::as_str);
         faults.push(format!("outcome {}, not {}", name(report.outcome), name(expected.outcome)));
     }
-    let (elapsed, grace) = (seen.elapsed, policy.grace);
+    let (elapsed, grace, gone_after) = (seen.elapsed, policy.grace, seen.gone_after.unwrap_or_default());
     match expected.timing {
-        // A slow machine can only make it later: the bound is far from what is expected, half the grace.
-        Timing::Prompt if elapsed >= grace / 2 => {
-            faults.push(format!("took {elapsed:.1?} of the {grace:?} of grace, though the group went at once"));
+        // A slow machine can only make it later: the bounds are far from what is expected. What the group takes to go is
+        // its own affair, up to the whole grace.
+        Timing::Prompt if elapsed >= grace || elapsed.saturating_sub(gone_after) >= grace / 2 => {
+            let gone = seen.gone_after.map(|after| format!(", though the group was gone after {after:.1?}"));
+            faults.push(format!("took {elapsed:.1?} of the {grace:?} of grace{}", gone.unwrap_or_default()));
         }
         Timing::Grace if elapsed < grace => {
             faults.push(format!("back after {elapsed:.1?}, before the {grace:?} of grace were over"));
         }
         _ => {}
     }
-    if expected.outcome == Some(Outcome::Killed) && seen.gone_after.is_some_and(|after| after < grace / 2) {
-        faults.push(format!("SIGKILL came early, {:.1?} after the start", seen.gone_after.unwrap_or_default()));
+    // Seen late at worst, so what was seen before the grace was over was over before.
+    let early = seen.gone_after.filter(|after| expected.outcome == Some(Outcome::Killed) && *after < grace);
+    if let Some(after) = early {
+        faults.push(format!("the group went after {after:.1?}, before the {grace:?} of grace were over"));
     }
     if report.outcome == Some(Outcome::Terminated) && report.fixture == "slow-exit" && !seen.cleaned_up {
         faults.push("the group was not let finish its cleanup".into());
     }
     if report.leftover.len() > expected.leftover {
-        let names: Vec<_> = report.leftover.iter().map(ToString::to_string).collect();
+        let name = |member: &Member| format!("{} [{}] {}", member.pid, member.state, beginning(&member.command));
+        let names: Vec<_> = report.leftover.iter().map(name).collect();
         faults.push(format!("left in the group: {}", names.join("; ")));
     }
     if backend() == Backend::Proc && report.escaped.len() != expected.escaped {
@@ -199,7 +294,8 @@ fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPol
     match (verdict, expected.pulse) {
         (Some(Verdict::Steady), ExpectedPulse::Steady)
         | (Some(Verdict::Starved), ExpectedPulse::Starved)
-        | (None, _) => {}
+        | (None, _)
+        | (_, ExpectedPulse::None) => {}
         (Some(Verdict::Starved), ExpectedPulse::Steady) => {
             let longest = seen.pulse.as_ref().map_or(Duration::ZERO, |pulse| pulse.longest);
             faults.push(format!("a worker stood still for {longest:.1?}"));

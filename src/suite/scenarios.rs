@@ -20,7 +20,7 @@ pub fn runtime_name(flavor: Flavor) -> String {
 
 /// What a cell has to show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Expected {
     /// What becomes of the group; `None` where it can be neither told nor observed.
@@ -37,10 +37,10 @@ pub struct Expected {
 
 /// How long a kill takes, told by the grace alone, never by the machine's speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Timing {
-    /// Back before half the grace is over.
+    /// Back before the grace is over, and within half of it after the group is gone.
     Prompt,
     /// Takes at least the whole grace.
     Grace,
@@ -48,13 +48,15 @@ pub enum Timing {
 
 /// What the heartbeat has to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ExpectedPulse {
     /// No worker stood still.
     Steady,
     /// A worker stood still: the subject is known for it.
     Starved,
+    /// Nothing: a program runs on no runtime.
+    None,
 }
 
 impl Cell {
@@ -71,18 +73,16 @@ impl Cell {
         }
         if blind {
             // A subject that tells can only say what it did; one that does not cannot be observed either.
-            outcome = (!self.subject.is_known_bad()).then_some(Outcome::Killed);
+            outcome = self.subject.tells.then_some(Outcome::Killed);
         }
         let holds = (faults.holds_the_grace || backend() == Backend::Probe) && zombie_leader;
         let timing = if holds || outcome == Some(Outcome::Killed) { Timing::Grace } else { Timing::Prompt };
-        let starves = faults.starves && timing == Timing::Grace;
-        Expected {
-            outcome,
-            timing,
-            leftover: 0,
-            escaped: fixture.escapes,
-            pulse: if starves { ExpectedPulse::Starved } else { ExpectedPulse::Steady },
-        }
+        let pulse = match self.runtime {
+            None => ExpectedPulse::None,
+            Some(_) if faults.starves && timing == Timing::Grace => ExpectedPulse::Starved,
+            Some(_) => ExpectedPulse::Steady,
+        };
+        Expected { outcome, timing, leftover: 0, escaped: fixture.escapes, pulse }
     }
 }
 
@@ -100,6 +100,7 @@ impl fmt::Display for ExpectedPulse {
         f.pad(match self {
             ExpectedPulse::Steady => "steady",
             ExpectedPulse::Starved => "starved",
+            ExpectedPulse::None => "none",
         })
     }
 }

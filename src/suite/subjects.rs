@@ -1,4 +1,4 @@
-//! The kill implementations under test: the bug, the fix and the rejected alternative.
+//! The kill implementations under test: the bug, the fix, the rejected alternative, and those of others.
 
 use std::fmt;
 use std::future::Future;
@@ -10,19 +10,31 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use super::program::{Program, TemplateError};
 use crate::kill::{KillError, KillPolicy, KillReport, Undertaker};
 
 /// What a subject tells of its kill; `None` from one that returns nothing.
 pub(super) type Told = Option<Result<KillReport, KillError>>;
-type Killing = Pin<Box<dyn Future<Output = Told> + Send>>;
+pub(super) type Killing = Pin<Box<dyn Future<Output = Told> + Send>>;
 
 /// A kill implementation under test.
 #[derive(Clone)]
 pub struct Subject {
     name: String,
     about: String,
-    kill: Arc<dyn Fn(i32, KillPolicy) -> Killing + Send + Sync>,
+    pub(super) kill: Kill,
+    /// Whether it returns a report of what it did.
+    pub(super) tells: bool,
     pub(super) faults: Faults,
+}
+
+pub(super) type Call = Arc<dyn Fn(i32, KillPolicy) -> Killing + Send + Sync>;
+
+/// How it is asked to kill.
+#[derive(Clone)]
+pub(super) enum Kill {
+    Call(Call),
+    Program(Program),
 }
 
 /// The ways in which a known-bad subject is bad. Each is expected to be seen.
@@ -43,7 +55,7 @@ impl Subject {
         F: Fn(i32) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = ()> + Send + 'static,
     {
-        Subject::telling(name, "", move |pgid, _| {
+        Subject::calling(name, "", move |pgid, _| {
             let killing = kill(pgid);
             async move {
                 killing.await;
@@ -52,7 +64,22 @@ impl Subject {
         })
     }
 
-    fn telling<F, Fut>(name: &str, about: &str, kill: F) -> Subject
+    /// Any program: `template` is a command line for `/bin/sh -c`, in which `{pgid}` stands for the process group and
+    /// `{grace}` for the grace that it is to give, in seconds.
+    ///
+    /// It has no runtime and so no pulse. It has to exit with status 0, before the suite's
+    /// [deadline](super::Suite::deadline); what it starts is killed when it has been judged.
+    ///
+    /// # Errors
+    ///
+    /// [`TemplateError`] for a template without `{pgid}`.
+    pub fn program(name: &str, template: &str) -> Result<Subject, TemplateError> {
+        let kill = Kill::Program(Program::new(template)?);
+        let (name, about) = (name.to_owned(), template.to_owned());
+        Ok(Subject { name, about, kill, tells: false, faults: Faults::default() })
+    }
+
+    fn calling<F, Fut>(name: &str, about: &str, kill: F) -> Subject
     where
         F: Fn(i32, KillPolicy) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Told> + Send + 'static,
@@ -60,13 +87,26 @@ impl Subject {
         Subject {
             name: name.to_owned(),
             about: about.to_owned(),
-            kill: Arc::new(move |pgid, policy| Box::pin(kill(pgid, policy))),
+            kill: Kill::Call(Arc::new(move |pgid, policy| Box::pin(kill(pgid, policy)))),
+            tells: false,
             faults: Faults::default(),
         }
     }
 
+    fn telling(mut self) -> Subject {
+        self.tells = true;
+        self
+    }
+
     fn known_bad(mut self, faults: Faults) -> Subject {
         self.faults = faults;
+        self
+    }
+
+    /// The same under another name.
+    #[cfg(feature = "conformance")]
+    pub(super) fn called(mut self, name: &str) -> Subject {
+        name.clone_into(&mut self.name);
         self
     }
 
@@ -75,7 +115,7 @@ impl Subject {
         &self.name
     }
 
-    /// What it is, in a few words; empty for one that was not built in.
+    /// What it is, in a few words; of a program, its template; empty for a function of somebody's own.
     pub fn about(&self) -> &str {
         &self.about
     }
@@ -85,8 +125,9 @@ impl Subject {
         self.faults != Faults::default()
     }
 
-    pub(super) fn kill(&self, pgid: i32, policy: &KillPolicy) -> Killing {
-        (self.kill)(pgid, policy.clone())
+    /// Whether it is a program, which no runtime runs.
+    pub fn is_program(&self) -> bool {
+        matches!(self.kill, Kill::Program(_))
     }
 }
 
@@ -99,23 +140,25 @@ impl fmt::Debug for Subject {
 /// The subjects that `deadbeat suite` judges by default.
 pub fn built_in() -> Vec<Subject> {
     vec![
-        Subject::telling("inline", "the bug: the naive body, on the worker", |pgid, policy| async move {
+        Subject::calling("inline", "the bug: the naive body, on the worker", |pgid, policy| async move {
             naive_kill(pgid, policy.grace);
             None
         })
         .known_bad(Faults { starves: true, holds_the_grace: true, leaves_stopped: true }),
-        Subject::telling("spawn-blocking", "kill_process_group", |pgid, policy| async move {
+        Subject::calling("spawn-blocking", "kill_process_group", |pgid, policy| async move {
             // What kill_process_group does, with the suite's grace and the report kept.
             Some(policy.confirm(Duration::ZERO).kill(pgid).await)
-        }),
-        Subject::telling("undertaker", "many kills on one thread", |pgid, policy| async move {
+        })
+        .telling(),
+        Subject::calling("undertaker", "many kills on one thread", |pgid, policy| async move {
             let undertaker = match Undertaker::new(policy.confirm(Duration::ZERO)) {
                 Ok(undertaker) => undertaker,
                 Err(error) => return Some(Err(KillError::os(pgid, error))),
             };
             Some(undertaker.kill(pgid).await)
-        }),
-        Subject::telling("async-sleep", "the rejected alternative: tokio's sleep", |pgid, policy| async move {
+        })
+        .telling(),
+        Subject::calling("async-sleep", "the rejected alternative: tokio's sleep", |pgid, policy| async move {
             naive_async_kill(pgid, policy.grace).await;
             None
         })

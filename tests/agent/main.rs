@@ -3,4 +3,5 @@
 mod registry;
 mod runs;
 mod shutdown;
+mod steady;
 mod support;

@@ -82,6 +82,10 @@ impl Tree {
         move |_| eventually("the tree is up", || up.exists())
     }
 
+    pub(crate) fn wait_until_up(&self) {
+        eventually("the tree is up", || self.up().exists());
+    }
+
     /// Its live processes. One that was forked and has not yet executed anything has its parent's environment.
     pub(crate) fn pids(&self) -> Vec<i32> {
         let entry = format!("DEADBEAT_TEST={}", self.mark);

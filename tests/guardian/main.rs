@@ -1,7 +1,7 @@
 //! The guardian, on real processes that really die.
 //!
-//! This program is three in one: the tests, the guardian (as any program whose `main` begins as this one does), and the
-//! parent that the tests kill; see `parent.rs`.
+//! This program is four in one: the tests, the guardian (as any program whose `main` begins as this one does), the parent
+//! that the tests kill, see `parent.rs`, and one with a tokio runtime and a run in it, see `runner.rs`.
 
 #[cfg(target_os = "linux")]
 mod alone;
@@ -9,6 +9,8 @@ mod alone;
 mod clean;
 #[cfg(target_os = "linux")]
 mod death;
+#[cfg(target_os = "linux")]
+mod ends;
 #[cfg(target_os = "linux")]
 mod impostors;
 #[cfg(target_os = "linux")]
@@ -19,6 +21,12 @@ mod parent;
 mod restart;
 #[cfg(target_os = "linux")]
 mod reuse;
+#[cfg(target_os = "linux")]
+mod runner;
+#[cfg(target_os = "linux")]
+mod signals;
+#[cfg(target_os = "linux")]
+mod steady;
 #[cfg(target_os = "linux")]
 mod support;
 
@@ -40,6 +48,9 @@ fn main() {
     deadbeat::guardian::main_if_requested();
     if std::env::var_os(parent::ROLE).is_some() {
         return parent::main();
+    }
+    if std::env::var_os(runner::ROLE).is_some() {
+        return runner::main();
     }
     let trials = trials! {
         alone:
@@ -63,6 +74,12 @@ fn main() {
             whoever_is_asked_to_end_is_let_finish
             a_child_that_was_never_registered_is_found_by_its_mark
             a_parent_killed_at_any_moment_leaves_nobody;
+        ends:
+            however_a_run_ends_nobody_is_left
+            who_has_lost_its_mark_dies_with_its_group
+            who_escaped_from_a_run_dies_with_it_and_is_let_finish
+            who_escaped_from_one_that_leaves_its_leftovers_lives_on
+            the_control_without_a_guardian_a_killed_runner_leaves_survivors;
         impostors:
             a_program_that_is_no_guardian_is_an_error
             one_that_runs_on_is_killed_with_what_it_started
@@ -75,6 +92,12 @@ fn main() {
             one_that_cannot_be_replaced_is_an_error_and_no_more;
         reuse:
             a_number_that_became_a_strangers_before_the_guardian_looked_is_left_alone;
+        signals:
+            a_first_one_asks_and_a_second_one_kills_at_once
+            one_that_was_ignored_at_the_start_stays_ignored;
+        steady:
+            no_worker_waits_for_a_guardian_that_does_not_listen
+            a_guarded_run_costs_no_more_than_another;
     };
     libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
 }

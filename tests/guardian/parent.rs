@@ -17,7 +17,7 @@ pub(crate) const ROLE: &str = "DEADBEAT_TEST_PARENT";
 const LINES: &str = "DEADBEAT_TEST_LINES";
 
 /// Programs besides the fixtures. They shake hands as those do.
-const PROGRAMS: &[(&str, &str)] = &[
+pub(crate) const PROGRAMS: &[(&str, &str)] = &[
     ("sleep", "echo \"leader $$\"; echo 'ready 1'; exec sleep 120"),
     (
         "polite",
@@ -28,6 +28,8 @@ const PROGRAMS: &[(&str, &str)] = &[
         r#"setsid sh -c 'trap "echo asked escapee; exit" TERM; echo "escaped $$"; while :; do sleep 1 & wait; done' &
         echo "leader $$"; echo 'ready 2'; exec sleep 120"#,
     ),
+    // Without a mark: it can be found by its group alone.
+    ("unmarked", "exec env -i PATH=\"$PATH\" sh -c 'echo \"leader $$\"; echo \"ready 1\"; exec sleep 120'"),
     ("family", "setsid sleep 120 & sleep 120 & exec sleep 120"),
     // A parent within a parent. Its child does not carry the outer mark, so only a guardian of its own can find it.
     (

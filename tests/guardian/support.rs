@@ -63,6 +63,12 @@ impl Tree {
         Tree(format!("{TREE}={}-{}-{now}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
     }
 
+    /// Name and value of what its processes carry.
+    pub(crate) fn mark(&self) -> (String, String) {
+        let (name, value) = self.0.split_once('=').unwrap();
+        (name.to_owned(), value.to_owned())
+    }
+
     fn carries(&self, pid: i32) -> bool {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|b| *b == 0).any(|entry| entry == self.0.as_bytes())
@@ -137,11 +143,20 @@ pub(crate) struct Parent {
 
 impl Parent {
     pub(crate) fn start() -> Parent {
+        Parent::start_as(super::parent::ROLE)
+    }
+
+    pub(crate) fn start_as(role: &str) -> Parent {
+        Parent::start_by(Command::new(std::env::current_exe().unwrap()), role)
+    }
+
+    /// By a command that becomes this program.
+    pub(crate) fn start_by(mut command: Command, role: &str) -> Parent {
         let tree = Tree::new();
-        let (name, value) = tree.0.split_once('=').unwrap();
-        let mut process = Command::new(std::env::current_exe().unwrap())
+        let (name, value) = tree.mark();
+        let mut process = command
             .env(name, value)
-            .env(super::parent::ROLE, "1")
+            .env(role, "1")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -251,6 +266,11 @@ impl Parent {
     pub(crate) fn kill_group(&mut self) {
         nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.pid()), nix::sys::signal::Signal::SIGKILL).unwrap();
         self.process.wait().unwrap();
+    }
+
+    /// Its end, whatever ends it.
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
+        self.process.wait().unwrap()
     }
 
     /// Lets it end by itself.

@@ -1,7 +1,7 @@
 //! Whatever becomes of the future, of the runtime or of the blocking pool: what is promised of the group.
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use deadbeat::kill::Undertaker;
 use deadbeat::{KillErrorKind, KillPolicy};
@@ -34,23 +34,30 @@ fn take_the_pool(runtime: &Runtime) -> mpsc::Sender<()> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 4, ..ProptestConfig::default() })]
 
     #[test]
-    fn dropped_at_any_moment_the_kill_goes_on_to_the_end(moment in 0..200u64) {
-        let running = start("stubborn-child");
-        let (pgid, runtime) = (running.pgid(), runtime());
-        runtime.block_on(async {
-            let policy = policy();
-            let mut kill = std::pin::pin!(policy.kill(pgid));
-            // Polled once, it is under way.
-            let first = poll_once(kill.as_mut()).await;
-            prop_assert!(first.is_none(), "over at the first poll");
-            let _ = tokio::time::timeout(Duration::from_millis(moment), kill).await;
-            Ok(())
-        })?;
-        eventually("the group is dead", || running.has_ended());
+    fn dropped_at_any_moment_the_kill_goes_on_to_the_end(moments in proptest::collection::vec(0..200u64, 8)) {
+        // Side by side: each takes its grace.
+        std::thread::scope(|scope| {
+            for moment in moments {
+                scope.spawn(move || dropped_at(Duration::from_millis(moment)));
+            }
+        });
     }
+}
+
+fn dropped_at(moment: Duration) {
+    let running = start("stubborn-child");
+    let (pgid, runtime) = (running.pgid(), runtime());
+    runtime.block_on(async {
+        let policy = policy();
+        let mut kill = std::pin::pin!(policy.kill(pgid));
+        // Polled once, it is under way.
+        assert!(poll_once(kill.as_mut()).await.is_none(), "over at the first poll");
+        let _ = tokio::time::timeout(moment, kill).await;
+    });
+    eventually("the group is dead", || running.has_ended());
 }
 
 /// One poll; `Some` if that was enough.
@@ -69,8 +76,8 @@ fn the_control_dropped_half_way_leaves_the_group_alive() {
     let running = start("ignore-term");
     let pgid = running.pgid();
     runtime().block_on(async {
-        let half = tokio::time::timeout(GRACE / 2, naive::kill_async(pgid, GRACE)).await;
-        assert!(half.is_err());
+        let first = poll_once(std::pin::pin!(naive::kill_async(pgid, GRACE))).await;
+        assert!(first.is_none(), "over at the first poll");
         tokio::time::sleep(GRACE * 2).await;
     });
     assert!(!running.group().is_gone(), "the control was not caught");
@@ -80,12 +87,16 @@ fn the_control_dropped_half_way_leaves_the_group_alive() {
 fn a_runtime_that_is_dropped_waits_for_the_kill() {
     let running = start("ignore-term");
     let (pgid, runtime) = (running.pgid(), runtime());
+    let begun = Instant::now();
     runtime.block_on(async {
         let policy = policy();
         let mut kill = std::pin::pin!(policy.kill(pgid));
         assert!(poll_once(kill.as_mut()).await.is_none());
+        // The pool takes its closures in order: with this one over, the kill's has started.
+        tokio::task::spawn_blocking(|| {}).await.unwrap();
     });
     drop(runtime);
+    assert!(begun.elapsed() >= GRACE, "it did not wait");
     eventually("the group is dead", || running.has_ended());
 }
 
@@ -109,15 +120,26 @@ fn a_pool_that_is_taken_delays_the_kill_and_loses_nothing() {
     let running = start("fast-exit");
     let pgid = running.pgid();
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
-    let release = take_the_pool(&runtime);
-    let report = runtime.block_on(async {
-        let kill = tokio::spawn(async move { policy().kill(pgid).await });
-        tokio::time::sleep(GRACE).await;
-        assert!(!kill.is_finished(), "killed without a thread");
-        drop(release);
-        kill.await.unwrap()
-    });
+    let taken = take_the_pool(&runtime);
+    let report = runtime.block_on(async move { policy().kill(pgid).await });
+    // To the end of the kill nobody had a thread of the pool for it.
+    drop(taken);
     report.unwrap();
+    eventually("the group is dead", || running.has_ended());
+}
+
+#[test]
+fn a_kill_dropped_in_the_queue_of_a_runtime_that_ends_is_not_lost() {
+    let running = start("stubborn-child");
+    let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let taken = take_the_pool(&runtime);
+    runtime.block_on(async {
+        let policy = policy();
+        let mut kill = std::pin::pin!(policy.kill(running.pgid()));
+        assert!(poll_once(kill.as_mut()).await.is_none());
+    });
+    runtime.shutdown_background();
+    drop(taken);
     eventually("the group is dead", || running.has_ended());
 }
 
@@ -171,4 +193,26 @@ fn without_a_runtime_the_error_says_what_to_call() {
     let std::task::Poll::Ready(Err(error)) = kill.as_mut().poll(&mut cx) else { panic!("no error") };
     assert_eq!(error.kind(), KillErrorKind::NoRuntime);
     assert!(error.to_string().contains("kill_blocking"), "{error}");
+}
+
+#[test]
+fn with_no_thread_for_anybody_the_worker_makes_the_kill_between_its_sleeps() {
+    const ALONE: &str = "DEADBEAT_NO_THREADS";
+    if std::env::var_os(ALONE).is_none() {
+        // In a process of its own, whose threads are to have stacks that no address space has room for.
+        let test = "cancelled::with_no_thread_for_anybody_the_worker_makes_the_kill_between_its_sleeps";
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .envs([(ALONE, "1"), ("RUST_MIN_STACK", "70368744177664")])
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    assert!(std::thread::Builder::new().spawn(|| {}).is_err(), "the control was not caught: threads can be started");
+    assert!(Undertaker::new(policy()).is_err());
+    let running = start("stubborn-child");
+    runtime().block_on(policy().kill(running.pgid())).unwrap();
+    eventually("the group is dead", || running.has_ended());
 }

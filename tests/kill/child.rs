@@ -68,10 +68,8 @@ async fn a_siblings_exit_status_is_not_stolen() {
     let mut leader = sleeper().process_group(0).spawn().unwrap();
     let pgid = leader.id().unwrap() as i32;
     let mut sibling = Command::new("sh").args(["-c", "exit 5"]).process_group(pgid).spawn().unwrap();
-    let pid = sibling.id().unwrap();
-    super::support::eventually("the sibling has ended", || {
-        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z "))
-    });
+    let pid = sibling.id().unwrap() as i32;
+    super::support::eventually("the sibling has ended", || super::support::state(pid) == Some('Z'));
     let killed = policy().kill_child(&mut leader).await.unwrap();
     assert!(killed.status.is_some());
     assert_eq!(sibling.wait().await.unwrap().code(), Some(5));
@@ -89,4 +87,30 @@ async fn the_child_is_reaped_even_if_nobody_confirms_its_death() {
         let killed = policy.kill_child(&mut child).await.unwrap();
         assert_eq!(killed.status.expect("not reaped").signal(), Some(Signal::KILL.as_raw()));
     }
+}
+
+#[tokio::test]
+async fn where_sigchld_was_ignored_the_child_is_reaped_and_told_of_all_the_same() {
+    const IGNORED: &str = "DEADBEAT_SIGCHLD_IGNORED";
+    if std::env::var_os(IGNORED).is_none() {
+        // Ignored by inheritance, as under some supervisors: the kernel then reaps every child itself.
+        let test = "child::where_sigchld_was_ignored_the_child_is_reaped_and_told_of_all_the_same";
+        let mut ignoring = std::process::Command::new("perl");
+        ignoring.args(["-e", "$SIG{CHLD} = 'IGNORE'; exec @ARGV"]).arg(std::env::current_exe().unwrap());
+        let Ok(output) = ignoring.args(["--exact", test]).env(IGNORED, "1").output() else {
+            eprintln!("skipped: needs perl");
+            return;
+        };
+        let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && text.contains("1 passed"), "{text}");
+        return;
+    }
+    // The control: a wait for a child that the kernel has reaped comes to nothing.
+    let mut reaped = std::process::Command::new("true").spawn().unwrap();
+    assert_eq!(reaped.wait().unwrap_err().raw_os_error(), Some(nix::errno::Errno::ECHILD as i32));
+    let mut child = std::process::Command::new("sleep");
+    std::os::unix::process::CommandExt::process_group(&mut child, 0);
+    let mut child = tokio::process::Command::from(child).arg("120").spawn().unwrap();
+    let killed = policy().kill_child(&mut child).await.unwrap();
+    assert_eq!(killed.status.expect("not reaped").signal(), Some(Signal::TERM.as_raw()));
 }

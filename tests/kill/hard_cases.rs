@@ -1,13 +1,14 @@
 //! Cases that are rare in life and were wrong once.
 
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use deadbeat::group::{Backend, backend};
 use deadbeat::{Outcome, ProcessGroup};
 
-use super::support::{eventually, policy};
+use super::support::{eventually, policy, state};
 
 /// A leader that obeys SIGTERM and stays a zombie, and a chain that ignores it: each link forks the next and exits, some
 /// thousand times a second, so that a walk through the table mostly sees the zombie alone.
@@ -23,15 +24,7 @@ fn a_chain_that_forks_faster_than_anybody_looks_is_not_gone() {
         return;
     }
     for _ in 0..4 {
-        let mut leader = Command::new("sh")
-            .args(["-c", FAST_CHAIN])
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut up = [0; 3];
-        std::io::Read::read_exact(leader.stdout.as_mut().unwrap(), &mut up).unwrap();
+        let mut leader = started(Command::new("sh").args(["-c", FAST_CHAIN]));
         let report = policy().grace(Duration::from_millis(500)).kill_blocking(leader.id() as i32);
         let group = ProcessGroup::new(leader.id() as i32).unwrap();
         // Whatever came of it, nothing may be left: the leader is un-reaped, so the number is still the group's.
@@ -40,6 +33,95 @@ fn a_chain_that_forks_faster_than_anybody_looks_is_not_gone() {
         leader.wait().unwrap();
         assert_eq!(report.unwrap().outcome, Outcome::Killed);
     }
+}
+
+/// Ignores SIGTERM in a thread, and ends its main thread: `/proc/PID/stat` says `Z`, and the process runs on.
+const HEADLESS: &str = r#"
+import ctypes, signal, threading, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+threading.Thread(target=time.sleep, args=(60,)).start()
+print("up", flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"#;
+
+#[test]
+fn a_zombie_whose_other_threads_run_on_is_alive() {
+    let python = Command::new("python3").arg("-c").arg("import ctypes").stderr(Stdio::null()).status();
+    if backend() != Backend::Proc || !python.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: needs /proc and python3");
+        return;
+    }
+    let mut leader = started(Command::new("python3").args(["-c", HEADLESS]));
+    let pgid = leader.id() as i32;
+    // The control: whoever goes by the state alone takes it for dead.
+    eventually("its main thread has ended", || state(pgid) == Some('Z'));
+    let group = ProcessGroup::new(pgid).unwrap();
+    assert_eq!(group.members().unwrap().len(), 1);
+    let report = policy().grace(Duration::from_millis(300)).kill_blocking(pgid);
+    let _ = group.signal(deadbeat::Signal::KILL);
+    leader.wait().unwrap();
+    assert_eq!(report.unwrap().outcome, Outcome::Killed);
+}
+
+/// A cgroup of version 1 that freezes who is in it; thawed and removed when dropped.
+struct Freezer(PathBuf);
+
+impl Freezer {
+    fn make() -> Option<Freezer> {
+        let path = Path::new("/sys/fs/cgroup/freezer").join(format!("deadbeat-test-{}", std::process::id()));
+        std::fs::create_dir(&path).ok()?;
+        let freezer = Freezer(path);
+        freezer.0.join("freezer.state").exists().then_some(freezer)
+    }
+
+    fn freeze(&self, pid: i32) {
+        std::fs::write(self.0.join("cgroup.procs"), pid.to_string()).unwrap();
+        std::fs::write(self.0.join("freezer.state"), "FROZEN").unwrap();
+        eventually("it is frozen", || {
+            std::fs::read_to_string(self.0.join("freezer.state")).is_ok_and(|state| state.trim() == "FROZEN")
+        });
+    }
+
+    fn thaw(&self) {
+        std::fs::write(self.0.join("freezer.state"), "THAWED").unwrap();
+    }
+}
+
+impl Drop for Freezer {
+    fn drop(&mut self) {
+        self.thaw();
+        eventually("the freezer is empty", || std::fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+#[tokio::test]
+async fn a_member_that_sigkill_does_not_end_is_a_survivor_and_nobody_hangs() {
+    let Some(freezer) = Freezer::make().filter(|_| backend() == Backend::Proc) else {
+        eprintln!("skipped: needs root and a version 1 freezer cgroup");
+        return;
+    };
+    let mut command = tokio::process::Command::new("sleep");
+    let mut child = command.arg("60").process_group(0).kill_on_drop(true).spawn().unwrap();
+    let pid = child.id().unwrap() as i32;
+    freezer.freeze(pid);
+    let policy = deadbeat::KillPolicy::default().grace(Duration::from_millis(50)).confirm(Duration::from_millis(100));
+    let killed = policy.kill_child(&mut child).await.unwrap();
+    let report = killed.report;
+    assert_eq!((killed.status, report.outcome), (None, Outcome::Survived), "{report:?}");
+    let survivor = report.survivors.iter().find(|member| member.pid == pid).expect("not named");
+    assert_eq!((survivor.state, &*survivor.command), ('D', "sleep 60"));
+    // The control: thawed, it dies of what it was sent.
+    freezer.thaw();
+    let status = child.wait().await.unwrap();
+    assert!(std::os::unix::process::ExitStatusExt::signal(&status).is_some(), "{status:?}");
+}
+
+/// The leader of a group of its own, once it has said that it is up.
+fn started(command: &mut Command) -> std::process::Child {
+    let mut leader = command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut up = [0; 3];
+    std::io::Read::read_exact(leader.stdout.as_mut().unwrap(), &mut up).unwrap();
+    leader
 }
 
 const EXHAUSTED: &str = "DEADBEAT_DESCRIPTORS_EXHAUSTED";
@@ -59,16 +141,27 @@ fn with_no_descriptor_left_an_obedient_group_is_still_seen_to_die() {
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
         return;
     }
-    let mut child = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
-    // The probes and the spare are taken once, in better days.
-    assert!(!ProcessGroup::new(child.id() as i32).unwrap().is_gone());
+    // Its parent is not us and never waits, so nobody but `/proc` can tell that it is dead.
+    let script = "setsid sleep 60 >/dev/null & echo $!; exec sleep 60";
+    let mut parent = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(parent.stdout.take().unwrap()), &mut line).unwrap();
+    let pgid: i32 = line.trim().parse().unwrap();
+    eventually("it leads a group", || {
+        nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pgid))).unwrap().as_raw() == pgid
+    });
+    // What is probed once, and kept in reserve, is so in better days.
+    assert!(!ProcessGroup::new(pgid).unwrap().is_gone());
     assert!(ProcessGroup::new(i32::MAX).unwrap().is_gone());
     let mut hoard = Vec::new();
     while let Ok(file) = std::fs::File::open("/dev/null") {
         hoard.push(file);
     }
-    let report = policy().grace(Duration::from_secs(10)).kill_blocking(child.id() as i32).unwrap();
+    let report = policy().grace(Duration::from_secs(10)).kill_blocking(pgid).unwrap();
     drop(hoard);
-    child.wait().unwrap();
+    let is_zombie = state(pgid) == Some('Z');
+    parent.kill().unwrap();
+    parent.wait().unwrap();
     assert_eq!(report.outcome, Outcome::Terminated, "{report:?}");
+    assert!(is_zombie, "somebody reaped it, so this shows nothing");
 }

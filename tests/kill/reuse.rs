@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::support::eventually;
+use super::support::{eventually, state};
 
 const INSIDE: &str = "DEADBEAT_INSIDE_A_PID_NAMESPACE";
 
@@ -37,18 +37,26 @@ fn inside(test: &str) -> bool {
     false
 }
 
+/// Says when it was asked to end, and does not.
+const STUBBORN: &str = r#"trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"#;
+
+/// A leader that has gone and was waited for before anybody kills what it left.
+const LEADERLESS: &str = r#"sh -c "$STUBBORN" & exit"#;
+
 /// Whether the innocent outlives this killer of a group whose number it gets.
-fn innocent_outlives(killer: impl Fn(i32) -> Command) -> bool {
-    // Says when it was asked to end, and does not.
-    let script = r#"trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"#;
+fn innocent_outlives(group: &str, killer: impl Fn(i32) -> Command) -> bool {
     let mut leader = Command::new("sh")
-        .args(["-c", script])
+        .args(["-c", group])
+        .env("STUBBORN", STUBBORN)
         .process_group(0)
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let pgid = leader.id() as i32;
+    if group == LEADERLESS {
+        leader.wait().unwrap();
+    }
     let mut lines = BufReader::new(leader.stdout.take().unwrap()).lines();
     let mut next = || lines.next().expect("the leader has gone").unwrap();
     assert_eq!(next(), "ready");
@@ -57,14 +65,10 @@ fn innocent_outlives(killer: impl Fn(i32) -> Command) -> bool {
 
     let (killer_pid, group) = (Pid::from_raw(killer.id() as i32), Pid::from_raw(pgid));
     kill(killer_pid, Signal::SIGSTOP).unwrap();
-    eventually("the killer is stopped", || state(killer_pid) == Some('T'));
+    eventually("the killer is stopped", || state(killer_pid.as_raw()) == Some('T'));
     nix::sys::signal::killpg(group, Signal::SIGKILL).unwrap();
     leader.wait().unwrap();
-    // The orphaned sleep is ours to reap: in here we are PID 1, or its subreaper.
-    eventually("the group is empty", || {
-        let _ = nix::sys::wait::waitpid(Pid::from_raw(-pgid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
-        nix::sys::signal::killpg(group, None).is_err()
-    });
+    reap_orphans_of(pgid);
     let mut innocent = born_as(pgid);
     kill(killer_pid, Signal::SIGCONT).unwrap();
     drop(killer.stdin.take().unwrap().write_all(b"over\n"));
@@ -82,24 +86,29 @@ fn answers(cat: &mut Child) -> bool {
     stdin.write_all(b"alive\n").is_ok() && BufReader::new(stdout).read_line(&mut line).is_ok_and(|length| length > 0)
 }
 
-/// A process with just this pid, leading a group of that number.
-fn born_as(pid: i32) -> Child {
-    for _ in 0..1000 {
-        std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
-        let mut child =
-            Command::new("cat").process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        if child.id() as i32 == pid {
-            return child;
-        }
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    panic!("pid {pid} was not to be had");
+/// What the leader left behind is ours to reap: in here we are PID 1, or its subreaper.
+fn reap_orphans_of(pgid: i32) {
+    eventually("the group is empty", || {
+        let _ = nix::sys::wait::waitpid(Pid::from_raw(-pgid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        nix::sys::signal::killpg(Pid::from_raw(pgid), None).is_err()
+    });
 }
 
-fn state(pid: Pid) -> Option<char> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.trim_start().chars().next()
+/// A process with just this pid, leading a group of that number; `None` if the number is not to be had.
+fn try_born_as(pid: i32) -> Option<Child> {
+    std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).unwrap();
+    let mut child = Command::new("cat").process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    if child.id() as i32 == pid {
+        return Some(child);
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+fn born_as(pid: i32) -> Child {
+    // Another process may be born between the choice and the birth.
+    (0..1000).find_map(|_| try_born_as(pid)).expect("the number was not to be had")
 }
 
 #[test]
@@ -113,28 +122,50 @@ fn a_reused_pgid_is_a_stranger_and_left_alone() {
         command.args(["-c", &format!("kill -TERM -{pgid}; read over; kill -KILL -{pgid}")]);
         command
     };
-    assert!(!innocent_outlives(naive), "the control was not caught: the innocent outlived the naive kill");
+    assert!(!innocent_outlives(STUBBORN, naive), "the control was not caught: the innocent outlived the naive kill");
     let ours = |pgid: i32| {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "reuse::kills_the_group_it_is_told", "--nocapture"]);
         command.env("DEADBEAT_KILL_THIS", pgid.to_string());
         command
     };
-    // Only a pidfd that signals groups (Linux 6.9) can tell the two apart once the leader was reaped.
-    let pinned = kernel() >= (6, 9) && deadbeat::group::backend() == deadbeat::group::Backend::Proc;
-    if pinned {
-        assert!(innocent_outlives(ours), "a stranger was killed");
+    if deadbeat::group::backend() == deadbeat::group::Backend::Proc {
+        for group in [STUBBORN, LEADERLESS] {
+            assert!(innocent_outlives(group, ours), "a stranger was killed, after {group}");
+        }
     } else {
-        eprintln!(
-            "skipped: without PIDFD_SIGNAL_PROCESS_GROUP a reaped leader's group cannot be told from a stranger's"
-        );
+        eprintln!("skipped: without pidfds a reaped leader's group cannot be told from a stranger's");
     }
 }
 
-fn kernel() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+#[test]
+fn while_kill_child_runs_nobody_can_get_the_number() {
+    if !inside("reuse::while_kill_child_runs_nobody_can_get_the_number") {
+        return;
+    }
+    let mut killer = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "reuse::kills_a_child_of_its_own", "--nocapture"])
+        .env("DEADBEAT_KILL_A_CHILD", "1")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(killer.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let pgid = lines.find_map(|line| line.strip_prefix("leader ").map(|pid| pid.parse().unwrap())).unwrap();
+    lines.find(|line| line == "asked").unwrap();
+    let killer_pid = Pid::from_raw(killer.id() as i32);
+    kill(killer_pid, Signal::SIGSTOP).unwrap();
+    eventually("the killer is stopped", || state(killer_pid.as_raw()) == Some('T'));
+    nix::sys::signal::killpg(Pid::from_raw(pgid), Signal::SIGKILL).unwrap();
+    eventually("the leader is dead", || state(pgid) == Some('Z'));
+    // The killer is its parent and has not waited: dead, it still holds the number.
+    assert!((0..50).all(|_| try_born_as(pgid).is_none()), "the number was given away in the middle of the kill");
+    kill(killer_pid, Signal::SIGCONT).unwrap();
+    assert!(killer.wait().unwrap().success());
+    // The control: reaped, it holds nothing.
+    reap_orphans_of(pgid);
+    let mut heir = born_as(pgid);
+    let _ = heir.kill();
+    heir.wait().unwrap();
 }
 
 /// Not a test by itself: the killer of the one above, in a process that can be stopped.
@@ -145,4 +176,21 @@ fn kills_the_group_it_is_told() {
     let policy = deadbeat::KillPolicy::default().grace(std::time::Duration::from_secs(10));
     let report = policy.kill_blocking(pgid.parse().unwrap()).unwrap();
     assert_eq!(report.outcome, deadbeat::Outcome::Terminated, "{report:?}");
+}
+
+/// Not a test by itself: the killer of its own child, likewise.
+#[tokio::test]
+async fn kills_a_child_of_its_own() {
+    if std::env::var_os("DEADBEAT_KILL_A_CHILD").is_none() {
+        return;
+    }
+    let script = "trap 'echo asked >&2' TERM; echo ready; while :; do sleep 60 >/dev/null & wait; done";
+    let mut command = tokio::process::Command::new("sh");
+    let mut child = command.args(["-c", script]).process_group(0).stdout(Stdio::piped()).spawn().unwrap();
+    let mut ready = [0; 6];
+    tokio::io::AsyncReadExt::read_exact(child.stdout.as_mut().unwrap(), &mut ready).await.unwrap();
+    eprintln!("leader {}", child.id().unwrap());
+    let policy = deadbeat::KillPolicy::default().grace(std::time::Duration::from_secs(10));
+    let killed = policy.kill_child(&mut child).await.unwrap();
+    assert!(killed.status.is_some(), "{killed:?}");
 }

@@ -35,15 +35,19 @@ fn the_worker_beats_on_while_five_seconds_of_grace_go_by(
         return;
     }
     let (ours, control) = (start("ignore-term"), start("ignore-term"));
-    let (pgid, control_pgid) = (ours.pgid(), control.pgid());
+    // Its leader obeys and is dead long before; a kill of the leader alone would leave the child.
+    let theirs = start("stubborn-child");
+    let (pgid, control_pgid, child_pgid) = (ours.pgid(), control.pgid(), theirs.pgid());
     std::thread::scope(|scope| {
         let caught = scope
             .spawn(move || watch(flavor, move || async move { naive::kill(control_pgid, Duration::from_secs(5)) }));
-        let watched = watch(flavor, move || kill_process_group(pgid));
+        let watched = watch(flavor, move || async move {
+            tokio::join!(kill_process_group(pgid), kill_process_group(child_pgid));
+        });
 
         assert_eq!(watched.pulse.verdict(), Verdict::Steady, "{:#?}", watched.pulse);
         assert!(watched.output >= Duration::from_secs(5), "SIGKILL came early, after {:?}", watched.output);
-        super::support::eventually("the group is dead", || ours.has_ended());
+        super::support::eventually("both groups are dead", || ours.has_ended() && theirs.has_ended());
 
         let caught = caught.join().unwrap();
         assert_eq!(caught.pulse.verdict(), Verdict::Starved, "the control was not caught: {:#?}", caught.pulse);
@@ -56,20 +60,22 @@ fn a_zombie_leader_does_not_hold_the_grace() {
     if deadbeat::group::backend() != deadbeat::group::Backend::Proc {
         return;
     }
-    let grace = Duration::from_secs(3);
+    let grace = Duration::from_secs(5);
     let took = |kill: &dyn Fn(i32)| {
         let running = start("fast-exit");
         let start = Instant::now();
         kill(running.pgid());
         start.elapsed()
     };
-    // Both are late by the machine's slowness alone; the bound is half of what the bug costs.
-    let ours = took(&|pgid| {
-        KillPolicy::default().grace(grace).kill_blocking(pgid).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    std::thread::scope(|scope| {
+        let control = scope.spawn(|| took(&|pgid| naive::kill(pgid, grace)));
+        // Both are late by the machine's slowness alone; the bound is half of what the bug costs.
+        let ours = took(&|pgid| runtime.block_on(kill_process_group(pgid)));
+        assert!(ours < grace / 2, "held for {ours:?}");
+        let control = control.join().unwrap();
+        assert!(control >= grace, "the control was not caught: {control:?}");
     });
-    assert!(ours < grace / 2, "held for {ours:?}");
-    let control = took(&|pgid| naive::kill(pgid, grace));
-    assert!(control >= grace, "the control was not caught: {control:?}");
 }
 
 #[tokio::test]

@@ -32,6 +32,12 @@ pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
+/// The state of a process, by `/proc`.
+pub(crate) fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.trim_start().chars().next()
+}
+
 /// A group that this process has nothing to do with: it must outlive every kill of others.
 pub(crate) struct Bystander(std::process::Child);
 

@@ -41,10 +41,14 @@ fn trees() -> impl Strategy<Value = Tree> {
     })
 }
 
-/// A node starts its children, says so when they all have, and then does what its disposition is.
+/// A node starts its children, says that it is up, and then does what its disposition is.
+///
+/// SIGHUP is ignored: the kernel sends it to a group that its leader's exit orphans while a member is stopped, which would
+/// end nodes before they are up.
 const NODE: &str = r#"
 eval "set -- \$NODE_$1"
 disposition=$1; shift
+trap '' HUP
 case $disposition in
     Ignores) trap '' TERM ;;
     Slow) trap 'sleep 0.05; exit 0' TERM ;;

@@ -62,11 +62,12 @@ fn dropped_burials_and_a_dropped_undertaker_lose_nothing() {
 #[test]
 fn shutdown_waits_for_every_kill() {
     let groups: Vec<_> = (0..3).map(|_| start("ignore-term")).collect();
-    let undertaker = undertaker();
+    let (undertaker, begun) = (undertaker(), Instant::now());
     for running in &groups {
         drop(undertaker.kill(running.pgid()));
     }
     undertaker.shutdown_blocking();
+    assert!(begun.elapsed() >= GRACE, "it did not wait");
     for running in &groups {
         // SIGKILL has been confirmed where members can be seen; else it has been sent.
         eventually("the group is dead", || running.has_ended());
@@ -76,10 +77,11 @@ fn shutdown_waits_for_every_kill() {
 #[tokio::test]
 async fn shutdown_can_be_awaited_and_blocks_no_worker() {
     let running = start("ignore-term");
-    let undertaker = undertaker();
+    let (undertaker, begun) = (undertaker(), Instant::now());
     let burial = undertaker.kill(running.pgid());
     let heartbeat = deadbeat::heartbeat::Heartbeat::new().budget(GRACE / 2);
     let watched = heartbeat.watch(undertaker.shutdown()).await;
+    assert!(begun.elapsed() >= GRACE, "it did not wait");
     watched.pulse.assert_steady();
     assert!(burial.await.is_ok());
     eventually("the group is dead", || running.has_ended());

@@ -61,12 +61,15 @@ fn any_other_bad_value_is_refused(#[case] option: &str, #[case] value: &str) {
 #[case::a_missing_folder("missing/report.json")]
 #[case::a_folder("")]
 #[case::a_folder_that_would_have_to_be_made("report/")]
-fn an_output_that_cannot_be_written_is_refused_before_anything_runs(#[case] file: &str) {
+fn an_output_that_cannot_be_written_is_refused_before_anything_runs(
+    #[values("--output", "--html")] option: &str,
+    #[case] file: &str,
+) {
     let dir = tempfile::tempdir().unwrap();
     let shell = TracedShell::new_in(dir.path());
     let suite = |file: &str| {
         let mut command = deadbeat("suite --subject spawn-blocking --fixture zombie --runtime current-thread");
-        command.args(["--grace", "2s", "--shell"]).arg(&shell.shell).arg("--output").arg(dir.path().join(file));
+        command.args(["--grace", "2s", "--shell"]).arg(&shell.shell).arg(option).arg(dir.path().join(file));
         command
     };
     suite(file).assert().code(2).stdout("").stderr(predicate::str::starts_with("deadbeat: cannot write "));

@@ -7,7 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rstest::rstest;
 
-use crate::support::linux::{fixtures_of, kill_fixtures_of};
+use crate::support::linux::{self, fixtures_of, processes_of, signal_all};
 use crate::support::until;
 use crate::support::{LONG, program};
 
@@ -52,7 +52,7 @@ impl Drop for Suite {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        kill_fixtures_of(self.pid());
+        signal_all(&processes_of(self.pid()), self.pid(), linux::Signal::KILL);
     }
 }
 
@@ -87,17 +87,48 @@ fn an_interruption_kills_every_fixture_and_says_which_it_was(
     until("no fixture is left", || fixtures_of(pid).is_empty());
 }
 
+#[rstest]
+fn a_suite_that_is_killed_leaves_nothing(#[values("ignore-term", "setsid-escape")] fixture: &str) {
+    let mut suite = Suite::start(fixture, &["--subject", "inline"]);
+    let pid = suite.pid();
+    suite.signal(Signal::SIGKILL);
+    suite.child.wait().unwrap();
+    // Each cell sees its end, and kills what it has started.
+    until("nothing is left", || processes_of(pid).is_empty());
+}
+
 #[test]
-fn the_control_a_suite_that_is_killed_leaves_its_fixture_and_the_same_look_finds_it() {
-    let suite = Suite::start("ignore-term", &[]);
+fn the_control_a_cell_that_dies_while_its_suite_stands_still_leaves_its_fixture_and_the_same_look_finds_it() {
+    let mut suite = Suite::start("ignore-term", &[]);
     let pid = suite.pid();
     let fixtures = fixtures_of(pid);
+    let cells: Vec<_> = processes_of(pid).into_iter().filter(|process| !fixtures.contains(process)).collect();
+    suite.signal(Signal::SIGSTOP);
+    until("every thread of the suite stands still", || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path().join("stat"));
+        tasks.map(|stat| fs::read_to_string(stat).unwrap()).all(|stat| stat.contains(") T "))
+    });
+    signal_all(&cells, pid, linux::Signal::KILL);
+    until("the cells are dead", || processes_of(pid) == fixtures_of(pid));
+    assert!(!fixtures_of(pid).is_empty(), "the control was not caught");
     suite.signal(Signal::SIGKILL);
-    let Suite { child } = &mut { suite };
-    child.wait().unwrap();
-    assert_eq!(fixtures_of(pid), fixtures);
-    kill_fixtures_of(pid);
-    until("the fixture is gone", || fixtures_of(pid).is_empty());
+    suite.child.wait().unwrap();
+    signal_all(&processes_of(pid), pid, linux::Signal::KILL);
+    until("the fixture is gone", || processes_of(pid).is_empty());
+}
+
+#[test]
+fn a_cell_that_is_killed_fails_and_leaves_nothing() {
+    let suite = Suite::start("setsid-escape", &["--subject", "inline"]);
+    let pid = suite.pid();
+    let fixtures = fixtures_of(pid);
+    let cells: Vec<_> = processes_of(pid).into_iter().filter(|process| !fixtures.contains(process)).collect();
+    signal_all(&cells, pid, linux::Signal::KILL);
+    let (ended, out, err) = suite.end();
+    assert_eq!(ended.code(), Some(1), "{out}{err}");
+    assert!(out.contains("the cell's process ended without a report: signal: 9 (SIGKILL)"), "{out}");
+    // Not until: the report says that nothing is left.
+    assert_eq!(processes_of(pid), [0; 0]);
 }
 
 #[test]

@@ -39,6 +39,16 @@ fn a_report_that_failed_keeps_to_the_schema() {
 }
 
 #[test]
+fn a_report_on_a_program_keeps_to_the_schema() {
+    let mut command = deadbeat("suite --fixture zombie --grace 2s --format json --repeat 2 --exec");
+    let output = command.arg("mine=exit 3 # {pgid}").assert().code(1).get_output().clone();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(faults(&report), [""; 0]);
+    let cell = &report["cells"][1];
+    assert_eq!((&cell["runtime"], &cell["pulse"], &cell["repeat"]), (&json!("none"), &Value::Null, &json!(2)));
+}
+
+#[test]
 fn a_report_with_a_starved_worker_and_one_that_escaped_keeps_to_the_schema() {
     let report = report("suite --subject inline --fixture setsid-escape --runtime multi-thread-1 --grace 1s", 0);
     assert_eq!(faults(&report), [""; 0]);
@@ -60,6 +70,34 @@ fn what_comes_with_a_sharper_heartbeat_keeps_to_the_schema_too() {
     assert_eq!(faults(&report), [""; 0]);
 }
 
+#[test]
+fn a_report_of_everything_there_can_be_keeps_to_the_schema() {
+    let report = serde_json::from_str(include_str!("../../src/report/sample.json")).unwrap();
+    assert_eq!(faults(&report), [""; 0]);
+}
+
+#[test]
+fn a_timeline_tells_who_lived_until_when_and_when_the_beats_came() {
+    let report =
+        report("suite --subject spawn-blocking --fixture stubborn-child --runtime current-thread --grace 1s", 0);
+    let cell = &report["cells"][0];
+    let ms = |at: &str| cell.pointer(at).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {at}: {cell:#}"));
+    let beats: f64 = cell["pulse"]["rhythm"]["beats"].as_array().unwrap().iter().filter_map(Value::as_f64).sum();
+    assert_eq!(beats, ms("/pulse/beats"), "{cell:#}");
+    assert_eq!(ms("/timeline/grace_ms"), 1000.0);
+    if cfg!(target_os = "linux") && report["host"]["backend"] == "proc" {
+        let life = |role: &str| {
+            let lives = cell["timeline"]["lives"].as_array().unwrap();
+            lives.iter().find(|life| life["role"] == role).unwrap_or_else(|| panic!("no {role}: {cell:#}"))
+        };
+        assert_eq!(life("leader")["ended_by"], "SIGTERM", "{cell:#}");
+        let (leader, child) =
+            (life("leader")["until_ms"].as_f64().unwrap(), life("child")["until_ms"].as_f64().unwrap());
+        assert!(leader < child && child >= 1000.0, "the child ignores SIGTERM: {cell:#}");
+        assert_eq!(child, ms("/timeline/gone_ms"));
+    }
+}
+
 #[rstest]
 #[case::a_verdict_nobody_knows("/cells/0/verdict", json!("passed"))]
 #[case::a_failure_without_a_reason("/cells/0/verdict", json!("fail"))]
@@ -72,6 +110,8 @@ fn what_comes_with_a_sharper_heartbeat_keeps_to_the_schema_too() {
 #[case::a_runtime_nobody_knows("/cells/0/runtime", json!("multi-thread-0"))]
 #[case::an_expectation_too_many("/cells/0/expected", json!({"outcome": "killed", "timing": "grace", "leftover": 0,
                                                              "escaped": 0, "pulse": "steady", "more": 1}))]
+#[case::a_part_of_nothing("/partition", json!("1/0"))]
+#[case::the_zeroth_time("/cells/0/repeat", json!(0))]
 #[case::another_schema("/schema", json!(2))]
 #[case::no_summary("/summary", json!({}))]
 fn the_schema_rejects(#[case] at: &str, #[case] broken: Value) {
@@ -82,13 +122,14 @@ fn the_schema_rejects(#[case] at: &str, #[case] broken: Value) {
 }
 
 #[rstest]
-#[case("", &["schema", "host", "cells", "summary"])]
+#[case("", &["schema", "host", "partition", "cells", "summary"])]
 #[case("/host", &["os", "arch", "kernel", "cores", "backend", "deadbeat"])]
-#[case("/cells/0", &["subject", "fixture", "runtime", "shell", "known_bad", "expected", "outcome", "elapsed_ms",
-                     "signals", "leftover", "escaped", "pulse", "verdict", "why"])]
+#[case("/cells/0", &["subject", "fixture", "runtime", "shell", "repeat", "known_bad", "expected", "outcome",
+                     "elapsed_ms", "signals", "leftover", "escaped", "pulse", "timeline", "verdict", "why", "again"])]
 #[case("/cells/0/expected", &["outcome", "timing", "leftover", "escaped", "pulse"])]
 #[case("/cells/0/signals/0", &["signal", "at_ms"])]
 #[case("/cells/0/pulse", &["verdict", "beats", "longest_ms", "stalls"])]
+#[case("/cells/0/timeline", &["called_ms", "grace_ms", "gone_ms", "until_ms", "lives", "more_lives"])]
 #[case("/summary", &["pass", "fail", "inconclusive"])]
 fn the_schema_rejects_a_report_that_lacks_a_field(#[case] at: &str, #[case] fields: &[&str]) {
     let report = report(PASSING, 0);

@@ -61,6 +61,15 @@ fn a_group_that_does_not_exist_is_gone_already() {
 }
 
 #[test]
+fn the_pid_of_a_member_names_no_group_and_the_right_one_is_told() {
+    let running = start("forking");
+    let member = *running.pids().iter().find(|pid| **pid != running.pgid()).unwrap();
+    let told = format!("process {member} is in group {}", running.pgid());
+    deadbeat("kill").arg(member.to_string()).assert().success().stderr(predicate::str::contains(told));
+    assert!(!running.has_ended());
+}
+
+#[test]
 fn a_stderr_and_a_stdout_that_take_nothing_end_no_kill() {
     let running = start("stubborn-child");
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
@@ -77,12 +86,44 @@ fn a_stderr_and_a_stdout_that_take_nothing_end_no_kill() {
 
 #[test]
 fn a_group_of_somebody_else_is_not_permitted_at_once() {
-    use std::os::unix::process::CommandExt;
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: needs root to become somebody else");
         return;
     }
     let theirs = start("ignore-term");
+    let start = std::time::Instant::now();
+    let line = killed_by_nobody(theirs.pgid(), "60s");
+    assert_eq!(line["error"], "not_permitted");
+    // A slow machine can only make it later; the grace is a minute.
+    assert!(start.elapsed() < std::time::Duration::from_secs(30), "it waited out the grace");
+    assert!(!theirs.has_ended());
+}
+
+#[test]
+fn of_a_group_that_is_partly_ours_the_rest_is_named_as_out_of_reach() {
+    use std::os::unix::process::CommandExt;
+    if !rustix::process::geteuid().is_root() || deadbeat::group::backend() != deadbeat::group::Backend::Proc {
+        eprintln!("skipped: needs root to become somebody else, and /proc to name who is left");
+        return;
+    }
+    let theirs = start("ignore-term");
+    let mut ours = std::process::Command::new("sleep");
+    let mut ours =
+        ours.arg("120").process_group(theirs.pgid()).current_dir("/").uid(NOBODYS_ID).gid(NOBODYS_ID).spawn().unwrap();
+    let line = killed_by_nobody(theirs.pgid(), "300ms");
+    assert_eq!(line["outcome"], "survived", "{line}");
+    let survivors = line["survivors"].as_array().unwrap();
+    assert!(!survivors.is_empty() && survivors.iter().all(|member| member["signalable"] == false), "{line}");
+    assert!(survivors.iter().all(|member| member["pid"] != ours.id()), "the one that could be signalled lives: {line}");
+    assert!(!ours.wait().unwrap().success());
+    assert!(!theirs.has_ended());
+}
+
+const NOBODYS_ID: u32 = 65534;
+
+/// What the program has to say of this group when an ordinary user runs it; it is not all dead then, so the status is 1.
+fn killed_by_nobody(pgid: i32, grace: &str) -> Value {
+    use std::os::unix::process::CommandExt;
     // Where everybody may run it from.
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("deadbeat");
@@ -91,18 +132,13 @@ fn a_group_of_somebody_else_is_not_permitted_at_once() {
     assert!(copied.success());
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(dir.path(), open).unwrap();
-    let start = std::time::Instant::now();
     let output = std::process::Command::new(&program)
-        .args(["kill", "--format", "json", "--grace", "60s", &theirs.pgid().to_string()])
+        .args(["kill", "--format", "json", "--grace", grace, &pgid.to_string()])
         .current_dir("/")
-        .uid(65534)
-        .gid(65534)
+        .uid(NOBODYS_ID)
+        .gid(NOBODYS_ID)
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
-    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(line["error"], "not_permitted");
-    // A slow machine can only make it later; the grace is a minute.
-    assert!(start.elapsed() < std::time::Duration::from_secs(30), "it waited out the grace");
-    assert!(!theirs.has_ended());
+    serde_json::from_slice(&output.stdout).unwrap()
 }

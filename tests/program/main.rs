@@ -4,12 +4,19 @@
 mod bad_input;
 mod cells;
 mod colours;
+mod docs;
+#[cfg(target_os = "linux")]
+mod exec;
 mod fixtures;
+mod formats;
 mod help;
+mod html;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod json;
 mod kill;
+mod merge;
 mod output;
+mod scale;
 mod support;
 mod table;

@@ -25,12 +25,18 @@ pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_deadbeat"))
 }
 
-/// A right subject, and a fixture that dies at once.
-pub(crate) const PASSING: &str = "suite --subject spawn-blocking --fixture fast-exit --runtime current-thread";
+/// A right subject, and a fixture that dies at once; with a budget that a machine with many at work does not exceed.
+pub(crate) const PASSING: &str =
+    "suite --subject spawn-blocking --fixture fast-exit --runtime current-thread --budget 1s";
 
 /// The bug under a budget that nothing exceeds: it goes uncaught, and that is the fault the suite has to find.
 pub(crate) const FAILING: &str =
     "suite --subject inline --fixture fast-exit --runtime current-thread --grace 1s --budget 1h";
+
+/// A report with a cell of every verdict, and words in it that would break out of any format; a whole one.
+pub(crate) fn sample() -> String {
+    include_str!("../../src/report/sample.json").replacen("\"partition\": \"1/2\"", "\"partition\": null", 1)
+}
 
 /// One cell that takes the whole of a grace far beyond what a test waits.
 #[cfg(target_os = "linux")]
@@ -71,29 +77,45 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[cfg(target_os = "linux")]
 pub(crate) mod linux {
-    //! Processes by the mark of the program that started them.
+    //! Processes by the marks of the suite that started them.
 
-    use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+    pub(crate) use rustix::process::Signal;
+    use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 
     /// The living processes of the fixtures that process `starter` has started. A zombie's environment reads empty.
     pub(crate) fn fixtures_of(starter: u32) -> Vec<i32> {
-        let pids =
-            std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-        pids.filter(|pid| is_fixture_of(starter, *pid)).collect()
+        pids().filter(|pid| is_fixture_of(starter, *pid)).collect()
+    }
+
+    /// The living processes of its cells, fixtures and killers included.
+    pub(crate) fn processes_of(starter: u32) -> Vec<i32> {
+        pids().filter(|pid| is_of(starter, *pid)).collect()
+    }
+
+    fn pids() -> impl Iterator<Item = i32> {
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
     }
 
     fn is_fixture_of(starter: u32, pid: i32) -> bool {
+        is_of(starter, pid) && has(pid, "DEADBEAT_FIXTURE=")
+    }
+
+    /// Of one of its cells: the cell's own process, its fixture's, its killer's.
+    fn is_of(starter: u32, pid: i32) -> bool {
+        has(pid, &format!("DEADBEAT_CELL={starter}-"))
+    }
+
+    fn has(pid: i32, entry: &str) -> bool {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let mark = format!("DEADBEAT_FIXTURE={starter}-");
-        environment.split(|b| *b == 0).any(|entry| entry.starts_with(mark.as_bytes()))
+        environment.split(|b| *b == 0).any(|other| other.starts_with(entry.as_bytes()))
     }
 
     /// Each is held by its pidfd while its mark is read again, so that no stranger's number is hit.
-    pub(crate) fn kill_fixtures_of(starter: u32) {
-        for pid in fixtures_of(starter) {
-            let Ok(handle) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { continue };
-            if is_fixture_of(starter, pid) {
-                let _ = pidfd_send_signal(handle, Signal::KILL);
+    pub(crate) fn signal_all(pids: &[i32], starter: u32, signal: Signal) {
+        for pid in pids {
+            let Ok(handle) = pidfd_open(Pid::from_raw(*pid).unwrap(), PidfdFlags::empty()) else { continue };
+            if is_of(starter, *pid) {
+                let _ = pidfd_send_signal(handle, signal);
             }
         }
     }

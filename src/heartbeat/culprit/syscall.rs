@@ -26,7 +26,7 @@ impl State {
         Self::parse(&std::fs::read_to_string(format!("/proc/self/task/{}/syscall", thread.0)).ok()?)
     }
 
-    fn parse(line: &str) -> Option<Self> {
+    pub(super) fn parse(line: &str) -> Option<Self> {
         if line.starts_with("running") {
             return Some(Self { call: None, stack_pointer: 0 });
         }

@@ -13,7 +13,7 @@ use crate::heartbeat::pulse::Ms;
 #[non_exhaustive]
 pub struct Shutdown {
     /// How long it took, by the clock on the wall; if it was not over at the deadline, how long it had taken then.
-    #[cfg_attr(feature = "serde", serde(rename = "took_ms", serialize_with = "crate::heartbeat::millis::ms"))]
+    #[cfg_attr(feature = "serde", serde(rename = "took_ms", with = "crate::millis"))]
     pub took: Duration,
     /// Whether it was over.
     pub over: bool,

@@ -1,0 +1,160 @@
+//! Which cells a suite has, as its arguments say; how to list them, and the command for just one of them.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::SuiteArgs;
+use crate::fixture;
+use crate::report::CellReport;
+use crate::suite::{Cell, RUNTIMES, Subject, Suite, built_in, runtime_name};
+
+/// `NAME=CMD {pgid}`.
+pub(super) fn killer(text: &str) -> Result<Subject, String> {
+    let (name, template) =
+        text.split_once('=').ok_or("write NAME='CMD {pgid}', such as mine='./kill-group {pgid} {grace}'")?;
+    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
+        return Err(format!("{name:?} is no name for a killer: write letters, digits, - _ and ."));
+    }
+    Subject::program(name, template).map_err(|error| error.to_string())
+}
+
+pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
+    let chosen = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
+    let mut subjects: Vec<_> = built_in().into_iter().filter(|s| chosen(&args.subjects, s.name())).collect();
+    if args.subjects.is_empty() && !args.killers.is_empty() {
+        subjects.clear();
+    }
+    subjects.extend(args.killers.iter().cloned());
+    let fixtures: Vec<_> = fixture::ALL.iter().copied().filter(|f| chosen(&args.fixtures, f.name)).collect();
+    let runtimes: Vec<_> = RUNTIMES.iter().copied().filter(|r| chosen(&args.runtimes, &runtime_name(*r))).collect();
+    for (i, subject) in args.killers.iter().enumerate() {
+        let name = subject.name();
+        if args.killers[..i]
+            .iter()
+            .map(Subject::name)
+            .chain(built_in().iter().map(Subject::name))
+            .any(|other| other == name)
+        {
+            return Err(format!("--exec {name}=..: there is a subject of that name already, give it another"));
+        }
+    }
+    let mut shells: Vec<String> = Vec::new();
+    for shell in &args.shells {
+        if !shells.contains(shell) {
+            shells.push(shell.clone());
+        }
+    }
+    if let Some(deadline) = args.deadline.filter(|deadline| *deadline <= args.grace) {
+        let (deadline, grace) = (humantime::format_duration(deadline), humantime::format_duration(args.grace));
+        return Err(format!("--deadline {deadline}: it must be longer than the grace, {grace}"));
+    }
+    let mut suite = Suite::new().subjects(subjects).fixtures(fixtures).runtimes(runtimes).shells(shells);
+    suite = suite.repeat(args.repeat).grace(args.grace).budget(args.budget).jobs(args.jobs.into());
+    if let Some(partition) = args.partition {
+        suite = suite.partition(partition);
+    }
+    if let Some(deadline) = args.deadline {
+        suite = suite.deadline(deadline);
+    }
+    Ok(suite)
+}
+
+/// The command by which the program runs this cell of its own suite: its own arguments, and which cell.
+pub(super) fn command(cell: &Cell) -> Command {
+    let program = std::env::current_exe().unwrap_or_else(|_| "deadbeat".into());
+    let mut command = Command::new(program);
+    command.args(std::env::args_os().skip(1)).arg(format!("--cell={}", cell.name()));
+    command
+}
+
+pub(super) fn list(suite: &Suite) -> String {
+    let cells = suite.cells();
+    let mut text = format!("{:15}{:19}{:16}{:14}{:8}{}\n", "subject", "fixture", "runtime", "outcome", "time", "pulse");
+    let several_shells = cells.iter().any(|cell| cell.shell != cells[0].shell);
+    for cell in &cells {
+        let expected = cell.expected();
+        let outcome = expected.outcome.map_or("unknown", |outcome| outcome.as_str());
+        let mut line = format!(
+            "{:15}{:19}{:16}{outcome:14}{:8}{}",
+            cell.subject.name(),
+            cell.fixture.name,
+            cell.runtime_name(),
+            expected.timing,
+            expected.pulse,
+        );
+        if several_shells {
+            line += &format!("  {}", cell.shell);
+        }
+        if let Some(repeat) = cell.repeat {
+            line += &format!("  #{repeat}");
+        }
+        text += &(line + "\n");
+    }
+    text
+}
+
+/// The command that runs just this cell.
+pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
+    let mut command = "deadbeat suite".to_owned();
+    match args.killers.iter().find(|killer| killer.name() == cell.subject) {
+        Some(killer) => command += &format!(" --exec {}={}", killer.name(), quoted(killer.about())),
+        None => command += &format!(" --subject {}", cell.subject),
+    }
+    command += &format!(" --fixture {}", cell.fixture);
+    // A program runs on none.
+    if cell.runtime != "none" {
+        command += &format!(" --runtime {}", cell.runtime);
+    }
+    if cell.shell != "sh" {
+        command += &format!(" --shell {}", quoted(&cell.shell));
+    }
+    let durations = [
+        ("grace", Some(args.grace).filter(|grace| *grace != Duration::from_secs(5))),
+        ("budget", Some(args.budget).filter(|budget| *budget != Duration::from_millis(50))),
+        ("deadline", args.deadline),
+    ];
+    for (option, duration) in durations {
+        if let Some(duration) = duration {
+            command += &format!(" --{option} {}", quoted(&humantime::format_duration(duration).to_string()));
+        }
+    }
+    command
+}
+
+/// One word of a shell command.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_quoted_when_a_shell_would_read_it_otherwise() {
+        for (word, text) in [("1s", "1s"), ("/bin/sh", "/bin/sh"), ("busybox sh", "'busybox sh'"), ("", "''")] {
+            assert_eq!(quoted(word), text);
+        }
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+    }
+
+    #[test]
+    fn a_killer_is_a_name_and_a_command_with_a_place_for_the_pgid() {
+        let killer = |text| super::killer(text).map(|subject| (subject.name().to_owned(), subject.about().to_owned()));
+        assert_eq!(killer("mine=A=1 ./k {pgid}"), Ok(("mine".into(), "A=1 ./k {pgid}".into())));
+        for (text, hint) in [
+            ("./k {pgid}", "NAME='CMD {pgid}'"),
+            ("mine=./k", "has no {pgid}"),
+            ("mine=", "has no {pgid}"),
+            ("=./k {pgid}", "no name for a killer"),
+            ("a/b=./k {pgid}", "no name for a killer"),
+        ] {
+            let error = killer(text).expect_err(text);
+            assert!(error.contains(hint), "{text}: {error}");
+        }
+    }
+}

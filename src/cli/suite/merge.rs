@@ -1,0 +1,92 @@
+//! `--merge`: the reports of all parts of a suite become the report on the whole, or it is said which one is amiss.
+//!
+//! Reports that are no parts (of one shell each, say) are put together too; parts and wholes are not mixed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::fixture;
+use crate::report::{CellReport, Report, json};
+use crate::suite::{RUNTIMES, built_in, runtime_name, share};
+
+/// Reads the reports, and makes one of them.
+pub(super) fn read(files: &[PathBuf]) -> Result<Report, String> {
+    let mut reports = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let report = json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
+        reports.push((file.as_path(), report));
+    }
+    check_parts(&reports)?;
+    check_cells(&reports)?;
+    let mut reports = reports.into_iter().map(|(_, report)| report);
+    // There is one at least, and the first speaks for the machine.
+    let first = reports.next().ok_or("no report to merge")?;
+    let mut cells = first.cells;
+    reports.for_each(|report| cells.extend(report.cells));
+    in_order(&mut cells);
+    Ok(Report::of(first.host, cells))
+}
+
+/// Either none is a part, or each of 1/N to N/N is there once.
+fn check_parts(reports: &[(&Path, Report)]) -> Result<(), String> {
+    let parts: Vec<_> = reports.iter().filter_map(|(file, report)| Some((*file, report.partition?))).collect();
+    let Some((first, of)) = parts.first().map(|(file, part)| (*file, part.of())) else { return Ok(()) };
+    if let Some((whole, _)) = reports.iter().find(|(_, report)| report.partition.is_none()) {
+        return Err(format!(
+            "{} is no part of a suite, and {} is: merge parts with parts",
+            whole.display(),
+            first.display()
+        ));
+    }
+    let mut seen = BTreeMap::new();
+    for (file, part) in parts {
+        if part.of() != of {
+            return Err(format!(
+                "{} is part {part}, and {} is one of {of}: they are of different suites",
+                file.display(),
+                first.display()
+            ));
+        }
+        if let Some(other) = seen.insert(part.number(), file) {
+            return Err(format!("part {part} is there twice: {} and {}", other.display(), file.display()));
+        }
+    }
+    let missing: Vec<_> =
+        (1..=of).filter(|number| !seen.contains_key(number)).map(|number| format!("{number}/{of}")).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("missing: part {}", missing.join(", "))) }
+}
+
+/// Each cell is there once, and in the part it belongs to.
+fn check_cells(reports: &[(&Path, Report)]) -> Result<(), String> {
+    let mut seen = BTreeMap::new();
+    for (file, report) in reports {
+        for cell in &report.cells {
+            let name = cell.name();
+            if let Some(part) = report.partition.filter(|part| !share::is_in(&name, *part)) {
+                return Err(format!("{}: the cell {name} does not belong to part {part}", file.display()));
+            }
+            if let Some(other) = seen.insert(name.clone(), *file) {
+                return Err(format!("the cell {name} is there twice: {} and {}", other.display(), file.display()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// That of a suite that was run as a whole; what is not built in comes after what is, in the order of its name.
+fn in_order(cells: &mut [CellReport]) {
+    let subjects: Vec<_> = built_in().iter().map(|subject| subject.name().to_owned()).collect();
+    let runtimes: Vec<_> = RUNTIMES.iter().copied().map(runtime_name).collect();
+    let place = |names: &[String], name: &str| names.iter().position(|known| known == name).unwrap_or(names.len());
+    cells.sort_by_cached_key(|cell| {
+        let fixture = fixture::ALL.iter().position(|fixture| fixture.name == cell.fixture);
+        (
+            (place(&subjects, &cell.subject), cell.subject.clone()),
+            (fixture.unwrap_or(fixture::ALL.len()), cell.fixture.clone()),
+            cell.shell.clone(),
+            (place(&runtimes, &cell.runtime), cell.runtime.clone()),
+            cell.repeat,
+        )
+    });
+}

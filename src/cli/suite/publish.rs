@@ -1,0 +1,79 @@
+//! Where the report goes: everything is rendered before anything is written, and each file is whole or not there.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::{interrupt, output, usage};
+use crate::report::{Report, html, json, junit, markdown, table};
+
+#[derive(Debug, Args)]
+pub(super) struct Publish {
+    /// How to print the report
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Write the report into this file instead of to stdout, whole or not at all
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Write a page into this file too, with the timeline of every cell: one file, to be opened in a browser
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Table,
+    Json,
+    /// XML, as test runners write it
+    Junit,
+    /// For a pull request or a job's summary
+    Markdown,
+}
+
+impl Publish {
+    /// Whether every file can be written, found out before anything runs.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let files: Vec<&Path> = self.output.iter().chain(&self.html).map(PathBuf::as_path).collect();
+        if let [output, html] = files[..] {
+            if output == html {
+                return Err(format!("--output and --html name the same file, {}", html.display()));
+            }
+        }
+        files.into_iter().try_for_each(output::check_writable)
+    }
+
+    /// `status` if all of it could be written.
+    pub(super) fn publish(&self, report: &Report, status: ExitCode) -> ExitCode {
+        let ending = interrupt::hold_off();
+        let written = self.render(report).and_then(|(text, page)| {
+            if let (Some(file), Some(page)) = (&self.html, page) {
+                output::write_whole(file, page.as_bytes())?;
+            }
+            let Some(file) = &self.output else { return Ok(Some(text)) };
+            output::write_whole(file, anstream::adapter::strip_str(&text).to_string().as_bytes()).map(|()| None)
+        });
+        match written {
+            Ok(None) => status,
+            Ok(Some(text)) => {
+                // A reader that has stopped reading must not make us deaf to Ctrl-C.
+                drop(ending);
+                output::print(&text, status)
+            }
+            Err(error) => usage(&error),
+        }
+    }
+
+    fn render(&self, report: &Report) -> Result<(String, Option<String>), String> {
+        let mut text = String::new();
+        let error = |error: &dyn std::fmt::Display| format!("cannot render the report: {error}");
+        match self.format {
+            Format::Table => table::write(&mut text, report).map_err(|e| error(&e))?,
+            Format::Json => text = json::to_string(report).map_err(|e| error(&e))?,
+            Format::Junit => text = junit::to_string(report).map_err(|e| error(&e))?,
+            Format::Markdown => markdown::write(&mut text, report).map_err(|e| error(&e))?,
+        }
+        let page = self.html.as_ref().map(|_| html::to_string(report)).transpose().map_err(|e| error(&e))?;
+        Ok((text, page))
+    }
+}

@@ -1,0 +1,83 @@
+//! Pidfds: hold a process so that its number cannot be taken for another's, and be woken by its exit.
+//!
+//! All kills together never hold more than half of what this process may open.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags};
+use rustix::process::{PidfdFlags, pidfd_open};
+
+use super::super::{raw, wait_readable};
+
+/// A pidfd, counted against this process's share of descriptors.
+#[derive(Debug)]
+pub(super) struct Pidfd {
+    fd: OwnedFd,
+}
+
+static PIDFDS: AtomicUsize = AtomicUsize::new(0);
+
+/// Half of what this process may open: the other half is its own.
+fn most_pidfds() -> usize {
+    static MOST: OnceLock<usize> = OnceLock::new();
+    *MOST.get_or_init(|| {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX))
+    })
+}
+
+/// `pidfd_open(2)`: `ESRCH` for a process that is not there, `EMFILE` also when our own share is used up.
+pub(super) fn open(pid: i32) -> Result<Pidfd, Errno> {
+    let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
+    if PIDFDS.fetch_add(1, Ordering::Relaxed) >= most_pidfds() {
+        PIDFDS.fetch_sub(1, Ordering::Relaxed);
+        return Err(Errno::EMFILE);
+    }
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Pidfd { fd }),
+        Err(error) => {
+            PIDFDS.fetch_sub(1, Ordering::Relaxed);
+            Err(Errno::from_raw(error.raw_os_error()))
+        }
+    }
+}
+
+impl Drop for Pidfd {
+    fn drop(&mut self) {
+        PIDFDS.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl AsFd for Pidfd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+/// A pidfd is readable from the exit of the last thread on, whether or not anybody has waited.
+pub(super) fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
+    wait_readable(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], Duration::ZERO)
+}
+
+/// A zombie still takes the null signal; once it was waited for there is nobody to take it.
+pub(super) fn is_reaped(pidfd: &Pidfd) -> bool {
+    raw::pidfd_kill(pidfd.as_fd(), 0) == Err(Errno::ESRCH)
+}
+
+/// Whether the kernel can signal a group by its leader's pidfd (6.9). Without the flag it is `EINVAL`; a leader that
+/// leads nobody is `ESRCH`.
+pub(super) fn reach_groups(leader: &Pidfd) -> bool {
+    static REACH: OnceLock<bool> = OnceLock::new();
+    if let Some(reach) = REACH.get() {
+        return *reach;
+    }
+    match pidfd_open(rustix::process::getpid(), PidfdFlags::empty()) {
+        Ok(own) => *REACH.get_or_init(|| matches!(raw::pidfd_killpg(own.as_fd(), 0), Ok(()) | Err(Errno::ESRCH))),
+        // No descriptor to ask with: this leader's own may tell, and the next kill asks again.
+        Err(_) => matches!(raw::pidfd_killpg(leader.as_fd(), 0), Ok(()) | Err(Errno::ESRCH | Errno::EPERM)),
+    }
+}

@@ -1,0 +1,250 @@
+//! The process table, as `/proc` shows it: who is in which group, and who can still run.
+
+use std::fs;
+use std::io::{self, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::libc::SIGKILL;
+use nix::sys::signal::kill;
+use nix::time::ClockId;
+use nix::unistd::{Pid, getpgid};
+use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
+
+use super::super::{Member, portable};
+use super::reserve;
+
+/// `PF_EXITING`: it runs no code of its own any more.
+const EXITING: u64 = 0x4;
+
+/// Whether this `/proc` shows the world that our pids live in, with everybody's processes. Probed once: after
+/// `unshare --pid` without a mount it shows another namespace, and with `hidepid` it shows our own processes only.
+pub(in crate::group) fn available() -> bool {
+    static AVAILABLE: OnceLock<bool> = OnceLock::new();
+    *AVAILABLE.get_or_init(|| {
+        let is_us = fs::read_link("/proc/self").is_ok_and(|link| link == Path::new(&std::process::id().to_string()));
+        is_us && fs::metadata("/proc/1").is_ok()
+    })
+}
+
+/// The members that can still run, with what `ps` would say of them.
+pub(in crate::group) fn members(pgid: i32) -> io::Result<Vec<Member>> {
+    members_where(|_, group| group == pgid)
+}
+
+/// The processes that can still run and are `wanted(pid, pgid)`.
+pub(in crate::group) fn members_where(wanted: impl Fn(i32, i32) -> bool) -> io::Result<Vec<Member>> {
+    let mut members = Vec::new();
+    walk(|pid, pgid| {
+        if wanted(pid, pgid) {
+            members.extend(read_stat(pid).filter(|stat| stat.runs(pid)).map(|stat| Member {
+                pid,
+                state: stat.state,
+                command: command(pid, &stat.name),
+                signalable: kill(Pid::from_raw(pid), None) != Err(Errno::EPERM),
+            }));
+        }
+    })?;
+    Ok(members)
+}
+
+/// The time since the system was started, suspended or not, as the starts of processes are counted.
+pub(in crate::group) fn since_boot() -> Duration {
+    // Only an unknown clock fails.
+    ClockId::CLOCK_BOOTTIME.now().map_or(Duration::ZERO, Duration::from)
+}
+
+/// When the process was started, rounded down to the clock ticks that `proc_pid_stat(5)` counts in.
+pub(in crate::group) fn started_at(pid: i32) -> Option<Duration> {
+    let ticks_per_second = rustix::param::clock_ticks_per_second().max(1);
+    read_stat(pid).map(|stat| Duration::from_nanos(stat.started.saturating_mul(1_000_000_000 / ticks_per_second)))
+}
+
+/// Who has it for a child now.
+pub(in crate::group) fn parent(pid: i32) -> Option<i32> {
+    read_stat(pid).map(|stat| stat.parent)
+}
+
+/// Calls `visit(pid, pgid)` for each process in the table.
+pub(in crate::group) fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
+    let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    // One is kept for the day when no descriptor is to be had; its position is shared, so its users take turns.
+    static SPARE: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
+    let open = || openat(CWD, c"/proc", flags, Mode::empty());
+    if SPARE.get().is_none() {
+        if let Ok(dir) = open() {
+            SPARE.get_or_init(|| Mutex::new(dir));
+        }
+    }
+    match (open(), SPARE.get()) {
+        (Ok(dir), _) => walk_in(&dir, &mut visit),
+        (Err(_), Some(spare)) => {
+            let dir = spare.lock().unwrap_or_else(PoisonError::into_inner);
+            rustix::fs::seek(&*dir, rustix::fs::SeekFrom::Start(0)).map_err(errno)?;
+            walk_in(&dir, &mut visit)
+        }
+        (Err(error), None) => Err(errno(error)),
+    }
+}
+
+fn walk_in(dir: &OwnedFd, visit: &mut impl FnMut(i32, i32)) -> Result<(), Errno> {
+    let mut buffer = [MaybeUninit::<u8>::uninit(); 16 * 1024];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.map_err(|error| Errno::from_raw(error.raw_os_error()))?;
+        // All that is no number (`meminfo`, `sys`, ..) is no process.
+        let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
+        // Asking for the group is some thirty times cheaper than reading a stat.
+        if let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) {
+            visit(pid, pgid.as_raw());
+        }
+    }
+    Ok(())
+}
+
+/// Whether any thread of the process can run again. What cannot be read is taken to run: late beats wrong.
+pub(in crate::group) fn runs(pid: i32) -> bool {
+    match read_stat(pid) {
+        Some(stat) => stat.runs(pid),
+        // Our own child can be asked without a descriptor.
+        None => is_in_table(pid) && portable::has_exited(pid) != Ok(true),
+    }
+}
+
+/// Whether it has been sent a SIGKILL and has only not come to die of it: on a busy machine that takes its time.
+pub(in crate::group) fn is_dying(pid: i32) -> bool {
+    let status = reserve::or_with_the_reserve(|| fs::read_to_string(format!("/proc/{pid}/status"))).unwrap_or_default();
+    let pending = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    let has_kill = |mask: &str| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (SIGKILL - 1)) != 0);
+    pending.into_iter().any(has_kill) || read_stat(pid).is_some_and(|stat| stat.flags & EXITING != 0)
+}
+
+fn is_in_table(pid: i32) -> bool {
+    kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
+}
+
+/// The fields of `proc_pid_stat(5)` that tell the living from the dead.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    name: String,
+    state: char,
+    parent: i32,
+    /// The kernel's `PF_*`.
+    flags: u64,
+    threads: u32,
+    /// In clock ticks since the system was started.
+    started: u64,
+}
+
+impl Stat {
+    /// `Z` alone is no proof of death: it is the *main* thread's state, and others may run on.
+    fn runs(&self, pid: i32) -> bool {
+        !is_dead(self.state) || (self.threads > 1 && some_thread_runs(pid))
+    }
+}
+
+fn is_dead(state: char) -> bool {
+    matches!(state, 'Z' | 'X' | 'x')
+}
+
+fn some_thread_runs(pid: i32) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return is_in_table(pid);
+    };
+    tasks.flatten().any(|task| read_stat_at(&task.path().join("stat")).is_some_and(|stat| !is_dead(stat.state)))
+}
+
+fn read_stat(pid: i32) -> Option<Stat> {
+    read_stat_at(Path::new(&format!("/proc/{pid}/stat")))
+}
+
+fn read_stat_at(path: &Path) -> Option<Stat> {
+    // One read gives one consistent line; the longest is well below this.
+    let read = || {
+        let mut line = [0; 1024];
+        let length = fs::File::open(path)?.read(&mut line)?;
+        Ok((line, length))
+    };
+    let (line, length) = reserve::or_with_the_reserve(read).ok()?;
+    parse_stat(&line[..length])
+}
+
+/// `PID (NAME) STATE PPID ..`: the name may hold anything, parentheses and blanks included, so the last `)` ends it.
+fn parse_stat(line: &[u8]) -> Option<Stat> {
+    let open = line.iter().position(|b| *b == b'(')?;
+    let close = line.iter().rposition(|b| *b == b')')?;
+    let name = String::from_utf8_lossy(line.get(open + 1..close)?).into_owned();
+    let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
+    // From here on the state is field 3 of the page, ppid field 4, flags field 9, num_threads field 20 and starttime field 22.
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    let flags = fields.nth(4)?.parse().ok()?;
+    let threads = fields.nth(10)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    Some(Stat { name, state, parent, flags, threads, started })
+}
+
+fn command(pid: i32, name: &str) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = line.split(|b| *b == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
+    if words.is_empty() { format!("[{name}]") } else { words.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stat_line_is_read_past_the_worst_of_names() {
+        let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
+        let (name, flags) = ("a) S (b) 1 ".into(), 4_228_364);
+        assert_eq!(parse_stat(line), Some(Stat { name, state: 'Z', parent: 1, flags, threads: 3, started: 99 }));
+    }
+
+    #[test]
+    fn one_that_was_sent_sigkill_is_dying_and_one_that_was_not_is_not() {
+        let mut cat = std::process::Command::new("cat");
+        let mut cat = cat.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = cat.id() as i32;
+        assert!(!is_dying(pid));
+        cat.kill().unwrap();
+        // At once, on its way out, and as a zombie.
+        while portable::has_exited(pid) != Ok(true) {
+            assert!(is_dying(pid));
+        }
+        assert!(is_dying(pid));
+        cat.wait().unwrap();
+    }
+
+    #[test]
+    fn a_broken_stat_line_is_nothing_rather_than_dead() {
+        for line in [
+            &b""[..],
+            b"42",
+            b"42 (a",
+            b"42 a)",
+            b")(",
+            b"42 (a)",
+            b"42 (a) Z 1 2",
+            b"42 (a) Z 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 x",
+            b"42 (a) Z 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 1 0",
+        ] {
+            assert_eq!(parse_stat(line), None, "{}", String::from_utf8_lossy(line));
+        }
+    }
+
+    #[test]
+    fn we_are_in_our_own_group_and_run() {
+        let pgid = nix::unistd::getpgrp().as_raw();
+        let us = i32::try_from(std::process::id()).unwrap();
+        let members = members(pgid).unwrap();
+        let me = members.iter().find(|member| member.pid == us).expect("not listed");
+        assert!(me.signalable && !me.command.is_empty(), "{me}");
+    }
+}

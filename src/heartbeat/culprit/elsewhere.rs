@@ -1,0 +1,41 @@
+//! What the threads of another process are stuck in, as far as the kernel tells us of it.
+
+use super::syscall::State;
+
+/// One entry a thread: its name, and the system call that it waits in. Nobody's arguments are read: they are addresses
+/// in another memory.
+pub(crate) fn what_its_threads_do(pid: i32) -> Vec<String> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let threads = tasks.filter_map(|task| {
+        let read = |file| std::fs::read_to_string(task.path().join(file)).ok();
+        let name = read("comm")?;
+        let stopped = read("stat")?.rsplit_once(") ")?.1.starts_with(['T', 't']);
+        let doing = match State::parse(&read("syscall")?)?.call {
+            _ if stopped => "stopped".to_owned(),
+            Some(call) => format!("waiting in {}", call.name()),
+            None => "running".to_owned(),
+        };
+        Some(format!("{} {doing}", name.trim()))
+    });
+    threads.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_process_is_seen_to_wait() {
+        let mut cat = std::process::Command::new("cat");
+        let mut cat = cat.stdin(std::process::Stdio::piped()).spawn().unwrap();
+        let pid = cat.id() as i32;
+        let start = std::time::Instant::now();
+        // Until it has come to its read; a slow machine makes it late, never wrong.
+        while what_its_threads_do(pid) != ["cat waiting in read"] {
+            assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", what_its_threads_do(pid));
+            std::thread::yield_now();
+        }
+        drop(cat.stdin.take());
+        cat.wait().unwrap();
+    }
+}

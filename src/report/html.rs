@@ -1,0 +1,115 @@
+//! The report as one page that needs nothing but a browser: no network, no other file.
+//!
+//! The page is in `report/html/`; the report goes into it as the JSON that it is, and is drawn where it is read.
+
+use serde_json::Value;
+
+use super::Report;
+
+const PAGE: &str = include_str!("html/page.html");
+const STYLE: &str = include_str!("html/page.css");
+const TIMELINE: &str = include_str!("html/timeline.js");
+const DETAILS: &str = include_str!("html/details.js");
+const SCRIPT: &str = include_str!("html/page.js");
+
+/// The page.
+///
+/// # Errors
+///
+/// None in practice: everything in a report has a JSON form.
+pub fn to_string(report: &Report) -> serde_json::Result<String> {
+    let mut value = serde_json::to_value(report)?;
+    drop_empty(&mut value);
+    let data = in_script(&serde_json::to_string(&value)?);
+    let mut page = String::with_capacity(data.len() + 64 * 1024);
+    let mut rest = PAGE;
+    // Piece by piece: a marker within what was put in is nobody's.
+    for (marker, text) in [
+        ("/*style*/", STYLE),
+        ("{/*report*/}", &data),
+        ("/*timeline*/", TIMELINE),
+        ("/*details*/", DETAILS),
+        ("/*script*/", SCRIPT),
+    ] {
+        if let Some((before, after)) = rest.split_once(marker) {
+            page.push_str(before);
+            page.push_str(text);
+            rest = after;
+        }
+    }
+    page.push_str(rest);
+    Ok(page)
+}
+
+/// What is not there weighs nothing: a null, an empty list and an empty text go unsaid.
+fn drop_empty(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.values_mut().for_each(drop_empty);
+            fields.retain(|_, value| match value {
+                Value::Null => false,
+                Value::String(text) => !text.is_empty(),
+                Value::Array(items) => !items.is_empty(),
+                _ => true,
+            });
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_empty),
+        _ => {}
+    }
+}
+
+/// JSON that can stand in a script element: a `<` in it can only be in a string, and is written by its number, so that
+/// no `</script>` or `<!--` ends or bends the element.
+fn in_script(json: &str) -> String {
+    json.replace('<', "\\u003c")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{SAMPLE, json};
+
+    fn page() -> String {
+        to_string(&json::from_str(SAMPLE).unwrap()).unwrap()
+    }
+
+    fn data(page: &str) -> &str {
+        let (_, rest) = page.split_once("<script type=\"application/json\" id=\"report\">").unwrap();
+        rest.split_once("</script>").unwrap().0
+    }
+
+    #[test]
+    fn the_page_holds_the_report_and_its_words_do_not_break_out() {
+        let page = page();
+        let inside: Value = serde_json::from_str(data(&page)).unwrap();
+        let mut report: Value = serde_json::from_str(SAMPLE).unwrap();
+        assert!(report["cells"][3]["why"].as_str().unwrap().contains("</script><script>alert(1)</script> <!--"));
+        drop_empty(&mut report);
+        assert_eq!(inside, report);
+        // The control: as plain JSON it would.
+        let naive = page.replacen("\\u003c", "<", 1);
+        assert!(serde_json::from_str::<Value>(data(&naive)).is_err());
+    }
+
+    #[test]
+    fn the_page_names_nobody_else() {
+        let page = page();
+        let (before, after) = page.split_once(data(&page)).unwrap();
+        for part in [before, after] {
+            for way_out in ["http:", "https:", "//cdn", "@import", "url(", " src=", "fetch(", "XMLHttpRequest"] {
+                let part = part.replace("http://www.w3.org/2000/svg", "");
+                assert!(!part.contains(way_out), "{way_out}");
+            }
+        }
+        assert!(before.contains("default-src 'none'"));
+    }
+
+    #[test]
+    fn every_piece_is_in_its_place() {
+        let page = page();
+        for marker in ["/*style*/", "/*report*/", "/*timeline*/", "/*details*/", "/*script*/"] {
+            assert!(PAGE.contains(marker) && !page.contains(marker), "{marker}");
+        }
+        assert_eq!((page.matches("<script").count(), page.matches("</script>").count()), (2, 2));
+    }
+}

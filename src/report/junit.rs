@@ -1,0 +1,92 @@
+//! The report as JUnit XML, for the tools that show test results: a suite a subject, a test a cell.
+//!
+//! A cell that is not as expected is a failure. One that stayed inconclusive is an error: nothing was proved, which is
+//! no pass, and no fault of the subject's that was seen.
+
+use quick_junit::{NonSuccessKind, Report as Document, SerializeError, TestCase, TestCaseStatus, TestSuite};
+
+use super::{CellReport, CellVerdict, Report};
+
+/// The report as text, ending in a newline.
+///
+/// # Errors
+///
+/// None in practice: characters that XML cannot hold are left out.
+pub fn to_string(report: &Report) -> Result<String, SerializeError> {
+    let mut suites: Vec<TestSuite> = Vec::new();
+    for cell in &report.cells {
+        let suite = suites.iter().rposition(|suite| suite.name.as_str() == cell.subject).unwrap_or_else(|| {
+            suites.push(TestSuite::new(&cell.subject));
+            suites.len() - 1
+        });
+        suites[suite].add_test_case(case(cell));
+    }
+    let mut document = Document::new("deadbeat");
+    document.add_test_suites(suites);
+    let mut text = document.to_string()?;
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+fn case(cell: &CellReport) -> TestCase {
+    let not = |kind, kind_name: &str| {
+        let mut status = TestCaseStatus::non_success(kind);
+        let again = cell.again.as_ref().map(|again| format!("\nagain: {again}")).unwrap_or_default();
+        status.set_type(kind_name).set_message(&cell.why).set_description(format!("{}{again}", cell.why));
+        status
+    };
+    let status = match cell.verdict {
+        CellVerdict::Pass => TestCaseStatus::success(),
+        CellVerdict::Fail => not(NonSuccessKind::Failure, "fail"),
+        CellVerdict::Inconclusive => not(NonSuccessKind::Error, "inconclusive"),
+    };
+    let repeat = cell.repeat.map(|repeat| format!("#{repeat}")).unwrap_or_default();
+    let mut case = TestCase::new(format!("{}/{}/{}{repeat}", cell.fixture, cell.runtime, cell.shell), status);
+    case.set_classname(&cell.subject);
+    if let Some(elapsed) = cell.elapsed {
+        case.set_time(elapsed);
+    }
+    case
+}
+
+#[cfg(test)]
+mod tests {
+    use roxmltree::Document;
+
+    use super::*;
+    use crate::report::{SAMPLE, json};
+
+    #[test]
+    fn every_cell_is_a_test_and_the_counts_agree() {
+        let report = json::from_str(SAMPLE).unwrap();
+        let text = to_string(&report).unwrap();
+        let document = Document::parse(&text).unwrap();
+        let count = |name: &str| document.descendants().filter(|node| node.has_tag_name(name)).count();
+        let summary = report.summary;
+        assert_eq!((count("testcase"), count("failure"), count("error")), (5, summary.fail, summary.inconclusive));
+        let sum = |name: &str| -> usize {
+            let suites = document.descendants().filter(|node| node.has_tag_name("testsuite"));
+            suites.map(|suite| suite.attribute(name).unwrap().parse::<usize>().unwrap()).sum()
+        };
+        assert_eq!((sum("tests"), sum("failures"), sum("errors")), (5, summary.fail, summary.inconclusive));
+        assert_eq!(document.root_element().attribute("tests"), Some("5"));
+    }
+
+    #[test]
+    fn words_that_are_markup_stay_words() {
+        let report = json::from_str(SAMPLE).unwrap();
+        let text = to_string(&report).unwrap();
+        let document = Document::parse(&text).unwrap();
+        let failure = document.descendants().find(|node| node.has_tag_name("failure")).unwrap();
+        // XML has no bell.
+        let cell = report.cells.iter().find(|cell| cell.verdict == CellVerdict::Fail).unwrap();
+        let why = cell.why.replace('\u{7}', "");
+        let said = failure.text().unwrap();
+        assert!(said.starts_with(&why) && said.contains(cell.again.as_ref().unwrap()), "{said}");
+        let case = failure.parent().unwrap();
+        assert_eq!(case.attribute("classname"), Some(&*cell.subject));
+        assert!(case.attribute("name").unwrap().ends_with("#2"), "{case:?}");
+    }
+}

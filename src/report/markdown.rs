@@ -1,0 +1,147 @@
+//! The report as Markdown, for a pull request or a job's summary: the count, what is not as expected, the matrix.
+
+use std::fmt::{self, Write};
+
+use super::matrix::{self, Block, short};
+use super::{CellReport, CellVerdict, PulseVerdict, Report};
+
+/// Writes the report. Whatever it quotes stands there as it is: nothing in it is read as Markdown or HTML.
+///
+/// # Errors
+///
+/// Those of the writer.
+pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
+    let part = report.partition.map(|part| format!(" (part {part})")).unwrap_or_default();
+    writeln!(out, "### deadbeat{part}: {}\n", report.summary)?;
+    let ranked = [CellVerdict::Fail, CellVerdict::Inconclusive];
+    for cell in ranked.iter().flat_map(|verdict| report.cells.iter().filter(move |cell| cell.verdict == *verdict)) {
+        write_unexpected(out, cell)?;
+    }
+    for block in matrix::blocks(report) {
+        write_block(out, &block)?;
+    }
+    let host = &report.host;
+    let (os, kernel, arch) = (escaped(&host.os), escaped(&host.kernel), escaped(&host.arch));
+    writeln!(out, "<sub>{os} {kernel}, {arch}, {} cores, deadbeat {}</sub>", host.cores, escaped(&host.deadbeat))
+}
+
+fn write_unexpected(out: &mut impl Write, cell: &CellReport) -> fmt::Result {
+    writeln!(out, "**{}** {}: {}\n", cell.verdict, escaped(&cell.name()), escaped(&cell.why))?;
+    let Some(again) = &cell.again else { return Ok(()) };
+    let longest = again.split(|c| c != '`').map(str::len).max().unwrap_or_default();
+    let fence = "`".repeat(longest.max(2) + 1);
+    writeln!(out, "{fence}sh\n{again}\n{fence}\n")
+}
+
+fn write_block(out: &mut impl Write, block: &Block<'_>) -> fmt::Result {
+    let (all, off) = (block.cells().count(), block.cells().filter(|cell| cell.verdict != CellVerdict::Pass).count());
+    let shell = block.shell.map(|shell| format!(" under {}", escaped(shell))).unwrap_or_default();
+    let about = if block.known_bad() { ", known to be bad and expected to be caught" } else { "" };
+    let subject = escaped(block.subject);
+    // The blank line lets Markdown begin again inside the HTML.
+    writeln!(out, "<details><summary>{subject}{shell}{about}: {} of {all} as expected</summary>\n", all - off)?;
+    write!(out, "| fixture | outcome | after |")?;
+    for runtime in &block.runtimes {
+        write!(out, " {} |", escaped(&matrix::short_runtime(runtime)))?;
+    }
+    writeln!(out, "\n| --- | --- | ---: |{}", " --- |".repeat(block.runtimes.len()))?;
+    for row in &block.rows {
+        write!(out, "| {} | {} | {} |", escaped(row.fixture), row.outcome(), row.after())?;
+        for runtime in &block.runtimes {
+            write!(out, " {} |", row.worst_on(runtime).map(pulse).unwrap_or_default())?;
+        }
+        writeln!(out)?;
+    }
+    writeln!(out, "\n</details>\n")
+}
+
+fn pulse(cell: &CellReport) -> String {
+    let pulse = match &cell.pulse {
+        None => "none".to_owned(),
+        Some(pulse) if pulse.verdict == PulseVerdict::Starved => format!("starved {}", short(pulse.longest)),
+        Some(pulse) => pulse.verdict.to_string(),
+    };
+    match cell.verdict {
+        CellVerdict::Pass => pulse,
+        verdict => format!("**{verdict}**, {pulse}"),
+    }
+}
+
+/// One line of plain text: a character that means anything to Markdown or HTML goes by its number.
+fn escaped(text: &str) -> String {
+    let mut line = String::new();
+    for c in text.chars() {
+        match c {
+            c if c.is_control() => line.push(' '),
+            c if c.is_ascii_punctuation() && !":-,.;/()%+='\"?".contains(c) => {
+                // Writing to a string cannot fail.
+                let _ = write!(line, "&#{};", u32::from(c));
+            }
+            c => line.push(c),
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{SAMPLE, json};
+
+    fn text() -> String {
+        let mut text = String::new();
+        write(&mut text, &json::from_str(SAMPLE).unwrap()).unwrap();
+        text
+    }
+
+    #[test]
+    fn what_failed_comes_first_with_the_command_that_shows_it_again() {
+        let text = text();
+        let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what:?}: {text}"));
+        assert!(
+            text.starts_with("### deadbeat (part 1/2): 5 cells: 3 as expected, 1 not, 1 inconclusive\n\n"),
+            "{text}"
+        );
+        let (fail, unclear) = (place("**fail** "), place("**inconclusive** "));
+        assert!(fail < unclear && unclear < place("<details>"), "{text}");
+        assert!(text[fail..unclear].contains("```sh\ndeadbeat suite "), "{text}");
+    }
+
+    #[test]
+    fn every_row_of_the_matrix_has_every_column() {
+        let text = text();
+        let mut columns = None;
+        for line in text.lines() {
+            columns = line.starts_with('|').then(|| line.matches('|').count()).inspect(|here| {
+                assert_eq!(*here, columns.unwrap_or(*here), "{line}");
+            });
+        }
+        assert_eq!(text.matches("<details>").count(), 3, "{text}");
+        assert_eq!(text.matches("<details>").count(), text.matches("\n</details>\n").count());
+    }
+
+    #[test]
+    fn words_that_are_markup_stay_words() {
+        let text = text();
+        let mut in_command = false;
+        for line in text.lines() {
+            if line.starts_with("```") {
+                in_command = !in_command;
+            } else if !in_command {
+                for markup in ["<script", "</script", "<b>", "<!--", "`", "\u{7}"] {
+                    assert!(!line.contains(markup), "{markup} in {line}");
+                }
+            }
+        }
+        assert_eq!(escaped("a|b *c* <d>&\n#1 @me"), "a&#124;b &#42;c&#42; &#60;d&#62;&#38; &#35;1 &#64;me");
+    }
+
+    #[test]
+    fn a_command_with_a_fence_in_it_does_not_end_its_block() {
+        let mut report = json::from_str(SAMPLE).unwrap();
+        report.cells[3].again = Some("echo ````".to_owned());
+        let mut text = String::new();
+        write(&mut text, &report).unwrap();
+        assert!(text.contains("\n`````sh\necho ````\n`````\n"), "{text}");
+    }
+}

@@ -1,0 +1,314 @@
+//! The suite for a kill function of one's own, as a test target: every cell is a test, in a process of its own.
+//!
+//! A known failure is declared with its reason, and one that passes is an error: a list of excuses never outlives them.
+//! Beside the subjects stands a control, the naive body, which has to be caught: where it is not, their passing proves
+//! nothing.
+
+use std::future::Future;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use signal_hook::iterator::Signals;
+
+use super::{Cell, JOBS, Subject, Suite, built_in, process};
+use crate::fixture::{self, Fixture};
+use crate::heartbeat::lab::Flavor;
+use crate::report::{CellReport, CellVerdict};
+use crate::shutdown::heeded;
+
+/// The name of the control.
+const CONTROL: &str = "control";
+
+/// Dies at once of SIGTERM, so that the naive body is caught by its time and by its pulse.
+const CONTROL_FIXTURE: &str = "fast-exit";
+
+/// The one argument of a process that is to run one cell; its name comes behind it.
+const ONE_CELL: &str = "--deadbeat-cell";
+
+/// Kill functions that are held against every fixture, on every runtime, by `cargo test` or `cargo nextest run`.
+///
+/// In `Cargo.toml`, a test target without a harness:
+///
+/// ```toml
+/// [[test]]
+/// name = "conformance"
+/// harness = false
+///
+/// [dev-dependencies]
+/// deadbeat = { version = "0.1", default-features = false, features = ["conformance"] }
+/// ```
+///
+/// In `tests/conformance.rs`:
+///
+/// ```no_run
+/// use deadbeat::suite::Conformance;
+///
+/// fn main() {
+///     Conformance::new()
+///         .subject("ours", |pgid| async move { deadbeat::kill_process_group(pgid).await })
+///         .main()
+/// }
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use = "it runs nothing until `main` is called"]
+pub struct Conformance {
+    suite: Suite,
+    known_failures: Vec<KnownFailure>,
+}
+
+#[derive(Clone, Debug)]
+struct KnownFailure {
+    pattern: String,
+    reason: String,
+}
+
+impl Conformance {
+    /// Every fixture, every runtime, under `sh`, with 5 s of grace; no subject yet.
+    pub fn new() -> Conformance {
+        Conformance { suite: Suite::new().subjects([]), known_failures: Vec::new() }
+    }
+
+    /// A kill function to judge, which takes a pgid. What it did is observed from the fixture's end.
+    pub fn subject<F, Fut>(mut self, name: &str, kill: F) -> Conformance
+    where
+        F: Fn(i32) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.suite.subjects.push(Subject::new(name, kill));
+        self
+    }
+
+    /// The grace that the subjects give, which only they know; 5 s by default.
+    pub fn grace(mut self, grace: Duration) -> Conformance {
+        self.suite = self.suite.grace(grace);
+        self
+    }
+
+    /// How long a worker may stand still; 50 ms by default, 1 ms at least.
+    pub fn budget(mut self, budget: Duration) -> Conformance {
+        self.suite = self.suite.budget(budget);
+        self
+    }
+
+    /// How long a kill may take before it is ended and fails, as [`Suite::deadline`].
+    pub fn deadline(mut self, deadline: Duration) -> Conformance {
+        self.suite = self.suite.deadline(deadline);
+        self
+    }
+
+    /// The fixtures to hold the subjects against; all by default.
+    pub fn fixtures(mut self, fixtures: impl Into<Vec<Fixture>>) -> Conformance {
+        self.suite = self.suite.fixtures(fixtures);
+        self
+    }
+
+    /// The runtimes to run them on; all by default.
+    pub fn runtimes(mut self, runtimes: impl Into<Vec<Flavor>>) -> Conformance {
+        self.suite = self.suite.runtimes(runtimes);
+        self
+    }
+
+    /// The shells to run the fixtures under, as [`Suite::shells`].
+    pub fn shells(mut self, shells: impl Into<Vec<String>>) -> Conformance {
+        self.suite = self.suite.shells(shells);
+        self
+    }
+
+    /// Declares that a cell fails, and why: `ours/late-fork/current-thread`, or `ours/late-fork/*` for several, where `*`
+    /// stands for anything. It is run all the same, and if it passes that is an error.
+    pub fn known_failure(mut self, cells: &str, reason: &str) -> Conformance {
+        self.known_failures.push(KnownFailure { pattern: cells.to_owned(), reason: reason.to_owned() });
+        self
+    }
+
+    /// Runs what the arguments of this program ask for, as a test harness does, and exits.
+    ///
+    /// Many cells run side by side, for they wait more than they compute: `--test-threads` or `RUST_TEST_THREADS` says
+    /// how many, under `cargo test`.
+    pub fn main(self) -> ! {
+        let cells = match self.cells() {
+            Ok(cells) => cells,
+            Err(error) => {
+                eprintln!("deadbeat: {error}");
+                std::process::exit(2);
+            }
+        };
+        let words: Vec<_> = std::env::args().skip(1).collect();
+        if let [option, name] = &words[..] {
+            if option == ONE_CELL {
+                match cells.iter().find(|cell| cell.name() == *name) {
+                    Some(cell) => process::report_to_parent(&self.suite, cell),
+                    None => panic!("no cell {name}"),
+                }
+            }
+        }
+        if let Err(error) = end_cells_on_signal() {
+            eprintln!("deadbeat: cannot watch for signals: {error}");
+            std::process::exit(2);
+        }
+        let mut arguments = Arguments::from_args();
+        let wished = || std::env::var("RUST_TEST_THREADS").ok()?.parse().ok();
+        arguments.test_threads = arguments.test_threads.or_else(wished).or(Some(JOBS));
+        let this = Arc::new(self);
+        let trials = cells.into_iter().map(|cell| {
+            let this = Arc::clone(&this);
+            Trial::test(cell.name(), move || this.try_cell(&cell))
+        });
+        libtest_mimic::run(&arguments, trials.collect()).exit()
+    }
+
+    /// Those of the subjects, and the control's; `Err` if what was declared makes no sense.
+    fn cells(&self) -> Result<Vec<Cell>, String> {
+        let subjects: Vec<_> = self.suite.subjects.iter().map(Subject::name).collect();
+        if subjects.is_empty() {
+            return Err("there is no subject: name a kill function with .subject(..)".into());
+        }
+        for (i, name) in subjects.iter().enumerate() {
+            if name.is_empty() || *name == CONTROL || name.contains('/') {
+                return Err(format!(
+                    "{name:?} cannot be a subject's name: choose one without a slash, other than {CONTROL}"
+                ));
+            }
+            if subjects[..i].contains(name) {
+                return Err(format!("two subjects are called {name:?}: give each a name of its own"));
+            }
+        }
+        let mut cells = self.suite.cells();
+        for KnownFailure { pattern, reason } in &self.known_failures {
+            if reason.trim().is_empty() {
+                return Err(format!("the known failure {pattern:?} has no reason: say why it fails"));
+            }
+            if !cells.iter().any(|cell| matches(pattern, &cell.name())) {
+                return Err(format!("the known failure {pattern:?} is no cell: --list shows those there are"));
+            }
+        }
+        let control = self
+            .suite
+            .clone()
+            .subjects(built_in().into_iter().take(1).map(|naive| naive.called(CONTROL)).collect::<Vec<_>>());
+        cells.extend(control.fixtures(Vec::from_iter(fixture::named(CONTROL_FIXTURE))).cells());
+        Ok(cells)
+    }
+
+    fn try_cell(&self, cell: &Cell) -> Result<(), Failed> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.args([ONE_CELL, &cell.name()]);
+        let report = process::run(&self.suite, cell, command);
+        let known = self.known_failures.iter().find(|known| matches(&known.pattern, &report.name()));
+        judge(&report, known.map(|known| &*known.reason)).map_err(Failed::from)
+    }
+}
+
+/// From here on an interruption ends the cells first: Ctrl-C, or the runner's end of a test that takes too long.
+fn end_cells_on_signal() -> std::io::Result<()> {
+    let mut signals = Signals::new(heeded())?;
+    std::thread::Builder::new().name("deadbeat-signals".into()).spawn(move || {
+        let Some(signal) = signals.forever().next() else { return };
+        process::kill_all();
+        std::process::exit(128 + signal);
+    })?;
+    Ok(())
+}
+
+fn judge(report: &CellReport, known: Option<&str>) -> Result<(), String> {
+    match (report.verdict, known) {
+        (CellVerdict::Pass, None) => Ok(()),
+        (CellVerdict::Pass, Some(reason)) => {
+            Err(format!("it passes, though it is a known failure ({reason}): take the declaration away"))
+        }
+        (CellVerdict::Fail, Some(reason)) => {
+            eprintln!("known failure {} ({reason}): {}", report.name(), report.why);
+            Ok(())
+        }
+        (CellVerdict::Fail, None) => Err(report.why.clone()),
+        (CellVerdict::Inconclusive, _) => Err(format!("inconclusive: {}", report.why)),
+    }
+}
+
+/// Whether `name` is what `pattern` says, in which `*` stands for anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(start) else { return false };
+    loop {
+        if matches(rest, name) {
+            return true;
+        }
+        let mut chars = name.chars();
+        if chars.next().is_none() {
+            return false;
+        }
+        name = chars.as_str();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(subjects: &[&str]) -> Conformance {
+        subjects.iter().fold(Conformance::new(), |tests, name| tests.subject(name, |_| async {}))
+    }
+
+    #[test]
+    fn a_star_stands_for_anything_and_nothing_else_does() {
+        let name = "ours/late-fork/multi-thread-2";
+        for pattern in [
+            name,
+            "*",
+            "ours/*",
+            "ours/late-fork/*",
+            "*/multi-thread-2",
+            "o*/l*k/*-2",
+            "ours/late-fork/multi-thread-2*",
+        ] {
+            assert!(matches(pattern, name), "{pattern}");
+        }
+        for pattern in ["", "ours", "ours/late-fork", "*/", "ours/late-fork/*-1", "Ours/*", "*late-fork"] {
+            assert!(!matches(pattern, name), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn every_cell_is_there_once_and_the_control_on_every_runtime() {
+        let cells = with(&["ours", "theirs"]).cells().unwrap();
+        let mut names: Vec<_> = cells.iter().map(Cell::name).collect();
+        assert_eq!(names.len(), 2 * fixture::ALL.len() * super::super::RUNTIMES.len() + super::super::RUNTIMES.len());
+        assert!(names.contains(&"control/fast-exit/multi-thread-1".to_owned()), "{names:?}");
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), cells.len());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_what_to_do() {
+        for (tests, hint) in [
+            (with(&[]), ".subject(..)"),
+            (with(&["control"]), "other than control"),
+            (with(&["a/b"]), "without a slash"),
+            (with(&["ours", "ours"]), "a name of its own"),
+            (with(&["ours"]).known_failure("ours/late-fork/*", " "), "say why it fails"),
+            (with(&["ours"]).known_failure("ours/late-frok/*", "typing"), "--list"),
+            (with(&["ours"]).known_failure("control/fast-exit/*", "no excuse for it"), "--list"),
+        ] {
+            let error = tests.cells().expect_err(hint);
+            assert!(error.contains(hint), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_known_failure_has_to_fail() {
+        let cell = &with(&["ours"]).cells().unwrap()[0];
+        let report = |verdict| CellReport { verdict, why: "because".into(), ..super::super::cell::unjudged(cell) };
+        assert_eq!(judge(&report(CellVerdict::Pass), None), Ok(()));
+        assert_eq!(judge(&report(CellVerdict::Fail), Some("we are slow")), Ok(()));
+        assert_eq!(judge(&report(CellVerdict::Fail), None), Err("because".to_owned()));
+        assert!(
+            judge(&report(CellVerdict::Pass), Some("we are slow")).unwrap_err().contains("take the declaration away")
+        );
+        for known in [None, Some("we are slow")] {
+            assert!(judge(&report(CellVerdict::Inconclusive), known).unwrap_err().contains("inconclusive"));
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The members of a group as the cell's observer sees them: who was there, from when, until when.
+//!
+//! A walk through the process table is dear, so it looks seldom, and at once after a death that it was woken for.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::fixture::Running;
+use crate::group::Member;
+use crate::report::Life;
+
+/// How long a birth may go unseen.
+const SELDOM: Duration = Duration::from_millis(200);
+/// How soon after a look the next is worth its price, whoever has died.
+const SOON: Duration = Duration::from_millis(2);
+/// How many lives are told; a fork storm has thousands.
+const MOST: usize = 12;
+/// How much of a command line is told, in characters.
+const COMMAND: usize = 48;
+
+pub(super) struct Lives<'a> {
+    running: &'a Running,
+    seen: Vec<Seen>,
+    /// By number, those beyond the first.
+    beyond: HashSet<i32>,
+    looked: Option<Instant>,
+}
+
+struct Seen {
+    pid: i32,
+    command: String,
+    from: Instant,
+    until: Option<Instant>,
+}
+
+impl<'a> Lives<'a> {
+    pub(super) fn of(running: &'a Running) -> Lives<'a> {
+        Lives { running, seen: Vec::new(), beyond: HashSet::new(), looked: None }
+    }
+
+    /// Looks, if it is time to. `woken`: a member has just died.
+    pub(super) fn look(&mut self, woken: bool) {
+        let pause = if woken { SOON } else { SELDOM };
+        if self.looked.is_some_and(|looked| looked.elapsed() < pause) {
+            return;
+        }
+        let now = Instant::now();
+        self.looked = Some(now);
+        // Without a process table there is nobody to see.
+        let Ok(members) = self.running.leftover() else { return };
+        let is_there = |pid| members.iter().any(|member| member.pid == pid);
+        self.seen.iter_mut().filter(|seen| !is_there(seen.pid)).for_each(|seen| seen.ends(now));
+        for member in &members {
+            if !self.seen.iter().any(|seen| seen.pid == member.pid && seen.until.is_none()) {
+                self.born(member, now);
+            }
+        }
+    }
+
+    fn born(&mut self, member: &Member, now: Instant) {
+        if self.seen.len() == MOST {
+            self.beyond.insert(member.pid);
+            return;
+        }
+        self.seen.push(Seen { pid: member.pid, command: beginning(&member.command), from: now, until: None });
+    }
+
+    /// Whether SIGKILL is on its way to all who are left.
+    pub(super) fn are_dying(&self) -> bool {
+        self.running.leftover().is_ok_and(|members| members.iter().all(Member::is_dying))
+    }
+
+    /// The group is gone, and so is everybody.
+    pub(super) fn all_gone(&mut self, at: Instant) {
+        self.seen.iter_mut().for_each(|seen| seen.ends(at));
+    }
+
+    /// The lives on an axis that begins at `zero`, and how many more there were.
+    pub(super) fn told(self, zero: Instant) -> (Vec<Life>, usize) {
+        let leader = self.running.pgid();
+        let ended_by = self.running.leader_ended_by();
+        let told = self.seen.into_iter().map(|seen| Life {
+            pid: seen.pid,
+            role: self.running.role(seen.pid).map(str::to_owned),
+            command: seen.command,
+            from: seen.from.saturating_duration_since(zero),
+            until: seen.until.map(|until| until.saturating_duration_since(zero)),
+            ended_by: ended_by.filter(|_| seen.pid == leader && seen.until.is_some()),
+        });
+        (told.collect(), self.beyond.len())
+    }
+}
+
+impl Seen {
+    fn ends(&mut self, at: Instant) {
+        self.until.get_or_insert(at);
+    }
+}
+
+/// A fixture's command line is its whole text; the beginning says enough.
+pub(super) fn beginning(command: &str) -> String {
+    let mut line = String::new();
+    for word in command.split_whitespace() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+        if let Some((end, _)) = line.char_indices().nth(COMMAND) {
+            line.truncate(end);
+            line.push('…');
+            break;
+        }
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_is_a_whole_script_is_told_by_its_beginning() {
+        assert_eq!(beginning("sleep 120"), "sleep 120");
+        assert_eq!(beginning("sh -c \n  sleep 0.05 &\n"), "sh -c sleep 0.05 &");
+        let long = beginning(&format!("sh -c # {} fixture", "é".repeat(100)));
+        assert_eq!(long.chars().count(), COMMAND + 1, "{long}");
+        assert!(long.ends_with("é…"), "{long}");
+    }
+}

@@ -1,0 +1,289 @@
+//! A cell in a process of its own: whatever it does to itself, it is reported, ended, and cleaned up after.
+//!
+//! The program starts itself again for each cell, with a socket in place of stdin. The child writes its report there
+//! and exits; when the socket ends on its side, because the parent was interrupted or is dead, it kills its fixture and
+//! exits. The parent gives it a deadline beyond its own, and at the end kills whatever still carries the cell's mark:
+//! nothing of a cell outlives its report.
+//!
+//! ```text
+//!   parent   spawn ──────────────── read the report ── kill group and mark ── reap
+//!               │ socket, mark            ▲
+//!   cell        └─ start fixture ─ watch ─┴─ exit        the socket ends: kill the fixture, exit
+//! ```
+
+use std::io::{self, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags};
+
+use super::words::Words;
+use super::{Cell, Suite, cell};
+use crate::fixture;
+use crate::group::mark::Mark;
+use crate::group::{ProcessGroup, pause, wait_readable};
+use crate::heartbeat::what_its_threads_do;
+use crate::report::{CellReport, CellVerdict};
+use crate::signal::Signal;
+
+/// The variable that marks all that a cell starts, and the cell.
+const MARK: &str = "DEADBEAT_CELL";
+
+/// How long a cell that is told to end may take to kill its fixture.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// How long what was killed by SIGKILL may take to be gone.
+const BURIAL: Duration = Duration::from_secs(10);
+
+/// The cells that run; `None` once no more may start.
+///
+/// A cell is listed before it can be ended and taken off in the moment it is reaped, both under this lock: whoever holds
+/// it can signal every group listed.
+static RUNNING: Mutex<Option<Vec<Listed>>> = Mutex::new(Some(Vec::new()));
+
+#[derive(Debug)]
+struct Listed {
+    group: ProcessGroup,
+    mark: Mark,
+    socket: UnixStream,
+}
+
+fn running() -> MutexGuard<'static, Option<Vec<Listed>>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Runs the cell by `command`, which has to come to [`report_to_parent`] with the same cell.
+pub(crate) fn run(suite: &Suite, cell: &Cell, command: Command) -> CellReport {
+    let report = match Running::start(command) {
+        Ok(running) => running.listen(suite.cell_within()),
+        Err(error) => Err(format!("the cell's process could not be started: {error}")),
+    };
+    report.unwrap_or_else(|why| cell::unjudged(cell).failed(why))
+}
+
+/// Ends every cell and all that it started, and lets no other start: for the end of a program that was interrupted.
+pub(crate) fn kill_all() {
+    // Held to the end: what is listed is not reaped meanwhile, so the numbers stay theirs.
+    let mut running = running();
+    let cells = running.take().unwrap_or_default();
+    for cell in &cells {
+        let _ = cell.socket.shutdown(Shutdown::Both);
+    }
+    let deadline = Instant::now() + LAST_WORDS;
+    while cells.iter().any(|cell| !cell.group.leader_has_exited()) && Instant::now() < deadline {
+        pause(Duration::from_millis(1));
+    }
+    for cell in &cells {
+        sweep(cell.group, &cell.mark, deadline + BURIAL);
+    }
+}
+
+/// SIGKILL to the group, whose leader is not reaped, and to the marked, until nobody is left.
+fn sweep(group: ProcessGroup, mark: &Mark, deadline: Instant) {
+    loop {
+        let _ = group.signal(Signal::KILL);
+        let left = match mark.members() {
+            Ok(members) => !members.is_empty(),
+            Err(_) => !group.leader_has_exited(),
+        };
+        if !left || Instant::now() >= deadline {
+            return;
+        }
+        mark.kill();
+        pause(Duration::from_millis(1));
+    }
+}
+
+struct Running {
+    child: Child,
+    group: ProcessGroup,
+    mark: Mark,
+    socket: UnixStream,
+    words: Words,
+}
+
+impl Running {
+    fn start(mut command: Command) -> io::Result<Running> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mark = Mark::new(MARK, &id);
+        let (socket, theirs) = UnixStream::pair()?;
+        let (ear, mouth) = UnixStream::pair()?;
+        command.env(MARK, &id).process_group(0).stdin(OwnedFd::from(theirs));
+        command.stdout(OwnedFd::from(mouth.try_clone()?)).stderr(OwnedFd::from(mouth));
+        let listed = socket.try_clone()?;
+        let mut running = running();
+        let running = running.as_mut().ok_or_else(|| io::Error::other("every cell was told to end"))?;
+        let child = command.spawn()?;
+        let group = ProcessGroup::new(child.id() as i32).map_err(io::Error::other)?;
+        running.push(Listed { group, mark: mark.clone(), socket: listed });
+        // With the command goes our copy of the other ends.
+        drop(command);
+        Ok(Running { child, group, mark, socket, words: Words::of(ear) })
+    }
+
+    /// The report, or why there is none. Nothing of the cell is left after this.
+    fn listen(mut self, patience: Duration) -> Result<CellReport, String> {
+        let said = self.read(Instant::now() + patience);
+        // While it is still stuck.
+        let stuck = said.is_err().then(|| what_its_threads_do(self.group.pgid()));
+        let status = self.end();
+        let words = self.words.heard();
+        let report = match (said, stuck) {
+            (Ok(json), _) => serde_json::from_slice(&json).map_err(|_| match status {
+                Ok(status) => format!("the cell's process ended without a report: {status}"),
+                Err(error) => format!("the cell's process ended without a report: {error}"),
+            }),
+            (Err(_), stuck) => {
+                let threads = stuck.unwrap_or_default();
+                let threads = if threads.is_empty() { String::new() } else { format!(": {}", threads.join("; ")) };
+                Err(format!("the cell's process did not come back within {patience:?} and was killed{threads}"))
+            }
+        };
+        let why = |why: String| if words.is_empty() { why } else { format!("{why}; it said: {words}") };
+        match report {
+            Ok(mut report) => {
+                let report: &mut CellReport = &mut report;
+                if report.verdict == CellVerdict::Fail {
+                    report.why = why(std::mem::take(&mut report.why));
+                }
+                Ok(report.clone())
+            }
+            Err(error) => Err(why(error)),
+        }
+    }
+
+    /// All that it says until it ends, or `Err` at the deadline.
+    fn read(&mut self, deadline: Instant) -> Result<Vec<u8>, ()> {
+        let (mut said, mut chunk) = (Vec::new(), [0; 16 * 1024]);
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(());
+            }
+            if wait_readable(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)], left) {
+                match self.socket.read(&mut chunk) {
+                    Ok(0) => return Ok(said),
+                    Ok(length) => said.extend_from_slice(&chunk[..length]),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    // It was killed with something of ours unread.
+                    Err(_) => return Ok(said),
+                }
+            }
+        }
+    }
+
+    fn end(&mut self) -> io::Result<ExitStatus> {
+        let mut running = running();
+        let Some(cells) = running.as_mut() else {
+            return Err(io::Error::other("every cell was told to end"));
+        };
+        // One that has reported is on its way out, with a status that is not ours.
+        let deadline = Instant::now() + BURIAL;
+        sweep(self.group, &self.mark, deadline);
+        cells.retain(|cell| cell.group != self.group);
+        self.child.wait()
+    }
+}
+
+/// The child's side: runs the cell, reports and exits.
+pub(crate) fn report_to_parent(suite: &Suite, cell: &Cell) -> ! {
+    let socket = match take_stdin() {
+        Ok(socket) => socket,
+        Err(error) => {
+            eprintln!("deadbeat: a cell has to be started by its suite: {error}");
+            std::process::exit(2);
+        }
+    };
+    let report = suite.run_cell(cell);
+    let written = serde_json::to_vec(&report).map_err(io::Error::other).and_then(|json| (&socket).write_all(&json));
+    // Not by returning: a subject that hangs must not hold the process.
+    std::process::exit(if written.is_ok() { 0 } else { 1 });
+}
+
+/// The socket to the parent, out of reach of whatever the subject starts. From here on its end is the cell's end.
+fn take_stdin() -> io::Result<UnixStream> {
+    let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    // Fails where it is no socket.
+    socket.peer_addr()?;
+    rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    let mut lifeline = socket.try_clone()?;
+    std::thread::Builder::new().name("deadbeat-lifeline".into()).spawn(move || {
+        // Nothing is ever said to us.
+        while lifeline.read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
+        fixture::kill_all();
+        std::process::exit(1);
+    })?;
+    Ok(socket)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::suite::Suite;
+
+    /// What becomes of a cell whose process does this instead of running it.
+    fn report_of(script: &str, patience: Duration) -> CellReport {
+        let cell = &Suite::new().cells()[0];
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let report = Running::start(command).unwrap().listen(patience);
+        report.unwrap_or_else(|why| cell::unjudged(cell).failed(why))
+    }
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn one_that_does_not_come_back_is_killed_and_said_to_be_stuck_in_what() {
+        let report = report_of("echo stuck >&2; exec sleep 100", Duration::from_millis(500));
+        assert_eq!(report.verdict, CellVerdict::Fail);
+        assert!(report.why.contains("did not come back within 500ms and was killed: "), "{}", report.why);
+        assert!(
+            report.why.contains(": sleep waiting in clock_nanosleep; ") && report.why.contains("it said: stuck"),
+            "{}",
+            report.why
+        );
+    }
+
+    #[test]
+    fn one_that_stands_still_is_ended_too() {
+        let report = report_of("kill -STOP $$", Duration::from_millis(500));
+        assert!(report.why.contains("was killed: sh stopped"), "{}", report.why);
+    }
+
+    #[test]
+    fn one_that_ends_without_a_report_fails_with_its_status_and_its_words() {
+        for (script, status) in [("exit 3", "exit status: 3"), ("kill -SEGV $$", "signal: 11"), (":", "exit status: 0")]
+        {
+            let report = report_of(&format!("echo alas >&2; {script}"), LONG);
+            let why = report.why;
+            assert!(why.starts_with("the cell's process ended without a report: ") && why.contains(status), "{why}");
+            assert!(why.ends_with("; it said: alas"), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_report_is_none() {
+        assert!(report_of("echo '{\"verdict\":\"pass\"}' >&0", LONG).why.contains("without a report"));
+    }
+
+    #[test]
+    fn nothing_that_it_started_is_left_wherever_it_has_gone() {
+        // Both say their pids on stderr, which outlives the shell that started them.
+        let stray = "echo $$ >&2; exec sleep 100";
+        let report = report_of(&format!("setsid sh -c '{stray}' & sh -c '{stray}' & sleep 0.3"), LONG);
+        let words = report.why.split_once("it said: ").expect("no pids").1;
+        let pids: Vec<i32> = words.split(" | ").map(|pid| pid.parse().unwrap()).collect();
+        assert_eq!(pids.len(), 2, "{words}");
+        for pid in pids {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            assert!(!line.contains("sleep"), "{pid} still runs");
+        }
+    }
+}

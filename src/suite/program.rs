@@ -1,0 +1,156 @@
+//! A killer that is any program: run through `/bin/sh -c`, held to its deadline, and nothing of it survives.
+//!
+//! It is judged by what becomes of the fixture. Its own exit adds one thing: a status other than 0, or none at all, is
+//! a fault, told with the beginning of its stderr.
+
+use std::fmt;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+
+use super::lives::beginning;
+use super::words::Words;
+use crate::fixture;
+use crate::group::mark::Mark;
+use crate::group::{ProcessGroup, pause};
+use crate::signal::Signal;
+
+/// The variable that marks the killer's processes, so that those that left its group are found too.
+const MARK: &str = "DEADBEAT_KILLER";
+
+/// How long what was killed by SIGKILL may take to be gone.
+const BURIAL: Duration = Duration::from_secs(2);
+
+/// A command line with a place for the pgid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Program {
+    template: String,
+}
+
+/// A command line that does not say where the killer is told what to kill.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateError {
+    template: String,
+}
+
+impl fmt::Display for TemplateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} has no {{pgid}}: write it where the process group's number is to stand", self.template)
+    }
+}
+
+impl std::error::Error for TemplateError {}
+
+/// How a program ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// From its start to its exit; `None` if there was no start, or it had to be killed at the deadline.
+    pub(super) elapsed: Option<Duration>,
+    /// What speaks against it; `None` if it exited with status 0.
+    pub(super) fault: Option<String>,
+}
+
+impl Program {
+    pub(super) fn new(template: &str) -> Result<Program, TemplateError> {
+        if !template.contains("{pgid}") {
+            return Err(TemplateError { template: template.to_owned() });
+        }
+        Ok(Program { template: template.to_owned() })
+    }
+
+    fn command_line(&self, pgid: i32, grace: Duration) -> String {
+        self.template.replace("{pgid}", &pgid.to_string()).replace("{grace}", &grace.as_secs_f64().to_string())
+    }
+
+    /// Runs it to its end, or to the deadline. What it has left behind lives on until `observed` returns.
+    pub(super) fn run<T>(
+        &self,
+        pgid: i32,
+        grace: Duration,
+        deadline: Duration,
+        observed: impl FnOnce() -> T,
+    ) -> (Ended, T) {
+        let start = Instant::now();
+        let running = match Running::start(&self.command_line(pgid, grace)) {
+            Ok(running) => running,
+            Err(error) => {
+                let fault = Some(format!("the command could not be started: {error}"));
+                return (Ended { elapsed: None, fault }, observed());
+            }
+        };
+        let exited = running.exited.recv_timeout(deadline);
+        let stuck = exited.is_err().then(|| running.who());
+        let seen = observed();
+        let (status, words) = running.end();
+        let mut fault = match (stuck, status) {
+            (Some(who), _) => Some(format!("the command was not over after {deadline:?} and was killed{who}")),
+            (None, Ok(status)) if status.success() => None,
+            (None, Ok(status)) => Some(format!("the command ended with {status}")),
+            (None, Err(error)) => Some(format!("the command's end could not be seen: {error}")),
+        };
+        if let Some(fault) = fault.as_mut().filter(|_| !words.is_empty()) {
+            *fault += &format!("; it said: {words}");
+        }
+        (Ended { elapsed: exited.ok().map(|at| at - start), fault }, seen)
+    }
+}
+
+/// The command and all that it started.
+struct Running {
+    child: Child,
+    group: ProcessGroup,
+    mark: Mark,
+    exited: Receiver<Instant>,
+    words: Option<Words>,
+}
+
+impl Running {
+    fn start(line: &str) -> io::Result<Running> {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", line]).env(MARK, &id).process_group(0);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mark = Mark::new(MARK, &id);
+        let (mut child, group) = fixture::spawn_listed(&mut command, &mark)?;
+        let words = child.stderr.take().map(Words::of);
+        let (exit, exited) = channel();
+        let pid = Pid::from_child(&child);
+        // Waits without reaping: until `end` the number is still the command's own.
+        std::thread::spawn(move || {
+            let exit_of = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+            while matches!(exit_of(), Err(rustix::io::Errno::INTR)) {}
+            let _ = exit.send(Instant::now());
+        });
+        Ok(Running { child, group, mark, exited, words })
+    }
+
+    /// Its processes, for the one who asks what it is stuck in.
+    fn who(&self) -> String {
+        let members = self.mark.members().unwrap_or_default();
+        let names: Vec<_> =
+            members.iter().map(|member| format!("{} {}", member.pid, beginning(&member.command))).collect();
+        if names.is_empty() { String::new() } else { format!(" ({})", names.join("; ")) }
+    }
+
+    /// Kills what is left of it, and reaps the command.
+    fn end(mut self) -> (io::Result<ExitStatus>, String) {
+        let deadline = Instant::now() + BURIAL;
+        loop {
+            let _ = self.group.signal(Signal::KILL);
+            self.mark.kill();
+            let left = self.mark.members().is_ok_and(|members| !members.is_empty());
+            if !left || Instant::now() >= deadline {
+                break;
+            }
+            pause(Duration::from_millis(1));
+        }
+        let status = fixture::reap_listed(&mut self.child, self.group);
+        (status, self.words.map(Words::heard).unwrap_or_default())
+    }
+}

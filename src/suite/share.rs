@@ -1,0 +1,38 @@
+//! Which part of a partitioned suite a cell belongs to: told by its name alone, the same everywhere and for ever.
+//!
+//! FNV-1a, 64 bits, of the name's bytes, modulo the number of parts. A part that was run elsewhere, by another version or
+//! with other cells beside it, so still has the cells that it should.
+
+use crate::report::Partition;
+
+/// Whether the cell of this name is in that part.
+pub(crate) fn is_in(name: &str, partition: Partition) -> bool {
+    fnv1a(name.as_bytes()) % u64::from(partition.of()) + 1 == u64::from(partition.number())
+}
+
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        // The test vectors of its authors.
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn every_name_is_in_exactly_one_part() {
+        for name in ["inline/fast-exit/current-thread", "ours/zombie/multi-thread-2/dash", ""] {
+            for of in 1..8 {
+                let parts = (1..=of).filter(|number| is_in(name, Partition::new(*number, of).unwrap()));
+                assert_eq!(parts.count(), 1, "{name:?} of {of}");
+            }
+        }
+    }
+}

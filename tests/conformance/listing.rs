@@ -1,0 +1,34 @@
+//! What a runner learns before it runs anything.
+
+use crate::support::run;
+
+fn names(stranger: &str, arguments: &str) -> Vec<String> {
+    let (status, text) = run(stranger, arguments);
+    assert_eq!(status, Some(0), "{text}");
+    text.lines().filter_map(|line| line.strip_suffix(": test").map(str::to_owned)).collect()
+}
+
+pub(crate) fn every_cell_is_a_test_and_so_is_the_control() {
+    // As nextest asks.
+    let names = names("right", "--list --format terse");
+    let mut expected: Vec<_> =
+        deadbeat::fixture::ALL.iter().map(|fixture| format!("ours/{}/current-thread", fixture.name)).collect();
+    expected.push("control/fast-exit/current-thread".to_owned());
+    assert_eq!(names, expected);
+}
+
+pub(crate) fn a_filter_and_an_exact_name_choose_the_cells() {
+    assert_eq!(
+        names("right", "--list --format terse ours/st"),
+        ["ours/stopped/current-thread", "ours/stubborn-child/current-thread"]
+    );
+    let (status, text) = run("right", "ours/zombie/current-thread --exact --nocapture");
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("1 passed; 0 failed"), "{text}");
+}
+
+pub(crate) fn a_declaration_that_makes_no_sense_is_an_error_before_anything_is_listed() {
+    let (status, text) = run("typo", "--list --format terse");
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("\"ours/stoped/*\" is no cell") && !text.contains(": test"), "{text}");
+}

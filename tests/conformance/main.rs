@@ -1,0 +1,45 @@
+//! A stranger's conformance tests, run as a test runner runs them: what they list, what they say, what they leave.
+//!
+//! This program is two in one: the tests, and the stranger's; see `strangers.rs`.
+
+#[cfg(target_os = "linux")]
+mod listing;
+#[cfg(target_os = "linux")]
+mod strangers;
+#[cfg(target_os = "linux")]
+mod support;
+#[cfg(target_os = "linux")]
+mod verdicts;
+
+macro_rules! trials {
+    ($($room:ident: $($test:ident)*;)*) => {
+        vec![$($(libtest_mimic::Trial::test(concat!(stringify!($room), "::", stringify!($test)), || {
+            $room::$test();
+            Ok(())
+        })),*),*]
+    };
+}
+
+#[cfg(target_os = "linux")]
+fn main() {
+    strangers::main_if_asked();
+    let trials = trials! {
+        listing:
+            every_cell_is_a_test_and_so_is_the_control
+            a_filter_and_an_exact_name_choose_the_cells
+            a_declaration_that_makes_no_sense_is_an_error_before_anything_is_listed;
+        verdicts:
+            a_right_function_passes_and_the_control_is_caught
+            a_wrong_function_fails_and_says_why
+            a_known_failure_is_run_and_forgiven
+            a_known_failure_that_passes_is_an_error
+            a_hang_is_ended_and_reported_with_its_culprit
+            an_abort_is_the_failure_of_its_cell_alone
+            what_the_function_says_is_told_with_its_failure
+            an_interruption_leaves_no_fixture;
+    };
+    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {}

@@ -1,0 +1,51 @@
+//! What a stranger would write: one kill function, judged on one runtime with a short grace.
+
+use std::time::Duration;
+
+use deadbeat::suite::{Conformance, RUNTIMES};
+use deadbeat::{KillPolicy, Signal};
+
+/// Names the function.
+pub(crate) const STRANGER: &str = "DEADBEAT_TEST_STRANGER";
+
+/// Enough that half of it is much for a loaded machine.
+pub(crate) const GRACE: Duration = Duration::from_secs(2);
+
+pub(crate) fn main_if_asked() {
+    let Ok(stranger) = std::env::var(STRANGER) else { return };
+    let tests = Conformance::new().grace(GRACE).deadline(2 * GRACE).runtimes([RUNTIMES[0]]);
+    let policy = KillPolicy::default().grace(GRACE);
+    let kill = |policy: KillPolicy| {
+        move |pgid| {
+            let policy = policy.clone();
+            async move { drop(policy.kill(pgid).await) }
+        }
+    };
+    match stranger.as_str() {
+        "right" => tests.subject("ours", kill(policy)).main(),
+        "no-cont" => tests.subject("ours", kill(policy.continue_stopped(false))).main(),
+        "excused" => tests
+            .subject("ours", kill(policy.continue_stopped(false)))
+            .known_failure("ours/stopped/*", "sends no SIGCONT")
+            .main(),
+        "excused-for-nothing" => {
+            tests.subject("ours", kill(policy)).known_failure("ours/stopped/*", "sends no SIGCONT").main()
+        }
+        "at-once" => tests.subject("ours", kill(policy.signal(Signal::KILL))).main(),
+        "hangs" => tests
+            .subject("ours", |_| async {
+                #[expect(clippy::disallowed_methods, reason = "the stranger's bug: it never comes back")]
+                std::thread::sleep(Duration::from_secs(3600));
+            })
+            .main(),
+        "aborts" => tests.subject("ours", |_| async { std::process::abort() }).main(),
+        "talks" => tests
+            .subject("ours", |pgid| async move {
+                println!("killing nobody");
+                eprintln!("of group {pgid}");
+            })
+            .main(),
+        "typo" => tests.subject("ours", kill(policy)).known_failure("ours/stoped/*", "a typing error").main(),
+        other => panic!("no stranger {other}"),
+    }
+}

@@ -1,0 +1,19 @@
+//! Starts the stranger's tests, as a runner does.
+
+use std::process::{Command, Output};
+
+use crate::strangers::STRANGER;
+
+/// The stranger's test program, with these arguments, separated by blanks.
+pub(crate) fn tests_of(stranger: &str, arguments: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(STRANGER, stranger).env_remove("RUST_TEST_THREADS").args(arguments.split_ascii_whitespace());
+    command
+}
+
+/// Runs them to their end: the status, and all that was said.
+#[track_caller]
+pub(crate) fn run(stranger: &str, arguments: &str) -> (Option<i32>, String) {
+    let Output { status, stdout, stderr } = tests_of(stranger, arguments).output().unwrap();
+    (status.code(), String::from_utf8(stdout).unwrap() + &String::from_utf8(stderr).unwrap())
+}

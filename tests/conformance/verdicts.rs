@@ -1,0 +1,93 @@
+//! What becomes of right functions and of wrong ones.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::support::{run, tests_of};
+
+pub(crate) fn a_right_function_passes_and_the_control_is_caught() {
+    let (status, text) = run("right", "");
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("test control/fast-exit/current-thread") && text.contains("19 passed; 0 failed"), "{text}");
+}
+
+pub(crate) fn a_wrong_function_fails_and_says_why() {
+    let (status, text) = run("no-cont", "ours/stopped");
+    assert_eq!(status, Some(101), "{text}");
+    // The control beside it: the same function is right where nobody was stopped.
+    let (status, text) = run("no-cont", "ours/fast-exit");
+    assert_eq!(status, Some(0), "{text}");
+    let (status, text) = run("at-once", "ours/slow-exit");
+    assert_eq!(status, Some(101), "{text}");
+    assert!(text.contains("outcome killed, not terminated"), "{text}");
+}
+
+pub(crate) fn a_known_failure_is_run_and_forgiven() {
+    let (status, text) = run("excused", "ours/stopped");
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("known failure ours/stopped/current-thread (sends no SIGCONT): outcome killed"), "{text}");
+}
+
+pub(crate) fn a_known_failure_that_passes_is_an_error() {
+    let (status, text) = run("excused-for-nothing", "ours/stopped");
+    assert_eq!(status, Some(101), "{text}");
+    assert!(text.contains("it passes, though it is a known failure (sends no SIGCONT)"), "{text}");
+}
+
+pub(crate) fn a_hang_is_ended_and_reported_with_its_culprit() {
+    let (status, text) = run("hangs", "ours/fast-exit");
+    assert_eq!(status, Some(101), "{text}");
+    assert!(text.contains("did not come back within 4s: waiting in clock_nanosleep: 3600000 ms asked for"), "{text}");
+}
+
+pub(crate) fn an_abort_is_the_failure_of_its_cell_alone() {
+    let (status, text) = run("aborts", "current-thread");
+    assert_eq!(status, Some(101), "{text}");
+    assert!(text.contains("ended without a report: signal: 6 (SIGABRT)"), "{text}");
+    assert!(text.contains("1 passed; 18 failed"), "the control is in a process of its own: {text}");
+}
+
+pub(crate) fn what_the_function_says_is_told_with_its_failure() {
+    let (status, text) = run("talks", "ours/ignore-term");
+    assert_eq!(status, Some(101), "{text}");
+    assert!(text.contains("it said: killing nobody | of group "), "{text}");
+}
+
+/// The living processes of the cells that process `starter` has started, fixtures and all.
+fn processes_of(starter: u32) -> Vec<i32> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let mark = format!("DEADBEAT_CELL={starter}-");
+    pids.filter(|pid| {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment.split(|b| *b == 0).any(|entry| entry.starts_with(mark.as_bytes()))
+    })
+    .collect()
+}
+
+#[track_caller]
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < Duration::from_secs(60), "it never came that {what}");
+        #[expect(clippy::disallowed_methods, reason = "between two looks, on a thread of the test's own")]
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub(crate) fn an_interruption_leaves_no_fixture() {
+    for (signal, status) in [(Signal::SIGTERM, Some(143)), (Signal::SIGKILL, None)] {
+        let mut tests = tests_of("hangs", "ours/ignore-term");
+        let mut tests = tests.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let pid = tests.id();
+        // The cell and its fixture.
+        until("the fixture is there", || processes_of(pid).len() >= 2);
+        // Not waited for yet, so the number is still its own.
+        kill(Pid::from_raw(pid as i32), signal).unwrap();
+        assert_eq!(tests.wait().unwrap().code(), status, "{signal}");
+        until("nothing is left", || processes_of(pid).is_empty());
+    }
+}

@@ -1,0 +1,98 @@
+//! A guarded run keeps no worker from its scheduler, whatever its guardian does, and costs next to nothing.
+
+use std::time::{Duration, Instant};
+
+use deadbeat::KillPolicy;
+use deadbeat::agent::{AgentOptions, run_subprocess_agent};
+use deadbeat::guardian::{Guardian, Ward};
+use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, with_teeth};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::Command;
+
+/// A worker that stands still for this long waits for the guardian (two seconds) and not for a CPU to fork on.
+const BUDGET: Duration = Duration::from_secs(1);
+
+fn lab() -> Lab {
+    Lab::new(Flavor::CurrentThread).heartbeat(Heartbeat::new().budget(BUDGET)).deadline(Duration::from_secs(60))
+}
+
+/// A guardian that does not read what it is told.
+fn stopped() -> (Guardian, i32) {
+    let guardian = Guardian::of_this_program().unwrap();
+    let pid = guardian.pid().unwrap();
+    // Our child, which nobody waits for while it lives.
+    kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    (guardian, pid)
+}
+
+/// Until the guardian is replaced because it does not read, or so many.
+fn wards(guardian: &Guardian, at_most: usize) -> Vec<Ward> {
+    let mut wards = Vec::new();
+    let first = guardian.pid();
+    while wards.len() < at_most && guardian.pid() == first {
+        wards.push(guardian.ward(&KillPolicy::default()).unwrap());
+    }
+    wards
+}
+
+async fn kill_wholly(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+    // Our child, whom nobody has waited for.
+    while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z") {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+pub(crate) fn no_worker_waits_for_a_guardian_that_does_not_listen() {
+    let (fit, how_many) = std::sync::mpsc::channel();
+    with_teeth(
+        || {
+            let (guardian, _) = stopped();
+            let watched = lab().run(move || async move { wards(&guardian, 10_000) }).unwrap();
+            fit.send(watched.output.len() - 1).unwrap();
+            watched.pulse
+        },
+        || {
+            let (guardian, stopped) = stopped();
+            // As many as do not have to wait.
+            let _wards = wards(&guardian, how_many.recv().unwrap());
+            assert_eq!(guardian.pid(), Some(stopped), "it was found out too early to show anything");
+            let options = AgentOptions::default().guardian(guardian.clone());
+            let watched = lab().run(move || async move {
+                run_subprocess_agent(Command::new("true"), &options).await.unwrap();
+                let second = guardian.pid().unwrap();
+                kill_wholly(second).await;
+                run_subprocess_agent(Command::new("true"), &options).await.unwrap();
+                (second, guardian.pid())
+            });
+            let watched = watched.unwrap();
+            let (second, third) = watched.output;
+            assert!(second != stopped && third.is_some_and(|third| third != second), "{stopped} {second} {third:?}");
+            watched.pulse
+        },
+    );
+}
+
+pub(crate) fn a_guarded_run_costs_no_more_than_another() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let guarded = AgentOptions::default().guardian(Guardian::of_this_program().unwrap());
+    let alone = AgentOptions::default();
+    let took = |options: &AgentOptions| {
+        let start = Instant::now();
+        runtime.block_on(run_subprocess_agent(Command::new("true"), options)).unwrap();
+        start.elapsed()
+    };
+    let (mut with, mut without) = (Vec::new(), Vec::new());
+    for _ in 0..200 {
+        with.push(took(&guarded));
+        without.push(took(&alone));
+    }
+    with.sort();
+    without.sort();
+    let (with, without) = (with[100], without[100]);
+    let ratio = with.as_secs_f64() / without.as_secs_f64();
+    println!("a run of true: {with:.2?} guarded, {without:.2?} alone, ratio {ratio:.2}");
+    // A guardian started for each would cost more than the run itself.
+    assert!(ratio < 1.5, "{with:?} against {without:?}");
+}

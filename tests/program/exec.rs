@@ -1,0 +1,151 @@
+//! Killers that are programs: the right one passes everything, and each wrong one, a line away from it, is caught.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rstest::rstest;
+use serde_json::Value;
+
+use crate::support::{TracedShell, deadbeat};
+
+const RIGHT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/killers/kill-group.sh");
+
+/// What the suite says of this killer on these fixtures: the status, and one entry a cell. With the whole grace, for
+/// shells take their time where many are at work, and a right one has to be back in half of it.
+fn judged(killer: &str, fixtures: &[&str], more: &str) -> (i32, Vec<Value>) {
+    let mut command = deadbeat("suite --format json");
+    command.arg(format!("--exec=mine={killer}")).args(more.split_ascii_whitespace());
+    fixtures.iter().for_each(|fixture| {
+        command.args(["--fixture", fixture]);
+    });
+    let output = command.output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    (output.status.code().unwrap(), report["cells"].as_array().unwrap().clone())
+}
+
+/// Why the one cell failed.
+fn complaint(killer: &str, fixture: &str, more: &str) -> String {
+    let (status, cells) = judged(killer, &[fixture], more);
+    let [cell] = &cells[..] else { panic!("{cells:?}") };
+    assert_eq!((status, cell["verdict"].as_str()), (1, Some("fail")), "{cell:#}");
+    cell["why"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_right_script_passes_everything() {
+    let (status, cells) = judged(&format!("{RIGHT} {{pgid}} {{grace}}"), &[], "");
+    let failed: Vec<_> = cells.iter().filter(|cell| cell["verdict"] != "pass").collect();
+    assert_eq!((status, failed), (0, vec![]));
+    assert_eq!(cells.len(), deadbeat::fixture::ALL.len(), "a program runs on no runtime, so once");
+    for cell in &cells {
+        assert_eq!((&cell["runtime"], &cell["expected"]["pulse"]), (&"none".into(), &"none".into()), "{cell:#}");
+        assert_eq!((&cell["pulse"], &cell["signals"]), (&Value::Null, &Value::Null), "{cell:#}");
+    }
+}
+
+/// The right script with one line changed.
+fn a_line_away(dir: &Path, from: &str, to: &str) -> PathBuf {
+    let right = fs::read_to_string(RIGHT).unwrap();
+    assert_eq!(right.matches(from).count(), 1, "{from:?} is not one place in the right script");
+    let wrong = dir.join("wrong.sh");
+    fs::write(&wrong, right.replace(from, to)).unwrap();
+    wrong
+}
+
+#[rstest]
+#[case::term_only("kill -KILL", ": kill -KILL", "ignore-term", "left in the group: ")]
+#[case::kill_at_once("kill -TERM", "kill -KILL", "slow-exit", "outcome killed, not terminated")]
+#[case::leader_only(
+    r#"kill -TERM "-$pgid""#,
+    r#"kill -TERM "$pgid"; sleep "$grace"; kill -KILL "$pgid"; exit; true"#,
+    "forking",
+    "outcome survived, not terminated"
+)]
+#[case::no_cont("kill -CONT", ": kill -CONT", "stopped", "outcome killed, not terminated")]
+#[case::esrch_is_gone(
+    r#"grep -qs ") [^XZ] [0-9]* $pgid " /proc/[0-9]*/stat"#,
+    r#"kill -0 "-$pgid" 2>/dev/null"#,
+    "fast-exit",
+    "though the group was gone after"
+)]
+#[case::before_the_grace("$grace * 100", "$grace * 10", "second-term", "before the 5s of grace were over")]
+fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixture: &str, #[case] fault: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let wrong = a_line_away(dir.path(), from, to);
+    let why = complaint(&format!("sh {} {{pgid}} {{grace}}", wrong.display()), fixture, "");
+    assert!(why.contains(fault), "{why}");
+    // Beside it, the right one passes the same cell.
+    let (status, cells) = judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &[fixture], "");
+    assert_eq!(status, 0, "{cells:#?}");
+}
+
+#[test]
+fn a_command_that_hangs_is_killed_with_all_that_it_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let pids = dir.path().join("pids");
+    let stray = format!("'echo $$ >>{0}; exec sleep 100'", pids.display());
+    let hang = format!("echo who am I >&2; setsid sh -c {stray} & sh -c {stray} & wait # {{pgid}}");
+    let start = Instant::now();
+    let why = complaint(&hang, "fast-exit", "--grace 1s --deadline 3s");
+    assert!(why.contains("was not over after 3s and was killed (") && why.contains(" sleep 100"), "{why}");
+    assert!(why.contains("it said: who am I"), "{why}");
+    assert!(start.elapsed() < Duration::from_secs(50), "the sleeps were waited for");
+    let pids = fs::read_to_string(pids).unwrap();
+    assert_eq!(pids.lines().count(), 2, "{pids}");
+    for pid in pids.lines() {
+        let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        assert!(!line.contains("sleep"), "{pid} still runs");
+    }
+}
+
+#[rstest]
+#[case::status("echo alas >&2; exit 3 # {pgid}", "the command ended with exit status: 3; it said: alas")]
+#[case::crash("kill -SEGV $$ # {pgid}", "the command ended with signal: 11")]
+#[case::not_found("/no/such/killer {pgid}", "the command ended with exit status: 127; it said: ")]
+#[case::quiet("exit 1 # {pgid}", "the command ended with exit status: 1")]
+fn a_command_that_does_not_end_well_fails_with_its_stderr(#[case] killer: &str, #[case] fault: &str) {
+    let why = complaint(killer, "zombie", "");
+    assert!(why.starts_with(fault), "{why}");
+    // The control: one that does nothing and ends well is right where there is nothing to do.
+    assert_eq!(judged(": {pgid}", &["zombie"], "").0, 0);
+}
+
+#[test]
+fn a_command_that_says_no_end_of_things_is_read_and_cut_short() {
+    let why = complaint("yes I will | head -c 1000000 >&2; exit 1 # {pgid}", "zombie", "");
+    assert!(why.contains("it said: I will | I will") && why.contains(" | I .."), "{why}");
+    assert!(why.len() < 10_000, "{} bytes", why.len());
+}
+
+#[test]
+fn the_pgid_and_the_grace_are_filled_in() {
+    let why = complaint("echo {pgid}+{pgid} {grace} >&2; kill -KILL -{pgid}; exit 9", "fast-exit", "--grace 1s500ms");
+    let said = why.split_once("it said: ").expect("nothing said").1;
+    let (pgids, rest) = said.split_once(' ').unwrap();
+    let (one, other) = pgids.split_once('+').unwrap();
+    assert!(one == other && one.parse::<i32>().unwrap() > 1, "{said}");
+    assert!(rest.starts_with("1.5;"), "{said}");
+}
+
+#[rstest]
+#[case("mine=./kill-group", "has no {pgid}")]
+#[case("mine=./kill-group {PGID}", "has no {pgid}")]
+#[case("./kill-group {pgid}", "NAME='CMD {pgid}'")]
+#[case("inline=./kill-group {pgid}", "there is a subject of that name already")]
+fn a_killer_that_cannot_be_meant_is_refused_before_anything_runs(#[case] killer: &str, #[case] hint: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = TracedShell::new_in(dir.path());
+    let mut command = deadbeat("suite --fixture zombie --shell");
+    let assert = command.arg(&shell.shell).args(["--exec", killer]).assert().code(2).stdout("");
+    assert.stderr(predicates::str::contains(hint));
+    assert!(!shell.was_run());
+}
+
+#[test]
+fn the_command_that_shows_a_failure_again_is_whole() {
+    let (_, cells) = judged("exit 3 # it's {pgid}", &["zombie"], "--shell dash");
+    let again = cells[0]["again"].as_str().unwrap();
+    let expected = r"deadbeat suite --exec mine='exit 3 # it'\''s {pgid}' --fixture zombie --shell dash";
+    assert_eq!(again, expected);
+}
