@@ -181,3 +181,37 @@ impl fmt::Display for Ms {
         write!(f, "{:.1} ms", self.0.as_secs_f64() * 1e3)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Duration = Duration::from_millis(50);
+
+    fn pulse(beats: u64, watched: Duration) -> Pulse {
+        Pulse { beats, watched, ..Pulse::empty(Heartbeat::new().budget(BUDGET), Instant::now()) }
+    }
+
+    fn stall(doubt: Option<Why>) -> Stall {
+        let (at, on_cpu, run_queue) = (Duration::ZERO, Duration::ZERO, Some(Duration::ZERO));
+        Stall { at, wall: BUDGET * 2, on_cpu, run_queue, blocked: Some(BUDGET * 2), culprit: None, doubt }
+    }
+
+    #[test]
+    fn a_watch_without_a_beat_proves_nothing_unless_it_was_shorter_than_the_budget() {
+        let why = Why::TooFewBeats { beats: 0 };
+        assert_eq!(pulse(0, BUDGET).verdict(), Verdict::Inconclusive { why });
+        assert_eq!(pulse(0, BUDGET - Duration::from_nanos(1)).verdict(), Verdict::Steady);
+        assert_eq!(pulse(1, BUDGET * 100).verdict(), Verdict::Steady);
+    }
+
+    #[test]
+    fn a_stall_outranks_what_was_not_covered_and_a_doubt_does_not_outrank_a_stall() {
+        let uncovered = Pulse { uncovered: Some(Why::MultiThread), ..pulse(9, BUDGET * 2) };
+        assert_eq!(uncovered.verdict(), Verdict::Inconclusive { why: Why::MultiThread });
+        let doubted = Pulse { stalls: vec![stall(Some(Why::Memory))], ..uncovered.clone() };
+        assert_eq!(doubted.verdict(), Verdict::Inconclusive { why: Why::Memory });
+        let starved = Pulse { stalls: vec![stall(Some(Why::Memory)), stall(None)], ..uncovered };
+        assert_eq!(starved.verdict(), Verdict::Starved);
+    }
+}

@@ -167,6 +167,11 @@ fn a_slow_machine_accuses_nobody_and_hides_nobody() {
                 spin(Duration::from_micros(500));
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
+            // Each of these takes longer than the budget, and most of it is a wait for a CPU.
+            for _ in 0..4 {
+                spin(Duration::from_millis(20));
+                yield_now().await;
+            }
         });
         let bad = spawned(Flavor::CurrentThread, || async { block(LONG) });
         over.store(true, Ordering::Relaxed);
