@@ -66,7 +66,7 @@ impl Inherited {
             }
             if start.foreground {
                 // Without the terminal it is as well off as in the background.
-                let _ = tcsetpgrp(io::stdin(), getpid());
+                let _ = tcsetpgrp(rustix::stdio::stdin(), getpid());
             }
             #[cfg(target_os = "linux")]
             if let Some(signal) = start.death {
