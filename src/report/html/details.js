@@ -95,6 +95,9 @@ function facts(cell) {
   fact("expected", `${expected.outcome ?? "any outcome"}, ${time_word}, pulse ${expected.pulse}`);
   fact("seen", `${cell.outcome ?? "outcome unknown"} after ${time(cell.elapsed_ms)}, pulse ${cell.pulse?.verdict ?? "none"}`);
   fact("pulse", cell.pulse?.why);
+  if (cell.pulse?.verdict === "steady" && cell.pulse.beats < 0.8 * (cell.pulse.watched_ms / cell.pulse.interval_ms)) {
+    fact("beats", "fewer than were due, and no worker to blame: the machine was busy, which is not charged");
+  }
   fact("left in the group", cell.leftover && names(cell.leftover), "pre");
   fact("left the group", cell.escaped && names(cell.escaped), "pre");
   return list;
