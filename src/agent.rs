@@ -17,7 +17,7 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::error::KillError;
-use crate::group::{Backend, ProcessGroup, backend};
+use crate::group::{Backend, ProcessGroup, backend, family};
 use crate::guardian::{Guardian, Ward};
 use crate::kill::blocking::{climb_off_worker, climb_off_worker_and};
 use crate::kill::climb::Climb;
@@ -62,6 +62,8 @@ pub struct AgentOptions {
     leftovers: Leftovers,
     on_spawn: Option<OnSpawn>,
     guardian: Option<Guardian>,
+    /// Whoever leaves the group is ended by the caller.
+    own_strays: bool,
     registry: Arc<Registry>,
     shutdown: Arc<Shutdown>,
 }
@@ -77,6 +79,7 @@ impl Default for AgentOptions {
             leftovers: Leftovers::default(),
             on_spawn: None,
             guardian: None,
+            own_strays: false,
             registry: Arc::clone(Registry::global()),
             shutdown: Arc::clone(Shutdown::global()),
         }
@@ -142,6 +145,14 @@ impl AgentOptions {
     #[must_use]
     pub fn guardian(mut self, guardian: Guardian) -> AgentOptions {
         self.guardian = Some(guardian);
+        self
+    }
+
+    /// Whoever leaves the group is the caller's to end, as long as this process lives.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn own_strays(mut self) -> AgentOptions {
+        self.own_strays = true;
         self
     }
 
@@ -332,6 +343,9 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
             Err(AgentError::TimedOut { timeout, kill, status })
         }
         End::ShutdownRequested => {
+            if let (Some(signal), Some(remains)) = (options.shutdown.signal(), &mut run.remains) {
+                remains.policy = remains.policy.clone().signal(signal);
+            }
             let (kill, status) = run.kill().await;
             Err(AgentError::ShutdownRequested { kill: Some(kill), status })
         }
@@ -372,7 +386,9 @@ impl<'a> Run<'a> {
         if let Some(ward) = &ward {
             ward.guard_off_worker(group);
         }
-        let run = Run { remains: Some(Remains { child: Some(child), group, ward, policy, registry }), group, options };
+        let own_strays = options.own_strays;
+        let remains = Remains { child: Some(child), group, ward, own_strays, policy, registry };
+        let run = Run { remains: Some(remains), group, options };
         let registered = options.registry.register(group.pgid());
         registered.map_err(|error| AgentError::Spawn(io::Error::other(error)))?;
         Ok(run)
@@ -384,7 +400,8 @@ impl<'a> Run<'a> {
 
     /// The leader has ended by itself.
     async fn kill_leftovers(&mut self, leftovers: Leftovers) -> Option<Result<KillReport, KillError>> {
-        if leftovers == Leftovers::Leave {
+        let guardian: Vec<i32> = self.options.guardian.as_ref().and_then(Guardian::pid).into_iter().collect();
+        if leftovers == Leftovers::Leave || family::has_died_out(&guardian) {
             return None;
         }
         self.remains.as_ref().into_iter().for_each(Remains::end_strays);
@@ -418,6 +435,7 @@ struct Remains {
     child: Option<Child>,
     group: ProcessGroup,
     ward: Option<Ward>,
+    own_strays: bool,
     policy: KillPolicy,
     registry: Arc<Registry>,
 }
@@ -429,7 +447,7 @@ impl Remains {
 
     /// Those that have left the group, which only the guardian can find.
     fn end_strays(&self) {
-        self.ward.iter().for_each(Ward::end_strays_off_worker);
+        self.ward.iter().filter(|_| !self.own_strays).for_each(Ward::end_strays_off_worker);
     }
 
     /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended, does not, and stays
@@ -470,6 +488,7 @@ impl Drop for Remains {
             child: Some(child),
             group: self.group,
             ward: self.ward.take(),
+            own_strays: self.own_strays,
             policy: self.policy.clone(),
             registry: Arc::clone(&self.registry),
         };

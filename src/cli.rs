@@ -1,17 +1,20 @@
 //! The program: its arguments, where its output goes, what its exit status means.
 //!
 //! Data goes to stdout, progress and diagnostics to stderr. Whatever can be known to be wrong is an error before
-//! anything runs, with status 2.
+//! anything runs, with status 2; `timeout` has the statuses of timeout(1).
 
 mod args;
+mod docs;
 mod interrupt;
 mod kill;
 mod output;
 mod suite;
+mod timeout;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ColorChoice, Parser, Subcommand};
+use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 /// Kills process groups dead, and proves that the tokio runtime never missed a beat.
 #[derive(Debug, Parser)]
@@ -34,8 +37,12 @@ enum Color {
 #[derive(Debug, Subcommand)]
 enum Command {
     Suite(Box<suite::SuiteArgs>),
+    Timeout(timeout::TimeoutArgs),
     Kill(kill::KillArgs),
     Fixtures(FixturesArgs),
+    /// Print the manual page.
+    Man,
+    Completions(docs::CompletionsArgs),
 }
 
 /// List the fixtures: small shell programs to be killed, each one behaviour.
@@ -46,9 +53,22 @@ struct FixturesArgs {
     export: Option<std::path::PathBuf>,
 }
 
+/// What SIGPIPE did when the program was started: Rust ignores it before `main`, and a command is to get it as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third")]
+pub enum Pipe {
+    /// It ends whoever writes to a pipe that nobody reads.
+    Default,
+    /// Such a write fails.
+    Ignored,
+}
+
 /// Runs the program; the status is what `main` returns.
-pub fn main() -> ExitCode {
+pub fn main(pipe: Pipe) -> ExitCode {
     crate::guardian::main_if_requested();
+    if let Some(args) = timeout_args(std::env::args_os().skip(1)) {
+        return timeout::main(args, pipe);
+    }
     let args = Args::parse();
     match args.color {
         Color::Auto => {}
@@ -59,7 +79,39 @@ pub fn main() -> ExitCode {
         Command::Suite(args) => suite::run(&args),
         Command::Kill(args) => kill::run(&args),
         Command::Fixtures(args) => fixtures(&args),
+        Command::Man => docs::man(),
+        Command::Completions(args) => docs::completions(&args),
+        Command::Timeout(_) => unreachable!("it has a grammar of its own, and was looked for first"),
     }
+}
+
+/// What follows `timeout`, if that is the command.
+fn timeout_args(args: impl Iterator<Item = OsString>) -> Option<impl Iterator<Item = OsString>> {
+    let mut args = args;
+    loop {
+        let arg = args.next()?;
+        match arg.to_str()? {
+            "timeout" => return Some(args),
+            "--color" => drop(args.next()?),
+            option if option.starts_with("--color=") => {}
+            _ => return None,
+        }
+    }
+}
+
+/// What the help, the manual page and the completions are written from.
+fn all_commands() -> clap::Command {
+    let mut all = Args::command();
+    all.build();
+    // The one command that has a grammar of its own, without the options that all others share.
+    all.mut_subcommand("timeout", |timeout| timeout.mut_arg("color", |color| color.hide(true)))
+}
+
+/// The help of one command, on stdout.
+fn help(command: &str) -> ExitCode {
+    let mut all = all_commands();
+    let text = all.find_subcommand_mut(command).map(|command| command.render_long_help().to_string());
+    output::print(&text.unwrap_or_default(), ExitCode::SUCCESS)
 }
 
 fn fixtures(args: &FixturesArgs) -> ExitCode {

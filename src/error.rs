@@ -83,7 +83,7 @@ impl fmt::Display for KillError {
                 };
                 write!(
                     f,
-                    "refused to signal process group {pgid}: it {meaning}; pass the pid of a child started with process_group(0)"
+                    "refused to signal process group {pgid}: it {meaning}; pass the pid of another group's leader"
                 )
             }
             KillErrorKind::NotLeader => {

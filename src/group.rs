@@ -17,6 +17,7 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 use crate::error::{KillError, KillErrorKind};
 use crate::signal::Signal;
 
+pub(crate) mod family;
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod mark;
@@ -291,6 +292,17 @@ pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
         }
     }
     gone
+}
+
+/// `kill(2)`: to one process, a child of ours that is not reaped yet.
+#[cfg(feature = "cli")]
+pub(crate) fn signal_process(pid: i32, signal: Signal) -> io::Result<()> {
+    raw::kill(pid, signal.as_raw()).map_err(io::Error::from)
+}
+
+/// Whether this process ignores the signal, as one may be started to.
+pub(crate) fn ignores(signal: i32) -> bool {
+    raw::is_ignored(signal)
 }
 
 /// The time since the system was started; zero where the starts of processes cannot be told.

@@ -1,17 +1,46 @@
 //! deadbeat kills process groups dead, and proves that the tokio runtime never missed a beat.
 //!
+//! ```no_run
+//! # async fn example() -> std::io::Result<()> {
+//! let mut child = tokio::process::Command::new("make").process_group(0).spawn()?;
+//! let pgid = child.id().expect("not waited for yet") as i32;
+//! deadbeat::kill_process_group(pgid).await; // SIGTERM, up to 5 s, SIGKILL
+//! child.wait().await?; // after the kill: until here the un-reaped leader pins the pgid
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # The trap
 //!
 //! Killing a subprocess from async code is three steps: SIGTERM to its group, wait, SIGKILL what is left. Written by
-//! hand, the wait is a loop of `std::thread::sleep` and `killpg(pgid, 0)`, and it is wrong twice. The sleep blocks a
-//! tokio worker for up to the whole grace. And the check is never true: the leader, for which nobody has waited yet, is
-//! a zombie that keeps the group in the process table, so a group that died at once takes the whole grace all the same.
+//! hand, the wait is a loop:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use nix::{errno::Errno, sys::signal::{Signal, killpg}, unistd::Pid};
+//! async fn kill_by_hand(pgid: i32) {
+//!     let group = Pid::from_raw(pgid);
+//!     let _ = killpg(group, Signal::SIGTERM);
+//!     for _ in 0..50 {
+//!         std::thread::sleep(Duration::from_millis(100)); // 1. blocks the worker
+//!         if killpg(group, None) == Err(Errno::ESRCH) {   // 2. never true
+//!             return;
+//!         }
+//!     }
+//!     let _ = killpg(group, Signal::SIGKILL);             // 3. after 5 s, always
+//! }
+//! ```
+//!
+//! It is wrong twice. The sleep blocks a tokio worker for up to the whole grace. And the check is never true: the leader,
+//! for which nobody has waited yet, is a zombie that keeps the group in the process table, so a group that died at once
+//! takes the whole grace all the same. `GOTCHAS.md` has the other traps, one section each: numbers that are reused,
+//! members that are stopped, pools that fill up.
 //!
 //! # Why a naive test passes
 //!
 //! A ticker beside the kill runs on another worker of a multi-thread runtime and sees nothing. With a clock on the wall
-//! it fails on a busy machine, is given more time, and then cannot fail at all. And a test that was never seen to fail
-//! on the bug guards nothing.
+//! it fails on a busy machine, is given more time, and then cannot fail at all. And a test that was never seen to fail on
+//! the bug guards nothing.
 //!
 //! # What is here
 //!
@@ -23,11 +52,91 @@
 //!   them, the known-bad ones included: those are expected to be caught. With the feature `conformance` it is a test
 //!   target for a kill function of one's own.
 //!
-//! # What is proved, and what is not
+//! # What is proved
 //!
-//! A cell of the suite proves that this kill of this program came to the right end, in the right time, left nobody in the
-//! group and kept no worker from its scheduler for longer than the budget. It does not reach members that left the group
-//! (`setsid`), and where there is no `/proc` it cannot tell zombies from the living.
+//! A cell of the suite is one kill function against one fixture on one runtime. It proves that this kill of this program
+//! came to the right end, in the right time, left nobody in the group, and kept no worker from its scheduler for longer
+//! than the budget: of each worker's time, what was spent on a CPU and what was spent blocked is charged, and what was
+//! spent waiting for a CPU is not. A slow machine accuses nobody. Where nothing was proved the verdict says so
+//! ([`Inconclusive`](heartbeat::Verdict::Inconclusive)) and is no pass.
+//!
+//! # How to write a test
+//!
+//! Of your own future, in a runtime of the test's own, beside a control that must be caught:
+//!
+//! ```
+//! use std::time::Duration;
+//! use deadbeat::heartbeat::{Flavor, Lab, with_teeth};
+//!
+//! async fn my_old_shutdown() {
+//!     std::thread::park_timeout(Duration::from_millis(120)); // waits on the worker
+//! }
+//! async fn my_shutdown() {
+//!     tokio::time::sleep(Duration::from_millis(120)).await;
+//! }
+//!
+//! let lab = Lab::new(Flavor::MultiThread(2));
+//! with_teeth(
+//!     || lab.run(|| async { tokio::spawn(my_old_shutdown()).await }).unwrap().pulse,
+//!     || lab.run(|| async { tokio::spawn(my_shutdown()).await }).unwrap().pulse,
+//! );
+//! ```
+//!
+//! Of your own kill function, against the fixtures:
+//!
+//! ```
+//! use std::time::Duration;
+//! use deadbeat::suite::{Subject, Suite};
+//! use deadbeat::{KillPolicy, fixture, heartbeat::Flavor};
+//!
+//! const GRACE: Duration = Duration::from_secs(2);
+//!
+//! let ours = Subject::new("ours", |pgid| async move {
+//!     let _ = KillPolicy::default().grace(GRACE).kill(pgid).await;
+//! });
+//! let report = Suite::new()
+//!     .subjects([ours])
+//!     .fixtures([fixture::named("fast-exit").unwrap(), fixture::named("zombie").unwrap()])
+//!     .runtimes([Flavor::CurrentThread])
+//!     .grace(GRACE)
+//!     .run(|cell| println!("{}: {} {}", cell.name(), cell.verdict, cell.why));
+//! assert!(report.all_as_expected());
+//! ```
+//!
+//! Of a program that you start: a [`fixture`] shakes hands before anything is asserted of it, and leaves nothing behind.
+//!
+//! ```
+//! let prey = deadbeat::fixture::named("stubborn-child").unwrap().start()?;
+//! let policy = deadbeat::KillPolicy::default().grace(std::time::Duration::from_millis(300));
+//! let report = policy.kill_blocking(prey.pgid())?;
+//! assert_eq!(report.outcome, deadbeat::Outcome::Killed);
+//! assert!(report.survivors.is_empty());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Debugging a failure
+//!
+//! [`assert_steady`](heartbeat::Pulse::assert_steady) panics with what was seen: the verdict, the stall and its parts, the
+//! system call that the worker was in and its arguments, and what to do. With the feature `backtrace` and debug info it
+//! names the probable source line. Code that never comes back is reported too, by a [`Lab`](heartbeat::Lab), as
+//! [`LabError::Hung`](heartbeat::LabError::Hung).
+//!
+//! A failed cell says what was wrong (`left in the group: ..`, `took 5.0s of the 5s of grace, though the group went at
+//! once`), and `deadbeat suite` prints the command that runs just that cell. A fixture is a shell program: `deadbeat
+//! fixtures --export DIR` writes them out, to be run and looked at by hand.
+//!
+//! An inconclusive verdict carries its reason and the remedy: [`Why`](heartbeat::Why).
+//!
+//! # Limits
+//!
+//! - A member that left the group (`setsid`) is out of reach of a group kill; a [`guardian`] finds it by its environment.
+//! - A pgid is a number. What keeps it yours is the un-reaped leader or a living member: kill first, then `wait()`.
+//! - Without `/proc` zombies cannot be told from the living, and an un-reaped leader costs the whole grace, though never a
+//!   worker.
+//! - [`Heartbeat::watch`](heartbeat::Heartbeat::watch) inside a runtime with several workers proves that the watched future
+//!   blocked, never that nothing did.
+//! - A cell proves what was run. It is no proof for programs that misbehave in ways that no fixture does.
+//! - Unix only.
 
 #[cfg(not(unix))]
 compile_error!("deadbeat kills POSIX process groups; there are none on this system");

@@ -1,7 +1,9 @@
 //! The `deadbeat` program; see `deadbeat --help`.
 
+mod sigpipe;
+
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    deadbeat::cli::main()
+    deadbeat::cli::main(sigpipe::inherited())
 }

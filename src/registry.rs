@@ -159,9 +159,14 @@ impl Registry {
 
     /// SIGKILL to every group entered, at once and without waiting: the second signal of an impatient user.
     pub fn kill_all_now(&self) {
+        self.signal_all(Signal::KILL);
+    }
+
+    /// Sends `signal` to every group entered, and nothing else: to pass on what this process was sent itself.
+    pub fn signal_all(&self, signal: Signal) {
         for entry in self.state().live.values() {
             // One that is gone already is as good.
-            let _ = entry.pin.signal(Signal::KILL);
+            let _ = entry.pin.signal(signal);
         }
     }
 

@@ -3,19 +3,23 @@
 //! The first SIGTERM, SIGINT or SIGHUP asks: whoever runs children ends them by the ladder. The second does not ask.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError, mpsc};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tokio::sync::Notify;
 
+use crate::group::ignores;
 use crate::registry::Registry;
+use crate::signal::Signal;
 
 /// A request to end, made once and never taken back. The free functions of this module use [`Shutdown::global`].
 #[derive(Debug, Default)]
 pub struct Shutdown {
     requested: AtomicBool,
+    /// 0 is none.
+    signal: AtomicI32,
     notify: Notify,
 }
 
@@ -36,6 +40,18 @@ impl Shutdown {
         // The flag first: a waiter that misses the notification has yet to look at it.
         self.requested.store(true, Ordering::SeqCst);
         self.notify.notify_waiters();
+    }
+
+    /// The same, and has every run that it ends be sent this signal instead of its policy's: what this process was sent
+    /// is passed on, as a shell does with Ctrl-C.
+    pub fn request_with(&self, signal: Signal) {
+        self.signal.store(signal.as_raw(), Ordering::SeqCst);
+        self.request();
+    }
+
+    /// What runs are to be ended with, if not by their own policies.
+    pub(crate) fn signal(&self) -> Option<Signal> {
+        Signal::from_raw(self.signal.load(Ordering::SeqCst))
     }
 
     /// Whether the end was requested.
@@ -101,10 +117,12 @@ fn serve(mut signals: Signals) {
 
 /// The signals to end on, without those that are ignored.
 pub(crate) fn heeded() -> Vec<i32> {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap_or("0").trim();
-    let ignored = u64::from_str_radix(ignored, 16).unwrap_or(0);
-    [SIGTERM, SIGINT, SIGHUP].into_iter().filter(|signal| ignored & (1 << (signal - 1)) == 0).collect()
+    not_ignored([SIGTERM, SIGINT, SIGHUP])
+}
+
+/// Of these signals, those that this process was not started to ignore.
+pub(crate) fn not_ignored(signals: impl IntoIterator<Item = i32>) -> Vec<i32> {
+    signals.into_iter().filter(|signal| !ignores(*signal)).collect()
 }
 
 /// Requests the end of this process's runs; see [`Shutdown::request`].

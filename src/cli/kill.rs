@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use nix::unistd::{Pid, getpgid};
 use serde::Serialize;
 
 use super::{args, output};
@@ -75,12 +76,14 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
         }
         let Some(result) = results.get(&pgid) else { continue };
         match result {
-            Ok(report) if report.outcome == Outcome::Survived => {
-                let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
-                output::tell(&format_args!("deadbeat: process group {pgid} outlived the kill: {}", names.join("; ")));
-                status = ExitCode::FAILURE;
+            Ok(report) => {
+                if let Some(remark) = remark(report) {
+                    output::tell(&format_args!("deadbeat: {remark}"));
+                }
+                if report.outcome == Outcome::Survived {
+                    status = ExitCode::FAILURE;
+                }
             }
-            Ok(_) => {}
             Err(error) => {
                 output::tell(&format_args!("deadbeat: {error}"));
                 status = ExitCode::FAILURE;
@@ -98,6 +101,27 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
     }
     undertaker.shutdown_blocking();
     status
+}
+
+/// What is worth saying beside the outcome.
+fn remark(report: &KillReport) -> Option<String> {
+    let pgid = report.pgid;
+    match report.outcome {
+        Outcome::Survived if report.survivors.is_empty() => Some(format!(
+            "process group {pgid} was sent SIGKILL and cannot be seen to be gone: without /proc a zombie that its parent has not waited for looks alive"
+        )),
+        Outcome::Survived => {
+            let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
+            Some(format!("process group {pgid} outlived the kill: {}", names.join("; ")))
+        }
+        Outcome::AlreadyGone => {
+            let group = getpgid(Some(Pid::from_raw(pgid))).ok().filter(|group| group.as_raw() != pgid)?;
+            Some(format!(
+                "there is no process group {pgid}; process {pgid} is in group {group}: name that one to kill it"
+            ))
+        }
+        _ => None,
+    }
 }
 
 fn human(report: &KillReport) -> String {

@@ -35,7 +35,8 @@ pub(super) fn check_writable(file: &Path) -> Result<(), String> {
         return Ok(());
     }
     let file = &target(file);
-    tempfile::NamedTempFile::new_in(folder(file)).map(drop).map_err(|error| cannot_write(file, &error))
+    // The error itself names the temporary file, which is nothing to its reader.
+    tempfile::NamedTempFile::new_in(folder(file)).map(drop).map_err(|error| cannot_write(file, &error.kind().into()))
 }
 
 /// By way of a temporary file beside it, so that nobody ever reads a half.

@@ -30,7 +30,7 @@ use nix::unistd::{Pid, getpgid};
 use self::births::Born;
 use self::pidfd::{Pidfd, has_exited, is_reaped, reach_groups};
 pub(super) use self::stray::{Stray, kill_if};
-pub(super) use self::table::{available, is_dying, members, members_where, runs, since_boot, started_at, walk};
+pub(super) use self::table::{available, is_dying, members, members_where, parent, runs, since_boot, started_at, walk};
 use super::raw;
 
 /// What a look at one group said.

@@ -15,7 +15,6 @@ pub(super) fn killpg(pgid: i32, signal: i32) -> Result<(), Errno> {
 }
 
 /// `kill(2)` to one process, by raw number.
-#[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "nix::kill cannot send real-time signals")]
 pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     debug_assert!(pid > 1, "kill({pid}) would reach beyond one process");
@@ -52,4 +51,16 @@ fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) ->
         )
     };
     Errno::result(sent).map(drop)
+}
+
+/// Whether this process ignores the signal.
+#[expect(unsafe_code, reason = "nix can only ask by setting another action")]
+pub(super) fn is_ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: asks only, and writes into `action`, which is of the right type and valid when it is all zeros.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }

@@ -61,6 +61,15 @@ fn a_group_that_does_not_exist_is_gone_already() {
 }
 
 #[test]
+fn the_pid_of_a_member_names_no_group_and_the_right_one_is_told() {
+    let running = start("forking");
+    let member = *running.pids().iter().find(|pid| **pid != running.pgid()).unwrap();
+    let told = format!("process {member} is in group {}", running.pgid());
+    deadbeat("kill").arg(member.to_string()).assert().success().stderr(predicate::str::contains(told));
+    assert!(!running.has_ended());
+}
+
+#[test]
 fn a_stderr_and_a_stdout_that_take_nothing_end_no_kill() {
     let running = start("stubborn-child");
     let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");

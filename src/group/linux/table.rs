@@ -64,6 +64,11 @@ pub(in crate::group) fn started_at(pid: i32) -> Option<Duration> {
     read_stat(pid).map(|stat| Duration::from_nanos(stat.started.saturating_mul(1_000_000_000 / ticks_per_second)))
 }
 
+/// Who has it for a child now.
+pub(in crate::group) fn parent(pid: i32) -> Option<i32> {
+    read_stat(pid).map(|stat| stat.parent)
+}
+
 /// Calls `visit(pid, pgid)` for each process in the table.
 pub(in crate::group) fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
     let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
@@ -128,6 +133,7 @@ fn is_in_table(pid: i32) -> bool {
 struct Stat {
     name: String,
     state: char,
+    parent: i32,
     /// The kernel's `PF_*`.
     flags: u64,
     threads: u32,
@@ -174,13 +180,14 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let close = line.iter().rposition(|b| *b == b')')?;
     let name = String::from_utf8_lossy(line.get(open + 1..close)?).into_owned();
     let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
-    // From here on the state is field 3 of the page, flags field 9, num_threads field 20 and starttime field 22.
+    // From here on the state is field 3 of the page, ppid field 4, flags field 9, num_threads field 20 and starttime field 22.
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
-    let flags = fields.nth(5)?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let flags = fields.nth(4)?.parse().ok()?;
     let threads = fields.nth(10)?.parse().ok()?;
     let started = fields.nth(1)?.parse().ok()?;
-    Some(Stat { name, state, flags, threads, started })
+    Some(Stat { name, state, parent, flags, threads, started })
 }
 
 fn command(pid: i32, name: &str) -> String {
@@ -197,7 +204,7 @@ mod tests {
     fn a_stat_line_is_read_past_the_worst_of_names() {
         let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
         let (name, flags) = ("a) S (b) 1 ".into(), 4_228_364);
-        assert_eq!(parse_stat(line), Some(Stat { name, state: 'Z', flags, threads: 3, started: 99 }));
+        assert_eq!(parse_stat(line), Some(Stat { name, state: 'Z', parent: 1, flags, threads: 3, started: 99 }));
     }
 
     #[test]

@@ -1,0 +1,114 @@
+//! One peer against one fixture on one runtime, held to the suite's rules.
+//!
+//! A right kill of the fixture, as the fixture says it: nobody of the group is left 1 s after the peer returned; a group
+//! that went at once was not waited for until half the grace; nobody who obeys SIGKILL alone was dead before half of it; a cleanup was let
+//! finish; no worker stood still. Whoever left the group is nobody's duty, and dead or alive is no fault.
+
+use std::sync::mpsc::{TryRecvError, channel};
+use std::time::{Duration, Instant};
+
+use deadbeat::Outcome;
+use deadbeat::fixture::Fixture;
+use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, LabError, Verdict};
+
+use serde::{Deserialize, Serialize};
+
+use crate::peer::Peer;
+use crate::prey::{Prey, pause};
+
+/// Members take some milliseconds to die of SIGKILL.
+const JUDGED_AFTER: Duration = Duration::from_secs(1);
+
+/// Far above what a dozen other cells do to a worker, and far below the grace.
+const BUDGET: Duration = Duration::from_millis(200);
+
+#[derive(Serialize, Deserialize)]
+pub(crate) enum Ruling {
+    Pass,
+    Fail(String),
+    Inconclusive(String),
+}
+
+/// Until something is proved, three times at most: a machine that has disturbed a cell has said nothing of the peer.
+pub(crate) fn run(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
+    let mut rulings = (0..3).map(|_| once(peer, fixture, flavor, grace));
+    let mut last = rulings.next().expect("three");
+    while let (Ruling::Inconclusive(_), Some(next)) = (&last, rulings.next()) {
+        last = next;
+    }
+    last
+}
+
+fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
+    let (prey, started) = match Prey::start(peer, fixture, grace) {
+        Ok(pair) => pair,
+        Err(error) => return Ruling::Inconclusive(format!("the fixture did not start: {error}")),
+    };
+    let lab = Lab::new(flavor).heartbeat(Heartbeat::new().budget(BUDGET)).deadline(grace * 2 + Duration::from_secs(30));
+    let begun = Instant::now();
+    let (watched, gone_after) = std::thread::scope(|scope| {
+        let (over, ended) = channel::<()>();
+        let prey = &prey;
+        let observer = scope.spawn(move || {
+            let mut judged_at = None;
+            loop {
+                if prey.is_gone() {
+                    return Some(begun.elapsed());
+                }
+                if judged_at.is_some_and(|at| Instant::now() >= at) {
+                    return None;
+                }
+                if judged_at.is_none() && ended.try_recv() == Err(TryRecvError::Disconnected) {
+                    judged_at = Some(Instant::now() + JUDGED_AFTER);
+                }
+                pause(Duration::from_millis(5));
+            }
+        });
+        let watched = lab.run(move || async move {
+            // In a task: a block in the root future of a multi-thread runtime starves nobody.
+            let killing = tokio::spawn(async move {
+                let begun = Instant::now();
+                started.kill.await.map(|()| begun.elapsed())
+            });
+            killing.await
+        });
+        drop(over);
+        (watched, observer.join().expect("the observer"))
+    });
+    let watched = match watched {
+        Ok(watched) => watched,
+        Err(LabError::Hung { .. }) => return Ruling::Fail("it did not come back".into()),
+        Err(error) => return Ruling::Inconclusive(error.to_string()),
+    };
+
+    let mut faults = Vec::new();
+    match watched.output {
+        Ok(Ok(elapsed)) => {
+            if fixture.outcome != Outcome::Killed && elapsed >= grace / 2 {
+                faults.push(format!("took {elapsed:.1?}, though the group went at once"));
+            }
+        }
+        Ok(Err(error)) => faults.push(format!("it said: {error}")),
+        Err(panic) => faults.push(format!("it panicked: {panic}")),
+    }
+    if fixture.outcome == Outcome::Killed && gone_after.is_some_and(|after| after < grace / 2) {
+        faults.push("dead early: of SIGKILL before half the grace, or of a second SIGTERM".into());
+    }
+    if fixture.marks_cleanup && !prey.cleaned_up() {
+        faults.push("the cleanup was not let finish".into());
+    }
+    match prey.leftover().len() {
+        0 => {}
+        left => faults.push(format!("{left} left alive")),
+    }
+    match (watched.pulse.verdict(), faults.is_empty()) {
+        (Verdict::Starved, _) => {
+            let culprit = watched.pulse.worst().and_then(|stall| stall.culprit.as_ref());
+            let culprit = culprit.map(|culprit| format!(" ({culprit})")).unwrap_or_default();
+            faults.push(format!("a worker stood still for {:.1?}{culprit}", watched.pulse.longest));
+        }
+        (Verdict::Inconclusive { why }, true) => return Ruling::Inconclusive(why.to_string()),
+        _ => {}
+    }
+    if faults.is_empty() { Ruling::Pass } else { Ruling::Fail(faults.join("; ")) }
+}

@@ -1,0 +1,58 @@
+//! The manual page and the shell completions, written from what `--help` is written from.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap_complete::Shell;
+
+use super::output;
+
+/// Print a completion script: source it, or put it where your shell looks for them.
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut super::all_commands(), "deadbeat", &mut script);
+    output::print(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
+}
+
+/// One page: the program's own, then that of each of its commands as sections of it.
+pub(super) fn man() -> ExitCode {
+    match page() {
+        Ok(page) => output::print(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
+        Err(error) => super::usage(&error),
+    }
+}
+
+fn page() -> io::Result<Vec<u8>> {
+    let command = super::all_commands();
+    let mut page = Vec::new();
+    let man = clap_mangen::Man::new(command.clone());
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+    for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
+        let heading = format!(".SH \"DEADBEAT {}\"\n", command.get_name().to_ascii_uppercase());
+        page.extend_from_slice(heading.as_bytes());
+        let man = clap_mangen::Man::new(command.clone());
+        let mut sections = Vec::new();
+        man.render_synopsis_section(&mut sections)?;
+        man.render_description_section(&mut sections)?;
+        if command.get_arguments().next().is_some() {
+            man.render_options_section(&mut sections)?;
+        }
+        man.render_extra_section(&mut sections)?;
+        // Its sections are parts of ours.
+        page.extend_from_slice(String::from_utf8_lossy(&sections).replace("\n.SH ", "\n.SS ").as_bytes());
+    }
+    man.render_version_section(&mut page)?;
+    Ok(page)
+}

@@ -1,0 +1,118 @@
+//! `deadbeat timeout`: timeout(1), of which nothing survives.
+//!
+//! ```text
+//!   grammar ── duration, signals          what is asked for
+//!      │
+//!   inherited, terminal, events           what we take over from whoever started us
+//!      │
+//!      ├─► whole ── agent, guardian       the command, its group, and its family: all of it dies
+//!      └─► leader                         the command alone, with -f and -k 0
+//!      │
+//!     end                                 the status
+//! ```
+
+mod duration;
+mod end;
+mod events;
+mod family;
+mod grammar;
+mod help;
+mod inherited;
+mod leader;
+mod signals;
+mod terminal;
+mod whole;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io;
+use std::os::fd::AsFd;
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use tokio::runtime::Runtime;
+
+use super::{Pipe, output};
+use crate::guardian::Guardian;
+use end::{End, FAILED, Failure};
+use events::Events;
+use grammar::{Call, Request};
+pub(super) use help::TimeoutArgs;
+use inherited::Inherited;
+use terminal::Terminal;
+
+/// Runs what these arguments ask for; the program's name and `timeout` are none of them.
+pub(super) fn main(args: impl IntoIterator<Item = OsString>, pipe: Pipe) -> ExitCode {
+    let call = match grammar::parse(args) {
+        Ok(Request::Run(call)) => call,
+        Ok(Request::Help) => return super::help("timeout"),
+        Ok(Request::Version) => {
+            let version = format!("deadbeat timeout {}\n", env!("CARGO_PKG_VERSION"));
+            return output::print(&version, ExitCode::SUCCESS);
+        }
+        Err(problem) => {
+            say(&problem);
+            output::tell(&"Try 'deadbeat timeout --help' for more information.");
+            return ExitCode::from(FAILED as u8);
+        }
+    };
+    match run(&call, pipe) {
+        Ok(end) => end.exit(call.preserve_status),
+        Err(failure) => {
+            say(&failure.message);
+            std::process::exit(failure.status)
+        }
+    }
+}
+
+fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
+    let failed = |what: &str, error: io::Error| Failure::of_preparation(what, &error);
+    let terminal = Terminal::find();
+    let awaited = events::awaited(call.signal);
+    let mut inherited = Inherited::change(pipe, &awaited, terminal.is_some())
+        .map_err(|error| failed("change the signal mask", error.into()))?;
+    let whole = !call.foreground && !call.kill_after.is_zero();
+    let guardian = match whole {
+        true => Some(Guardian::fork_of_this_program().map_err(|error| failed("start the guardian", error))?),
+        false => None,
+    };
+    let runtime = runtime().map_err(|error| failed("set up the runtime", error))?;
+    let end = runtime.block_on(async {
+        let mut events = Events::listen(&awaited).map_err(|error| failed("listen to signals", error))?;
+        loop {
+            let end = match &guardian {
+                Some(guardian) => whole::run(call, guardian.clone(), &inherited, terminal, &mut events).await,
+                None => leader::run(call, &inherited, terminal, &mut events).await,
+            };
+            match end {
+                Err(failure) if failure.is_no_program && inherited.start_by_exec() => {}
+                end => return end,
+            }
+        }
+    });
+    // The exit takes them along; to take them down first would be a thread's work, and longer than a short command.
+    std::mem::forget((runtime, guardian));
+    end
+}
+
+fn runtime() -> io::Result<Runtime> {
+    // tokio panics where it finds no descriptor for its signals.
+    const NEEDED: usize = 10;
+    let probes = (0..NEEDED).map(|_| io::stderr().as_fd().try_clone_to_owned()).collect::<io::Result<Vec<_>>>();
+    match probes {
+        Err(error) if error.raw_os_error() == Some(Errno::EMFILE as i32) => return Err(error),
+        // Standard error may be closed.
+        probes => drop(probes),
+    }
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+fn command(call: &Call) -> tokio::process::Command {
+    let mut command = tokio::process::Command::new(&call.command);
+    command.args(&call.args);
+    command
+}
+
+fn say(message: &dyn Display) {
+    output::tell(&format_args!("deadbeat timeout: {message}"));
+}

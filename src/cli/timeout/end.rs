@@ -1,0 +1,130 @@
+//! How a run ends: the status of timeout(1), and a death by the signal that the command died of.
+
+use std::ffi::OsStr;
+use std::fmt::Display;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal as Named, kill};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGINT, SIGKILL, SIGQUIT};
+
+use super::say;
+
+const TIMED_OUT: i32 = 124;
+pub(super) const FAILED: i32 = 125;
+const CANNOT_INVOKE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    /// The command's; `None` for one that not even SIGKILL ends.
+    pub(super) status: Option<ExitStatus>,
+    pub(super) timed_out: bool,
+    /// It was in the terminal's foreground to the end.
+    pub(super) had_terminal: bool,
+}
+
+/// A run that did not come to be.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) status: i32,
+    pub(super) message: String,
+    /// The file is no program; it may be a script that does not say for which shell.
+    pub(super) is_no_program: bool,
+}
+
+impl Failure {
+    pub(super) fn of_ours(error: &dyn Display) -> Failure {
+        Failure { status: FAILED, message: error.to_string(), is_no_program: false }
+    }
+
+    /// In getting ready for the run.
+    pub(super) fn of_preparation(what: &str, error: &io::Error) -> Failure {
+        Failure::of_ours(&format_args!("cannot {what}: {}", words(error)))
+    }
+
+    pub(super) fn of_start(command: &OsStr, error: &io::Error) -> Failure {
+        let errno = error.raw_os_error().map(Errno::from_raw);
+        let status = match errno {
+            Some(Errno::ENOENT) => NOT_FOUND,
+            // No process, descriptor or memory to be had; or no guardian.
+            None | Some(Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EPIPE) => FAILED,
+            Some(_) => CANNOT_INVOKE,
+        };
+        let message = format!("failed to run command '{}': {}", command.to_string_lossy(), words(error));
+        Failure { status, message, is_no_program: errno == Some(Errno::ENOEXEC) }
+    }
+}
+
+/// What the system says, without the number that Rust puts behind it.
+fn words(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error ").map_or(text.as_str(), |(words, _)| words).to_owned()
+}
+
+impl End {
+    /// Ends this process.
+    pub(super) fn exit(self, preserve_status: bool) -> ! {
+        let Some(status) = self.status else { std::process::exit(128 + SIGKILL) };
+        if status.core_dumped() {
+            say(&"the monitored command dumped core");
+        }
+        if let (Some(signal), false) = (status.signal(), self.timed_out) {
+            die_of(signal, self.had_terminal);
+        }
+        std::process::exit(self.code(preserve_status));
+    }
+
+    fn code(self, preserve_status: bool) -> i32 {
+        let status = self.status.and_then(|status| status.code().or(status.signal().map(|signal| 128 + signal)));
+        match status {
+            Some(status) if preserve_status || !self.timed_out || status == 128 + SIGKILL => status,
+            _ => TIMED_OUT,
+        }
+    }
+}
+
+/// So that whoever started us sees what the command died of: a shell that runs a script ends it at a Ctrl-C. Comes back
+/// where that signal does not end a process, or not this one, which is the first of a pid namespace.
+fn die_of(signal: i32, had_terminal: bool) {
+    if signal == SIGKILL || std::process::id() == 1 {
+        return;
+    }
+    // The command has left a core if it was to leave one.
+    #[cfg(target_os = "linux")]
+    let _ = nix::sys::prctl::set_dumpable(false);
+    if had_terminal && [SIGINT, SIGQUIT].contains(&signal) {
+        // From the keyboard it goes to all of the job; a shell ends its script only if it got it as well.
+        let _ = Named::try_from(signal).and_then(|signal| kill(Pid::from_raw(0), signal));
+    }
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case::exited(7 << 8, false, false, 7)]
+    #[case::died(15, false, false, 143)]
+    #[case::timed_out(15, true, false, 124)]
+    #[case::timed_out_and_handled(3 << 8, true, false, 124)]
+    #[case::preserved(15, true, true, 143)]
+    #[case::preserved_and_handled(3 << 8, true, true, 3)]
+    #[case::killed(9, true, false, 137)]
+    #[case::exited_like_one_that_was_killed(137 << 8, true, false, 137)]
+    fn the_status_is_that_of_timeout(
+        #[case] raw: i32,
+        #[case] timed_out: bool,
+        #[case] preserve: bool,
+        #[case] code: i32,
+    ) {
+        let end = End { status: Some(ExitStatus::from_raw(raw)), timed_out, had_terminal: false };
+        assert_eq!(end.code(preserve), code);
+    }
+}

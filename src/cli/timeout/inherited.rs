@@ -1,0 +1,82 @@
+//! What this process was started with and has to change for itself, the command gets as it was: the signals blocked, and
+//! SIGPIPE ignored or not. Ignored signals that are left alone pass through anyway.
+
+use std::io;
+
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Named, signal};
+use nix::unistd::{getpid, getppid, tcsetpgrp};
+use tokio::process::Command;
+
+use crate::cli::Pipe;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inherited {
+    by_exec: bool,
+    pipe: Pipe,
+    blocked: SigSet,
+    own: SigSet,
+}
+
+/// What else is special about the command's start.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Start {
+    /// It is handed the terminal, before it can read from it.
+    pub(super) foreground: bool,
+    /// It is sent this when we die.
+    pub(super) death: Option<Named>,
+}
+
+impl Inherited {
+    /// Has the signals that we wait for reach us, even if whoever started us has blocked them. Before any other thread is
+    /// started, so that none of them has them blocked.
+    pub(super) fn change(pipe: Pipe, awaited: &[i32], terminal: bool) -> nix::Result<Inherited> {
+        let blocked = SigSet::thread_get_mask()?;
+        let mut own = blocked;
+        awaited.iter().filter_map(|number| Named::try_from(*number).ok()).for_each(|signal| own.remove(signal));
+        if terminal {
+            // Once it is the command's we are in its background, and would be stopped for asking it back.
+            own.add(Named::SIGTTOU);
+        }
+        own.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        Ok(Inherited { by_exec: false, pipe, blocked, own })
+    }
+
+    /// From here on commands are started by `execvp(3)`, which has the shell run a script that does not say whose it is;
+    /// `posix_spawnp(3)` does not. `false`: they were before.
+    pub(super) fn start_by_exec(&mut self) -> bool {
+        !std::mem::replace(&mut self.by_exec, true)
+    }
+
+    #[expect(unsafe_code, reason = "the hook makes system calls only; it allocates nothing and takes no lock")]
+    pub(super) fn give_to(&self, command: &mut Command, start: Start) {
+        let changed = self.pipe == Pipe::Ignored || self.own != self.blocked || start != Start::default();
+        if !changed && !self.by_exec {
+            // Without a hook it is `posix_spawn`, in half the time.
+            return;
+        }
+        let Inherited { pipe, blocked, .. } = *self;
+        let us = getpid();
+        let hook = move || -> io::Result<()> {
+            if pipe == Pipe::Ignored {
+                // SAFETY: no handler is installed.
+                unsafe { signal(Named::SIGPIPE, SigHandler::SigIgn) }?;
+            }
+            if start.foreground {
+                // Without the terminal it is as well off as in the background.
+                let _ = tcsetpgrp(io::stdin(), getpid());
+            }
+            #[cfg(target_os = "linux")]
+            if let Some(signal) = start.death {
+                nix::sys::prctl::set_pdeathsig(signal)?;
+                if getppid() != us {
+                    // We died before it was asked for.
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+            }
+            blocked.thread_set_mask()?;
+            Ok(())
+        };
+        // SAFETY: see `reason`.
+        unsafe { command.pre_exec(hook) };
+    }
+}

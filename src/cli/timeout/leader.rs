@@ -1,0 +1,129 @@
+//! The run that ends with the command alone, as timeout(1) has it: for `--foreground`, where its children are not timed
+//! out, and for a grace of zero, after which nothing is killed.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
+
+use nix::sys::signal::Signal as Named;
+
+use super::end::{End, Failure};
+use super::events::{Alarm, Event, Events};
+use super::grammar::Call;
+use super::inherited::{Inherited, Start};
+use super::terminal::{Stop, Terminal};
+use super::{command, say, signals};
+use crate::group::{ProcessGroup, signal_process};
+use crate::signal::Signal;
+
+struct Run<'a> {
+    call: &'a Call,
+    terminal: Option<Terminal>,
+    alarm: Alarm,
+    pid: i32,
+    timed_out: bool,
+    /// SIGKILL follows when the next time is up.
+    kill_is_next: bool,
+    asked: u32,
+}
+
+pub(super) async fn run(
+    call: &Call,
+    inherited: &Inherited,
+    terminal: Option<Terminal>,
+    events: &mut Events,
+) -> Result<End, Failure> {
+    // With no group of its own it is in the terminal's foreground as we are.
+    let terminal = terminal.filter(|_| !call.foreground);
+    let mut command = command(call);
+    if !call.foreground {
+        command.process_group(0);
+    }
+    let death = call.signal.and_then(|signal| Named::try_from(signal.as_raw()).ok());
+    inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death });
+    let mut child = command.spawn().map_err(|error| Failure::of_start(&call.command, &error))?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+    let alarm = events.alarm();
+    alarm.set(call.timeout);
+    let mut run = Run { call, terminal, alarm, pid, timed_out: false, kill_is_next: false, asked: 0 };
+    let mut exit = pin!(child.wait());
+    let status = poll_fn(|cx| {
+        loop {
+            // First: what follows is for one that is not reaped yet.
+            if let Poll::Ready(status) = exit.as_mut().poll(cx) {
+                return Poll::Ready(status);
+            }
+            match events.poll(cx) {
+                Poll::Ready(event) => run.heed(event),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    let had_terminal = terminal.is_some_and(|terminal| terminal.take_back(pid));
+    let status = status.map_err(|error| Failure::of_ours(&error))?;
+    Ok(End { status: Some(status), timed_out: run.timed_out, had_terminal })
+}
+
+impl Run<'_> {
+    fn heed(&mut self, event: Event) {
+        match event {
+            Event::TimeIsUp if self.kill_is_next => self.ask(Some(Signal::KILL)),
+            Event::TimeIsUp => {
+                self.timed_out = true;
+                self.ask(self.call.signal);
+                self.arm();
+            }
+            Event::Ask(signal) => {
+                self.asked += 1;
+                self.ask(Some(if self.asked == 1 { signal } else { Signal::KILL }));
+                self.arm();
+            }
+            Event::Pass(signal) => self.send(signal),
+            Event::Continued => self.resume(),
+            Event::Look if self.terminal.is_some_and(Terminal::is_ours) => self.resume(),
+            Event::Look => self.alarm.look_soon(),
+            Event::Child => match self.terminal.and_then(|terminal| terminal.follow_stop(self.pid)) {
+                Some(Stop::Followed) => self.resume(),
+                Some(Stop::InBackground) => self.alarm.look_soon(),
+                None => {}
+            },
+        }
+    }
+
+    fn arm(&mut self) {
+        if !self.kill_is_next {
+            self.kill_is_next = !self.call.kill_after.is_zero();
+            self.alarm.set(self.call.kill_after);
+        }
+    }
+
+    fn ask(&self, signal: Option<Signal>) {
+        if self.call.verbose {
+            let (name, command) = (signals::name(signal), self.call.command.to_string_lossy());
+            say(&format_args!("sending signal {name} to command '{command}'"));
+        }
+        if let Some(signal) = signal {
+            self.send(signal);
+        }
+        if !self.call.foreground && signal != Some(Signal::KILL) {
+            // Whoever is stopped would not see it.
+            self.send(Signal::CONT);
+        }
+    }
+
+    fn resume(&self) {
+        if let Some(terminal) = self.terminal {
+            terminal.give(self.pid);
+            self.send(Signal::CONT);
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        // To one that has ended and is not reaped yet it does nothing.
+        let _ = match ProcessGroup::new(self.pid) {
+            Ok(group) if !self.call.foreground => group.signal(signal),
+            _ => signal_process(self.pid, signal),
+        };
+    }
+}

@@ -1,0 +1,220 @@
+//! The run of which nothing survives: `run_subprocess_agent`, a guardian for our own death, and the command's whole
+//! family.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::task::Poll;
+
+use super::end::{End, Failure};
+use super::events::{Alarm, Event, Events};
+use super::family::Family;
+use super::grammar::Call;
+use super::inherited::{Inherited, Start};
+use super::terminal::{Stop, Terminal};
+use super::{command, say, signals};
+use crate::agent::{AgentError, AgentOptions, Stdin, run_subprocess_agent};
+use crate::group::ProcessGroup;
+use crate::guardian::Guardian;
+use crate::kill::{KillError, KillPolicy, KillReport, Outcome};
+use crate::registry::Registry;
+use crate::shutdown::Shutdown;
+use crate::signal::Signal;
+
+/// Whatever is to be passed on to a command that is under way.
+struct Run<'a> {
+    call: &'a Call,
+    terminal: Option<Terminal>,
+    alarm: Alarm,
+    registry: Arc<Registry>,
+    shutdown: Arc<Shutdown>,
+    family: Arc<Family>,
+    signal: Signal,
+    /// The command; 0 before it is started.
+    pid: Arc<AtomicI32>,
+    timed_out: bool,
+    /// How many times we were told to end.
+    asked: u32,
+}
+
+pub(super) async fn run(
+    call: &Call,
+    guardian: Guardian,
+    inherited: &Inherited,
+    terminal: Option<Terminal>,
+    events: &mut Events,
+) -> Result<End, Failure> {
+    // Signal 0 asks for nothing, but those who are stopped are continued with it, as with any other.
+    let signal = call.signal.unwrap_or(Signal::CONT);
+    let policy = KillPolicy::default().signal(signal).grace(call.kill_after);
+    let family = Family::new(guardian.clone(), policy.clone());
+    let mut run = Run {
+        call,
+        terminal,
+        alarm: events.alarm(),
+        registry: Arc::new(Registry::new(policy.clone())),
+        shutdown: Arc::default(),
+        family: Arc::clone(&family),
+        signal,
+        pid: Arc::default(),
+        timed_out: false,
+        asked: 0,
+    };
+    let (pid, alarm, timeout) = (Arc::clone(&run.pid), run.alarm.clone(), call.timeout);
+    let options = AgentOptions::default()
+        .policy(policy)
+        .stdin(Stdin::Inherit)
+        .guardian(guardian)
+        .own_strays()
+        .registry(Arc::clone(&run.registry))
+        .shutdown(Arc::clone(&run.shutdown))
+        .on_spawn(move |child| {
+            let number = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+            pid.store(number, Ordering::SeqCst);
+            family.has_leader(number);
+            alarm.set(timeout);
+        });
+    let mut command = command(call);
+    inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death: None });
+    let mut agent = pin!(run_subprocess_agent(command, &options));
+    let end = poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(end) = agent.as_mut().poll(cx) {
+                return Poll::Ready(end);
+            }
+            match events.poll(cx) {
+                Poll::Ready(event) => run.heed(event),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await;
+    run.settle(end)
+}
+
+impl Run<'_> {
+    fn heed(&mut self, event: Event) {
+        let pid = self.pid.load(Ordering::SeqCst);
+        match event {
+            Event::TimeIsUp if self.timed_out || self.asked > 0 => {}
+            Event::TimeIsUp => {
+                self.timed_out = true;
+                self.tell(self.call.signal);
+                self.end(self.signal);
+            }
+            Event::Ask(signal) => {
+                self.asked += 1;
+                match (self.asked, self.timed_out) {
+                    (1, false) => {
+                        self.tell(Some(signal));
+                        self.end(signal);
+                    }
+                    (1, true) => self.registry.signal_all(signal),
+                    _ => {
+                        self.tell(Some(Signal::KILL));
+                        self.registry.kill_all_now();
+                        self.family.kill_at_once();
+                    }
+                }
+            }
+            Event::Pass(signal) => self.registry.signal_all(signal),
+            Event::Continued => self.resume(pid),
+            Event::Look if self.terminal.is_some_and(Terminal::is_ours) => self.resume(pid),
+            Event::Look => self.alarm.look_soon(),
+            Event::Child => {
+                self.family.reap();
+                self.family.pursue();
+                match self.terminal.filter(|_| pid > 0).and_then(|terminal| terminal.follow_stop(pid)) {
+                    Some(Stop::Followed) => self.resume(pid),
+                    Some(Stop::InBackground) => self.alarm.look_soon(),
+                    None => {}
+                }
+                if ProcessGroup::new(pid).is_ok_and(ProcessGroup::leader_has_exited) {
+                    self.family.begin_end(self.signal);
+                }
+            }
+        }
+    }
+
+    fn end(&self, signal: Signal) {
+        self.shutdown.request_with(signal);
+        self.family.begin_end(signal);
+    }
+
+    fn resume(&self, pid: i32) {
+        if let Some(terminal) = self.terminal.filter(|_| pid > 0) {
+            terminal.give(pid);
+            self.registry.signal_all(Signal::CONT);
+        }
+    }
+
+    fn tell(&self, signal: Option<Signal>) {
+        if self.call.verbose {
+            let (name, command) = (signals::name(signal), self.call.command.to_string_lossy());
+            say(&format_args!("sending signal {name} to command '{command}'"));
+        }
+    }
+
+    /// The agent has come to its end: so do those who left the group, and we have the terminal again.
+    fn settle(&self, end: Result<crate::agent::AgentExit, AgentError>) -> Result<End, Failure> {
+        let outsiders = self.family.end();
+        let pid = self.pid.load(Ordering::SeqCst);
+        let had_terminal = self.terminal.is_some_and(|terminal| terminal.take_back(pid));
+        let end = match end {
+            Ok(exit) => {
+                if let Some(leftovers) = exit.leftovers {
+                    self.tell_of(&leftovers, "what it left behind");
+                }
+                End { status: Some(exit.status), timed_out: false, had_terminal }
+            }
+            Err(AgentError::ShutdownRequested { kill, status }) => {
+                if let Some(kill) = kill {
+                    // The second signal has told of its own.
+                    let forced = kill.as_ref().is_ok_and(|report| needed_kill(report) && self.signal != Signal::KILL);
+                    if forced && self.asked < 2 {
+                        self.tell(Some(Signal::KILL));
+                    }
+                    self.complain_of(&kill);
+                }
+                End { status, timed_out: self.timed_out, had_terminal }
+            }
+            Err(AgentError::Spawn(error)) => return Err(Failure::of_start(&self.call.command, &error)),
+            Err(error) => return Err(Failure::of_ours(&error)),
+        };
+        for report in outsiders {
+            let who = format!("process {}, which had left its group", report.pgid);
+            self.tell_of(&Ok(report), &who);
+        }
+        Ok(end)
+    }
+
+    fn tell_of(&self, kill: &Result<KillReport, KillError>, who: &str) {
+        match kill {
+            Ok(report) if self.call.verbose && report.outcome != Outcome::AlreadyGone => {
+                let sent: Vec<_> = report.signals.iter().map(|sent| sent.signal.to_string()).collect();
+                let (command, outcome) = (self.call.command.to_string_lossy(), report.outcome);
+                say(&format_args!("command '{command}': {who}: {outcome} ({})", sent.join(", ")));
+            }
+            _ => {}
+        }
+        self.complain_of(kill);
+    }
+
+    /// What is never kept quiet about.
+    fn complain_of(&self, kill: &Result<KillReport, KillError>) {
+        match kill {
+            Ok(report) if report.outcome == Outcome::Survived => {
+                let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
+                let pgid = report.pgid;
+                say(&format_args!("SIGKILL does not end process group {pgid}: {}", names.join("; ")));
+            }
+            Ok(_) => {}
+            Err(error) => say(error),
+        }
+    }
+}
+
+fn needed_kill(report: &KillReport) -> bool {
+    report.signals.iter().any(|sent| sent.signal == Signal::KILL)
+}
