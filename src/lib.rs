@@ -49,7 +49,8 @@
 //! - [`agent`], [`registry`], [`shutdown`], [`guardian`]: the callers. Whatever way a run ends, nothing of it survives.
 //! - [`heartbeat`]: whether a future ever kept a worker from its scheduler, for how long, and in which system call.
 //! - [`fixture`], [`suite`], [`report`]: small programs that misbehave, and a suite that holds kill functions against
-//!   them, the known-bad ones included: those are expected to be caught.
+//!   them, the known-bad ones included: those are expected to be caught. With the feature `conformance` it is a test
+//!   target for a kill function of one's own.
 //!
 //! # What is proved
 //!

@@ -208,7 +208,7 @@ impl Suite {
 
     /// Runs every cell in this process, some side by side; `done` is told of each as it ends.
     ///
-    /// The program runs each in a process of its own instead, and so does [`Conformance`](super::suite).
+    /// The program runs each in a process of its own instead, and so does `Conformance` (feature `conformance`).
     pub fn run(&self, done: impl FnMut(&CellReport)) -> Report {
         self.run_by(|cell| self.run_cell(cell), done)
     }

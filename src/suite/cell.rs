@@ -228,7 +228,7 @@ fn lost(error: LabError, deadline: Duration) -> Lost {
 
 impl Seen {
     /// As the subject told it; else as the fixture's end shows it: killed if the leader died of SIGKILL, or if the
-    /// group outlived half the grace.
+    /// group outlived the grace.
     fn outcome(&self, policy: &KillPolicy) -> Option<Outcome> {
         match &self.told {
             Some(Ok(report)) => return Some(report.outcome),
@@ -244,9 +244,7 @@ impl Seen {
         }
         match self.gone_after {
             None => Some(Outcome::Survived),
-            Some(after) if after >= policy.grace / 2 || self.leader_ended_by == Some(Signal::KILL) => {
-                Some(Outcome::Killed)
-            }
+            Some(after) if after >= policy.grace || self.leader_ended_by == Some(Signal::KILL) => Some(Outcome::Killed),
             Some(_) => Some(Outcome::Terminated),
         }
     }
@@ -261,12 +259,13 @@ fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPol
         let name = |outcome: Option<Outcome>| outcome.map_or("unknown", Outcome::as_str);
         faults.push(format!("outcome {}, not {}", name(report.outcome), name(expected.outcome)));
     }
-    let (elapsed, grace) = (seen.elapsed, policy.grace);
+    let (elapsed, grace, gone_after) = (seen.elapsed, policy.grace, seen.gone_after.unwrap_or_default());
     match expected.timing {
-        // A slow machine can only make it later: the bound is far from what is expected, half the grace.
-        Timing::Prompt if elapsed >= grace / 2 => {
-            let why = if seen.gone_after.is_some() { ", though the group went at once" } else { "" };
-            faults.push(format!("took {elapsed:.1?} of the {grace:?} of grace{why}"));
+        // A slow machine can only make it later: the bounds are far from what is expected. What the group takes to go is
+        // its own affair, up to the whole grace.
+        Timing::Prompt if elapsed >= grace || elapsed.saturating_sub(gone_after) >= grace / 2 => {
+            let gone = seen.gone_after.map(|after| format!(", though the group was gone after {after:.1?}"));
+            faults.push(format!("took {elapsed:.1?} of the {grace:?} of grace{}", gone.unwrap_or_default()));
         }
         Timing::Grace if elapsed < grace => {
             faults.push(format!("back after {elapsed:.1?}, before the {grace:?} of grace were over"));

@@ -40,7 +40,7 @@ pub struct Expected {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Timing {
-    /// Back before half the grace is over.
+    /// Back before the grace is over, and within half of it after the group is gone.
     Prompt,
     /// Takes at least the whole grace.
     Grace,

@@ -98,15 +98,21 @@ fn a_suite_that_is_killed_leaves_nothing(#[values("ignore-term", "setsid-escape"
 }
 
 #[test]
-fn the_control_cells_that_cannot_see_it_leave_their_fixture_and_the_same_look_finds_it() {
+fn the_control_a_cell_that_dies_while_its_suite_stands_still_leaves_its_fixture_and_the_same_look_finds_it() {
     let mut suite = Suite::start("ignore-term", &[]);
     let pid = suite.pid();
     let fixtures = fixtures_of(pid);
     let cells: Vec<_> = processes_of(pid).into_iter().filter(|process| !fixtures.contains(process)).collect();
-    signal_all(&cells, pid, linux::Signal::STOP);
+    suite.signal(Signal::SIGSTOP);
+    until("every thread of the suite stands still", || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path().join("stat"));
+        tasks.map(|stat| fs::read_to_string(stat).unwrap()).all(|stat| stat.contains(") T "))
+    });
+    signal_all(&cells, pid, linux::Signal::KILL);
+    until("the cells are dead", || processes_of(pid) == fixtures_of(pid));
+    assert!(!fixtures_of(pid).is_empty(), "the control was not caught");
     suite.signal(Signal::SIGKILL);
     suite.child.wait().unwrap();
-    assert!(!fixtures_of(pid).is_empty(), "the control was not caught");
     signal_all(&processes_of(pid), pid, linux::Signal::KILL);
     until("the fixture is gone", || processes_of(pid).is_empty());
 }

@@ -39,6 +39,16 @@ fn a_report_that_failed_keeps_to_the_schema() {
 }
 
 #[test]
+fn a_report_on_a_program_keeps_to_the_schema() {
+    let mut command = deadbeat("suite --fixture zombie --grace 2s --format json --repeat 2 --exec");
+    let output = command.arg("mine=exit 3 # {pgid}").assert().code(1).get_output().clone();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(faults(&report), [""; 0]);
+    let cell = &report["cells"][1];
+    assert_eq!((&cell["runtime"], &cell["pulse"], &cell["repeat"]), (&json!("none"), &Value::Null, &json!(2)));
+}
+
+#[test]
 fn a_report_with_a_starved_worker_and_one_that_escaped_keeps_to_the_schema() {
     let report = report("suite --subject inline --fixture setsid-escape --runtime multi-thread-1 --grace 1s", 0);
     assert_eq!(faults(&report), [""; 0]);

@@ -113,7 +113,7 @@ fn judge(subject: Subject, fixture: &str) -> Report {
     "before the 2s of grace"
 )]
 #[case::no_cont(Subject::new("no-cont", no_cont), "stopped", "outcome killed")]
-#[case::esrch_is_gone(Subject::new("esrch-is-gone", esrch_is_gone), "fast-exit", "though the group went at once")]
+#[case::esrch_is_gone(Subject::new("esrch-is-gone", esrch_is_gone), "fast-exit", "though the group was gone after")]
 fn a_wrong_killer_is_caught(#[case] wrong: Subject, #[case] fixture: &str, #[case] complaint: &str) {
     if backend() != Backend::Proc {
         // Zombies cannot be told from the living, and the right killer fails these cells too.

@@ -91,10 +91,13 @@ function facts(cell) {
     if (text) list.append(html("dt", {}, name), kind === "pre" ? html("dd", {}, html("pre", {}, text)) : html("dd", {}, text));
   };
   const expected = cell.expected ?? {};
-  const time_word = expected.timing === "grace" ? "after the whole grace" : "before half the grace";
+  const time_word = expected.timing === "grace" ? "after the whole grace" : "soon after the group is gone";
   fact("expected", `${expected.outcome ?? "any outcome"}, ${time_word}, pulse ${expected.pulse}`);
   fact("seen", `${cell.outcome ?? "outcome unknown"} after ${time(cell.elapsed_ms)}, pulse ${cell.pulse?.verdict ?? "none"}`);
   fact("pulse", cell.pulse?.why);
+  if (cell.pulse?.verdict === "steady" && cell.pulse.beats < 0.8 * (cell.pulse.watched_ms / cell.pulse.interval_ms)) {
+    fact("beats", "fewer than were due, and no worker to blame: the machine was busy, which is not charged");
+  }
   fact("left in the group", cell.leftover && names(cell.leftover), "pre");
   fact("left the group", cell.escaped && names(cell.escaped), "pre");
   return list;

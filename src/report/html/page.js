@@ -4,8 +4,8 @@ const report = JSON.parse(document.getElementById("report").textContent);
 const cells = report.cells ?? [];
 const form = document.getElementById("filters");
 const FILTERS = ["verdict", "subject", "fixture", "runtime", "shell"];
-const all = (name) => [...new Set(cells.map((cell) => cell[name]))];
-const several = (name) => all(name).length > 1;
+const all = Object.fromEntries(FILTERS.map((name) => [name, [...new Set(cells.map((cell) => cell[name]))]]));
+const several = (name) => all[name].length > 1;
 
 function summary() {
   const { pass, fail, inconclusive } = report.summary;
@@ -70,8 +70,8 @@ function groups(rows) {
   const groups = new Map();
   const off = "Not as expected";
   if (rows.some(({ cell }) => cell.verdict !== "pass")) groups.set(off, []);
-  const failed = rows.filter(({ cell }) => cell.verdict === "fail");
-  for (const row of [...failed, ...rows.filter((row) => !failed.includes(row))]) {
+  const failed = ({ cell }) => cell.verdict === "fail";
+  for (const row of [...rows.filter(failed), ...rows.filter((row) => !failed(row))]) {
     const name = row.cell.verdict === "pass" ? row.cell.subject : off;
     if (!groups.has(name)) groups.set(name, []);
     groups.get(name).push(row);
@@ -124,7 +124,7 @@ function recall() {
 function filters(groups) {
   for (const name of FILTERS) {
     const select = form.elements[name];
-    select.append(html("option", { value: "" }, "all"), ...all(name).map((value) => html("option", { value }, value)));
+    select.append(html("option", { value: "" }, "all"), ...all[name].map((value) => html("option", { value }, value)));
     select.closest("label").hidden = !several(name);
   }
   recall();
