@@ -99,10 +99,17 @@ fn timeout_args(args: impl Iterator<Item = OsString>) -> Option<impl Iterator<It
     }
 }
 
-/// The help of one command, on stdout.
-fn help(command: &str) -> ExitCode {
+/// What the help, the manual page and the completions are written from.
+fn all_commands() -> clap::Command {
     let mut all = Args::command();
     all.build();
+    // The one command that has a grammar of its own, without the options that all others share.
+    all.mut_subcommand("timeout", |timeout| timeout.mut_arg("color", |color| color.hide(true)))
+}
+
+/// The help of one command, on stdout.
+fn help(command: &str) -> ExitCode {
+    let mut all = all_commands();
     let text = all.find_subcommand_mut(command).map(|command| command.render_long_help().to_string());
     output::print(&text.unwrap_or_default(), ExitCode::SUCCESS)
 }

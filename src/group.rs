@@ -295,6 +295,7 @@ pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
 }
 
 /// `kill(2)`: to one process, a child of ours that is not reaped yet.
+#[cfg(feature = "cli")]
 pub(crate) fn signal_process(pid: i32, signal: Signal) -> io::Result<()> {
     raw::kill(pid, signal.as_raw()).map_err(io::Error::from)
 }

@@ -117,14 +117,14 @@ impl Guardian {
                 "this program cannot be its own guardian: its main() must begin with deadbeat::guardian::main_if_requested()",
             ));
         }
-        Guardian::open(Program::This)
+        Guardian::open(Program::This { forked: false })
     }
 
     /// The same without the wait. It copies this process, which should still be a small one.
     #[cfg(feature = "cli")]
     pub(crate) fn fork_of_this_program() -> io::Result<Guardian> {
         // What becomes of us is seen from here on: nothing but SIGKILL to itself can keep it from its task.
-        Ok(Guardian { parent: Arc::new(Parent::open(Program::ThisForked, |_| Ok(()))?) })
+        Ok(Guardian { parent: Arc::new(Parent::open(Program::This { forked: true }, |_| Ok(()))?) })
     }
 
     /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this

@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
 use super::output;
@@ -18,7 +18,7 @@ pub(super) struct CompletionsArgs {
 
 pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::Args::command(), "deadbeat", &mut script);
+    clap_complete::generate(args.shell, &mut super::all_commands(), "deadbeat", &mut script);
     output::print(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
 }
 
@@ -31,8 +31,7 @@ pub(super) fn man() -> ExitCode {
 }
 
 fn page() -> io::Result<Vec<u8>> {
-    let mut command = super::Args::command();
-    command.build();
+    let command = super::all_commands();
     let mut page = Vec::new();
     let man = clap_mangen::Man::new(command.clone());
     man.render_title(&mut page)?;

@@ -8,16 +8,17 @@
 use std::fs;
 
 #[cfg(target_os = "linux")]
-use nix::sys::prctl::{get_child_subreaper, set_child_subreaper};
+use nix::sys::prctl::get_child_subreaper;
 
 /// Has orphaned descendants of this process become its children.
 ///
 /// # Errors
 ///
 /// The system's, where there is no such thing.
+#[cfg(feature = "cli")]
 pub(crate) fn adopt_orphans() -> nix::Result<()> {
     #[cfg(target_os = "linux")]
-    return set_child_subreaper(true);
+    return nix::sys::prctl::set_child_subreaper(true);
     #[cfg(not(target_os = "linux"))]
     return Err(nix::errno::Errno::ENOSYS);
 }
@@ -38,17 +39,18 @@ pub(crate) fn children() -> Vec<i32> {
 ///
 /// Far cheaper than to look at every process there is.
 pub(crate) fn has_died_out(spared: &[i32]) -> bool {
-    #[cfg(target_os = "linux")]
-    {
-        // Two looks: somebody else who reaps a child of ours meanwhile can hide another from one.
-        let nobody = || descendants(spared).is_empty();
-        super::linux::available() && get_child_subreaper() == Ok(true) && nobody() && nobody()
-    }
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = spared;
-        false
-    }
+    // Two looks: somebody else who reaps a child of ours meanwhile can hide another from one.
+    sees_everybody() && descendants(spared).is_empty() && descendants(spared).is_empty()
+}
+
+#[cfg(target_os = "linux")]
+fn sees_everybody() -> bool {
+    super::linux::available() && get_child_subreaper() == Ok(true)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn sees_everybody() -> bool {
+    false
 }
 
 /// Who descends from this process and can still run, but for `spared` and whoever descends from those.
@@ -78,7 +80,7 @@ pub(crate) fn runs(pid: i32) -> bool {
 }
 
 /// Whether it descends from this process, and not by way of `spared`.
-#[cfg(target_os = "linux")]
+#[cfg(all(feature = "cli", target_os = "linux"))]
 pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
     let (own, mut pid) = (own_pid(), pid);
     // A line of descent is no longer than this, and one that changes under our eyes must not lead us in circles.
@@ -126,7 +128,7 @@ fn children_by_parent(parent: i32) -> Vec<i32> {
     children
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(all(test, feature = "cli", target_os = "linux"))]
 mod tests {
     use std::process::{Command, Stdio};
 

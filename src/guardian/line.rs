@@ -31,11 +31,11 @@ const UNREAD: Duration = Duration::from_secs(2);
 /// Where guardians come from.
 #[derive(Debug)]
 pub(super) enum Program {
-    /// The one that runs here.
-    This,
-    /// The same, from a process that is small enough to be forked: it is in a session of its own from the start, so that
-    /// nobody need wait until it is up.
-    ThisForked,
+    /// The one that runs here. From a process that is small enough to be `forked` it is in a session of its own from the
+    /// start, so that nobody need wait until it is up.
+    This {
+        forked: bool,
+    },
     Named(PathBuf),
 }
 
@@ -44,13 +44,13 @@ impl Program {
     fn command(&self) -> io::Result<Command> {
         match self {
             Program::Named(path) => Ok(Command::new(path)),
-            Program::This | Program::ThisForked => {
+            Program::This { forked } => {
                 let path = std::env::current_exe()?;
                 // The same program even if its file was replaced or deleted since.
                 let link = Path::new("/proc/self/exe");
                 let mut command = Command::new(if link.exists() { link } else { &path });
                 command.arg0(&path);
-                if matches!(self, Program::ThisForked) {
+                if *forked {
                     // SAFETY: see `reason`.
                     unsafe { command.pre_exec(|| setsid().map(drop).map_err(io::Error::from)) };
                 }
@@ -88,7 +88,7 @@ impl Line {
         }
         // What is sent to our group from now on does not reach it, however long it takes to start. A group outside our pid
         // namespace (it reads 0) it could not join, and a leader that can join no other group can open no session.
-        if getpgrp().as_raw() != 0 && !matches!(program, Program::ThisForked) {
+        if getpgrp().as_raw() != 0 && !matches!(program, Program::This { forked: true }) {
             command.process_group(0);
         }
         let guardian = command.stdin(OwnedFd::from(theirs)).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;

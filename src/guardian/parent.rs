@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub(super) struct Parent {
     program: Program,
     /// The name of this run's mark.
     pub(super) mark: String,
+    /// Its pid, 0 for none: to be read without waiting for the state.
+    guardian: AtomicI32,
     state: Mutex<State>,
 }
 
@@ -55,12 +58,13 @@ impl Parent {
         let random = RandomState::new().hash_one(since_boot());
         let mark = format!("{MARKS}{}_{random:016X}", std::process::id());
         let line = Line::open(&program, &mark, greet)?;
+        let guardian = AtomicI32::new(line.pid());
         let state = State { line: Some(line), ..State::default() };
-        Ok(Parent { program, mark, state: Mutex::new(state) })
+        Ok(Parent { program, mark, guardian, state: Mutex::new(state) })
     }
 
     pub(super) fn guardian(&self) -> Option<i32> {
-        self.wait_for_state().line.as_ref().map(Line::pid)
+        Some(self.guardian.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
     }
 
     /// A new ward.
@@ -128,6 +132,7 @@ impl Parent {
             Some(Err(error)) if may == May::NotBlock && error.kind() == io::ErrorKind::WouldBlock => return Err(error),
             Some(Err(error)) => {
                 // Dead, or stopped: before it sees the end of the line it must not be able to do anything.
+                self.guardian.store(0, Ordering::Relaxed);
                 state.line.take().into_iter().for_each(Line::cut);
                 tracing::warn!("the guardian does not listen, another is started when it is needed: {error}");
             }
@@ -146,7 +151,9 @@ impl Parent {
                 if told.strays { line.send(&Letter::EndStrays { ward: *ward }) } else { Ok(()) }
             })
         };
-        state.line = Some(Line::open(&self.program, &self.mark, brief)?);
+        let line = Line::open(&self.program, &self.mark, brief)?;
+        self.guardian.store(line.pid(), Ordering::Relaxed);
+        state.line = Some(line);
         Ok(())
     }
 }

@@ -1,7 +1,6 @@
 //! `run_subprocess_agent`: whatever way a run ends, its group is dead, its exit known, and the registry empty.
 
 use std::os::unix::process::ExitStatusExt;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use deadbeat::agent::{AgentError, Leftovers, run_subprocess_agent};
@@ -117,20 +116,20 @@ async fn more_output_than_a_pipe_holds_does_not_block() {
     let error = run_subprocess_agent(full, &unread).await.unwrap_err();
     assert!(matches!(error, AgentError::TimedOut { .. }), "{error:?}");
 
-    let (sender, read) = mpsc::channel();
+    let (sender, mut read) = tokio::sync::mpsc::channel(1);
     let options = options.timeout(Duration::from_secs(60)).on_spawn(move |child| {
         let (mut stdout, sender) = (child.stdout.take().unwrap(), sender.clone());
         tokio::spawn(async move {
             let mut bytes = Vec::new();
             stdout.read_to_end(&mut bytes).await.unwrap();
-            sender.send(bytes.len()).unwrap();
+            sender.send(bytes.len()).await.unwrap();
         });
     });
     let mut command = Tree::new().sh("head -c 1000000 /dev/zero");
     command.stdout(std::process::Stdio::piped());
     let exit = run_subprocess_agent(command, &options).await.unwrap();
     assert!(exit.status.success());
-    eventually("all was read", || read.try_recv() == Ok(1_000_000));
+    assert_eq!(read.recv().await, Some(1_000_000));
 }
 
 proptest! {

@@ -38,9 +38,11 @@ pub(crate) fn it_has_a_session_of_its_own_and_holds_nothing_but_its_line() {
     if pinned {
         eventually("it holds the child", || descriptors(guardian).last().is_some_and(|held| held.contains("pidfd")));
     }
-    let held = descriptors(guardian);
+    let mut held = descriptors(guardian);
     assert!(held[0].starts_with("0 socket:") && held[1..3] == ["1 /dev/null", "2 /dev/null"], "{held:?}");
-    assert_eq!(held.len(), 3 + usize::from(pinned), "{held:?}");
+    // One is kept back for when there are no more to be had.
+    held.retain(|held| !held.ends_with(" /dev/null"));
+    assert_eq!(held.len(), 1 + usize::from(pinned), "{held:?}");
     assert_eq!(link(guardian, "cwd"), "/");
     let environment = std::fs::read(format!("/proc/{guardian}/environ")).unwrap();
     assert!(!String::from_utf8_lossy(&environment).contains("DEADBEAT_RUN_"));

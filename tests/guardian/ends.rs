@@ -202,9 +202,11 @@ pub(crate) fn the_control_without_a_guardian_a_killed_runner_leaves_survivors() 
     // For as long as the others have in all.
     let start = Instant::now();
     while start.elapsed() < GRACE + AFTERWARDS {
-        assert_eq!(runner.tree.alive().len(), 2, "the control died too");
+        // One in the middle of its exec shows no mark.
+        assert!(!runner.tree.alive().is_empty(), "the control died too");
         std::thread::park_timeout(Duration::from_millis(50));
     }
+    eventually("leader and escapee are seen", || runner.tree.alive().len() == 2);
 }
 
 pub(crate) fn who_has_lost_its_mark_dies_with_its_group() {

@@ -4,6 +4,7 @@
 mod bad_input;
 mod cells;
 mod colours;
+mod docs;
 #[cfg(target_os = "linux")]
 mod exec;
 mod fixtures;

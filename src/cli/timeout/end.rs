@@ -7,7 +7,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 
 use nix::errno::Errno;
-use signal_hook::consts::SIGKILL;
+use nix::sys::signal::{Signal as Named, kill};
+use nix::unistd::Pid;
+use signal_hook::consts::{SIGINT, SIGKILL, SIGQUIT};
 
 use super::say;
 
@@ -21,6 +23,8 @@ pub(super) struct End {
     /// The command's; `None` for one that not even SIGKILL ends.
     pub(super) status: Option<ExitStatus>,
     pub(super) timed_out: bool,
+    /// It was in the terminal's foreground to the end.
+    pub(super) had_terminal: bool,
 }
 
 /// A run that did not come to be.
@@ -69,7 +73,7 @@ impl End {
             say(&"the monitored command dumped core");
         }
         if let (Some(signal), false) = (status.signal(), self.timed_out) {
-            die_of(signal);
+            die_of(signal, self.had_terminal);
         }
         std::process::exit(self.code(preserve_status));
     }
@@ -85,13 +89,17 @@ impl End {
 
 /// So that whoever started us sees what the command died of: a shell that runs a script ends it at a Ctrl-C. Comes back
 /// where that signal does not end a process, or not this one, which is the first of a pid namespace.
-fn die_of(signal: i32) {
+fn die_of(signal: i32, had_terminal: bool) {
     if signal == SIGKILL || std::process::id() == 1 {
         return;
     }
     // The command has left a core if it was to leave one.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_dumpable(false);
+    if had_terminal && [SIGINT, SIGQUIT].contains(&signal) {
+        // From the keyboard it goes to all of the job; a shell ends its script only if it got it as well.
+        let _ = Named::try_from(signal).and_then(|signal| kill(Pid::from_raw(0), signal));
+    }
     let _ = signal_hook::low_level::emulate_default_handler(signal);
 }
 
@@ -116,7 +124,7 @@ mod tests {
         #[case] preserve: bool,
         #[case] code: i32,
     ) {
-        let end = End { status: Some(ExitStatus::from_raw(raw)), timed_out };
+        let end = End { status: Some(ExitStatus::from_raw(raw)), timed_out, had_terminal: false };
         assert_eq!(end.code(preserve), code);
     }
 }

@@ -19,6 +19,8 @@ pub(super) enum Event {
     Pass(Signal),
     /// We were stopped and are continued.
     Continued,
+    /// The command is stopped, and we may be in the terminal's foreground by now.
+    Look,
     /// Some child of ours has ended, or was stopped.
     Child,
 }
@@ -58,23 +60,38 @@ impl Events {
         Ok(Events { sender, receiver })
     }
 
-    /// Zero is never.
-    pub(super) fn alarm(&self) -> impl Fn(Duration) + Send + Sync + use<> {
-        let sender = self.sender.clone();
-        move |after| {
-            let sender = sender.clone();
-            if !after.is_zero() {
-                tokio::spawn(async move {
-                    tokio::time::sleep(after).await;
-                    // The run may have ended just now.
-                    let _ = sender.send(Event::TimeIsUp);
-                });
-            }
-        }
+    pub(super) fn alarm(&self) -> Alarm {
+        Alarm(self.sender.clone())
     }
 
     pub(super) fn poll(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Event> {
         // We hold a sender ourselves, so there is always a next one.
         self.receiver.poll_recv(cx).map(|event| event.unwrap_or(Event::TimeIsUp))
+    }
+}
+
+/// Puts an event into the queue when its time has come.
+#[derive(Clone, Debug)]
+pub(super) struct Alarm(UnboundedSender<Event>);
+
+impl Alarm {
+    /// Zero is never.
+    pub(super) fn set(&self, after: Duration) {
+        if !after.is_zero() {
+            self.send_after(after, Event::TimeIsUp);
+        }
+    }
+
+    pub(super) fn look_soon(&self) {
+        self.send_after(Duration::from_millis(100), Event::Look);
+    }
+
+    fn send_after(&self, after: Duration, event: Event) {
+        let sender = self.0.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(after).await;
+            // The run may have ended just now.
+            let _ = sender.send(event);
+        });
     }
 }

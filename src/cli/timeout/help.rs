@@ -18,8 +18,9 @@ The first SIGTERM, SIGINT or SIGHUP to deadbeat is passed on and ends the comman
 kills at once. SIGALRM is the timeout. SIGQUIT, SIGUSR1 and SIGUSR2 are passed on. On a terminal the command runs in the \
 foreground: it can read the terminal, and Ctrl-C and Ctrl-Z are for it.",
     after_help = "\
-DURATION and GRACE are numbers, such as 5, .5, 1e3 or 0x1p3, or inf, with an optional unit: s seconds (the default),
-m minutes, h hours, d days. A DURATION of 0 is no timeout.
+DURATION and GRACE are numbers, such as 5, .5, 1e3 or 0x1p3, or inf, with an
+optional unit: s seconds (the default), m minutes, h hours, d days. A DURATION
+of 0 is no timeout.
 
 Exit status:
   124      the time was over, without --preserve-status

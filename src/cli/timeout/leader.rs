@@ -8,10 +8,10 @@ use std::task::Poll;
 use nix::sys::signal::Signal as Named;
 
 use super::end::{End, Failure};
-use super::events::{Event, Events};
+use super::events::{Alarm, Event, Events};
 use super::grammar::Call;
 use super::inherited::{Inherited, Start};
-use super::terminal::Terminal;
+use super::terminal::{Stop, Terminal};
 use super::{command, say, signals};
 use crate::group::{ProcessGroup, signal_process};
 use crate::signal::Signal;
@@ -19,6 +19,7 @@ use crate::signal::Signal;
 struct Run<'a> {
     call: &'a Call,
     terminal: Option<Terminal>,
+    alarm: Alarm,
     pid: i32,
     timed_out: bool,
     /// SIGKILL follows when the next time is up.
@@ -43,8 +44,8 @@ pub(super) async fn run(
     let mut child = command.spawn().map_err(|error| Failure::of_start(&call.command, &error))?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
     let alarm = events.alarm();
-    alarm(call.timeout);
-    let mut run = Run { call, terminal, pid, timed_out: false, kill_is_next: false, asked: 0 };
+    alarm.set(call.timeout);
+    let mut run = Run { call, terminal, alarm, pid, timed_out: false, kill_is_next: false, asked: 0 };
     let mut exit = pin!(child.wait());
     let status = poll_fn(|cx| {
         loop {
@@ -53,47 +54,47 @@ pub(super) async fn run(
                 return Poll::Ready(status);
             }
             match events.poll(cx) {
-                Poll::Ready(event) => run.heed(event, &alarm),
+                Poll::Ready(event) => run.heed(event),
                 Poll::Pending => return Poll::Pending,
             }
         }
     })
     .await;
-    if let Some(terminal) = terminal {
-        terminal.take_back(pid);
-    }
+    let had_terminal = terminal.is_some_and(|terminal| terminal.take_back(pid));
     let status = status.map_err(|error| Failure::of_ours(&error))?;
-    Ok(End { status: Some(status), timed_out: run.timed_out })
+    Ok(End { status: Some(status), timed_out: run.timed_out, had_terminal })
 }
 
 impl Run<'_> {
-    fn heed(&mut self, event: Event, alarm: &impl Fn(std::time::Duration)) {
+    fn heed(&mut self, event: Event) {
         match event {
             Event::TimeIsUp if self.kill_is_next => self.ask(Some(Signal::KILL)),
             Event::TimeIsUp => {
                 self.timed_out = true;
                 self.ask(self.call.signal);
-                self.arm(alarm);
+                self.arm();
             }
             Event::Ask(signal) => {
                 self.asked += 1;
                 self.ask(Some(if self.asked == 1 { signal } else { Signal::KILL }));
-                self.arm(alarm);
+                self.arm();
             }
             Event::Pass(signal) => self.send(signal),
             Event::Continued => self.resume(),
-            Event::Child => {
-                if self.terminal.is_some_and(|terminal| terminal.follow_stop(self.pid)) {
-                    self.resume();
-                }
-            }
+            Event::Look if self.terminal.is_some_and(Terminal::is_ours) => self.resume(),
+            Event::Look => self.alarm.look_soon(),
+            Event::Child => match self.terminal.and_then(|terminal| terminal.follow_stop(self.pid)) {
+                Some(Stop::Followed) => self.resume(),
+                Some(Stop::InBackground) => self.alarm.look_soon(),
+                None => {}
+            },
         }
     }
 
-    fn arm(&mut self, alarm: &impl Fn(std::time::Duration)) {
+    fn arm(&mut self) {
         if !self.kill_is_next {
             self.kill_is_next = !self.call.kill_after.is_zero();
-            alarm(self.call.kill_after);
+            self.alarm.set(self.call.kill_after);
         }
     }
 

@@ -29,6 +29,13 @@ pub(super) fn name(signal: Option<Signal>) -> String {
     match signal {
         None => "0".to_owned(),
         Some(signal) => {
+            if let (Ok(min), Ok(max)) = ("RTMIN".parse::<Signal>(), "RTMAX".parse::<Signal>()) {
+                let [from_min, from_max] = [signal.as_raw() - min.as_raw(), max.as_raw() - signal.as_raw()];
+                // Of the upper half, as the C library names them.
+                if (0..from_min).contains(&from_max) {
+                    return if from_max == 0 { "RTMAX".to_owned() } else { format!("RTMAX-{from_max}") };
+                }
+            }
             let name = signal.to_string();
             name.strip_prefix("SIG").unwrap_or(&name).to_owned()
         }
@@ -56,6 +63,13 @@ mod tests {
     #[rstest]
     fn no_signal_is_0_or_exit(#[values("0", "EXIT", "exit", "SIGEXIT")] text: &str) {
         assert_eq!(parse(text), Ok(None));
+    }
+
+    #[rstest]
+    fn a_signal_is_named_as_it_can_be_written(
+        #[values("TERM", "KILL", "CONT", "0", "RTMIN", "RTMIN+1", "RTMAX-1", "RTMAX")] text: &str,
+    ) {
+        assert_eq!(name(parse(text).unwrap()), text);
     }
 
     #[rstest]

@@ -21,6 +21,15 @@ pub(super) struct Terminal {
     ours: Pid,
 }
 
+/// What became of a stop of the command's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// We were stopped as well, and are continued.
+    Followed,
+    /// We run on, so that it ends when its time is over. A shell that brings us to the foreground does not tell us.
+    InBackground,
+}
+
 impl Terminal {
     /// `None`: standard input is no terminal of ours. Nor is it where standard output is a pipe: whoever reads that is in
     /// our group, and may want to read the terminal as well (`.. | less`).
@@ -44,21 +53,21 @@ impl Terminal {
         }
     }
 
-    /// If the terminal has stopped the command, stops us too, and returns when we are continued: `true`, and the command
-    /// is to be.
-    pub(super) fn follow_stop(self, pgid: i32) -> bool {
+    /// If the terminal has stopped the command: stops us too, if it had the foreground, and returns when we are continued.
+    pub(super) fn follow_stop(self, pgid: i32) -> Option<Stop> {
         let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
-        let leader = rustix::process::Pid::from_raw(pgid);
-        let stopped = leader.and_then(|leader| waitid(WaitId::Pid(leader), options).ok().flatten());
-        let stop = stopped.and_then(|status| status.stopping_signal());
-        let by_terminal = [Named::SIGTSTP, Named::SIGTTIN, Named::SIGTTOU].map(|signal| signal as i32);
-        // Stopped in the background, or by somebody's SIGSTOP, it is still to be ended when its time is over.
-        if !stop.is_some_and(|signal| by_terminal.contains(&signal)) || !self.take_back(pgid) {
-            return false;
+        let leader = rustix::process::Pid::from_raw(pgid)?;
+        let signal = waitid(WaitId::Pid(leader), options).ok()??.stopping_signal()?;
+        // By somebody's SIGSTOP it is stopped for that somebody to continue.
+        if ![Named::SIGTSTP, Named::SIGTTIN, Named::SIGTTOU].map(|signal| signal as i32).contains(&signal) {
+            return None;
+        }
+        if !self.take_back(pgid) {
+            return Some(Stop::InBackground);
         }
         // All of the job, as Ctrl-Z would have. Where nobody could continue us the system does not stop us.
         let _ = kill(Pid::from_raw(0), Named::SIGTSTP);
-        true
+        Some(Stop::Followed)
     }
 
     /// If the command has it, or has died with it.

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::task::Poll;
 
 use super::end::{End, Failure};
-use super::events::{Event, Events};
+use super::events::{Alarm, Event, Events};
 use super::family::Family;
 use super::grammar::Call;
 use super::inherited::{Inherited, Start};
-use super::terminal::Terminal;
+use super::terminal::{Stop, Terminal};
 use super::{command, say, signals};
 use crate::agent::{AgentError, AgentOptions, Stdin, run_subprocess_agent};
 use crate::group::ProcessGroup;
@@ -26,6 +26,7 @@ use crate::signal::Signal;
 struct Run<'a> {
     call: &'a Call,
     terminal: Option<Terminal>,
+    alarm: Alarm,
     registry: Arc<Registry>,
     shutdown: Arc<Shutdown>,
     family: Arc<Family>,
@@ -51,6 +52,7 @@ pub(super) async fn run(
     let mut run = Run {
         call,
         terminal,
+        alarm: events.alarm(),
         registry: Arc::new(Registry::new(policy.clone())),
         shutdown: Arc::default(),
         family: Arc::clone(&family),
@@ -59,7 +61,7 @@ pub(super) async fn run(
         timed_out: false,
         asked: 0,
     };
-    let (pid, alarm, timeout) = (Arc::clone(&run.pid), events.alarm(), call.timeout);
+    let (pid, alarm, timeout) = (Arc::clone(&run.pid), run.alarm.clone(), call.timeout);
     let options = AgentOptions::default()
         .policy(policy)
         .stdin(Stdin::Inherit)
@@ -71,7 +73,7 @@ pub(super) async fn run(
             let number = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
             pid.store(number, Ordering::SeqCst);
             family.has_leader(number);
-            alarm(timeout);
+            alarm.set(timeout);
         });
     let mut command = command(call);
     inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death: None });
@@ -118,11 +120,15 @@ impl Run<'_> {
             }
             Event::Pass(signal) => self.registry.signal_all(signal),
             Event::Continued => self.resume(pid),
+            Event::Look if self.terminal.is_some_and(Terminal::is_ours) => self.resume(pid),
+            Event::Look => self.alarm.look_soon(),
             Event::Child => {
                 self.family.reap();
                 self.family.pursue();
-                if self.terminal.is_some_and(|terminal| pid > 0 && terminal.follow_stop(pid)) {
-                    self.resume(pid);
+                match self.terminal.filter(|_| pid > 0).and_then(|terminal| terminal.follow_stop(pid)) {
+                    Some(Stop::Followed) => self.resume(pid),
+                    Some(Stop::InBackground) => self.alarm.look_soon(),
+                    None => {}
                 }
                 if ProcessGroup::new(pid).is_ok_and(ProcessGroup::leader_has_exited) {
                     self.family.begin_end(self.signal);
@@ -153,15 +159,14 @@ impl Run<'_> {
     /// The agent has come to its end: so do those who left the group, and we have the terminal again.
     fn settle(&self, end: Result<crate::agent::AgentExit, AgentError>) -> Result<End, Failure> {
         let outsiders = self.family.end();
-        if let Some(terminal) = self.terminal {
-            terminal.take_back(self.pid.load(Ordering::SeqCst));
-        }
+        let pid = self.pid.load(Ordering::SeqCst);
+        let had_terminal = self.terminal.is_some_and(|terminal| terminal.take_back(pid));
         let end = match end {
             Ok(exit) => {
                 if let Some(leftovers) = exit.leftovers {
                     self.tell_of(&leftovers, "what it left behind");
                 }
-                End { status: Some(exit.status), timed_out: false }
+                End { status: Some(exit.status), timed_out: false, had_terminal }
             }
             Err(AgentError::ShutdownRequested { kill, status }) => {
                 if let Some(kill) = kill {
@@ -172,7 +177,7 @@ impl Run<'_> {
                     }
                     self.complain_of(&kill);
                 }
-                End { status, timed_out: self.timed_out }
+                End { status, timed_out: self.timed_out, had_terminal }
             }
             Err(AgentError::Spawn(error)) => return Err(Failure::of_start(&self.call.command, &error)),
             Err(error) => return Err(Failure::of_ours(&error)),

@@ -1,0 +1,12 @@
+//! `deadbeat timeout` from outside, beside coreutils' as the control where that one leaks.
+#![cfg(all(feature = "cli", target_os = "linux"))]
+
+mod bad_input;
+mod inherited;
+mod namespace;
+mod scarce;
+mod signals;
+mod statuses;
+mod support;
+mod survivors;
+mod terminal;

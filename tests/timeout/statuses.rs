@@ -1,0 +1,73 @@
+//! The status of a run, and what of it is printed.
+
+use std::os::unix::process::ExitStatusExt;
+
+use rstest::rstest;
+
+use crate::support::{output, text};
+
+#[rstest]
+#[case::ended(&["10", "true"], 0)]
+#[case::ended_with_a_status(&["10", "sh", "-c", "exit 7"], 7)]
+#[case::no_timeout(&["0", "sh", "-c", "exit 3"], 3)]
+#[case::unit(&["1d", "false"], 1)]
+#[case::infinite(&["inf", "false"], 1)]
+#[case::beyond_any_clock(&["1e10d", "false"], 1)]
+#[case::timed_out(&[".1", "sleep", "300"], 124)]
+#[case::hexadecimal(&["0x.1", "sleep", "300"], 124)]
+#[case::at_once(&["1e-10000", "sleep", "300"], 124)]
+#[case::chosen_signal(&["-s", "INT", ".1", "sleep", "300"], 124)]
+#[case::handled_and_ended_well(&[".3", "sh", "-c", "trap 'exit 0' TERM; sleep 300 & wait"], 124)]
+#[case::preserved(&["-p", ".1", "sleep", "300"], 143)]
+#[case::preserved_and_handled(&["-p", "1", "sh", "-c", "trap 'exit 3' TERM; sleep 300 & wait"], 3)]
+#[case::killed(&["-s", "9", ".1", "sleep", "300"], 137)]
+#[case::had_to_be_killed(&["-k", ".1", ".1", "sh", "-c", "trap '' TERM; sleep 300; sleep 300"], 137)]
+#[case::signal_0(&["-s", "0", "-k", ".1", ".1", "sleep", "300"], 137)]
+#[case::only_a_child_had_to_be_killed(&["-k", ".3", "1", "sh", "-c", "(trap '' TERM; exec sleep 300) & wait"], 124)]
+#[case::foreground(&["-f", ".1", "sleep", "300"], 124)]
+#[case::foreground_signal_0(&["-f", "-s0", "-k.1", ".1", "sleep", "300"], 137)]
+#[case::never_kills(&["-k", "0", ".1", "sleep", "300"], 124)]
+#[case::script_without_a_shell(&["10", "tests/timeout/plain-script"], 5)]
+#[case::cannot_be_run(&["10", "/"], 126)]
+#[case::not_found(&["10", "/no/such/command"], 127)]
+#[case::not_in_the_path(&["10", "no-such-command"], 127)]
+fn the_status_is_that_of_timeout(#[case] args: &[&str], #[case] status: i32) {
+    let output = output(args);
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {}", text(&output.stderr));
+    assert!(output.stdout.is_empty());
+    assert_eq!(output.stderr.is_empty(), !(126..=127).contains(&status), "{args:?}: {}", text(&output.stderr));
+}
+
+#[test]
+fn deadbeat_dies_of_what_the_command_died_of() {
+    let status = output(&["10", "sh", "-c", "kill -USR2 $$"]).status;
+    assert_eq!((status.signal(), status.core_dumped()), (Some(12), false));
+    // One that dumps a core: there is no second one, of deadbeat.
+    let output = output(&["10", "sh", "-c", "kill -ABRT $$"]);
+    assert_eq!((output.status.signal(), output.status.core_dumped()), (Some(6), false));
+}
+
+#[rstest]
+#[case::term(&["-v", ".1", "sleep", "300"], "deadbeat timeout: sending signal TERM to command 'sleep'\n")]
+#[case::null_and_kill(
+    &["-v", "-s0", "-k.1", ".1", "sleep", "300"],
+    "deadbeat timeout: sending signal 0 to command 'sleep'\ndeadbeat timeout: sending signal KILL to command 'sleep'\n"
+)]
+#[case::real_time(&["-v", "-s", "RTMIN", ".1", "sleep", "300"], "deadbeat timeout: sending signal RTMIN to command 'sleep'\n")]
+#[case::nothing(&["-v", "10", "true"], "")]
+#[case::background(
+    &["-v", "10", "sh", "-c", "sleep 300 &"],
+    "deadbeat timeout: command 'sh': what it left behind: terminated (SIGTERM, SIGCONT)\n"
+)]
+fn verbose_says_who_needed_what(#[case] args: &[&str], #[case] stderr: &str) {
+    let output = output(args);
+    assert_eq!(text(&output.stderr), stderr);
+    assert!(output.stdout.is_empty());
+}
+
+#[test]
+fn verbose_names_those_who_had_left_the_group() {
+    let stderr = text(&output(&["-v", "10", "sh", "-c", "(setsid sleep 300 &) ; sleep .5"]).stderr);
+    let expected = ", which had left its group: terminated (SIGTERM, SIGCONT)\n";
+    assert!(stderr.starts_with("deadbeat timeout: command 'sh': process ") && stderr.ends_with(expected), "{stderr}");
+}

@@ -1,0 +1,158 @@
+//! What these tests share: a run that says when it is ready, and processes to be outlived, each held by its pidfd.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+
+/// What must come, comes well within this; it bounds a broken test, not a slow machine.
+pub(crate) const SOON: Duration = Duration::from_secs(40);
+
+/// Which program is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tool {
+    Deadbeat,
+    /// The control.
+    Coreutils,
+}
+
+impl Tool {
+    pub(crate) fn command(self, args: &[&str]) -> Command {
+        let mut command = match self {
+            Tool::Deadbeat => Command::new(env!("CARGO_BIN_EXE_deadbeat")),
+            Tool::Coreutils => Command::new("timeout"),
+        };
+        if self == Tool::Deadbeat {
+            command.arg("timeout");
+        }
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+
+    /// Whether it can be run here. Says so if not.
+    pub(crate) fn is_installed(self) -> bool {
+        let version = self.command(&["--version"]).output();
+        let is =
+            self == Tool::Deadbeat || version.is_ok_and(|output| output.stdout.starts_with(b"timeout (GNU coreutils)"));
+        if !is {
+            eprintln!("skipped: the control needs the timeout of GNU coreutils");
+        }
+        is
+    }
+}
+
+/// `deadbeat timeout` with these arguments, to its end.
+pub(crate) fn output(args: &[&str]) -> Output {
+    Tool::Deadbeat.command(args).output().unwrap()
+}
+
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A run under way. Dropping it kills the tool, not what it runs.
+pub(crate) struct Run {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Run {
+    pub(crate) fn of(tool: Tool, args: &[&str]) -> Run {
+        Run::start(tool.command(args))
+    }
+
+    pub(crate) fn start(mut command: Command) -> Run {
+        // Its own group, so that a shell's signal to "its" group is not ours.
+        let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Run { child, stdout }
+    }
+
+    pub(crate) fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// The next line of the command is `ready PID`, of a process that is to die.
+    #[track_caller]
+    pub(crate) fn victim(&mut self) -> Victim {
+        let line = self.line();
+        let pid = line.strip_prefix("ready ").and_then(|pid| pid.parse().ok());
+        Victim::hold(pid.unwrap_or_else(|| panic!("not ready: {line:?}")))
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    pub(crate) fn status(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
+
+    /// What is left of its output; to be asked for when everybody is dead.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).unwrap();
+        rest
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A process that is to die. Dropping it kills it.
+pub(crate) struct Victim {
+    pub(crate) pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Victim {
+    pub(crate) fn hold(pid: i32) -> Victim {
+        Victim { pid, pidfd: pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()).unwrap() }
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.ends_within(Duration::ZERO)
+    }
+
+    /// The end of the process, seen without any race.
+    pub(crate) fn ends_within(&self, time: Duration) -> bool {
+        let timeout = PollTimeout::try_from(time).unwrap();
+        poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], timeout).unwrap() > 0
+    }
+
+    /// Its state as in `proc_pid_stat(5)`.
+    pub(crate) fn state(&self) -> Option<char> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        stat.rsplit_once(") ")?.1.chars().next()
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+}
+
+/// Polls for something that must become true.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_true() {
+        assert!(start.elapsed() < SOON, "waited in vain for: {what}");
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+}

@@ -1,0 +1,195 @@
+//! On a terminal: a pseudo-terminal of the test's own, whose foreground deadbeat starts in.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Instant;
+
+use crate::support::{SOON, Tool, Victim, eventually};
+
+/// A shell, the session leader of its terminal.
+struct Session {
+    child: Child,
+    master: File,
+    output: Receiver<Vec<u8>>,
+    seen: String,
+}
+
+impl Session {
+    /// `$T` is the tool.
+    fn of(tool: Tool, script: &str) -> Session {
+        let pty = nix::pty::openpty(None, None).unwrap();
+        let (master, slave): (OwnedFd, OwnedFd) = (pty.master, pty.slave);
+        let (stdin, stdout) = (slave.try_clone().unwrap(), slave.try_clone().unwrap());
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&slave))).unwrap();
+        let mut command = Command::new("bash");
+        let tool = tool.command(&[]);
+        let words: Vec<_> = std::iter::once(tool.get_program()).chain(tool.get_args()).collect();
+        command.env("T", words.join(std::ffi::OsStr::new(" "))).env("LC_ALL", "C").args(["--norc", "-c", script]);
+        command.stdin(Stdio::from(stdin)).stdout(Stdio::from(stdout)).stderr(Stdio::from(slave));
+        make_leader(&mut command, name);
+        let child = command.spawn().unwrap();
+        drop(command);
+        let mut master = File::from(master);
+        let mut reader = master.try_clone().unwrap();
+        let (sender, output) = channel();
+        std::thread::spawn(move || {
+            let mut chunk = [0; 1024];
+            // EIO: nobody has the terminal open any more.
+            while let Ok(length @ 1..) = reader.read(&mut chunk) {
+                if sender.send(chunk[..length].to_vec()).is_err() {
+                    return;
+                }
+            }
+        });
+        master.flush().unwrap();
+        Session { child, master, output, seen: String::new() }
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).unwrap();
+    }
+
+    /// Reads until the words have come, and forgets what came before them.
+    #[track_caller]
+    fn expect(&mut self, words: &str) {
+        let start = Instant::now();
+        loop {
+            if let Some(at) = self.seen.find(words) {
+                self.seen.drain(..at + words.len());
+                return;
+            }
+            match self.output.recv_timeout(SOON.saturating_sub(start.elapsed())) {
+                Ok(chunk) => self.seen += &String::from_utf8_lossy(&chunk),
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    panic!("{words:?} never came, but {:?}", self.seen)
+                }
+            }
+        }
+    }
+
+    /// The next number followed by a blank.
+    #[track_caller]
+    fn victim(&mut self) -> Victim {
+        self.expect("ready ");
+        while !self.seen.contains('\n') {
+            let chunk = self.output.recv_timeout(SOON).expect("half a line");
+            self.seen += &String::from_utf8_lossy(&chunk);
+        }
+        Victim::hold(self.seen.split_whitespace().next().unwrap().parse().unwrap())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[expect(unsafe_code, reason = "what is called between fork and exec are system calls only")]
+fn make_leader(command: &mut Command, terminal: std::path::PathBuf) {
+    let hook = move || {
+        nix::unistd::setsid()?;
+        // A leader without a terminal gets the first that it opens.
+        drop(nix::fcntl::open(&terminal, nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty())?);
+        Ok(())
+    };
+    // SAFETY: see `reason`; the path was allocated before.
+    unsafe { command.pre_exec(hook) };
+}
+
+const READER: &str = "'echo ready $$; read line; echo got $line; exit 3'";
+
+#[test]
+fn the_command_reads_the_terminal() {
+    let mut session = Session::of(Tool::Deadbeat, &format!("$T 300 sh -c {READER}; echo status $?"));
+    let _victim = session.victim();
+    session.type_in("hello\n");
+    session.expect("got hello");
+    session.expect("status 3");
+
+    if Tool::Coreutils.is_installed() {
+        // Under job control its command is in the background, and stopped when it reads.
+        let mut session = Session::of(Tool::Coreutils, &format!("$T 300 sh -c {READER}; echo status $?"));
+        let victim = session.victim();
+        eventually("the control's command to be stopped", || victim.state() == Some('T'));
+    }
+}
+
+#[test]
+fn ctrl_c_is_for_the_command() {
+    let script = "$T 300 sh -c 'trap \"echo interrupted; exit 7\" INT; echo ready $$; while :; do sleep .1; done'; echo status $?";
+    let mut session = Session::of(Tool::Deadbeat, script);
+    let _victim = session.victim();
+    session.type_in("\x03");
+    session.expect("interrupted");
+    session.expect("status 7");
+}
+
+#[test]
+fn a_script_ends_with_a_command_that_dies_of_ctrl_c() {
+    let mut session = Session::of(Tool::Deadbeat, "$T 300 sh -c 'echo ready $$; exec sleep 300'; echo not interrupted");
+    let victim = session.victim();
+    session.type_in("\x03");
+    let status = session.child.wait().unwrap();
+    assert!(!victim.is_alive());
+    assert_eq!((status.signal(), session.seen.contains("not interrupted")), (Some(2), false), "{}", session.seen);
+}
+
+#[test]
+fn ctrl_z_stops_the_job_and_fg_continues_it() {
+    let script = format!("set -m; $T 300 sh -c {READER}; echo stopped with $?; fg; echo status $?");
+    let mut session = Session::of(Tool::Deadbeat, &script);
+    let victim = session.victim();
+    session.type_in("\x1a");
+    session.expect("stopped with 148");
+    eventually("the command to be continued", || victim.state().is_some_and(|state| state != 'T'));
+    session.type_in("hello\n");
+    session.expect("got hello");
+    session.expect("status 3");
+}
+
+#[test]
+fn a_job_that_was_put_into_the_background_is_brought_back() {
+    let script = format!("set -m; $T 300 sh -c {READER} & read word; fg; echo status $?");
+    let mut session = Session::of(Tool::Deadbeat, &script);
+    let victim = session.victim();
+    eventually("the command to be stopped for reading", || victim.state() == Some('T'));
+    session.type_in("word\n");
+    eventually("the command to be continued", || victim.state().is_some_and(|state| state != 'T'));
+    session.type_in("hello\n");
+    session.expect("got hello");
+    session.expect("status 3");
+}
+
+#[test]
+fn one_that_was_stopped_in_the_background_is_ended_at_its_timeout() {
+    let script = format!("set -m; $T 1 sh -c {READER} & wait %1; echo status $?");
+    let mut session = Session::of(Tool::Deadbeat, &script);
+    let victim = session.victim();
+    session.expect("status 124");
+    assert!(!victim.is_alive());
+}
+
+#[test]
+fn the_terminal_is_taken_back() {
+    let script = "$T .2 sleep 300; echo status $?; read word; echo read $word";
+    let mut session = Session::of(Tool::Deadbeat, script);
+    session.expect("status 124");
+    session.type_in("hello\n");
+    session.expect("read hello");
+}
+
+#[test]
+fn the_terminal_is_left_to_whoever_reads_the_commands_output() {
+    // As a pager does.
+    let script = "$T 300 sh -c 'echo line; exec sleep 300' | sh -c 'read line; echo ready $$; read word </dev/tty; echo read $word'";
+    let mut session = Session::of(Tool::Deadbeat, script);
+    let _victim = session.victim();
+    session.type_in("hello\n");
+    session.expect("read hello");
+}
