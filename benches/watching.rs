@@ -6,8 +6,9 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use deadbeat::heartbeat::Heartbeat;
+use deadbeat::heartbeat::{Flavor, Heartbeat, Lab};
 use nix::time::{ClockId, clock_gettime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const IDLE: Duration = Duration::from_secs(5);
 const ROUNDS: usize = 41;
@@ -28,10 +29,17 @@ fn main() {
         println!("  a bare 5 ms ticker      {ticking:.3} %");
         println!("  watched, workers only   {workers:.3} %");
         println!("  watched, blocking pool  {all:.3} %");
+        for flavor in [Flavor::CurrentThread, Flavor::MultiThread(2)] {
+            let lab = Lab::new(flavor);
+            let run = move || lab.run(|| tokio::time::sleep(IDLE)).expect("nothing hangs");
+            let lab = cpu_share(async { drop(tokio::task::spawn_blocking(run).await) }).await;
+            println!("  {:<22}  {lab:.3} %", format!("lab, {flavor}"));
+        }
 
         println!("\nmedian of {ROUNDS} rounds, plain and watched by turns");
         compare("a round trip through two tasks", 1_000, || async { ping_pong(1_000).await }).await;
         compare("100 µs of work and a yield", 200, || async { work(200).await }).await;
+        compare("a round trip over loopback TCP", 200, || async { echo(200).await }).await;
         compare("an empty poll", 100_000, || async { polls(100_000).await }).await;
     });
 }
@@ -78,6 +86,25 @@ async fn ping_pong(times: u32) {
     });
     while here.recv().await.is_some() {}
     pong.await.expect("no panic");
+}
+
+async fn echo(times: u32) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a socket");
+    let address = listener.local_addr().expect("an address");
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("a guest");
+        let mut byte = [0];
+        while stream.read_exact(&mut byte).await.is_ok() {
+            stream.write_all(&byte).await.expect("a peer");
+        }
+    });
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("a peer");
+    for _ in 0..times {
+        stream.write_all(b"x").await.expect("a peer");
+        stream.read_exact(&mut [0]).await.expect("a peer");
+    }
+    drop(stream);
+    server.await.expect("no panic");
 }
 
 async fn work(times: u32) {

@@ -21,6 +21,19 @@
 //! # }
 //! ```
 //!
+//! # What is charged, and what is not
+//!
+//! - A wait for a lock, a child or a channel is charged whatever keeps it from ending. If the holder of the lock waits for
+//!   a CPU, the worker is blocked all the same: on a slow machine that code does starve its runtime, and longer than it
+//!   would elsewhere.
+//! - A wait for memory is not held against anybody, since no code can avoid it: a page fault, `mmap`, glibc's own lock in
+//!   `malloc`. If it is what makes a stall too long, the stall is a doubt.
+//! - Many polls are not one. In a [`Lab`] each is followed by a turn of the driver. In a current_thread runtime of yours
+//!   the driver is turned every 61 polls, and what lies between two turns is told apart by the tasks that end in it. If
+//!   none ends, and each takes a good part of the budget, they are taken for one: use a [`Lab`].
+//! - A beat on time vouches for the thread that it came on: its clocks are then not read anew for up to two fifths of the
+//!   budget. Some of what it waited for a CPU meanwhile can excuse the stall that follows, at most that much.
+//!
 //! [`Heartbeat::watch`] works inside a runtime you have. Where that has several workers it can prove that the watched
 //! future blocked, never that nothing did: for that there is [`Lab`]. A test of this kind is worth what it catches, so
 //! run it on a known-bad implementation too: [`with_teeth`].
@@ -31,6 +44,7 @@ use std::time::Duration;
 
 mod beacon;
 mod beat;
+mod boundaries;
 mod control;
 mod culprit;
 mod doubt;
@@ -199,6 +213,11 @@ impl Heartbeat {
 
     fn reading(&self) -> Reading {
         self.blinkered(Reading::here())
+    }
+
+    /// A reading that may be so old.
+    fn reading_within(&self, age: Duration) -> Reading {
+        self.blinkered(Reading::within(age))
     }
 
     /// Tests see with this what a kernel without schedstat would show.

@@ -1,4 +1,4 @@
-//! Twenty-one ways to block a worker, each for about as long as asked.
+//! Some forty ways to block a worker, each for about as long as asked.
 
 #![expect(clippy::disallowed_methods, reason = "blocking the worker is what these are for")]
 
@@ -6,8 +6,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, RwLock, mpsc};
+use std::sync::{Arc, Barrier, Condvar, Mutex, OnceLock, RwLock, mpsc};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -44,6 +45,26 @@ pub(crate) const ALL: &[Bad] = &[
     Bad { name: "flock", block: flock, calls: &["flock"] },
     Bad { name: "poll", block: poll_for, calls: &["poll", "ppoll"] },
     Bad { name: "20 naps", block: naps, calls: &["clock_nanosleep", "nanosleep"] },
+    Bad { name: "barrier", block: barrier, calls: &["futex"] },
+    Bad { name: "full channel", block: full_channel, calls: &["futex"] },
+    Bad { name: "recv_timeout", block: recv_timeout, calls: &["futex"] },
+    Bad { name: "lazy value", block: once, calls: &["futex"] },
+    Bad { name: "scope", block: scope, calls: &["futex"] },
+    Bad { name: "fifo read", block: fifo_read, calls: &["read"] },
+    Bad { name: "unix read", block: unix_read, calls: &["read", "recvfrom"] },
+    Bad { name: "unix accept", block: unix_accept, calls: &["accept4", "accept"] },
+    Bad { name: "tcp write", block: tcp_write, calls: &["write", "sendto"] },
+    Bad { name: "epoll by hand", block: epoll, calls: &["epoll_wait", "epoll_pwait"] },
+    Bad { name: "select", block: select, calls: &["select", "pselect6"] },
+    Bad { name: "eventfd read", block: eventfd, calls: &["read"] },
+    Bad { name: "waitid", block: waitid_for, calls: &["waitid"] },
+    Bad { name: "fcntl lock", block: fcntl_lock, calls: &["fcntl"] },
+    Bad { name: "status() in a row", block: statuses, calls: &["wait4", "waitid", "clone3", "clone", "vfork", "read"] },
+    Bad { name: "urandom", block: urandom, calls: &[] },
+    Bad { name: "short calls", block: short_calls, calls: &[] },
+    Bad { name: "copying", block: copying, calls: &[] },
+    Bad { name: "touching memory", block: touching, calls: &[] },
+    Bad { name: "spin and sleep", block: spin_and_sleep, calls: &["clock_nanosleep", "nanosleep"] },
     Bad { name: "kill poll", block: kill_poll, calls: &["clock_nanosleep", "nanosleep"] },
 ];
 
@@ -262,5 +283,183 @@ fn kill_poll(block: Duration) {
     for _ in 0..10 {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), None);
         sleep(block / 10);
+    }
+}
+
+fn barrier(block: Duration) {
+    let barrier = Arc::new(Barrier::new(2));
+    let theirs = Arc::clone(&barrier);
+    after(block, move || {
+        theirs.wait();
+    });
+    barrier.wait();
+}
+
+fn full_channel(block: Duration) {
+    let (sender, receiver) = mpsc::sync_channel(1);
+    sender.send(1).expect("room");
+    after(block, move || while receiver.recv().is_ok() {});
+    sender.send(2).expect("a receiver");
+}
+
+fn recv_timeout(block: Duration) {
+    let (_sender, receiver) = mpsc::channel::<()>();
+    receiver.recv_timeout(block).expect_err("nobody sends");
+}
+
+/// Somebody else is at it already.
+fn once(block: Duration) {
+    let value = Arc::new(OnceLock::new());
+    let theirs = Arc::clone(&value);
+    let (begin, begun) = mpsc::channel();
+    let (let_go, end) = mpsc::channel::<()>();
+    thread::spawn(move || {
+        theirs.get_or_init(|| {
+            begin.send(()).expect("somebody waits");
+            let _ = end.recv();
+        });
+    });
+    begun.recv().expect("it is at it");
+    after(block, move || drop(let_go));
+    value.get_or_init(|| ());
+}
+
+fn scope(block: Duration) {
+    thread::scope(|scope| {
+        scope.spawn(|| sleep(block));
+    });
+}
+
+fn fifo_read(block: Duration) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("fifo");
+    nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a fifo");
+    let mut fifo = File::options().read(true).write(true).open(&path).expect("the fifo");
+    after(block, move || {
+        File::options().write(true).open(path).and_then(|mut fifo| fifo.write_all(b"x")).expect("a reader");
+    });
+    fifo.read_exact(&mut [0]).expect("a writer");
+}
+
+fn unix_read(block: Duration) {
+    let (mut near, mut far) = UnixStream::pair().expect("a pair");
+    after(block, move || far.write_all(b"x").expect("a reader"));
+    near.read_exact(&mut [0]).expect("a writer");
+}
+
+fn unix_accept(block: Duration) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("socket");
+    let listener = UnixListener::bind(&path).expect("a socket");
+    after(block, move || drop(UnixStream::connect(path)));
+    listener.accept().expect("a guest");
+}
+
+fn tcp_write(block: Duration) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let mut near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a peer");
+    let (far, _) = listener.accept().expect("a guest");
+    // Until the kernel takes no more.
+    near.set_nonblocking(true).expect("a socket");
+    while near.write(&[0; 65_536]).is_ok() {}
+    near.set_nonblocking(false).expect("a socket");
+    after(block, move || drop(far));
+    let _ = near.write_all(&[0; 1 << 20]);
+}
+
+fn epoll(block: Duration) {
+    use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollTimeout};
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).expect("an epoll");
+    let millis = u16::try_from(block.as_millis()).expect("not long");
+    let mut events = [nix::sys::epoll::EpollEvent::empty()];
+    epoll.wait(&mut events, EpollTimeout::from(millis)).expect("a timeout");
+}
+
+fn select(block: Duration) {
+    use nix::sys::time::{TimeVal, TimeValLike};
+    let mut long = TimeVal::milliseconds(i64::try_from(block.as_millis()).expect("not long"));
+    nix::sys::select::select(None, None, None, None, &mut long).expect("a timeout");
+}
+
+fn eventfd(block: Duration) {
+    let event = Arc::new(nix::sys::eventfd::EventFd::new().expect("an eventfd"));
+    let theirs = Arc::clone(&event);
+    after(block, move || {
+        theirs.write(1).expect("room");
+    });
+    event.read().expect("a number");
+}
+
+fn waitid_for(block: Duration) {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    let mut child = cat(block);
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a pid"));
+    waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).expect("our child");
+    child.wait().expect("our child");
+}
+
+/// Of an open file description: this process is no stranger to itself otherwise.
+fn fcntl_lock(block: Duration) {
+    use nix::fcntl::{FcntlArg, fcntl};
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let open = || File::options().read(true).write(true).open(file.path()).expect("the file");
+    let lock = nix::libc::flock {
+        l_type: nix::libc::F_WRLCK as i16,
+        l_whence: nix::libc::SEEK_SET as i16,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let (held, wanted) = (open(), open());
+    fcntl(&held, FcntlArg::F_OFD_SETLK(&lock)).expect("nobody has it");
+    after(block, move || drop(held));
+    fcntl(&wanted, FcntlArg::F_OFD_SETLKW(&lock)).expect("it is let go");
+}
+
+/// On a busy machine the caller itself waits for a CPU most of the time.
+fn statuses(block: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < block * 3 {
+        Command::new("true").status().expect("true(1)");
+    }
+}
+
+fn urandom(block: Duration) {
+    let (begun, mut bytes) = (cpu(), vec![0; 65_536]);
+    let mut random = File::open("/dev/urandom").expect("random numbers");
+    while cpu() - begun < block {
+        random.read_exact(&mut bytes).expect("random numbers");
+    }
+}
+
+fn short_calls(block: Duration) {
+    let begun = cpu();
+    while cpu() - begun < block {
+        for _ in 0..100 {
+            std::hint::black_box(nix::unistd::getppid());
+        }
+    }
+}
+
+fn copying(block: Duration) {
+    let (begun, from, mut to) = (cpu(), vec![1u8; 8 << 20], vec![0u8; 8 << 20]);
+    while cpu() - begun < block {
+        to.copy_from_slice(std::hint::black_box(&from));
+        std::hint::black_box(&to);
+    }
+}
+
+fn touching(block: Duration) {
+    let begun = cpu();
+    while cpu() - begun < block {
+        std::hint::black_box(vec![1u8; 4 << 20]);
+    }
+}
+
+/// Neither of the two alone is above the budget.
+fn spin_and_sleep(block: Duration) {
+    for _ in 0..10 {
+        spin(block / 30);
+        sleep(block / 10 - block / 30);
     }
 }

@@ -1,4 +1,4 @@
-//! Fifteen honest ways to be busy: none keeps a worker from its scheduler for long.
+//! Some thirty honest ways to be busy: none keeps a worker from its scheduler for long.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -43,6 +43,20 @@ pub(crate) const ALL: &[Good] = &[
     good!("child, polled", child),
     good!("killpg + timer", kill_wait),
     good!("20 ms block", short_block),
+    good!("files", files),
+    good!("child, awaited", child_awaited),
+    good!("interval", interval),
+    good!("semaphore", semaphore),
+    good!("select loop", select_loop),
+    good!("broadcast", broadcast),
+    good!("notify", notify),
+    good!("timeouts", timeouts),
+    good!("unix echo", unix_echo),
+    good!("memory in pieces", memory_pieces),
+    good!("aborted tasks", aborts),
+    good!("tasks of 5 ms", medium_tasks),
+    good!("thread to channel", thread_to_channel),
+    good!("20 ms + 20 ms", spin_then_block),
     Good { name: "block_in_place", run: |long| Box::pin(in_place(long)), multi_thread_only: true },
 ];
 
@@ -186,4 +200,160 @@ async fn short_block(_: Duration) {
 
 async fn in_place(long: Duration) {
     tokio::task::block_in_place(|| nap(long));
+}
+
+async fn files(_: Duration) {
+    let dir = spawn_blocking(|| tempfile::tempdir().expect("a directory")).await.expect("no panic");
+    for nth in 0..20 {
+        let path = dir.path().join(nth.to_string());
+        tokio::fs::write(&path, vec![7; 20_000]).await.expect("a file");
+        assert_eq!(tokio::fs::read(&path).await.expect("a file").len(), 20_000);
+    }
+    spawn_blocking(move || drop(dir)).await.expect("no panic");
+}
+
+/// Started where that may block.
+async fn child_awaited(long: Duration) {
+    let start = move || tokio::process::Command::new("sleep").arg(format!("{}", long.as_secs_f64())).spawn();
+    let mut child = spawn_blocking(start).await.expect("no panic").expect("sleep(1)");
+    assert!(child.wait().await.expect("our child").success());
+}
+
+async fn interval(long: Duration) {
+    let mut interval = tokio::time::interval(Duration::from_millis(2));
+    for _ in 0..long.as_millis() / 2 {
+        interval.tick().await;
+        spin(Duration::from_micros(100));
+    }
+}
+
+async fn semaphore(long: Duration) {
+    let (semaphore, mut tasks) = (Arc::new(tokio::sync::Semaphore::new(3)), JoinSet::new());
+    for _ in 0..30 {
+        let semaphore = Arc::clone(&semaphore);
+        tasks.spawn(async move {
+            let _permit = semaphore.acquire().await.expect("never closed");
+            sleep(long / 10).await;
+        });
+    }
+    tasks.join_all().await;
+}
+
+async fn select_loop(long: Duration) {
+    let (sender, mut receiver) = mpsc::channel(4);
+    let feed = tokio::spawn(async move {
+        while sender.send(()).await.is_ok() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let end = sleep(long);
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => break,
+            _ = receiver.recv() => spin(Duration::from_micros(50)),
+        }
+    }
+    drop(receiver);
+    feed.await.expect("no panic");
+}
+
+async fn broadcast(_: Duration) {
+    let (sender, _) = tokio::sync::broadcast::channel(16);
+    let mut tasks = JoinSet::new();
+    for _ in 0..50 {
+        let mut receiver = sender.subscribe();
+        tasks.spawn(async move { while receiver.recv().await.is_ok() {} });
+    }
+    for number in 0..100 {
+        sender.send(number).expect("listeners");
+        yield_now().await;
+    }
+    drop(sender);
+    tasks.join_all().await;
+}
+
+async fn notify(long: Duration) {
+    let bell = Arc::new(tokio::sync::Notify::new());
+    let theirs = Arc::clone(&bell);
+    let ringer = tokio::spawn(async move {
+        for _ in 0..10 {
+            sleep(long / 10).await;
+            theirs.notify_one();
+        }
+    });
+    for _ in 0..10 {
+        bell.notified().await;
+    }
+    ringer.await.expect("no panic");
+}
+
+async fn timeouts(long: Duration) {
+    for _ in 0..10 {
+        tokio::time::timeout(long / 10, std::future::pending::<()>()).await.expect_err("for ever");
+    }
+}
+
+async fn unix_echo(_: Duration) {
+    let (mut near, mut far) = tokio::net::UnixStream::pair().expect("a pair");
+    let server = tokio::spawn(async move {
+        let mut byte = [0];
+        while far.read_exact(&mut byte).await.is_ok() {
+            far.write_all(&byte).await.expect("a peer");
+        }
+    });
+    for _ in 0..500 {
+        near.write_all(b"x").await.expect("a peer");
+        near.read_exact(&mut [0]).await.expect("a peer");
+    }
+    drop(near);
+    server.await.expect("no panic");
+}
+
+async fn memory_pieces(_: Duration) {
+    let mut pieces = Vec::new();
+    for _ in 0..64 {
+        pieces.push(vec![1u8; 1 << 20]);
+        yield_now().await;
+    }
+    while pieces.pop().is_some() {
+        yield_now().await;
+    }
+}
+
+async fn aborts(_: Duration) {
+    for _ in 0..200 {
+        let task = tokio::spawn(std::future::pending::<()>());
+        yield_now().await;
+        task.abort();
+        assert!(task.await.expect_err("aborted").is_cancelled());
+    }
+}
+
+async fn medium_tasks(_: Duration) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..40 {
+        tasks.spawn(async { spin(Duration::from_millis(5)) });
+    }
+    tasks.join_all().await;
+}
+
+async fn thread_to_channel(long: Duration) {
+    let (sender, mut receiver) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        for number in 0..10 {
+            nap(long / 10);
+            sender.blocking_send(number).expect("a receiver");
+        }
+    });
+    while receiver.recv().await.is_some() {}
+}
+
+/// Both below the budget, and so is their sum.
+async fn spin_then_block(_: Duration) {
+    for _ in 0..3 {
+        spin(Duration::from_millis(20));
+        nap(Duration::from_millis(20));
+        yield_now().await;
+    }
 }

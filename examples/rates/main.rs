@@ -1,7 +1,7 @@
 //! How often the heartbeat is right, measured: known-bad and known-good futures, quiet and under load, beside the rules
 //! that others use on the same trials.
 //!
-//! `cargo run --release --example rates -- [--trials 300] [--loads 0,4,16] [--sweep 100] [--jobs 4] [--seed 1]`
+//! `cargo run --release --example rates -- [--trials 300] [--loads 0,4,16] [--sweep 400] [--jobs 4] [--seed 1]`
 
 mod bad;
 mod good;
@@ -38,8 +38,10 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let begun = Instant::now();
     println!(
-        "budget 50 ms, block 120 ms, beat every 5 ms; {} blocking and as many good trials a load\n",
-        options.trials
+        "budget 50 ms, block 120 ms, beat every 5 ms; {} blocking trials of {} kinds and as many good ones of {} a load\n",
+        options.trials,
+        bad::ALL.len(),
+        good::ALL.len()
     );
     table::head();
     for &load in &options.loads {
@@ -52,12 +54,21 @@ fn main() {
         println!("\nbudget 10 ms, beat every 5 ms; blocks seen of {} each\n", options.sweep);
         table::sweep_head();
         let loaded = options.loads.iter().copied().max().unwrap_or(0);
+        let mut smallest = Vec::new();
         for load in [0, loaded.min(4)] {
             let _hogs = Hogs::start(load * cores);
+            let mut seen = None;
             for block in [5, 10, 20, 50, 200] {
                 let trials = trial::sweep(options.sweep, Duration::from_millis(block), options.seed);
-                table::sweep_row(load, block, &run(&trials, &options, load));
+                let tally = run(&trials, &options, load);
+                table::sweep_row(load, block, &tally);
+                seen = seen.or_else(|| tally.sees(0.99).then_some(block));
             }
+            smallest.push((load, seen));
+        }
+        println!();
+        for (load, seen) in smallest {
+            table::smallest(load, seen);
         }
     }
     println!("\n{:.0} s in all, on {cores} cores", begun.elapsed().as_secs_f64());
@@ -94,7 +105,7 @@ fn options(args: &[String]) -> Options {
     Options {
         trials: number("--trials", 300),
         loads: loads.split(',').map(|load| load.parse().expect("hogs a core")).collect(),
-        sweep: number("--sweep", 100),
+        sweep: number("--sweep", 400),
         jobs: number("--jobs", 4),
         seed: number("--seed", 1) as u64,
         kind: value("--kind"),

@@ -7,7 +7,6 @@ pub(crate) struct Tally {
     bad: usize,
     good: usize,
     caught: usize,
-    missed: usize,
     alarms: usize,
     unsure_bad: usize,
     unsure_good: usize,
@@ -25,7 +24,6 @@ impl Tally {
         let wrong = usize::from(outcome.is_wrong(trial));
         if trial.is_bad() {
             self.bad += 1;
-            self.missed += wrong;
             self.unsure_bad += unsure;
             self.caught += 1 - wrong - unsure;
             self.class += usize::from(outcome.right_class);
@@ -38,6 +36,13 @@ impl Tally {
         for ((caught, false_alarms), alarm) in self.rules.iter_mut().zip(alarms) {
             *(if trial.is_bad() { caught } else { false_alarms }) += usize::from(alarm);
         }
+    }
+}
+
+impl Tally {
+    /// Whether at least such a share of the blocks was seen.
+    pub(crate) fn sees(&self, share: f64) -> bool {
+        self.bad > 0 && self.caught as f64 >= share * self.bad as f64
     }
 }
 
@@ -61,9 +66,6 @@ pub(crate) fn row(load: usize, tally: &Tally) {
     for (name, (caught, alarms)) in NAMES.iter().zip(tally.rules) {
         println!("| {load} | {name} | {} | {} | | | |", share(caught, tally.bad), share(alarms, tally.good));
     }
-    if tally.missed > 0 {
-        println!("missed {} of {}", tally.missed, tally.bad);
-    }
 }
 
 pub(crate) fn sweep_head() {
@@ -73,6 +75,11 @@ pub(crate) fn sweep_head() {
 
 pub(crate) fn sweep_row(load: usize, block: u64, tally: &Tally) {
     println!("| {load} | {block} ms | {} | {} |", share(tally.caught, tally.bad), share(tally.unsure_bad, tally.bad));
+}
+
+pub(crate) fn smallest(load: usize, block: Option<u64>) {
+    let seen = block.map_or_else(|| "none of these".to_owned(), |block| format!("{block} ms"));
+    println!("Smallest block seen in 99 % of trials, {load} hogs a core: {seen}\n");
 }
 
 /// `count of all`, and where the true share is with 95 % confidence (Wilson, 1927).

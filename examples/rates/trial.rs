@@ -25,6 +25,10 @@ pub(crate) enum Place {
     Between,
     /// In a task that the watched future does not wait for in time.
     Sibling,
+    /// In one branch of a select, beside others.
+    Branch,
+    /// While something is dropped.
+    Drop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,7 +72,7 @@ const RUNTIMES: [Runtime; 4] = [
     Runtime::Lab(Flavor::MultiThread(2)),
     Runtime::Lab(Flavor::MultiThread(4)),
 ];
-const PLACES: [Place; 3] = [Place::Alone, Place::Between, Place::Sibling];
+const PLACES: [Place; 5] = [Place::Alone, Place::Between, Place::Sibling, Place::Branch, Place::Drop];
 
 /// So many bad trials and as many good ones, spread evenly over the kinds.
 pub(crate) fn mixed(trials: usize, seed: u64, only: Option<&str>) -> Vec<Trial> {
@@ -81,7 +85,7 @@ pub(crate) fn mixed(trials: usize, seed: u64, only: Option<&str>) -> Vec<Trial> 
     let mut all = Vec::new();
     for nth in 0..trials {
         if let Some(bad) = bads.get(nth % bads.len().max(1)) {
-            let (kind, runtime) = (Kind::Bad(bad, PLACES[dice.roll(3)]), RUNTIMES[dice.roll(4)]);
+            let (kind, runtime) = (Kind::Bad(bad, PLACES[dice.roll(PLACES.len())]), RUNTIMES[dice.roll(4)]);
             all.push(Trial { kind, runtime, block, budget });
         }
         if let Some(good) = goods.get(nth % goods.len().max(1)) {
@@ -92,14 +96,14 @@ pub(crate) fn mixed(trials: usize, seed: u64, only: Option<&str>) -> Vec<Trial> 
     all
 }
 
-/// Sleeps and spins of one length.
+/// Blocks of one length, which none but the blocked thread itself ends: on a busy machine another thread comes late.
 pub(crate) fn sweep(trials: usize, block: Duration, seed: u64) -> Vec<Trial> {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let kinds = ["sleep", "spin", "channel", "pipe read"];
+    let kinds = ["sleep", "spin", "park", "poll", "hashing", "epoll by hand"];
     let kinds: Vec<_> = bad::ALL.iter().filter(|bad| kinds.contains(&bad.name)).collect();
     let budget = Duration::from_millis(10);
     let trial = |nth| {
-        let kind = Kind::Bad(kinds[nth % kinds.len()], PLACES[dice.roll(3)]);
+        let kind = Kind::Bad(kinds[nth % kinds.len()], PLACES[dice.roll(PLACES.len())]);
         Trial { kind, runtime: RUNTIMES[dice.roll(4)], block, budget }
     };
     (0..trials).map(trial).collect()
@@ -149,6 +153,27 @@ impl Trial {
                 let sibling = tokio::spawn(async move { (bad.block)(block) });
                 sleep(Duration::from_millis(3)).await;
                 sibling.await.expect("no panic");
+            }
+            Kind::Bad(bad, Place::Branch) => {
+                let blocks = async {
+                    sleep(Duration::from_millis(4)).await;
+                    (bad.block)(block);
+                };
+                tokio::select! {
+                    () = blocks => {}
+                    () = sleep(Duration::from_secs(3600)) => {}
+                }
+            }
+            Kind::Bad(bad, Place::Drop) => {
+                struct Slow(&'static Bad, Duration);
+                impl Drop for Slow {
+                    fn drop(&mut self) {
+                        (self.0.block)(self.1);
+                    }
+                }
+                let slow = Slow(bad, block);
+                sleep(Duration::from_millis(1)).await;
+                drop(slow);
             }
         }
     }

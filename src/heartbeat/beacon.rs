@@ -4,6 +4,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::RuntimeMetrics;
+
 use super::reading::{Reading, ThreadId};
 
 /// Since when some thread has been away from its scheduler, in one atomic word: 24 bits of thread (Linux numbers
@@ -13,6 +15,8 @@ pub(super) struct Beacon {
     word: AtomicU64,
     patience: Duration,
     round: Duration,
+    /// Of a runtime whose only worker this is.
+    metrics: OnceLock<RuntimeMetrics>,
 }
 
 const IDLE: u64 = 0;
@@ -20,7 +24,17 @@ const IDLE: u64 = 0;
 impl Beacon {
     /// Silent for up to `patience`, nobody need look; meanwhile the observer comes by every `round`.
     pub(super) fn new(patience: Duration, round: Duration) -> Self {
-        Self { word: AtomicU64::new(IDLE), patience, round }
+        Self { word: AtomicU64::new(IDLE), patience, round, metrics: OnceLock::new() }
+    }
+
+    /// The thread is the only worker of that runtime.
+    pub(super) fn belongs_to(&self, metrics: RuntimeMetrics) {
+        let _ = self.metrics.set(metrics);
+    }
+
+    /// How many tasks have not ended yet: when there are fewer than before, the worker was back in its scheduler.
+    pub(super) fn tasks_alive(&self) -> Option<usize> {
+        self.metrics.get().map(RuntimeMetrics::num_alive_tasks)
     }
 
     pub(super) fn round(&self) -> Duration {

@@ -2,7 +2,7 @@
 //!
 //! A ticker task is late behind every other task, and stops telling the two kinds of lateness apart just when it
 //! matters. This timer's waker is called by the driver, on the thread that turns it, in the middle of the turn: that
-//! is the very moment a worker is back in its scheduler. The waker takes the reading there and arms the next beat.
+//! is the very moment a worker is back in its scheduler. The waker looks at the clock there and arms the next beat.
 //!
 //! Two timers take turns, so that at any time one is armed before the driver looks: a timer armed in the middle of a
 //! turn, ahead of all others, makes the driver go round once more for nothing.
@@ -21,12 +21,10 @@ use std::time::{Duration, Instant};
 
 use tokio::time::Sleep;
 
-use super::reading::Reading;
-
 /// Told of each beat, on the thread that turned the driver.
 pub(super) trait OnTurn: Send + Sync + 'static {
     /// `due`: when the beat should have come. `next`: when the next one should.
-    fn on_turn(&self, due: Instant, next: Instant, now: Reading);
+    fn on_turn(&self, due: Instant, next: Instant, now: Instant);
 
     /// A timer fired before it was due: tokio's clock does not go with the world's, and no beat will come any more.
     fn on_early(&self);
@@ -88,7 +86,7 @@ impl<T: OnTurn> Beat<T> {
     }
 
     /// `again` is set before the timers are tried for, and read after they are let go: no note is lost.
-    fn go_round(self: &Arc<Self>, mut woken: Option<Reading>) {
+    fn go_round(self: &Arc<Self>, mut woken: Option<Instant>) {
         while self.again.load(Ordering::SeqCst) {
             let mut timers = match self.timers.try_lock() {
                 Ok(timers) => timers,
@@ -96,10 +94,10 @@ impl<T: OnTurn> Beat<T> {
                 Err(TryLockError::WouldBlock) => return,
             };
             self.again.store(false, Ordering::SeqCst);
-            let now = woken.take().unwrap_or_else(Reading::here);
-            if timers.next.due <= now.at {
+            let now = woken.take().unwrap_or_else(Instant::now);
+            if timers.next.due <= now {
                 let due = timers.next.due;
-                let fired = timers.rearm(&now, self.interval, &Waker::from(Arc::clone(self)));
+                let fired = timers.rearm(now, self.interval, &Waker::from(Arc::clone(self)));
                 self.again.fetch_or(fired, Ordering::SeqCst);
                 self.on_turn.on_turn(due, timers.next.due, now);
             } else if timers.next.has_fired() {
@@ -117,8 +115,8 @@ impl<T: OnTurn> Beat<T> {
 impl Timers {
     /// The next timer has fired: it goes behind the other, or both start afresh if both have. True if one of them was
     /// due again at once.
-    fn rearm(&mut self, now: &Reading, interval: Duration, waker: &Waker) -> bool {
-        if self.other.due > now.at {
+    fn rearm(&mut self, now: Instant, interval: Duration, waker: &Waker) -> bool {
+        if self.other.due > now {
             std::mem::swap(&mut self.next, &mut self.other);
             self.other.due = self.next.due + interval;
             return self.other.arm(waker);
@@ -159,6 +157,6 @@ impl Timer {
 impl<T: OnTurn> Wake for Beat<T> {
     fn wake(self: Arc<Self>) {
         self.again.store(true, Ordering::SeqCst);
-        self.go_round(Some(Reading::here()));
+        self.go_round(Some(Instant::now()));
     }
 }

@@ -14,9 +14,15 @@ const COUNTERS_EVERY: Duration = Duration::from_millis(200);
 const STILL: Duration = Duration::from_millis(10);
 const MEMORY: usize = 1024;
 
+/// The wait for a CPU before a sleep is read afresh so often, and after each round that took longer than `SLACK`.
+const READ_EVERY: Duration = Duration::from_millis(50);
+
 #[derive(Default)]
 pub(super) struct Control {
-    asleep: Option<Reading>,
+    asleep: Option<Instant>,
+    woke: Option<Instant>,
+    /// The last reading before the sleep. What was waited for since, but punctual sleeps, was not worth reading.
+    before: Option<Reading>,
     late: VecDeque<Late>,
     counters: VecDeque<Counters>,
 }
@@ -46,20 +52,28 @@ impl Counters {
 impl Control {
     /// The observer has done what there was to do; how long that took is nobody's lateness.
     pub(super) fn falls_asleep(&mut self) {
-        self.asleep = Some(Reading::here());
+        let now = Instant::now();
+        let long = self.woke.is_none_or(|woke| now - woke > SLACK);
+        if long || self.before.is_none_or(|before| now - before.at > READ_EVERY) {
+            self.before = Some(Reading::here());
+        }
+        self.asleep = Some(now);
     }
 
     /// The observer is awake, having meant to sleep for `asked` at most; `None`: for as long as nobody calls.
     pub(super) fn woke_after(&mut self, asked: Option<Duration>) {
-        let now = Reading::here();
+        let now = Instant::now();
+        self.woke = Some(now);
         if let (Some(asleep), Some(asked)) = (self.asleep.take(), asked) {
-            let due = asleep.at + asked;
-            if now.at > due + SLACK {
-                let run_queue = asleep.run_queue.zip(now.run_queue).map_or(Duration::ZERO, |(from, to)| to - from);
-                self.late.push_back(Late { due, came: now.at, run_queue });
+            let due = asleep + asked;
+            if now > due + SLACK {
+                let (before, after) = (self.before.and_then(|before| before.run_queue), Reading::here());
+                let run_queue = before.zip(after.run_queue).map_or(Duration::ZERO, |(from, to)| to - from);
+                self.late.push_back(Late { due, came: now, run_queue });
+                self.before = Some(after);
             }
         }
-        if self.counters.back().is_none_or(|counters| now.at - counters.at >= COUNTERS_EVERY) {
+        if self.counters.back().is_none_or(|counters| now - counters.at >= COUNTERS_EVERY) {
             self.counters.push_back(Counters::read());
         }
         self.late.drain(..self.late.len().saturating_sub(MEMORY));
@@ -85,6 +99,7 @@ impl Control {
             // Two clocks are read one after the other: a suspension takes longer than that.
             asleep: Some(now.suspended.saturating_sub(before.suspended)).filter(|asleep| *asleep > SLACK),
             tracer: host::tracer(),
+            ..Circumstances::default()
         }
     }
 }

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::Instant;
 
+use super::boundaries::TaskLook;
+use super::doubt::Looks;
 use super::reading::ThreadId;
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
@@ -47,16 +49,13 @@ pub struct Culprit {
 /// What a thread is said to wait in if it waits in no call.
 const PAGE_FAULT: &str = "a page fault";
 
+/// What a thread is said to wait for in `futex` if it is a lock of the C library.
+const C_LIBRARY: &str = "the C library's own lock on its memory (malloc, thread stacks)";
+
 impl Culprit {
     /// Whether it was running, rather than waiting in a system call.
     pub fn is_running(&self) -> bool {
         self.syscall.is_none()
-    }
-
-    /// Blocked where any code may be: nobody calls `mmap` in order to wait.
-    pub(super) fn waits_for_memory(&self) -> bool {
-        let memory = [PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk"];
-        self.syscall.as_deref().is_some_and(|syscall| memory.contains(&syscall))
     }
 
     pub(super) fn running_by_the_clocks() -> Self {
@@ -90,6 +89,8 @@ pub(super) struct Sample {
     pub(super) at: Instant,
     doing: Doing,
     stack: Vec<usize>,
+    /// If its runtime has no other worker.
+    pub(super) tasks: Option<TaskLook>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +114,7 @@ impl Sample {
             Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
         };
         let stack = if deep && cfg!(feature = "backtrace") { memory::stack(state.stack_pointer) } else { Vec::new() };
-        Some(Self { thread, at, doing, stack })
+        Some(Self { thread, at, doing, stack, tasks: None })
     }
 
     #[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
@@ -126,17 +127,22 @@ impl Sample {
         self.doing == Doing::Running
     }
 
-    /// An idle worker waits for events. If that is all there is to see, it was the runtime's own wait.
+    /// Waiting for events, as an idle worker does.
     fn is_parked(&self) -> bool {
         matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall.starts_with("epoll_"))
     }
 }
 
-/// The majority among `samples`; the runtime's own waiting for events counts only if there is nothing else.
-pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<Suspect> {
-    let all: Vec<&Sample> = samples.collect();
+/// The majority among `samples`. Waiting for events counts only if it is nearly all there is to see: else it was the
+/// runtime's own, right before the stall or after it.
+///
+/// `waited`: whether the clocks say that it waited rather than computed, if they do. They are exact, and a thread that has
+/// to wait for a CPU after its block looks as if it ran; so only looks that agree with them count.
+pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Option<bool>) -> Option<Suspect> {
+    let agrees = |sample: &&Sample| waited.is_none_or(|waited| sample.is_running() != waited);
+    let all: Vec<&Sample> = samples.filter(agrees).collect();
     let busy: Vec<&Sample> = all.iter().copied().filter(|sample| !sample.is_parked()).collect();
-    let seen = if busy.is_empty() { all } else { busy };
+    let seen = if busy.len() <= all.len() / 8 { all } else { busy };
     let votes = |doing: &Doing| seen.iter().filter(|sample| sample.doing.same_call(doing)).count();
     let winner = seen.iter().max_by_key(|sample| votes(&sample.doing))?;
     let for_it: Vec<&Sample> = seen.iter().copied().filter(|sample| sample.doing.same_call(&winner.doing)).collect();
@@ -152,6 +158,15 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>) -> Option<
     let (samples, of) = (count(&for_it), count(&seen));
     let stacks = for_it.iter().map(|sample| sample.stack.clone()).filter(|stack| !stack.is_empty()).collect();
     Some(Suspect { culprit: Culprit { syscall, detail, line: None, samples, of }, stacks })
+}
+
+/// Where the thread was in `samples`.
+pub(super) fn looks<'a>(samples: impl Iterator<Item = &'a Sample>) -> Looks {
+    samples.fold(Looks::default(), |looks, sample| Looks {
+        all: looks.all + 1,
+        waiting: looks.waiting + u32::from(!sample.is_running()),
+        for_memory: looks.for_memory + u32::from(sample.doing.waits_for_memory()),
+    })
 }
 
 /// A culprit whose source line has not been looked for yet: the first time that takes a good part of a second.
@@ -187,6 +202,17 @@ impl Doing {
         }
     }
 
+    /// Blocked where any code may be: nobody calls `mmap` or `malloc` in order to wait.
+    fn waits_for_memory(&self) -> bool {
+        let memory = [PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk"];
+        match self {
+            Self::Running => false,
+            Self::Waiting { syscall, detail } => {
+                memory.contains(&syscall.as_str()) || detail.as_deref() == Some(C_LIBRARY)
+            }
+        }
+    }
+
     fn detail(&self) -> Option<&str> {
         match self {
             Self::Running => None,
@@ -200,7 +226,7 @@ mod tests {
     use super::*;
 
     fn sample(doing: Doing) -> Sample {
-        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new() }
+        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new(), tasks: None }
     }
 
     fn waiting(syscall: &str, detail: Option<&str>) -> Sample {
@@ -210,18 +236,49 @@ mod tests {
     #[test]
     fn the_culprit_is_what_most_samples_say() {
         let samples = [waiting("futex", None), sample(Doing::Running), waiting("futex", None)];
-        let culprit = majority(samples.iter()).unwrap().name();
+        let culprit = majority(samples.iter(), None).unwrap().name();
         assert_eq!((culprit.syscall.as_deref(), culprit.samples, culprit.of), (Some("futex"), 2, 3));
     }
 
     #[test]
     fn an_idle_worker_before_and_after_does_not_outvote_the_stall() {
         let samples = [waiting("epoll_wait", None), waiting("epoll_wait", None), waiting("wait4", Some("pid 7"))];
-        assert_eq!(majority(samples.iter()).unwrap().name().to_string(), "waiting in wait4: pid 7 (1 of 1 samples)");
+        assert_eq!(
+            majority(samples.iter(), None).unwrap().name().to_string(),
+            "waiting in wait4: pid 7 (1 of 1 samples)"
+        );
+    }
+
+    #[test]
+    fn who_waits_for_events_by_hand_is_seen_to() {
+        let mut samples = vec![waiting("epoll_wait", None); 40];
+        samples.push(sample(Doing::Running));
+        assert_eq!(majority(samples.iter(), None).unwrap().name().syscall.as_deref(), Some("epoll_wait"));
+    }
+
+    #[test]
+    fn a_lock_of_the_c_library_is_a_wait_for_memory_and_any_other_is_not() {
+        let samples = [
+            waiting("futex", Some(C_LIBRARY)),
+            waiting("mmap", None),
+            waiting("futex", Some("a lock")),
+            sample(Doing::Running),
+        ];
+        let looks = looks(samples.iter());
+        assert_eq!((looks.all, looks.waiting, looks.for_memory), (4, 3, 2));
+    }
+
+    #[test]
+    fn who_waited_for_a_cpu_after_its_block_did_not_compute() {
+        let samples = [waiting("flock", None), sample(Doing::Running), sample(Doing::Running)];
+        let culprit = |waited| Some(majority(samples.iter(), Some(waited))?.name().to_string());
+        assert_eq!(culprit(true).as_deref(), Some("waiting in flock (1 of 1 samples)"));
+        assert_eq!(culprit(false).as_deref(), Some("running: a computation or a spin (2 of 2 samples)"));
+        assert!(majority(samples[1..].iter(), Some(true)).is_none(), "nobody saw it wait");
     }
 
     #[test]
     fn no_samples_no_culprit() {
-        assert!(majority([].iter()).is_none());
+        assert!(majority([].iter(), None).is_none());
     }
 }

@@ -18,6 +18,30 @@ pub(super) struct Circumstances {
     pub(super) stolen: Duration,
     pub(super) asleep: Option<Duration>,
     pub(super) tracer: Option<u32>,
+    /// Where the thread was, in all looks at it.
+    pub(super) looks: Looks,
+}
+
+/// In how many looks the thread was where.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Looks {
+    pub(super) all: u32,
+    /// In a call, or in a page fault.
+    pub(super) waiting: u32,
+    /// Those of them in which it waited for memory: where any code may have to.
+    pub(super) for_memory: u32,
+}
+
+impl Looks {
+    /// How much of `blocked` was waiting for memory.
+    fn memory(&self, blocked: Duration) -> Duration {
+        blocked * self.for_memory / self.waiting.max(1)
+    }
+
+    /// How much of `charged` may have been spent on a CPU, or stolen from there.
+    fn running(&self, charged: Duration) -> Duration {
+        charged * (self.all - self.waiting).max(u32::from(self.all == 0)) / self.all.max(1)
+    }
 }
 
 /// Judges a stretch of `unexplained` time off the CPU by the control, then doubts the stall if the circumstances could
@@ -38,7 +62,9 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
     if charged <= budget {
         return None;
     }
-    // A stopped process uses no CPU.
+    // A stopped process uses no CPU, and who waits in a call has no CPU to be stolen.
+    let stolen = seen.stolen.min(seen.looks.running(charged));
+    let memory = seen.looks.memory(stall.blocked.unwrap_or_default());
     let stood_still = seen.stood_still.min(stall.blocked.unwrap_or_default());
     let explains = |time: Duration| !time.is_zero() && charged.saturating_sub(time) <= budget;
     stall.doubt = if let Some(pid) = seen.tracer {
@@ -47,8 +73,10 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
         Some(Why::Suspended { asleep })
     } else if explains(stood_still) {
         Some(Why::ProcessStopped { stood_still })
-    } else if explains(seen.stolen) {
+    } else if explains(stolen) {
         Some(Why::Stolen { stolen: seen.stolen })
+    } else if explains(memory) {
+        Some(Why::Memory)
     } else {
         None
     };
@@ -89,6 +117,25 @@ mod tests {
         assert_eq!(doubt(stood(70)), Some(Why::ProcessStopped { stood_still: MS * 70 }));
         let stolen = Circumstances { stolen: MS * 80, ..Circumstances::default() };
         assert_eq!(doubt(stolen), Some(Why::Stolen { stolen: MS * 80 }));
+    }
+
+    #[test]
+    fn steal_is_no_excuse_for_who_was_seen_waiting_in_a_call() {
+        let looks = |all, waiting| Looks { all, waiting, for_memory: 0 };
+        let stolen = |looks| Circumstances { stolen: MS * 80, looks, ..Circumstances::default() };
+        assert_eq!(doubt(stolen(looks(100, 100))), None);
+        assert_eq!(doubt(stolen(looks(100, 10))), Some(Why::Stolen { stolen: MS * 80 }));
+    }
+
+    #[test]
+    fn waiting_for_memory_excuses_as_much_as_it_was_seen() {
+        let memory = |waiting, for_memory| {
+            let looks = Looks { all: 100, waiting, for_memory };
+            Circumstances { looks, ..Circumstances::default() }
+        };
+        assert_eq!(doubt(memory(90, 85)), Some(Why::Memory));
+        assert_eq!(doubt(memory(90, 30)), None, "80 ms are left");
+        assert_eq!(doubt(memory(0, 0)), None);
     }
 
     #[test]

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::pulse::Ms;
+
 const SUB_BITS: u32 = 5;
 const SUB: u64 = 1 << SUB_BITS;
 /// Up to 2^32 µs, over an hour; later than that counts as that.
@@ -83,6 +85,14 @@ fn highest_in(bucket: usize) -> u64 {
     let shift = (bucket / SUB).saturating_sub(1);
     let position = bucket - shift * SUB;
     ((position + 1) << shift) - 1
+}
+
+/// `p50 0.1 ms, p99 1.2 ms, max 3.4 ms of 200 beats due`.
+impl fmt::Display for Lateness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (p50, p99, max) = (Ms(self.quantile(0.5)), Ms(self.quantile(0.99)), Ms(self.max));
+        write!(f, "p50 {p50}, p99 {p99}, max {max} of {} beats due", self.total)
+    }
 }
 
 impl fmt::Debug for Lateness {

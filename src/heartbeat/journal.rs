@@ -1,15 +1,18 @@
 //! What one watch knows so far. Whoever has something to say says it here, on the thread where it happened.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::runtime::{Handle, RuntimeMetrics};
 
 use super::beacon::Beacon;
 use super::beat::OnTurn;
 use super::histogram::Lateness;
 use super::lab::fleet::Fleet;
+use super::pool::{Pool, PoolPulse};
 use super::pulse::Pulse;
-use super::reading::{Reading, ThreadId, this_thread};
+use super::reading::{PollClock, Reading, ThreadId, this_thread};
 use super::rhythm::Rhythm;
 use super::stall::{Stall, Stretch};
 use super::task_waker::TaskWaker;
@@ -29,19 +32,25 @@ pub(super) struct Journal {
     state: Mutex<State>,
     /// A beat was delivered that the task has not seen.
     delivered: AtomicBool,
+    /// The task waits for a beat.
+    awaited: AtomicBool,
     task: TaskWaker,
+    /// Of a current_thread runtime: they tell whether its worker had anything to do.
+    metrics: OnceLock<RuntimeMetrics>,
+    pool: Mutex<Option<Pool>>,
 }
 
 /// What the watch itself remembers from poll to poll, with nobody else looking.
 pub(super) struct Poller {
     pub(super) place: Place,
+    clock: PollClock,
     /// The last reading that it knows of, and on which thread.
     last: Option<(ThreadId, Instant)>,
 }
 
 impl Poller {
-    pub(super) fn new(place: Place) -> Self {
-        Self { place, last: None }
+    pub(super) fn new(place: Place, config: Heartbeat) -> Self {
+        Self { place, clock: PollClock::new(config.budget), last: None }
     }
 }
 
@@ -49,7 +58,10 @@ pub(super) struct State {
     pub(super) place: Place,
     tracks: Vec<Track>,
     due: Option<Instant>,
+    /// When the last beat came, if it was in time.
+    punctual: Option<Instant>,
     pub(super) beats: u64,
+    /// The longest of those that are not in `found`.
     pub(super) longest: Duration,
     /// Charged above the budget, or unexplained for longer than it.
     pub(super) found: Vec<Stretch>,
@@ -67,6 +79,7 @@ impl Journal {
             place: Place::Nowhere,
             tracks: Vec::new(),
             due: None,
+            punctual: None,
             beats: 0,
             longest: Duration::ZERO,
             found: Vec::new(),
@@ -85,7 +98,10 @@ impl Journal {
             beacon: Arc::new(Beacon::new(config.patience(), config.round())),
             state: Mutex::new(state),
             delivered: AtomicBool::new(false),
+            awaited: AtomicBool::new(false),
             task: TaskWaker::default(),
+            metrics: OnceLock::new(),
+            pool: Mutex::new(None),
         })
     }
 
@@ -99,6 +115,13 @@ impl Journal {
 
     /// The first beat, before the first poll.
     pub(super) fn begin(&self, place: Place, due: Option<Instant>) {
+        if let (Some(_), Ok(handle)) = (due, Handle::try_current()) {
+            if place == Place::CurrentThread {
+                let _ = self.metrics.set(handle.metrics());
+                self.beacon.belongs_to(handle.metrics());
+            }
+            *self.pool() = self.config.blocking_pool.filter(|wanted| *wanted).map(|_| Pool::of(handle));
+        }
         let now = self.reading();
         let mut state = self.state();
         state.place = place;
@@ -110,19 +133,25 @@ impl Journal {
     }
 
     /// The watched future is about to be polled. A full reading is taken, and the lock, only if the last that `poller`
-    /// knows of is not fresh, so that a future polled often pays next to nothing.
+    /// knows of is not fresh, so that a future polled often pays next to nothing. Returns when the poll began at the
+    /// latest.
     pub(super) fn poll_begins(&self, poller: &mut Poller) -> Instant {
-        let now = Instant::now();
+        let now = poller.clock.now();
         let thread = this_thread();
-        if poller.last.is_none_or(|(seen, at)| seen != thread || now - at > self.config.fresh()) {
-            let reading = self.reading();
-            poller.last = Some((thread, reading.at));
-            self.pass(&mut self.state(), reading);
-        }
+        let known = poller.last.filter(|(seen, _)| *seen == thread);
+        let began = match known {
+            Some((_, at)) if now.saturating_duration_since(at) <= self.config.fresh() => now + poller.clock.lag,
+            _ => {
+                let reading = self.reading();
+                poller.last = Some((thread, reading.at));
+                self.pass(&mut self.state(), reading);
+                reading.at
+            }
+        };
         if poller.place != Place::CurrentThread {
             self.beacon.busy_since(thread, now);
         }
-        now
+        began
     }
 
     /// It was polled. Only a poll worth it is read in full.
@@ -130,7 +159,7 @@ impl Journal {
         if poller.place != Place::CurrentThread {
             self.beacon.idle();
         }
-        if began.elapsed() <= self.config.fresh() {
+        if poller.clock.now().saturating_duration_since(began) <= self.config.fresh() {
             return;
         }
         let now = self.reading();
@@ -151,13 +180,14 @@ impl Journal {
     }
 
     /// The task was polled: if a beat was delivered to it, it has arrived.
-    pub(super) fn beat_arrives(&self) -> bool {
-        if !self.delivered.swap(false, Ordering::Acquire) {
-            return false;
+    pub(super) fn beat_arrives(&self) {
+        // Hardly ever, and to look is cheaper than to swap.
+        if !self.delivered.load(Ordering::Relaxed) || !self.delivered.swap(false, Ordering::Acquire) {
+            return;
         }
         let mut state = self.state();
         let Some(delivered) = state.delivered.take() else {
-            return false;
+            return;
         };
         let mut delay = delivered.at.elapsed();
         if delay > self.config.fresh() {
@@ -166,12 +196,15 @@ impl Journal {
             delay = delay.saturating_sub(waited.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from)));
         }
         state.queue_delay = state.queue_delay.max(delay);
-        true
     }
 
     /// Whether a beat is due that has not come: something may have happened since the last that is not proved yet.
     /// Elsewhere than on a current_thread runtime beats prove only that somebody turns the driver, and one will do.
+    ///
+    /// The next beat wakes the task.
     pub(super) fn beat_overdue(&self) -> bool {
+        // Before the lock is taken: a beat that comes now either is seen here or sees this.
+        self.awaited.store(true, Ordering::SeqCst);
         let state = self.state();
         let matters = state.place == Place::CurrentThread || state.beats == 0;
         matters && self.judged_from(&state).is_some_and(|due| due < Instant::now())
@@ -179,7 +212,7 @@ impl Journal {
 
     /// The only worker of a `Lab`'s runtime goes idle.
     pub(super) fn parks(&self) {
-        let now = self.reading();
+        let now = self.reading_within(self.config.fresh());
         let mut state = self.state();
         let due = self.judged_from(&state);
         let stretches = state.track().map(|track| track.park(now, due)).unwrap_or_default();
@@ -191,8 +224,12 @@ impl Journal {
 
     /// It is back.
     pub(super) fn unparks(&self) {
-        let now = self.reading();
-        if let Some(track) = self.state().track() {
+        let mut state = self.state();
+        // It is the same wake that brought the last beat.
+        let woke_for_a_beat = state.punctual.is_some_and(|turn| turn.elapsed() < self.config.fresh());
+        let age = if woke_for_a_beat { self.config.reusable() } else { self.config.fresh() };
+        let now = self.reading_within(age);
+        if let Some(track) = state.track() {
             track.unpark(now);
             self.beacon.busy(&now);
         }
@@ -201,11 +238,11 @@ impl Journal {
     /// What is known while the watch still runs, for a thread other than the one that runs it.
     pub(super) fn so_far(&self) -> Pulse {
         let state = self.state();
-        let stalls = state.found.iter().map(|stretch| Stall::new(stretch, self.began)).collect();
+        let stalls: Vec<_> = state.found.iter().map(|stretch| Stall::new(stretch, self.began)).collect();
         Pulse {
             beats: state.beats,
+            longest: stalls.iter().map(Stall::charged).fold(state.longest, Duration::max),
             stalls,
-            longest: state.longest,
             queue_delay: state.queue_delay,
             rhythm: state.rhythm.clone(),
             lateness: state.lateness.clone(),
@@ -225,6 +262,30 @@ impl Journal {
 
     fn reading(&self) -> Reading {
         self.config.reading()
+    }
+
+    fn reading_within(&self, age: Duration) -> Reading {
+        self.config.reading_within(age)
+    }
+
+    /// A thread that was punctual has hardly waited for a CPU.
+    fn reading_of_turn(&self, state: &State) -> Reading {
+        if state.punctual.is_some() { self.reading_within(self.config.reusable()) } else { self.reading() }
+    }
+
+    /// Whether the worker has nothing to do: the driver is turned in the middle of its wait, which it had no task left
+    /// to be kept from. A beat that comes now waits behind nobody.
+    fn is_idle(&self) -> bool {
+        self.metrics.get().is_some_and(|metrics| metrics.worker_park_unpark_count(0) % 2 == 1)
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Option<Pool>> {
+        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The pool's pulse so far, which is not taken any more.
+    pub(super) fn take_pool(&self) -> Option<PoolPulse> {
+        self.pool().take().map(Pool::pulse)
     }
 
     fn pass(&self, state: &mut State, now: Reading) {
@@ -247,25 +308,39 @@ impl Journal {
 }
 
 impl OnTurn for Journal {
-    fn on_turn(&self, due: Instant, next: Instant, now: Reading) {
-        let now = self.config.blinkered(now);
+    fn on_turn(&self, due: Instant, next: Instant, now: Instant) {
         let mut state = self.state();
         state.beats += 1;
-        state.rhythm.record(now.at.saturating_duration_since(self.began));
-        state.lateness.record(now.at.saturating_duration_since(due), self.config.interval);
-        state.delivered.get_or_insert(now);
+        state.rhythm.record(now.saturating_duration_since(self.began));
+        state.lateness.record(now.saturating_duration_since(due), self.config.interval);
         let judged_from = self.judged_from(&state);
         state.due = Some(next);
-        if state.place == Place::CurrentThread {
+        let place = state.place;
+        state.punctual = judged_from.is_none_or(|due| now <= due).then_some(now);
+        if place == Place::CurrentThread {
+            let now = self.reading_of_turn(&state);
             state.turn(now, judged_from, self.config.budget);
             self.beacon.busy(&now);
         }
-        drop(state);
-        self.delivered.store(true, Ordering::Release);
-        if let Some(fleet) = &self.fleet {
-            fleet.turn(now, judged_from);
+        // The root of a multi-thread runtime stands in no worker's queue.
+        let queued = place != Place::Root && !self.is_idle();
+        if queued {
+            state.delivered.get_or_insert_with(|| self.reading_within(self.config.fresh()));
         }
-        self.task.wake();
+        drop(state);
+        if let Some(fleet) = &self.fleet {
+            fleet.turn(judged_from);
+        }
+        // Taken by nobody else until the watch is over.
+        if let Some(pool) = self.pool.try_lock().ok().as_mut().and_then(|pool| pool.as_mut()) {
+            pool.probe();
+        }
+        if queued {
+            self.delivered.store(true, Ordering::Release);
+        }
+        if queued || self.awaited.load(Ordering::SeqCst) {
+            self.task.wake();
+        }
     }
 
     fn on_early(&self) {
@@ -293,9 +368,10 @@ impl State {
 
     fn judge(&mut self, stretch: Stretch, budget: Duration) {
         let split = stretch.split;
-        self.longest = self.longest.max(split.charged());
         if split.charged() + split.unexplained() > budget {
             self.found.push(stretch);
+        } else {
+            self.longest = self.longest.max(split.charged());
         }
     }
 }

@@ -14,8 +14,9 @@ use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use super::beacon::Beacon;
+use super::boundaries::TaskLook;
 use super::control::Control;
-use super::culprit::{Culprit, Sample, Suspect, majority};
+use super::culprit::{Culprit, Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
 use super::reading::ThreadId;
 use super::stall::Stretch;
@@ -31,11 +32,14 @@ pub(super) struct Question {
     pub(super) thread: ThreadId,
     pub(super) from: Instant,
     pub(super) to: Instant,
+    /// Whether the clocks say that it waited rather than computed, if they do.
+    pub(super) waited: Option<bool>,
 }
 
 impl From<&Stretch> for Question {
     fn from(stretch: &Stretch) -> Self {
-        Self { thread: stretch.thread, from: stretch.from, to: stretch.to }
+        let waited = stretch.split.blocked().map(|blocked| blocked > stretch.split.on_cpu);
+        Self { thread: stretch.thread, from: stretch.from, to: stretch.to, waited }
     }
 }
 
@@ -44,6 +48,14 @@ impl From<&Stretch> for Question {
 pub(super) struct Testimony {
     pub(super) culprit: Option<Culprit>,
     pub(super) circumstances: Circumstances,
+    pub(super) tasks: Vec<TaskLook>,
+}
+
+/// The same, before the culprit has its name.
+struct Seen {
+    suspect: Option<Suspect>,
+    circumstances: Circumstances,
+    tasks: Vec<TaskLook>,
 }
 
 type Answer = Box<dyn FnOnce(Vec<Testimony>) + Send>;
@@ -173,21 +185,25 @@ impl Rounds {
         looks.chain(alarms).min().map(|wait| wait.max(LOOK))
     }
 
-    fn testify(&self, question: &Question) -> (Option<Suspect>, Circumstances) {
+    fn testify(&self, question: &Question) -> Seen {
         let of_it = |sample: &&Sample| {
             sample.thread == question.thread && question.from <= sample.at && sample.at <= question.to
         };
-        let suspect = majority(self.samples.iter().filter(of_it));
-        (suspect, self.control.between(question.from, question.to))
+        let suspect = majority(self.samples.iter().filter(of_it), question.waited);
+        let looks = looks(self.samples.iter().filter(of_it));
+        let circumstances = Circumstances { looks, ..self.control.between(question.from, question.to) };
+        let tasks = self.samples.iter().filter(of_it).filter_map(|sample| sample.tasks).collect();
+        Seen { suspect, circumstances, tasks }
     }
 }
 
 /// Looking for source lines takes long, and meanwhile nobody would look out.
-fn name_elsewhere(seen: Vec<(Option<Suspect>, Circumstances)>, answer: Answer) {
+fn name_elsewhere(seen: Vec<Seen>, answer: Answer) {
     let name = move || {
-        let testify = |(suspect, circumstances): (Option<Suspect>, _)| Testimony {
+        let testify = |Seen { suspect, circumstances, tasks }| Testimony {
             culprit: suspect.map(Suspect::name),
             circumstances,
+            tasks,
         };
         answer(seen.into_iter().map(testify).collect());
     };
@@ -214,7 +230,9 @@ impl Post {
         self.looks += 1;
         // Often at first, when it matters which of two calls it is; rarely once it is clear that it hangs.
         self.next = now + LOOK * (self.looks / 32 + 1).min(100);
-        Sample::of(thread, self.looks % 4 == 1)
+        let mut sample = Sample::of(thread, self.looks % 4 == 1)?;
+        sample.tasks = beacon.tasks_alive().and_then(|alive| TaskLook::at(thread, alive));
+        Some(sample)
     }
 
     fn next_look(&self, now: Instant) -> Option<Duration> {

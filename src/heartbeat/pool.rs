@@ -6,8 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Handle;
+
 use super::pulse::Ms;
 use super::reading::Reading;
+
+/// A closure that waited no longer needs no explanation.
+const PUNCTUAL: Duration = Duration::from_millis(1);
+/// How old the pool's thread's last reading may be then.
+const REUSABLE: Duration = Duration::from_millis(50);
 
 /// How long trivial `spawn_blocking` closures waited for a thread of the blocking pool.
 #[derive(Debug, Clone, Default)]
@@ -43,14 +50,18 @@ impl fmt::Display for PoolPulse {
     }
 }
 
-#[derive(Default)]
 pub(super) struct Pool {
+    runtime: Handle,
     sent: Option<Instant>,
     ran: Arc<Mutex<Option<Duration>>>,
     pulse: PoolPulse,
 }
 
 impl Pool {
+    pub(super) fn of(runtime: Handle) -> Self {
+        Self { runtime, sent: None, ran: Arc::default(), pulse: PoolPulse::default() }
+    }
+
     /// Sends a closure, unless the last one is still waiting.
     pub(super) fn probe(&mut self) {
         self.collect();
@@ -63,7 +74,7 @@ impl Pool {
             *ran.lock().unwrap_or_else(PoisonError::into_inner) = Some(waited);
         };
         // At a process limit tokio cannot start a thread, and panics on the worker.
-        match catch_unwind(AssertUnwindSafe(|| drop(tokio::task::spawn_blocking(report)))) {
+        match catch_unwind(AssertUnwindSafe(|| drop(self.runtime.spawn_blocking(report)))) {
             Ok(()) => self.sent = Some(sent),
             Err(_) => self.pulse.refused = true,
         }
@@ -94,8 +105,10 @@ fn waited_since(sent: Instant) -> Duration {
     use std::cell::Cell;
 
     thread_local!(static BEFORE: Cell<Duration> = const { Cell::new(Duration::ZERO) });
-    let now = Reading::here();
+    let waited = sent.elapsed();
+    // A thread that was punctual has hardly waited for a CPU.
+    let now = Reading::within(if waited < PUNCTUAL { REUSABLE } else { Duration::ZERO });
     let total = now.run_queue.unwrap_or_default();
     let before = BEFORE.try_with(|before| before.replace(total)).unwrap_or(total);
-    now.at.saturating_duration_since(sent).saturating_sub(total.saturating_sub(before))
+    waited.saturating_sub(total.saturating_sub(before))
 }

@@ -135,6 +135,9 @@ impl fmt::Display for Pulse {
             }
             None => writeln!(f, "  longest      {} between returns to the scheduler", Ms(self.longest))?,
         }
+        if !self.lateness.is_empty() {
+            writeln!(f, "  lateness     {}", self.lateness)?;
+        }
         if self.queue_delay >= self.budget {
             writeln!(f, "  queue delay  {} behind other tasks, not charged", Ms(self.queue_delay))?;
         }

@@ -67,6 +67,10 @@ pub(super) struct Stretch {
     pub(super) from: Instant,
     pub(super) to: Instant,
     pub(super) split: Split,
+    /// The thread's CPU time at the end.
+    pub(super) on_cpu_then: Duration,
+    /// It was one poll, beyond doubt.
+    pub(super) one_poll: bool,
 }
 
 impl Stretch {
@@ -74,7 +78,8 @@ impl Stretch {
     pub(super) fn between(from: &Reading, to: &Reading, earliest: Instant) -> Option<Self> {
         let skip = earliest.saturating_duration_since(from.at);
         let split = Split::between(from, to)?.after(skip);
-        Some(Self { thread: to.thread, from: from.at.max(earliest).min(to.at), to: to.at, split })
+        let from = from.at.max(earliest).min(to.at);
+        Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, one_poll: false })
     }
 }
 
@@ -86,7 +91,7 @@ impl Stretch {
         let run_queue = to.run_queue.map(|ever| ever.min(wall)).filter(|ever| wall - *ever > budget);
         let on_cpu = run_queue.map_or(Duration::ZERO, |ever| to.on_cpu.min(wall - ever));
         let split = Split { wall, on_cpu, run_queue };
-        Some(Self { thread: to.thread, from, to: to.at, split })
+        Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, one_poll: false })
     }
 }
 

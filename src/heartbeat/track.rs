@@ -73,7 +73,7 @@ impl Track {
     pub(super) fn polled(&mut self, began: Instant, now: Reading) -> Option<Stretch> {
         let stretch = Stretch::between(&self.base, &now, began);
         self.base = now;
-        stretch
+        stretch.map(|stretch| Stretch { one_poll: true, ..stretch })
     }
 }
 

@@ -63,8 +63,8 @@ pub enum Why {
         /// The tracer.
         pid: u32,
     },
-    /// The thread waited for memory, in a page fault or in `mmap` and the like: for a page, or for the kernel's lock on
-    /// the process's memory, held by another thread that itself waited for a CPU.
+    /// The thread waited for memory, in a page fault, in `mmap` and the like, or for a lock of the C library's (`malloc`,
+    /// the start of a thread): for a page, or for another thread that itself waited for a page or for a CPU.
     Memory,
     /// It is not known how long the thread waited for a CPU (no schedstat), and a control thread was late too.
     SlowMachine {

@@ -12,11 +12,10 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::beat::Beat;
-use super::culprit::Culprit;
+use super::boundaries::bounds;
 use super::doubt::weigh;
 use super::journal::{Journal, Poller, clock_paused};
 use super::observer::{Observer, Question, Testimony};
-use super::pool::Pool;
 use super::pulse::{Pulse, Watched};
 use super::stall::{Stall, Stretch};
 use super::verdict::Why;
@@ -40,7 +39,6 @@ struct Watch {
     poller: Poller,
     own: Arc<OwnWaker>,
     waker: Waker,
-    pool: Option<Pool>,
     observer: Option<Observer>,
     unwatchable: Option<Why>,
 }
@@ -63,20 +61,15 @@ impl Watch {
             let (started, first) = Beat::start(Arc::clone(&journal), config.interval);
             (beat, due) = (Some(started), Some(first));
         }
-        let pool = (config.blocking_pool == Some(true) && beat.is_some()).then(Pool::default);
         journal.begin(place, due);
         let own = Arc::new(OwnWaker { woken: AtomicBool::new(true), journal: Arc::clone(&journal) });
         let waker = Waker::from(Arc::clone(&own));
-        Self { journal, beat, poller: Poller::new(place), own, waker, pool, observer, unwatchable }
+        Self { journal, beat, poller: Poller::new(place, config), own, waker, observer, unwatchable }
     }
 
     fn poll<F: Future>(&mut self, mut future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.journal.task().set(cx.waker());
-        if self.journal.beat_arrives() {
-            if let Some(pool) = &mut self.pool {
-                pool.probe();
-            }
-        }
+        self.journal.beat_arrives();
         if !self.own.woken.swap(false, Ordering::AcqRel) {
             return Poll::Pending;
         }
@@ -113,7 +106,7 @@ impl Watch {
         .await
     }
 
-    async fn pulse(mut self, driven: bool) -> Pulse {
+    async fn pulse(self, driven: bool) -> Pulse {
         self.stop();
         let config = self.journal.config;
         let watched = self.journal.began.elapsed();
@@ -130,15 +123,15 @@ impl Watch {
         });
         Pulse {
             beats: state.beats,
+            longest: stalls.iter().map(Stall::charged).fold(state.longest, Duration::max),
             stalls,
-            longest: state.longest,
             queue_delay: state.queue_delay,
             watched,
             budget: config.budget,
             interval: config.interval,
             rhythm: state.rhythm.clone(),
             lateness: state.lateness.clone(),
-            blocking_pool: self.pool.take().map(|pool| pool.pulse()),
+            blocking_pool: self.journal.take_pool(),
             shutdown: None,
             uncovered,
         }
@@ -178,11 +171,17 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
     let stalls = found.iter().filter_map(|stretch| {
         let testimony = testimonies.next().unwrap_or_default();
         let stall = Stall::new(stretch, journal.began);
-        let mut stall = weigh(stall, stretch.split.unexplained(), journal.config.budget, &testimony.circumstances)?;
-        stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
-        if stall.culprit.as_ref().is_some_and(Culprit::waits_for_memory) {
-            stall.doubt.get_or_insert(Why::Memory);
+        let budget = journal.config.budget;
+        let mut stall = weigh(stall, stretch.split.unexplained(), budget, &testimony.circumstances)?;
+        match bounds(stretch, &testimony.tasks) {
+            Some(bounds) if bounds.most <= budget => return None,
+            Some(bounds) if bounds.least <= budget => {
+                let charged = stall.charged();
+                stall.doubt.get_or_insert(Why::Undecided { charged });
+            }
+            _ => {}
         }
+        stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
         Some(stall)
     });
     stalls.collect()
@@ -221,16 +220,21 @@ impl Place {
 impl Heartbeat {
     /// A thread away for so long is looked at.
     pub(super) fn patience(&self) -> Duration {
-        self.interval + self.budget / 4
+        self.interval + self.budget / 8
     }
 
     /// While all is well, the observer comes by so often: no stall is over before it was looked at.
     pub(super) fn round(&self) -> Duration {
-        self.budget / 3
+        self.budget / 2
     }
 
     /// A reading younger than this need not be taken again.
     pub(super) fn fresh(&self) -> Duration {
         self.interval / 10
+    }
+
+    /// Nor need one younger than this, when the thread was just seen to be punctual.
+    pub(super) fn reusable(&self) -> Duration {
+        self.budget * 2 / 5
     }
 }

@@ -94,6 +94,20 @@ async fn a_beat_behind_many_short_tasks_is_queue_delay() {
     assert_starved(&bad.await.unwrap().pulse);
 }
 
+/// All of them between two turns of the driver, which a runtime of somebody else's turns every 61 polls.
+#[tokio::test]
+async fn forty_tasks_of_five_milliseconds_are_no_stall_but_a_long_one_among_them_is() {
+    let tasks = |long: Duration| async move {
+        let mut tasks = JoinSet::new();
+        for nth in 0..40 {
+            tasks.spawn(async move { spin(if nth == 20 { long } else { Duration::from_millis(5) }) });
+        }
+        tasks.join_all().await;
+    };
+    assert_starved(&Heartbeat::new().watch(tasks(LONG)).await.pulse);
+    assert_not_accused(&Heartbeat::new().watch(tasks(Duration::from_millis(5))).await.pulse);
+}
+
 #[rstest]
 fn a_long_computation_that_yields_is_fair(#[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor) {
     assert_starved(&spawned(flavor, || async { (0..15).for_each(|_| spin(SHORT)) }));

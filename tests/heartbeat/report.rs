@@ -11,8 +11,16 @@ fn a_report_says_what_happened_and_what_to_do() {
     let heartbeat = Heartbeat::new().interval(Duration::from_millis(7)).budget(Duration::from_millis(40));
     let lab = Lab::new(Flavor::CurrentThread).heartbeat(heartbeat);
     let report = lab.run(|| async { block(LONG) }).unwrap().pulse.to_string();
-    for part in ["starved", "every 7.0 ms", "budget       40.0 ms", "charged", "on a CPU", "blocked", "spawn_blocking"]
-    {
+    for part in [
+        "starved",
+        "every 7.0 ms",
+        "budget       40.0 ms",
+        "lateness     p50",
+        "charged",
+        "on a CPU",
+        "blocked",
+        "spawn_blocking",
+    ] {
         assert!(report.contains(part), "no {part:?} in\n{report}");
     }
     #[cfg(all(target_os = "linux", not(deadbeat_portable)))]

@@ -1,6 +1,7 @@
 //! This process's own memory, read through `/proc/self/mem`: a bad address is an error there, not a crash.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
 
@@ -44,4 +45,71 @@ pub(super) fn stack(pointer: usize) -> Vec<usize> {
     };
     let words = bytes[..read].chunks_exact(size_of::<usize>());
     words.map(|word| usize::from_ne_bytes(word.try_into().expect("one word"))).collect()
+}
+
+/// Whether the C library keeps its own state there: in its writable data, or in the head of one of glibc's heaps, where
+/// the lock of the heap's arena is.
+pub(super) fn is_c_librarys(address: usize) -> bool {
+    /// glibc's heaps begin at multiples of this.
+    const HEAP: usize = 64 << 20;
+    /// From the head of a heap to the lock of its arena, in all versions so far.
+    const HEAD: Range<usize> = 0x20..0x61;
+    HEAD.contains(&(address % HEAP)) || c_library().iter().any(|range| range.contains(&address))
+}
+
+/// The writable data of the C library and of the dynamic linker, which share their locks.
+fn c_library() -> &'static [Range<usize>] {
+    static DATA: OnceLock<Vec<Range<usize>>> = OnceLock::new();
+    DATA.get_or_init(|| data_of_c_library(&std::fs::read_to_string("/proc/self/maps").unwrap_or_default()))
+}
+
+fn data_of_c_library(maps: &str) -> Vec<Range<usize>> {
+    // A library's uninitialized data follows its file's mappings without a name.
+    let (mut data, mut after) = (Vec::new(), None);
+    for line in maps.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let Some(((from, to), mode)) = fields.next().and_then(|range| range.split_once('-')).zip(fields.next()) else {
+            continue;
+        };
+        let word = |hex| usize::from_str_radix(hex, 16).unwrap_or(0);
+        let (from, to, path) = (word(from), word(to), fields.nth(3));
+        let name = path.and_then(|path| path.rsplit('/').next());
+        let named = name.is_some_and(|name| {
+            name.starts_with("libc.so") || name.starts_with("libc-") || name.starts_with("ld-linux")
+        });
+        let follows = path.is_none() && after == Some(from);
+        after = (named || follows).then_some(to);
+        if (named || follows) && mode.starts_with("rw") {
+            data.push(from..to);
+        }
+    }
+    data
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_c_librarys_data_is_its_writable_mappings_and_what_follows_them() {
+        let maps = "\
+7f10-7f20 r-xp 00000000 fe:00 12 /usr/lib/libc.so.6
+7f20-7f30 rw-p 00000000 fe:00 12 /usr/lib/libc.so.6
+7f30-7f40 rw-p 00000000 00:00 0
+7f50-7f60 rw-p 00000000 00:00 0
+7f60-7f70 rw-p 00000000 fe:00 12 /usr/lib/ld-linux-x86-64.so.2
+7f80-7f90 rw-p 00000000 fe:00 12 /usr/lib/libcrypto.so.3
+";
+        assert_eq!(data_of_c_library(maps), [0x7f20..0x7f30, 0x7f30..0x7f40, 0x7f60..0x7f70]);
+    }
+
+    #[test]
+    fn a_lock_of_this_program_is_not_the_c_librarys() {
+        let (boxed, local) = (Box::new(0u32), 0u32);
+        static LOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        for address in [&raw const *boxed as usize, &raw const local as usize, &raw const LOCK as usize] {
+            assert!(!is_c_librarys(address), "{address:x}");
+        }
+        assert!(is_c_librarys(0x7ff9_2000_0030), "the arena of a heap");
+    }
 }

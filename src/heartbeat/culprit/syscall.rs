@@ -63,12 +63,22 @@ impl Call {
             "openat" | "openat2" | "newfstatat" | "unlinkat" | "mkdirat" => memory::c_string(second),
             "execve" | "stat" | "unlink" | "rename" => memory::c_string(first),
             "poll" | "ppoll" => polled(first, second),
-            "futex" => Some("a lock, a channel, a condition variable or a join".to_owned()),
+            "futex" => Some(futex(first, second, third).to_owned()),
             "vfork" | "clone3" | "clone" => Some("starting a process".to_owned()),
             "rt_sigtimedwait" | "rt_sigsuspend" | "pause" => Some("a signal".to_owned()),
             name if ON_A_DESCRIPTOR.contains(&name) => descriptor(first as i32),
             _ => None,
         }
+    }
+}
+
+fn futex(word: usize, operation: usize, value: usize) -> &'static str {
+    // As glibc waits for its low-level locks. The standard library, and others, wait with a bit set.
+    let contended = operation & 0x7f == 0 && value == 2;
+    if contended && memory::is_c_librarys(word) {
+        super::C_LIBRARY
+    } else {
+        "a lock, a channel, a condition variable or a join"
     }
 }
 

@@ -24,6 +24,12 @@ pub(super) struct Look {
     pub(super) accounts: Vec<(ThreadId, Account)>,
 }
 
+impl Look {
+    fn account(&self, thread: ThreadId) -> Option<Account> {
+        self.accounts.iter().find(|(other, _)| *other == thread).map(|(_, account)| *account)
+    }
+}
+
 /// What the runtime publishes of a worker whenever it is back in its scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Worker {
@@ -115,7 +121,7 @@ impl Episode {
     /// Whether the worker's numbers moved while this thread slept on: then another thread has taken it over
     /// (`block_in_place`), and this one keeps nobody waiting.
     fn was_handed_over(&self, inside: &[&Look], index: usize) -> bool {
-        let account = |look: &Look| look.accounts.iter().find(|(thread, _)| *thread == self.thread()).copied();
+        let account = |look: &Look| look.account(self.thread());
         inside.windows(2).enumerate().any(|(nth, pair)| {
             let moved = pair[0].workers.get(index) != pair[1].workers.get(index);
             let later = inside[nth + 1..].iter().find(|look| look.at >= pair[1].at + BOOKED);
@@ -135,7 +141,11 @@ impl Episode {
             let wall = end - begin;
             let on_cpu = self.cpu(inside, from, true).zip(self.cpu(inside, to, false));
             let on_cpu = on_cpu.map_or(wall, |(from, to)| to.saturating_sub(from).min(wall));
-            on_cpu + lost(split).min(wall - on_cpu)
+            let queued = self.run_queue(inside, from, true).zip(self.run_queue(inside, to, false));
+            let queued = queued.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from));
+            // A wait that had begun before `from` is booked after it.
+            let queued = queued.saturating_sub(from.map_or(Duration::ZERO, |look| self.unchanged_since(inside, look)));
+            on_cpu + lost(split).min((wall - on_cpu).saturating_sub(queued))
         };
         let bounds = runs(inside, index).into_iter().map(|run| {
             let before = run.first.checked_sub(1);
@@ -163,10 +173,30 @@ impl Episode {
             let work = if seen.is_some() { on_cpu } else { split.on_cpu.min(wall - blocked) };
             let run_queue = split.run_queue.map(|_| wall - on_cpu - blocked);
             let split = Split { wall, on_cpu: work, run_queue };
-            (on_cpu + blocked, Stretch { thread: self.thread(), from, to, split })
+            (on_cpu + blocked, self.part(from, to, split))
         });
-        let none = Stretch { thread: self.thread(), from: self.from.at, to: self.from.at, split: Split::NONE };
+        let none = self.part(self.from.at, self.from.at, Split::NONE);
         sure.max_by_key(|(sure, _)| *sure).unwrap_or((Duration::ZERO, none))
+    }
+
+    /// How long the thread's account may have been standing still at a look.
+    fn unchanged_since(&self, inside: &[&Look], look: usize) -> Duration {
+        let now = inside[look].account(self.thread());
+        let before = inside[..look].iter().rev().find(|before| before.account(self.thread()) != now);
+        inside[look].at - before.map_or(self.from.at, |before| before.at)
+    }
+
+    /// How long the thread had waited for a CPU at a look, or at the spell's beginning or end.
+    fn run_queue(&self, inside: &[&Look], look: Option<usize>, beginning: bool) -> Option<Duration> {
+        match look {
+            Some(look) => inside[look].account(self.thread()).map(|account| account.run_queue),
+            None if beginning => self.from.run_queue,
+            None => self.to.run_queue,
+        }
+    }
+
+    fn part(&self, from: Instant, to: Instant, split: Split) -> Stretch {
+        Stretch { thread: self.thread(), from, to, split, on_cpu_then: self.to.on_cpu, one_poll: false }
     }
 
     /// The thread's CPU time at a look, or at the spell's beginning or end.
@@ -174,8 +204,7 @@ impl Episode {
         let Some(look) = look else {
             return Some(if beginning { self.from.on_cpu } else { self.to.on_cpu });
         };
-        let accounts = &inside[look].accounts;
-        accounts.iter().find(|(thread, _)| *thread == self.thread()).map(|(_, account)| account.on_cpu)
+        inside[look].account(self.thread()).map(|account| account.on_cpu)
     }
 }
 

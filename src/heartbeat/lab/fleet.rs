@@ -141,7 +141,7 @@ impl Fleet {
     /// A beat was delivered on this thread. If it was busy since before the beat was due, nobody turned the driver in
     /// between, and it would have done so after every poll. What came before may have been long too, while others
     /// turned the driver: that is an episode like any other.
-    pub(in crate::heartbeat) fn turn(&self, now: Reading, judged_from: Option<Instant>) {
+    pub(in crate::heartbeat) fn turn(&self, judged_from: Option<Instant>) {
         let Some(member) = MEMBER.with_borrow(Clone::clone) else {
             return;
         };
@@ -149,6 +149,7 @@ impl Fleet {
         let (Some(base), Some(due)) = (log.base, judged_from) else {
             return;
         };
+        let now = self.reading();
         let here = (now, sleeps());
         match Stretch::between(&base.0, &now, due) {
             Some(stretch) if stretch.split.charged() + stretch.split.unexplained() > self.heartbeat.budget => {

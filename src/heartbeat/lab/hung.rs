@@ -56,7 +56,7 @@ pub(super) fn ask(found: &[Stretch]) -> Vec<Testimony> {
 
 /// What a thread that is still stuck is in, without its source line.
 fn at_a_glance(stretch: &Stretch) -> Testimony {
-    let culprit = majority(Sample::of(stretch.thread, false).iter()).map(Suspect::name);
+    let culprit = majority(Sample::of(stretch.thread, false).iter(), None).map(Suspect::name);
     Testimony { culprit, ..Testimony::default() }
 }
 

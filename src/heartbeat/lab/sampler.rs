@@ -31,8 +31,10 @@ impl Sampler {
         let (report, seen) = channel();
         let rounds = move || {
             let mut log = Log { metrics, members, known: Vec::new(), looks: Vec::new() };
-            while stopped.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
-                log.look();
+            let mut wait = every;
+            while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
+                // While all are idle, half as often: what it then misses is the beginning of a spell.
+                wait = if log.look() { every } else { every * 2 };
             }
             log.look();
             // Nobody listens any more if the lab was given up.
@@ -57,7 +59,8 @@ struct Log {
 }
 
 impl Log {
-    fn look(&mut self) {
+    /// Whether anybody was busy.
+    fn look(&mut self) -> bool {
         for member in self.members.try_iter() {
             let clocks = Clocks::of(member.thread());
             self.known.push((member, clocks));
@@ -71,6 +74,7 @@ impl Log {
         let busy = self.known.iter().filter(|(member, _)| member.is_busy());
         let accounts = busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
         let look = Look { at, workers, accounts: accounts.collect() };
+        let busy = !look.accounts.is_empty();
         // Preempted half way, it would show the numbers of one moment at another.
         if at.elapsed() < TORN {
             self.looks.push(look);
@@ -78,5 +82,6 @@ impl Log {
         if self.looks.len() > MEMORY {
             self.looks.drain(..MEMORY / 2);
         }
+        busy
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn follow(
         if took.is_some() || Instant::now() >= deadline {
             let over = took.is_some();
             let took = took.unwrap_or_else(|| begun.elapsed());
-            let behind = majority(samples.iter()).map(Suspect::name);
+            let behind = majority(samples.iter(), None).map(Suspect::name);
             return (Shutdown { took, over, behind }, over);
         }
         let living = bench.living_threads();

@@ -1,0 +1,127 @@
+//! One poll or many: in somebody else's current_thread runtime the driver is turned only after many polls, and what lies
+//! between two turns is no stall if some task ended in the middle of it.
+//!
+//! The runtime tells how many tasks are alive. Only its worker ends them, so whenever there are fewer than at the look
+//! before, the worker was back in its scheduler in between. That bounds the longest poll from both sides. A number that
+//! never falls proves nothing; then the stretch is taken for what it looks like, one poll.
+
+use std::time::{Duration, Instant};
+
+use super::reading::ThreadId;
+use super::reading::thread::Clocks;
+use super::stall::Stretch;
+
+/// A thread that runs has it in its account after so long: a tick of a slow kernel.
+const BOOKED: Duration = Duration::from_millis(4);
+
+/// What one look from outside showed of the tasks of a worker.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct TaskLook {
+    at: Instant,
+    alive: usize,
+    on_cpu: Duration,
+}
+
+/// What the longest poll in a stretch was charged, at least and at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Bounds {
+    pub(super) least: Duration,
+    pub(super) most: Duration,
+}
+
+impl TaskLook {
+    pub(super) fn at(thread: ThreadId, alive: usize) -> Option<Self> {
+        let on_cpu = Clocks::of(thread)?.account()?.on_cpu;
+        Some(Self { at: Instant::now(), alive, on_cpu })
+    }
+}
+
+/// `None` if no task was seen to end.
+pub(super) fn bounds(stretch: &Stretch, looks: &[TaskLook]) -> Option<Bounds> {
+    let ends: Vec<usize> = (1..looks.len()).filter(|at| looks[*at].alive < looks[at - 1].alive).collect();
+    if stretch.one_poll || ends.is_empty() {
+        return None;
+    }
+    let begin =
+        TaskLook { at: stretch.from, alive: 0, on_cpu: stretch.on_cpu_then.saturating_sub(stretch.split.on_cpu) };
+    let end = TaskLook { at: stretch.to, alive: 0, on_cpu: stretch.on_cpu_then };
+    let lost = stretch.split.blocked().unwrap_or(stretch.split.unexplained());
+    let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
+    for run in 0..=ends.len() {
+        // Nobody was seen to end from its first look to its last.
+        let first = run.checked_sub(1).map_or(0, |before| ends[before]);
+        let last = ends.get(run).map_or(looks.len(), |next| *next) - 1;
+        let (before, after) = (if first == 0 { begin } else { looks[first - 1] }, *looks.get(last + 1).unwrap_or(&end));
+        let spent = |from: TaskLook, to: TaskLook| {
+            (to.at.saturating_duration_since(from.at), to.on_cpu.saturating_sub(from.on_cpu))
+        };
+        let (wall, on_cpu) = spent(before, after);
+        most = most.max((on_cpu + BOOKED + lost).min(wall));
+        let (wall, on_cpu) = spent(looks[first], looks[last]);
+        // Of the blocked time, what does not fit beside the work in the rest of the stretch was in this run.
+        let rest = stretch.split.wall.saturating_sub(wall).saturating_sub(stretch.split.on_cpu.saturating_sub(on_cpu));
+        least = least.max((on_cpu.saturating_sub(BOOKED) + lost.saturating_sub(rest)).min(wall));
+    }
+    Some(Bounds { least, most })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heartbeat::stall::Split;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn stretch(wall: u32, on_cpu: u32, run_queue: u32) -> Stretch {
+        let from = Instant::now();
+        let split = Split { wall: MS * wall, on_cpu: MS * on_cpu, run_queue: Some(MS * run_queue) };
+        let on_cpu_then = MS * (1000 + on_cpu);
+        Stretch { thread: ThreadId(1), from, to: from + MS * wall, split, on_cpu_then, one_poll: false }
+    }
+
+    fn look(stretch: &Stretch, at: u32, alive: usize, on_cpu: u32) -> TaskLook {
+        TaskLook { at: stretch.from + MS * at, alive, on_cpu: MS * (1000 + on_cpu) }
+    }
+
+    #[test]
+    fn forty_tasks_of_five_milliseconds_are_forty_polls() {
+        let stretch = stretch(200, 200, 0);
+        let looks: Vec<_> = (10..200).map(|at| look(&stretch, at, 40 - at as usize / 5, at)).collect();
+        let bounds = bounds(&stretch, &looks).unwrap();
+        assert!(bounds.most < MS * 20, "{bounds:?}");
+    }
+
+    #[test]
+    fn a_slow_machine_does_not_make_them_longer() {
+        let stretch = stretch(2000, 200, 1800);
+        let looks: Vec<_> = (1..40).map(|nth| look(&stretch, nth * 50, 40 - nth as usize, nth * 5)).collect();
+        assert!(bounds(&stretch, &looks).unwrap().most < MS * 20);
+    }
+
+    #[test]
+    fn a_long_one_among_them_is_found() {
+        for (on_cpu, ran) in [(200, 1), (80, 0)] {
+            let stretch = stretch(200, on_cpu, 0);
+            let alive = |at: u32| 40 - if (40..160).contains(&at) { 8 } else { at as usize / 5 };
+            let cpu = |at: u32| if ran == 1 { at } else { at.min(40) + at.saturating_sub(160) };
+            let looks: Vec<_> = (10..200).map(|at| look(&stretch, at, alive(at), cpu(at))).collect();
+            let bounds = bounds(&stretch, &looks).unwrap();
+            assert!(bounds.least > MS * 100 && bounds.least <= bounds.most, "{bounds:?}");
+        }
+    }
+
+    #[test]
+    fn tasks_that_nobody_saw_end_prove_nothing_and_nor_do_those_that_begin() {
+        let stretch = stretch(200, 200, 0);
+        assert_eq!(bounds(&stretch, &[]), None);
+        let looks: Vec<_> = (10..200).map(|at| look(&stretch, at, at as usize, at)).collect();
+        assert_eq!(bounds(&stretch, &looks), None);
+    }
+
+    #[test]
+    fn a_poll_of_the_watched_future_is_one_poll_whoever_ends_meanwhile() {
+        let stretch = Stretch { one_poll: true, ..stretch(200, 200, 0) };
+        let looks: Vec<_> = (10..200).map(|at| look(&stretch, at, 400 - at as usize, at)).collect();
+        assert_eq!(bounds(&stretch, &looks), None);
+    }
+}
