@@ -1,8 +1,8 @@
 //! One peer against one fixture on one runtime, held to the suite's rules.
 //!
 //! A right kill of the fixture, as the fixture says it: nobody of the group is left 1 s after the peer returned; a group
-//! that went at once was not waited for until half the grace; nobody who obeys SIGKILL alone was dead before half of it; a cleanup was let
-//! finish; no worker stood still. Whoever left the group is nobody's duty, and dead or alive is no fault.
+//! that obeyed was not waited for when it was gone; nobody who obeys SIGKILL alone was dead before the grace was over; a
+//! cleanup was let finish; no worker stood still. Whoever left the group is nobody's duty, and dead or alive is no fault.
 
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
@@ -84,15 +84,17 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
     let mut faults = Vec::new();
     match watched.output {
         Ok(Ok(elapsed)) => {
-            if fixture.outcome != Outcome::Killed && elapsed >= grace / 2 {
-                faults.push(format!("took {elapsed:.1?}, though the group went at once"));
+            // What the group takes to go on a slow machine is its own affair, up to the whole grace.
+            let late = elapsed.saturating_sub(gone_after.unwrap_or_default());
+            if fixture.outcome != Outcome::Killed && (elapsed >= grace || late >= grace / 2) {
+                faults.push(format!("took {elapsed:.1?}, {late:.1?} of it after the group was gone"));
             }
         }
         Ok(Err(error)) => faults.push(format!("it said: {error}")),
         Err(panic) => faults.push(format!("it panicked: {panic}")),
     }
-    if fixture.outcome == Outcome::Killed && gone_after.is_some_and(|after| after < grace / 2) {
-        faults.push("dead early: of SIGKILL before half the grace, or of a second SIGTERM".into());
+    if fixture.outcome == Outcome::Killed && gone_after.is_some_and(|after| after < grace) {
+        faults.push("dead before the grace was over: of an early SIGKILL, or of a second SIGTERM".into());
     }
     if fixture.marks_cleanup && !prey.cleaned_up() {
         faults.push("the cleanup was not let finish".into());

@@ -14,11 +14,6 @@ pub(super) fn hold_off() -> MutexGuard<'static, ()> {
     ENDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether an interruption is ending the program.
-pub(super) fn under_way() -> bool {
-    ENDING.try_lock().is_err()
-}
-
 /// From here on SIGINT, SIGTERM and SIGHUP end the program after the fixtures, with status 128 + signal.
 pub(super) fn kill_cells_on_signal() -> std::io::Result<()> {
     let mut signals = Signals::new(heeded())?;

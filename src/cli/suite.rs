@@ -133,8 +133,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     let progress = progress(suite.cells().len() as u64);
     let run = |cell: &Cell| process::run(&suite, cell, cells::command(cell));
     let mut report = suite.run_by(run, |cell| {
-        // An interruption takes their fixtures from the cells that run; what they say of it is no finding.
-        if cell.verdict != CellVerdict::Pass && !interrupt::under_way() {
+        if cell.verdict != CellVerdict::Pass {
             progress.suspend(|| output::tell(&format_args!("{} {}: {}", cell.verdict, cell.name(), cell.why)));
         }
         progress.inc(1);

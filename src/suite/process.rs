@@ -41,11 +41,11 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 /// How long what was killed by SIGKILL may take to be gone.
 const BURIAL: Duration = Duration::from_secs(10);
 
-/// The cells that run; `None` once no more may start.
+/// The cells that run.
 ///
 /// A cell is listed before it can be ended and taken off in the moment it is reaped, both under this lock: whoever holds
 /// it can signal every group listed.
-static RUNNING: Mutex<Option<Vec<Listed>>> = Mutex::new(Some(Vec::new()));
+static RUNNING: Mutex<Vec<Listed>> = Mutex::new(Vec::new());
 
 #[derive(Debug)]
 struct Listed {
@@ -54,7 +54,7 @@ struct Listed {
     socket: UnixStream,
 }
 
-fn running() -> MutexGuard<'static, Option<Vec<Listed>>> {
+fn running() -> MutexGuard<'static, Vec<Listed>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -67,21 +67,23 @@ pub(crate) fn run(suite: &Suite, cell: &Cell, command: Command) -> CellReport {
     report.unwrap_or_else(|why| cell::unjudged(cell).failed(why))
 }
 
-/// Ends every cell and all that it started, and lets no other start: for the end of a program that was interrupted.
+/// Ends every cell and all that it started, and lets no other start or be reported: for a program that was interrupted
+/// and exits after this.
 pub(crate) fn kill_all() {
-    // Held to the end: what is listed is not reaped meanwhile, so the numbers stay theirs.
-    let mut running = running();
-    let cells = running.take().unwrap_or_default();
-    for cell in &cells {
+    // What is listed is not reaped meanwhile, so the numbers stay theirs.
+    let cells = running();
+    for cell in cells.iter() {
         let _ = cell.socket.shutdown(Shutdown::Both);
     }
     let deadline = Instant::now() + LAST_WORDS;
     while cells.iter().any(|cell| !cell.group.leader_has_exited()) && Instant::now() < deadline {
         pause(Duration::from_millis(1));
     }
-    for cell in &cells {
+    for cell in cells.iter() {
         sweep(cell.group, &cell.mark, deadline + BURIAL);
     }
+    // Never let go: whoever has run a cell waits for the end of the process, and does not end it in another way first.
+    std::mem::forget(cells);
 }
 
 /// SIGKILL to the group, whose leader is not reaped, and to the marked, until nobody is left.
@@ -119,7 +121,6 @@ impl Running {
         command.stdout(OwnedFd::from(mouth.try_clone()?)).stderr(OwnedFd::from(mouth));
         let listed = socket.try_clone()?;
         let mut running = running();
-        let running = running.as_mut().ok_or_else(|| io::Error::other("every cell was told to end"))?;
         let child = command.spawn()?;
         let group = ProcessGroup::new(child.id() as i32).map_err(io::Error::other)?;
         running.push(Listed { group, mark: mark.clone(), socket: listed });
@@ -180,10 +181,7 @@ impl Running {
     }
 
     fn end(&mut self) -> io::Result<ExitStatus> {
-        let mut running = running();
-        let Some(cells) = running.as_mut() else {
-            return Err(io::Error::other("every cell was told to end"));
-        };
+        let mut cells = running();
         // One that has reported is on its way out, with a status that is not ours.
         let deadline = Instant::now() + BURIAL;
         sweep(self.group, &self.mark, deadline);

@@ -99,7 +99,10 @@ fn main() {
             no_worker_waits_for_a_guardian_that_does_not_listen
             a_guarded_run_costs_no_more_than_another;
     };
-    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    // They wait far more than they compute.
+    arguments.test_threads.get_or_insert(8);
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
 #[cfg(not(target_os = "linux"))]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -88,13 +89,34 @@ fn an_interruption_kills_every_fixture_and_says_which_it_was(
 }
 
 #[rstest]
+#[case::interrupted(Signal::SIGTERM)]
+#[case::killed(Signal::SIGKILL)]
+fn a_killer_dies_with_its_suite(#[case] signal: Signal) {
+    let suite = Suite::start("ignore-term", &["--exec", "mine=setsid sleep 100 & sleep 100 # {pgid}"]);
+    let pid = suite.pid();
+    let killers = || {
+        let is_one =
+            |pid: &i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line == "sleep\x00100\0");
+        processes_of(pid).into_iter().filter(is_one).collect::<Vec<_>>()
+    };
+    until("both of the killer's processes are there", || killers().len() == 2);
+    suite.signal(signal);
+    suite.end();
+    let start = Instant::now();
+    until("nothing is left", || processes_of(pid).is_empty());
+    assert!(start.elapsed() < Duration::from_secs(45), "they went on to their own end");
+}
+
+#[rstest]
 fn a_suite_that_is_killed_leaves_nothing(#[values("ignore-term", "setsid-escape")] fixture: &str) {
     let mut suite = Suite::start(fixture, &["--subject", "inline"]);
     let pid = suite.pid();
     suite.signal(Signal::SIGKILL);
     suite.child.wait().unwrap();
-    // Each cell sees its end, and kills what it has started.
+    // Each cell sees its end, and kills what it has started: it does not wait for the grace to be over.
+    let start = Instant::now();
     until("nothing is left", || processes_of(pid).is_empty());
+    assert!(start.elapsed() < Duration::from_secs(45), "the cell went on to its own end");
 }
 
 #[test]

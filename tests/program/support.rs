@@ -41,7 +41,7 @@ pub(crate) fn sample() -> String {
 /// One cell that takes the whole of a grace far beyond what a test waits.
 #[cfg(target_os = "linux")]
 pub(crate) const LONG: &str =
-    "suite --subject spawn-blocking --fixture ignore-term --runtime current-thread --grace 50s";
+    "suite --subject spawn-blocking --fixture ignore-term --runtime current-thread --grace 60s";
 
 /// A shell for `--shell` that leaves a trace of having been run.
 pub(crate) struct TracedShell {

@@ -128,6 +128,28 @@ fn a_wrong_killer_is_caught(#[case] wrong: Subject, #[case] fixture: &str, #[cas
 }
 
 #[test]
+fn a_program_is_judged_in_this_process_too_and_nothing_of_it_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let pids = dir.path().join("pids");
+    let stray = format!("'echo $$ >>{0}; exec sleep 100'", pids.display());
+    let kill = format!("setsid sh -c {stray} & sh -c {stray} & kill -KILL -{{pgid}}; sleep 1; exit 3");
+    let report = judge(Subject::program("program", &kill).unwrap(), "fast-exit");
+    let [cell] = &report.cells[..] else { panic!("{report:?}") };
+    assert_eq!((cell.verdict, &*cell.runtime), (CellVerdict::Fail, "none"), "{cell:?}");
+    assert!(cell.why.contains("the command ended with exit status: 3"), "{}", cell.why);
+    if backend() == Backend::Proc {
+        let pids = std::fs::read_to_string(pids).unwrap();
+        assert_eq!(pids.lines().count(), 2, "{pids}");
+        for pid in pids.lines() {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            assert!(!line.contains("sleep"), "{pid} still runs");
+        }
+    }
+    // One that names no group cannot be meant.
+    assert!(Subject::program("program", "kill $1").unwrap_err().to_string().contains("has no {pgid}"));
+}
+
+#[test]
 fn a_known_bad_subject_that_is_not_caught_fails_the_suite() {
     let inline = built_in().remove(0);
     let fixture = fixture::named("fast-exit").unwrap();

@@ -4,7 +4,9 @@
 use std::io;
 
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Named, signal};
-use nix::unistd::{getpid, getppid, tcsetpgrp};
+#[cfg(target_os = "linux")]
+use nix::unistd::getppid;
+use nix::unistd::{getpid, tcsetpgrp};
 use tokio::process::Command;
 
 use crate::cli::Pipe;
@@ -55,6 +57,7 @@ impl Inherited {
             return;
         }
         let Inherited { pipe, blocked, .. } = *self;
+        #[cfg(target_os = "linux")]
         let us = getpid();
         let hook = move || -> io::Result<()> {
             if pipe == Pipe::Ignored {
@@ -63,7 +66,7 @@ impl Inherited {
             }
             if start.foreground {
                 // Without the terminal it is as well off as in the background.
-                let _ = tcsetpgrp(io::stdin(), getpid());
+                let _ = tcsetpgrp(rustix::stdio::stdin(), getpid());
             }
             #[cfg(target_os = "linux")]
             if let Some(signal) = start.death {
