@@ -20,6 +20,10 @@ pub(super) struct TaskLook {
     at: Instant,
     alive: usize,
     on_cpu: Duration,
+    /// How often the thread had been given a CPU.
+    turns: u64,
+    /// It was in a call.
+    waiting: bool,
 }
 
 /// What the longest poll in a stretch was charged, at least and at most.
@@ -30,9 +34,14 @@ pub(super) struct Bounds {
 }
 
 impl TaskLook {
-    pub(super) fn at(thread: ThreadId, alive: usize) -> Option<Self> {
-        let on_cpu = Clocks::of(thread)?.account()?.on_cpu;
-        Some(Self { at: Instant::now(), alive, on_cpu })
+    pub(super) fn at(thread: ThreadId, alive: usize, waiting: bool) -> Option<Self> {
+        let account = Clocks::of(thread)?.account()?;
+        Some(Self { at: Instant::now(), alive, on_cpu: account.on_cpu, turns: account.turns, waiting })
+    }
+
+    /// In a call then and later, and had no CPU in between: it was blocked all the while, in one poll.
+    fn blocked_until(&self, later: &Self) -> bool {
+        self.waiting && later.waiting && (self.turns, self.on_cpu) == (later.turns, later.on_cpu)
     }
 }
 
@@ -42,11 +51,12 @@ pub(super) fn bounds(stretch: &Stretch, looks: &[TaskLook]) -> Option<Bounds> {
     if stretch.one_poll || ends.is_empty() {
         return None;
     }
-    let begin =
-        TaskLook { at: stretch.from, alive: 0, on_cpu: stretch.on_cpu_then.saturating_sub(stretch.split.on_cpu) };
-    let end = TaskLook { at: stretch.to, alive: 0, on_cpu: stretch.on_cpu_then };
+    let edge = |at, on_cpu| TaskLook { at, alive: 0, on_cpu, turns: 0, waiting: false };
+    let begin = edge(stretch.from, stretch.on_cpu_then.saturating_sub(stretch.split.on_cpu));
+    let end = edge(stretch.to, stretch.on_cpu_then);
     let lost = stretch.split.blocked().unwrap_or(stretch.split.unexplained());
-    let (mut least, mut most) = (Duration::ZERO, Duration::ZERO);
+    let asleep = looks.chunk_by(TaskLook::blocked_until).map(|chain| chain[chain.len() - 1].at - chain[0].at);
+    let (mut least, mut most) = (asleep.max().unwrap_or_default(), Duration::ZERO);
     for run in 0..=ends.len() {
         // Nobody was seen to end from its first look to its last.
         let first = run.checked_sub(1).map_or(0, |before| ends[before]);
@@ -80,7 +90,7 @@ mod tests {
     }
 
     fn look(stretch: &Stretch, at: u32, alive: usize, on_cpu: u32) -> TaskLook {
-        TaskLook { at: stretch.from + MS * at, alive, on_cpu: MS * (1000 + on_cpu) }
+        TaskLook { at: stretch.from + MS * at, alive, on_cpu: MS * (1000 + on_cpu), turns: 1, waiting: false }
     }
 
     #[test]
@@ -108,6 +118,24 @@ mod tests {
             let bounds = bounds(&stretch, &looks).unwrap();
             assert!(bounds.least > MS * 100 && bounds.least <= bounds.most, "{bounds:?}");
         }
+    }
+
+    #[test]
+    fn a_sleep_among_them_is_found_however_slow_the_machine() {
+        let stretch = stretch(400, 40, 210);
+        let look = |at: u32, alive, waiting| TaskLook {
+            waiting,
+            ..look(&stretch, at, alive, if waiting { 20 } else { at / 10 })
+        };
+        let looks = [
+            look(20, 40, false),
+            look(60, 30, false),
+            look(120, 25, true),
+            look(200, 25, true),
+            look(260, 25, true),
+            look(380, 9, false),
+        ];
+        assert!(bounds(&stretch, &looks).unwrap().least >= MS * 140);
     }
 
     #[test]

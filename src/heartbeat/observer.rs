@@ -231,7 +231,8 @@ impl Post {
         // Often at first, when it matters which of two calls it is; rarely once it is clear that it hangs.
         self.next = now + LOOK * (self.looks / 32 + 1).min(100);
         let mut sample = Sample::of(thread, self.looks % 4 == 1)?;
-        sample.tasks = beacon.tasks_alive().and_then(|alive| TaskLook::at(thread, alive));
+        let waiting = !sample.is_running();
+        sample.tasks = beacon.tasks_alive().and_then(|alive| TaskLook::at(thread, alive, waiting));
         Some(sample)
     }
 
