@@ -1,8 +1,8 @@
 //! One busy spell of a worker, from coming back to going idle: was it one long poll or many short ones?
 //!
 //! The worker's own readings at both ends are exact, but say nothing of what lay between. The looks from outside are
-//! sparse on a busy machine, but a stuck worker shows the same two numbers in all of them (fact T3). So what is sure is
-//! bounded from both sides:
+//! sparse on a busy machine, but a stuck worker shows the same park count and busy time in all of them. So what is sure
+//! is bounded from both sides:
 //!
 //! - *at least*: what the spell was charged, less all the time in which the numbers were not seen standing still;
 //! - *at most*: the CPU time between two looks that differ, plus all blocked time of the spell.

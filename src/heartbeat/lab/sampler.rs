@@ -1,5 +1,5 @@
-//! A worker's public face, looked at every few milliseconds from a thread of its own: fact T3's two numbers, and the
-//! kernel's account of every thread that is not idle.
+//! A worker's public face, looked at every few milliseconds from a thread of its own: its park count and busy time, and
+//! the kernel's account of every thread that is not idle.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
