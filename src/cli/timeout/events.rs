@@ -1,6 +1,9 @@
 //! What can happen while a command runs, in one queue: signals, its time, its end and its stops.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use signal_hook::consts::{FORBIDDEN, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -27,8 +30,9 @@ pub(super) enum Event {
 
 #[derive(Debug)]
 pub(super) struct Events {
-    sender: UnboundedSender<Event>,
-    receiver: UnboundedReceiver<Event>,
+    sender: UnboundedSender<(Event, Option<u64>)>,
+    receiver: UnboundedReceiver<(Event, Option<u64>)>,
+    armed: Arc<AtomicU64>,
 }
 
 /// The signals to listen to: those that are ignored by inheritance stay ignored, but for the two that we need.
@@ -55,43 +59,54 @@ impl Events {
                 _ => Event::Pass(name),
             };
             let (mut stream, sender) = (signal(SignalKind::from_raw(number))?, sender.clone());
-            tokio::spawn(async move { while stream.recv().await.is_some() && sender.send(event).is_ok() {} });
+            tokio::spawn(async move { while stream.recv().await.is_some() && sender.send((event, None)).is_ok() {} });
         }
-        Ok(Events { sender, receiver })
+        Ok(Events { sender, receiver, armed: Arc::default() })
     }
 
     pub(super) fn alarm(&self) -> Alarm {
-        Alarm(self.sender.clone())
+        Alarm { sender: self.sender.clone(), armed: Arc::clone(&self.armed) }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Event> {
-        // We hold a sender ourselves, so there is always a next one.
-        self.receiver.poll_recv(cx).map(|event| event.unwrap_or(Event::TimeIsUp))
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        loop {
+            // We hold a sender ourselves, so there is always a next one.
+            match ready!(self.receiver.poll_recv(cx)).unwrap_or((Event::TimeIsUp, None)) {
+                // It was set anew meanwhile.
+                (_, Some(alarm)) if alarm != self.armed.load(Ordering::SeqCst) => {}
+                (event, _) => return Poll::Ready(event),
+            }
+        }
     }
 }
 
 /// Puts an event into the queue when its time has come.
 #[derive(Clone, Debug)]
-pub(super) struct Alarm(UnboundedSender<Event>);
+pub(super) struct Alarm {
+    sender: UnboundedSender<(Event, Option<u64>)>,
+    /// Which time was set last: it is the only one that counts.
+    armed: Arc<AtomicU64>,
+}
 
 impl Alarm {
-    /// Zero is never.
+    /// In place of what was set before. Zero sets nothing.
     pub(super) fn set(&self, after: Duration) {
         if !after.is_zero() {
-            self.send_after(after, Event::TimeIsUp);
+            let alarm = self.armed.fetch_add(1, Ordering::SeqCst) + 1;
+            self.send_after(after, Event::TimeIsUp, Some(alarm));
         }
     }
 
     pub(super) fn look_soon(&self) {
-        self.send_after(Duration::from_millis(100), Event::Look);
+        self.send_after(Duration::from_millis(100), Event::Look, None);
     }
 
-    fn send_after(&self, after: Duration, event: Event) {
-        let sender = self.0.clone();
+    fn send_after(&self, after: Duration, event: Event, alarm: Option<u64>) {
+        let sender = self.sender.clone();
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
             // The run may have ended just now.
-            let _ = sender.send(event);
+            let _ = sender.send((event, alarm));
         });
     }
 }
