@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -50,6 +50,9 @@ pub enum Leftovers {
     Leave,
 }
 
+/// Where the ward of a run is kept when its group is dead, for whoever ends those who have left it, and releases it then.
+pub(crate) type Strays = Arc<Mutex<Option<Ward>>>;
+
 type OnSpawn = Arc<dyn Fn(&mut Child) + Send + Sync>;
 
 /// How to run a command.
@@ -63,7 +66,7 @@ pub struct AgentOptions {
     on_spawn: Option<OnSpawn>,
     guardian: Option<Guardian>,
     /// Whoever leaves the group is ended by the caller.
-    own_strays: bool,
+    strays: Option<Strays>,
     registry: Arc<Registry>,
     shutdown: Arc<Shutdown>,
 }
@@ -79,7 +82,7 @@ impl Default for AgentOptions {
             leftovers: Leftovers::default(),
             on_spawn: None,
             guardian: None,
-            own_strays: false,
+            strays: None,
             registry: Arc::clone(Registry::global()),
             shutdown: Arc::clone(Shutdown::global()),
         }
@@ -148,11 +151,11 @@ impl AgentOptions {
         self
     }
 
-    /// Whoever leaves the group is the caller's to end, as long as this process lives.
+    /// Whoever leaves the group is the caller's to end, as long as this process lives; until then its ward is kept here.
     #[cfg(feature = "cli")]
     #[must_use]
-    pub(crate) fn own_strays(mut self) -> AgentOptions {
-        self.own_strays = true;
+    pub(crate) fn own_strays(mut self, strays: Strays) -> AgentOptions {
+        self.strays = Some(strays);
         self
     }
 
@@ -332,7 +335,7 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
     match end.await {
         End::Exited => {
             let leftovers = run.kill_leftovers(options.leftovers).await;
-            release(run.remains.as_mut().and_then(|remains| remains.ward.take())).await;
+            release(run.remains.as_mut().and_then(Remains::take_ward)).await;
             let reaped = run.remains.take().map_or(Ok(None), |mut remains| remains.reap());
             let status = reaped.map_err(AgentError::Wait)?;
             let status = status.ok_or_else(|| AgentError::Wait(io::Error::other("it has not ended")))?;
@@ -386,8 +389,8 @@ impl<'a> Run<'a> {
         if let Some(ward) = &ward {
             ward.guard_off_worker(group);
         }
-        let own_strays = options.own_strays;
-        let remains = Remains { child: Some(child), group, ward, own_strays, policy, registry };
+        let strays = options.strays.clone();
+        let remains = Remains { child: Some(child), group, ward, strays, policy, registry };
         let run = Run { remains: Some(remains), group, options };
         let registered = options.registry.register(group.pgid());
         registered.map_err(|error| AgentError::Spawn(io::Error::other(error)))?;
@@ -435,7 +438,7 @@ struct Remains {
     child: Option<Child>,
     group: ProcessGroup,
     ward: Option<Ward>,
-    own_strays: bool,
+    strays: Option<Strays>,
     policy: KillPolicy,
     registry: Arc<Registry>,
 }
@@ -447,7 +450,21 @@ impl Remains {
 
     /// Those that have left the group, which only the guardian can find.
     fn end_strays(&self) {
-        self.ward.iter().filter(|_| !self.own_strays).for_each(Ward::end_strays_off_worker);
+        self.ward.iter().filter(|_| self.strays.is_none()).for_each(Ward::end_strays_off_worker);
+    }
+
+    /// The ward to be released, before the leader is reaped. The mark of one whose strays are somebody else's to end is
+    /// guarded on.
+    fn take_ward(&mut self) -> Option<Ward> {
+        let ward = self.ward.take()?;
+        #[cfg(feature = "cli")]
+        if let Some(strays) = &self.strays {
+            // That somebody is this program, on a thread of its own.
+            ward.let_go_of_group();
+            *strays.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ward);
+            return None;
+        }
+        Some(ward)
     }
 
     /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended, does not, and stays
@@ -459,7 +476,7 @@ impl Remains {
         let pgid = self.group.pgid();
         if self.group.leader_has_exited() {
             // Before its number can become a stranger's.
-            self.ward.take().into_iter().for_each(Ward::release);
+            self.take_ward().into_iter().for_each(Ward::release);
         }
         let reaped = self.registry.reap(pgid, || child.try_wait());
         match &reaped {
@@ -488,7 +505,7 @@ impl Drop for Remains {
             child: Some(child),
             group: self.group,
             ward: self.ward.take(),
-            own_strays: self.own_strays,
+            strays: self.strays.clone(),
             policy: self.policy.clone(),
             registry: Arc::clone(&self.registry),
         };

@@ -93,6 +93,12 @@ impl Hunt {
         }
     }
 
+    pub(super) fn let_go(&mut self, ward: u64) {
+        if let Some(ward) = self.wards.get_mut(&ward) {
+            ward.group = None;
+        }
+    }
+
     pub(super) fn release(&mut self, ward: u64) {
         let Some(released) = self.wards.get_mut(&ward) else { return };
         if released.ending.is_none() {

@@ -6,7 +6,7 @@ use crate::kill::KillPolicy;
 use crate::signal::Signal;
 
 /// Changes whenever a letter does. Both ends have to name the same.
-pub(super) const VERSION: &str = "2";
+pub(super) const VERSION: &str = "3";
 
 /// The length of every letter.
 pub(super) const LENGTH: usize = 40;
@@ -21,6 +21,8 @@ pub(super) enum Letter {
     Guard { ward: u64, pgid: i32, at: Duration },
     /// The ward's group is being ended: end whoever has its mark and is elsewhere.
     EndStrays { ward: u64 },
+    /// The ward's group is dead and its leader about to be reaped: hands off the group, but not off the mark.
+    LetGo { ward: u64 },
     /// Hands off the ward, its group and its mark; but strays that are to be ended still are.
     Release { ward: u64 },
 }
@@ -36,6 +38,7 @@ impl Letter {
             Letter::Guard { ward, pgid, at } => (2, 0, *pgid, *ward, [*at, Duration::ZERO, Duration::ZERO]),
             Letter::Release { ward } => (3, 0, 0, *ward, [Duration::ZERO; 3]),
             Letter::EndStrays { ward } => (4, 0, 0, *ward, [Duration::ZERO; 3]),
+            Letter::LetGo { ward } => (5, 0, 0, *ward, [Duration::ZERO; 3]),
         };
         let mut bytes = [0; LENGTH];
         bytes[0] = kind;
@@ -68,6 +71,7 @@ impl Letter {
             2 => Some(Letter::Guard { ward, pgid: number, at: time(0)? }),
             3 => Some(Letter::Release { ward }),
             4 => Some(Letter::EndStrays { ward }),
+            5 => Some(Letter::LetGo { ward }),
             _ => None,
         }
     }
@@ -86,6 +90,7 @@ mod tests {
             Letter::Expect { ward: u64::MAX, policy },
             Letter::Guard { ward: 7, pgid: -4242, at: Duration::from_nanos(12_345_678_901) },
             Letter::EndStrays { ward: 1 << 40 },
+            Letter::LetGo { ward: 1 << 40 },
             Letter::Release { ward: 1 << 40 },
         ] {
             assert_eq!(Letter::decode(&letter.encode()), Some(letter));

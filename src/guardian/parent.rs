@@ -96,6 +96,15 @@ impl Parent {
         self.tell(&mut state, &Letter::EndStrays { ward }, may)
     }
 
+    /// Of the group alone; whoever carries the ward's mark stays under guard.
+    #[cfg(feature = "cli")]
+    pub(super) fn let_go(&self, ward: u64, may: May) -> io::Result<()> {
+        let mut state = self.state(may)?;
+        let Some(told) = state.wards.get_mut(&ward) else { return Ok(()) };
+        told.group = None;
+        self.tell(&mut state, &Letter::LetGo { ward }, may)
+    }
+
     pub(super) fn release(&self, ward: u64, may: May) -> io::Result<()> {
         let mut state = self.state(may)?;
         state.wards.remove(&ward);

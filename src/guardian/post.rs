@@ -69,6 +69,7 @@ fn obey(hunt: &mut Hunt, letter: Letter) -> io::Result<()> {
         Letter::Expect { ward, policy } => hunt.expect(ward, policy),
         Letter::Guard { ward, pgid, at } => hunt.guard(ward, pgid, at),
         Letter::EndStrays { ward } => hunt.end_strays(ward),
+        Letter::LetGo { ward } => hunt.let_go(ward),
         Letter::Release { ward } => hunt.release(ward),
     }
     Ok(())

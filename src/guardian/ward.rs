@@ -93,6 +93,15 @@ impl Ward {
         }
     }
 
+    /// Takes the guardian off the group, which is dead, before its leader is reaped. Whoever carries the mark stays under
+    /// guard until the release. May block.
+    #[cfg(feature = "cli")]
+    pub(crate) fn let_go_of_group(&self) {
+        if let Err(error) = self.parent.let_go(self.ward, May::Block) {
+            tracing::warn!("the guardian has died and no new one can be started: {error}");
+        }
+    }
+
     /// For a worker: what may block is done on another thread. Done when this resolves.
     pub(crate) async fn release_off_worker(self) {
         if self.parent.release(self.ward, May::NotBlock).is_ok() {

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use rstest::rstest;
 use rustix::process::Signal;
 
-use crate::support::{Run, Tool};
+use crate::support::{Run, SOON, Tool, Victim, eventually};
 
 #[rstest]
 #[case("TERM", Signal::TERM)]
@@ -62,6 +62,57 @@ fn other_signals_are_passed_on_and_end_nothing(#[case] name: &str, #[case] signa
     run.signal(Signal::ALARM);
     assert_eq!(run.status().code(), Some(124));
     assert_eq!(run.rest(), "");
+}
+
+/// One whose command has died of the request, while a deaf daemon has the rest of a long grace.
+fn ending(grace: &str) -> (Run, Victim) {
+    let script = "(setsid sh -c 'trap \"\" TERM; echo ready $$; sleep 300; sleep 300' &); read go; exec sleep 300";
+    let mut command = Tool::Deadbeat.command(&["-k", grace, "300", "sh", "-c", script]);
+    command.stdin(std::process::Stdio::piped());
+    let mut run = Run::start(command);
+    let daemon = run.victim();
+    let children = format!("/proc/{0}/task/{0}/children", run.pid());
+    let count = || std::fs::read_to_string(&children).unwrap().split_whitespace().count();
+    eventually("the command, the daemon and the guardian are there", || count() == 3);
+    run.signal(Signal::TERM);
+    eventually("the command is reaped", || count() == 2);
+    (run, daemon)
+}
+
+#[test]
+fn the_second_request_kills_at_once_when_the_command_is_dead_already() {
+    let (mut run, daemon) = ending("300");
+    // The first leaves it its grace.
+    assert!(daemon.is_alive() && !run.has_ended());
+    run.signal(Signal::TERM);
+    assert!(daemon.ends_within(SOON), "deadbeat is deaf while it ends");
+    assert_eq!(run.status().signal(), Some(15));
+}
+
+#[test]
+fn deadbeat_that_is_killed_while_it_ends_leaves_nobody() {
+    // The guardian gives the daemon this grace anew.
+    let (mut run, daemon) = ending("4");
+    run.signal(Signal::KILL);
+    assert_eq!(run.status().signal(), Some(9));
+    assert!(daemon.ends_within(SOON), "process {} survived", daemon.pid);
+}
+
+#[rstest]
+#[case::whole("-v")]
+#[case::leader("-f")]
+fn a_request_gives_the_whole_grace_whatever_is_left_of_the_time(#[case] option: &str) {
+    let script = "trap 'echo asked' TERM; echo ready $$; while :; do sleep 300 & wait $!; done";
+    let start = std::time::Instant::now();
+    let mut run = Run::of(Tool::Deadbeat, &[option, "-k", "300", "4", "sh", "-c", script]);
+    let victim = run.victim();
+    run.signal(Signal::TERM);
+    assert_eq!(run.line(), "asked");
+    // Beyond the time. A slow machine can only make it later.
+    let left = std::time::Duration::from_secs(6).saturating_sub(start.elapsed());
+    assert!(!victim.ends_within(left), "the end of the time was taken for that of the grace");
+    run.signal(Signal::TERM);
+    assert!(victim.ends_within(SOON));
 }
 
 #[test]

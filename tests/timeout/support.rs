@@ -1,6 +1,6 @@
 //! What these tests share: a run that says when it is ready, and processes to be outlived, each held by its pidfd.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
@@ -84,6 +84,15 @@ impl Run {
         let line = self.line();
         let pid = line.strip_prefix("ready ").and_then(|pid| pid.parse().ok());
         Victim::hold(pid.unwrap_or_else(|| panic!("not ready: {line:?}")))
+    }
+
+    /// A line for the command to read; its standard input is a pipe.
+    pub(crate) fn go(&mut self) {
+        self.child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

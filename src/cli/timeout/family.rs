@@ -4,6 +4,7 @@
 //! by one, by number: to wait for just anybody would take the exits of the command and of the guardian too.
 
 use std::collections::HashSet;
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpgid};
+use tokio::sync::oneshot;
 
 #[cfg(target_os = "linux")]
 use crate::group::family::is_descendant;
@@ -32,6 +34,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub(super) struct Family {
     guardian: Guardian,
     policy: KillPolicy,
+    /// Children of whoever became this program: nobody we started. Not reaped, so that their numbers stay theirs.
+    strangers: Vec<i32>,
     /// The command, while it is somebody else's to kill and to reap; else 0.
     leader: AtomicI32,
     /// When the end began, and by which signal: one grace for all.
@@ -46,9 +50,13 @@ impl Family {
     pub(super) fn new(guardian: Guardian, policy: KillPolicy) -> Arc<Family> {
         // Where there is no such thing the guardian still finds them by their mark when we end.
         let _ = adopt_orphans();
+        // Before the command is started.
+        let mut strangers = children();
+        strangers.retain(|pid| Some(*pid) != guardian.pid());
         Arc::new(Family {
             guardian,
             policy,
+            strangers,
             leader: AtomicI32::new(0),
             end: OnceLock::new(),
             at_once: AtomicBool::new(false),
@@ -61,16 +69,17 @@ impl Family {
         self.leader.store(pid, Ordering::SeqCst);
     }
 
+    /// Those who are no prey, nor whoever descends from them.
     fn spared(&self) -> Vec<i32> {
-        [self.leader.load(Ordering::SeqCst)].into_iter().chain(self.guardian.pid()).collect()
+        self.strangers.iter().copied().chain(self.guardian.pid()).collect()
     }
 
     /// Reaps the orphans that have ended.
     pub(super) fn reap(&self) {
         // In this order: a guardian that is started in between is not among the children yet.
         let children = children();
-        let spared = self.spared();
-        for pid in children.into_iter().filter(|pid| !spared.contains(pid)) {
+        let (spared, leader) = (self.spared(), self.leader.load(Ordering::SeqCst));
+        for pid in children.into_iter().filter(|pid| *pid != leader && !spared.contains(pid)) {
             // Alive, or reaped by our other thread.
             let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
         }
@@ -106,23 +115,49 @@ impl Family {
     }
 
     /// The command was reaped and its group is dead: whoever is left is hunted down. Tells what became of those who had
-    /// left the group.
-    pub(super) fn end(&self) -> Vec<KillReport> {
+    /// left the group. Goes on, on a thread of its own, if it is dropped.
+    pub(super) fn end(self: &Arc<Family>) -> impl Future<Output = Vec<KillReport>> + use<> {
         self.has_leader(0);
-        if let Some(hunt) = self.hunt.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            // If it has panicked, so much the more is left to do.
-            let _ = hunt.join();
+        let earlier = self.hunt.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let family = Arc::clone(self);
+        async move {
+            // Nobody else reaps our children, so none can be hidden from one look.
+            if earlier.is_none() && family.has_died_out() {
+                return Vec::new();
+            }
+            let (over, is_over) = oneshot::channel();
+            let theirs = Arc::clone(&family);
+            let rest = move || {
+                // If it has panicked, so much the more is left to do.
+                let _ = earlier.map(JoinHandle::join);
+                if !theirs.has_died_out() {
+                    theirs.hunt();
+                }
+                // Whoever waited may have gone.
+                let _ = over.send(());
+            };
+            match std::thread::Builder::new().name("deadbeat-family".into()).spawn(rest) {
+                // An error means that it has panicked, and is over too.
+                Ok(_) => drop(is_over.await),
+                // Without a thread, and deaf meanwhile.
+                Err(_) => family.hunt(),
+            }
+            family.take_reports()
         }
-        // Nobody else reaps our children, so none can be hidden from one look.
-        if children().iter().any(|pid| Some(*pid) != self.guardian.pid()) {
-            self.hunt();
-        }
+    }
+
+    fn has_died_out(&self) -> bool {
+        let spared = self.spared();
+        children().iter().all(|pid| spared.contains(pid))
+    }
+
+    fn take_reports(&self) -> Vec<KillReport> {
         std::mem::take(&mut self.reports.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Those that the kill of the command's group does not reach.
     fn outsiders(&self) -> Vec<i32> {
-        let mut found = descendants(&self.guardian.pid().into_iter().collect::<Vec<_>>());
+        let mut found = descendants(&self.spared());
         found.retain(|pid| !self.is_in_group(*pid));
         found
     }
@@ -131,8 +166,8 @@ impl Family {
     /// long as it has any grace left: another `deadbeat timeout`, say, or a shell with jobs.
     fn orphans(&self) -> Vec<i32> {
         let mut found = children();
-        let guardian = self.guardian.pid();
-        found.retain(|pid| Some(*pid) != guardian && !self.is_in_group(*pid) && runs(*pid));
+        let spared = self.spared();
+        found.retain(|pid| !spared.contains(pid) && !self.is_in_group(*pid) && runs(*pid));
         found
     }
 
@@ -194,7 +229,7 @@ impl Family {
 
     #[cfg(target_os = "linux")]
     fn hold(&self, pid: i32) -> Option<Vigil> {
-        let spared: Vec<i32> = self.guardian.pid().into_iter().collect();
+        let spared = self.spared();
         Vigil::of_process(pid, move |pid| is_descendant(pid, &spared))
     }
 

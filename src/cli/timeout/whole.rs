@@ -2,8 +2,8 @@
 //! family.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, PoisonError};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::task::Poll;
 
@@ -14,7 +14,7 @@ use super::grammar::Call;
 use super::inherited::{Inherited, Start};
 use super::terminal::{Stop, Terminal};
 use super::{command, say, signals};
-use crate::agent::{AgentError, AgentOptions, Stdin, run_subprocess_agent};
+use crate::agent::{AgentError, AgentExit, AgentOptions, Stdin, Strays, run_subprocess_agent};
 use crate::group::ProcessGroup;
 use crate::guardian::Guardian;
 use crate::kill::{KillError, KillPolicy, KillReport, Outcome};
@@ -36,6 +36,8 @@ struct Run<'a> {
     timed_out: bool,
     /// How many times we were told to end.
     asked: u32,
+    /// The command and its group are dead: what is left is those who had left it.
+    is_over: bool,
 }
 
 pub(super) async fn run(
@@ -60,13 +62,15 @@ pub(super) async fn run(
         pid: Arc::default(),
         timed_out: false,
         asked: 0,
+        is_over: false,
     };
+    let strays = Strays::default();
     let (pid, alarm, timeout) = (Arc::clone(&run.pid), run.alarm.clone(), call.timeout);
     let options = AgentOptions::default()
         .policy(policy)
         .stdin(Stdin::Inherit)
         .guardian(guardian)
-        .own_strays()
+        .own_strays(Arc::clone(&strays))
         .registry(Arc::clone(&run.registry))
         .shutdown(Arc::clone(&run.shutdown))
         .on_spawn(move |child| {
@@ -78,25 +82,44 @@ pub(super) async fn run(
     let mut command = command(call);
     inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death: None });
     let mut agent = pin!(run_subprocess_agent(command, &options));
-    let end = poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(end) = agent.as_mut().poll(cx) {
-                return Poll::Ready(end);
-            }
-            match events.poll(cx) {
-                Poll::Ready(event) => run.heed(event),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    })
-    .await;
-    run.settle(end)
+    let end = run.heed_until(agent.as_mut(), events).await;
+    let had_terminal = terminal.is_some_and(|terminal| terminal.take_back(run.pid.load(Ordering::SeqCst)));
+    // Those who had left the group have the rest of their grace, in which we listen on.
+    run.is_over = true;
+    let hunt = pin!(run.family.end());
+    let outsiders = run.heed_until(hunt, events).await;
+    if let Some(ward) = strays.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        ward.release();
+    }
+    run.settle(end, outsiders, had_terminal)
 }
 
 impl Run<'_> {
+    /// Polls what is awaited first, and hears what happens meanwhile.
+    async fn heed_until<T>(&mut self, mut awaited: Pin<&mut impl Future<Output = T>>, events: &mut Events) -> T {
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(end) = awaited.as_mut().poll(cx) {
+                    return Poll::Ready(end);
+                }
+                match events.poll(cx) {
+                    Poll::Ready(event) => self.heed(event),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
     fn heed(&mut self, event: Event) {
         let pid = self.pid.load(Ordering::SeqCst);
         match event {
+            // They have been asked, and are no group that could be told anything.
+            Event::Ask(_) if self.is_over => {
+                self.tell(Some(Signal::KILL));
+                self.family.kill_at_once();
+            }
+            _ if self.is_over => {}
             Event::TimeIsUp if self.timed_out || self.asked > 0 => {}
             Event::TimeIsUp => {
                 self.timed_out = true;
@@ -156,11 +179,13 @@ impl Run<'_> {
         }
     }
 
-    /// The agent has come to its end: so do those who left the group, and we have the terminal again.
-    fn settle(&self, end: Result<crate::agent::AgentExit, AgentError>) -> Result<End, Failure> {
-        let outsiders = self.family.end();
-        let pid = self.pid.load(Ordering::SeqCst);
-        let had_terminal = self.terminal.is_some_and(|terminal| terminal.take_back(pid));
+    /// All have come to their end.
+    fn settle(
+        &self,
+        end: Result<AgentExit, AgentError>,
+        outsiders: Vec<KillReport>,
+        had_terminal: bool,
+    ) -> Result<End, Failure> {
         let end = match end {
             Ok(exit) => {
                 if let Some(leftovers) = exit.leftovers {
