@@ -207,6 +207,11 @@ pub enum AgentError {
         /// How the leader ended; `None` if it could not be made to, or never ran.
         status: Option<ExitStatus>,
     },
+    /// [`kill_all_children`](crate::registry::kill_all_children) was called, of the registry that the run is in.
+    KilledWithAll {
+        /// How the leader ended; `None` if the call came first and the command was not started.
+        status: Option<ExitStatus>,
+    },
     /// The leader cannot be waited for: somebody else has reaped it. Its group was killed.
     Wait(io::Error),
 }
@@ -230,6 +235,12 @@ impl fmt::Display for AgentError {
             AgentError::ShutdownRequested { kill: None, .. } => {
                 f.write_str("the command was not started: the shutdown was requested before")
             }
+            AgentError::KilledWithAll { status: Some(status) } => {
+                write!(f, "the command was ended with all others, by kill_all_children: {status}")
+            }
+            AgentError::KilledWithAll { status: None } => {
+                f.write_str("the command was not started: kill_all_children was called before")
+            }
             AgentError::Wait(error) => {
                 write!(f, "the command's exit was collected by somebody else (do not wait for -1 or pgids): {error}")
             }
@@ -243,7 +254,9 @@ impl std::error::Error for AgentError {
             AgentError::Spawn(error) | AgentError::Wait(error) => Some(error),
             AgentError::TimedOut { kill: Err(error), .. } => Some(error),
             AgentError::ShutdownRequested { kill: Some(Err(error)), .. } => Some(error),
-            AgentError::TimedOut { .. } | AgentError::ShutdownRequested { .. } => None,
+            AgentError::TimedOut { .. } | AgentError::ShutdownRequested { .. } | AgentError::KilledWithAll { .. } => {
+                None
+            }
         }
     }
 }
@@ -251,8 +264,31 @@ impl std::error::Error for AgentError {
 /// Runs `command` in a process group of its own, until it ends, its time is over or the shutdown is requested; returns
 /// when its whole group is dead and its leader reaped.
 ///
-/// Dropping the future, at any moment, kills the group all the same: it goes on in a thread of its own, in which the
-/// group is unregistered too. Nothing in here blocks the worker but the start of the command itself, which `fork` and
+/// Dropping the future, at any moment, kills the group all the same: the polite signal is sent at once, and the rest goes
+/// on in a thread of its own, in which the group is unregistered too. That thread ends with the process: before `main`
+/// returns it has to call [`kill_all_children`](crate::registry::kill_all_children), which waits, unless the run has a
+/// [guardian](AgentOptions::guardian).
+///
+/// ```no_run
+/// use deadbeat::agent::{AgentOptions, run_subprocess_agent};
+/// use deadbeat::{registry, shutdown};
+///
+/// fn main() -> std::io::Result<()> {
+///     shutdown::install_signal_handlers()?;
+///     let runtime = tokio::runtime::Runtime::new()?;
+///     runtime.block_on(async {
+///         let options = AgentOptions::default();
+///         tokio::select! {
+///             exit = run_subprocess_agent(tokio::process::Command::new("make"), &options) => println!("{exit:?}"),
+///             () = shutdown::shutdown_requested() => {} // the run is dropped here
+///         }
+///     });
+///     registry::kill_all_children(); // waits until whatever is left is dead
+///     Ok(())
+/// }
+/// ```
+///
+/// Nothing in here blocks the worker but the start of the command itself, which `fork` and
 /// `exec` it.
 ///
 /// ```no_run
@@ -270,7 +306,7 @@ impl std::error::Error for AgentError {
 ///
 /// # Errors
 ///
-/// [`AgentError`]: it could not be started, ran out of time, or was ended by a shutdown request.
+/// [`AgentError`]: it could not be started, ran out of time, or was ended by a shutdown request or with all others.
 ///
 /// # Panics
 ///
@@ -278,6 +314,9 @@ impl std::error::Error for AgentError {
 pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) -> Result<AgentExit, AgentError> {
     if options.shutdown.is_requested() {
         return Err(AgentError::ShutdownRequested { kill: None, status: None });
+    }
+    if options.registry.has_swept(None) {
+        return Err(AgentError::KilledWithAll { status: None });
     }
     // Before the child: with SIGCHLD ignored by inheritance the kernel would reap it behind our back.
     let mut children = signal(SignalKind::child()).map_err(AgentError::Spawn)?;
@@ -334,12 +373,16 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
     });
     match end.await {
         End::Exited => {
+            let with_all = options.registry.has_swept(Some(group));
             let leftovers = run.kill_leftovers(options.leftovers).await;
             release(run.remains.as_mut().and_then(Remains::take_ward)).await;
             let reaped = run.remains.take().map_or(Ok(None), |mut remains| remains.reap());
             let status = reaped.map_err(AgentError::Wait)?;
             let status = status.ok_or_else(|| AgentError::Wait(io::Error::other("it has not ended")))?;
-            Ok(AgentExit { status, leftovers })
+            match with_all {
+                true => Err(AgentError::KilledWithAll { status: Some(status) }),
+                false => Ok(AgentExit { status, leftovers }),
+            }
         }
         End::TimedOut(timeout) => {
             let (kill, status) = run.kill().await;
@@ -392,8 +435,7 @@ impl<'a> Run<'a> {
         let strays = options.strays.clone();
         let remains = Remains { child: Some(child), group, ward, strays, policy, registry };
         let run = Run { remains: Some(remains), group, options };
-        let registered = options.registry.register(group.pgid());
-        registered.map_err(|error| AgentError::Spawn(io::Error::other(error)))?;
+        options.registry.enter(group, &options.policy);
         Ok(run)
     }
 
@@ -413,7 +455,7 @@ impl<'a> Run<'a> {
             // Its zombie looks alive to the end: without seeing whether anybody is left there is nothing to wait for.
             Backend::Probe => self.options.policy.clone().signal(Signal::KILL).confirm(Duration::ZERO),
         };
-        match climb_off_worker(Climb::new(self.group, &policy)).await {
+        match climb_off_worker(self.options.registry.climb(self.group, &policy)).await {
             Ok(report) if report.outcome == Outcome::AlreadyGone || backend() == Backend::Probe => None,
             result => Some(result),
         }
@@ -422,7 +464,7 @@ impl<'a> Run<'a> {
     /// The group, then its leader. From the first signal on it does not matter whether anybody waits for this.
     async fn kill(mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
         let Some(mut remains) = self.remains.take() else { unreachable!("only a run that is over has none") };
-        let climb = remains.climb();
+        let climb = remains.begin_kill();
         remains.end_strays();
         match climb_off_worker_and(climb, move |kill| (kill, remains.reap())).await {
             Ok((kill, status)) => (kill, status.unwrap_or(None)),
@@ -444,8 +486,9 @@ struct Remains {
 }
 
 impl Remains {
-    fn climb(&self) -> Climb {
-        Climb::new(self.group, &self.policy).then_its_leader(self.policy.reap_within())
+    /// The kill, of which the first signal is sent: should this process end now, the obedient are dead.
+    fn begin_kill(&self) -> Climb {
+        self.registry.begin(self.group, &self.policy).then_its_leader(self.policy.reap_within())
     }
 
     /// Those that have left the group, which only the guardian can find.
@@ -500,7 +543,7 @@ impl Drop for Remains {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
         self.end_strays();
-        let climb = self.climb();
+        let climb = self.begin_kill();
         let mut remains = Remains {
             child: Some(child),
             group: self.group,
@@ -511,7 +554,7 @@ impl Drop for Remains {
         };
         let Ok(undertaker) = Undertaker::global() else {
             // No thread to be had: no grace, and the leader stays a zombie that pins its number.
-            let _ = self.group.signal(Signal::KILL);
+            let _ = climb.cut_short();
             std::mem::forget(remains.child.take());
             return;
         };

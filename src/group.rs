@@ -220,6 +220,18 @@ impl Vigil {
         self.group
     }
 
+    /// Another watch kept on the same group, not on whoever has its number by now.
+    pub(crate) fn again(&self) -> Vigil {
+        let eyes = match &self.eyes {
+            #[cfg(target_os = "linux")]
+            Eyes::Proc(watch) => Eyes::Proc(watch.again()),
+            #[cfg(target_os = "linux")]
+            Eyes::Stray(_) => unreachable!("a stray is no group"),
+            Eyes::Probe(_) => Eyes::Probe(portable::Watch::new(self.group.pgid)),
+        };
+        Vigil { group: self.group, eyes }
+    }
+
     /// Whether the group is gone.
     pub(crate) fn look(&mut self) -> bool {
         look_at_all(&mut [self])[0]

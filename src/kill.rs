@@ -21,7 +21,7 @@ mod report;
 mod seat;
 mod undertaker;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 pub use crate::error::{KillError, KillErrorKind};
 pub use crate::group::Member;
@@ -197,6 +197,14 @@ impl KillPolicy {
     /// How long a leader may take to become waitable after the ladder has ended.
     pub(crate) fn reap_within(&self) -> Duration {
         self.confirm.max(Duration::from_secs(1))
+    }
+
+    /// What is left of it for a group that was sent its signal at `since`, and is to be sent no other but SIGKILL.
+    pub(crate) fn rest(&self, since: Instant) -> KillPolicy {
+        match self.signal {
+            Signal::KILL => self.clone(),
+            _ => self.clone().signal(Signal::CONT).grace(self.grace.saturating_sub(since.elapsed())),
+        }
     }
 
     pub(crate) fn climb(&self, pgid: i32) -> Result<climb::Climb, KillError> {

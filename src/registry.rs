@@ -1,22 +1,29 @@
 //! Which groups of this process are live, so that the last one out can end them all.
 //!
 //! A group is entered when its leader was started and taken off when its leader is reaped, under one lock: no reaped
-//! pgid is ever in here, and none is ever signalled from here. Each entry holds the leader's pidfd from the start.
+//! pgid is ever in here, and none is ever signalled from here. Each entry holds the leader's pidfd from the start, and
+//! every kill of the group is by that one. Whoever kills a group that somebody kills already joins in: the polite signal
+//! is sent once, and there is one grace.
 //!
 //! [`kill_all_children`] is the safety net. It is synchronous, needs no runtime, and works in a panic, after the runtime
 //! was shut down, and when no thread can be started.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
 
 use crate::error::KillError;
 use crate::group::{ProcessGroup, Vigil};
-use crate::kill::blocking::climb_all_here;
 use crate::kill::climb::Climb;
+use crate::kill::many::Many;
 use crate::kill::{KillPolicy, KillReport, Undertaker};
 use crate::signal::Signal;
+
+/// Between two looks for those who were entered meanwhile.
+const NEWCOMERS: Duration = Duration::from_millis(50);
 
 /// A list of live groups and how to kill them. The free functions of this module use [`Registry::global`].
 #[derive(Debug)]
@@ -30,14 +37,36 @@ pub struct Registry {
 struct State {
     live: BTreeMap<i32, Entry>,
     phase: Phase,
+    /// Whoever is entered from here on is killed on the spot, and nobody waits for that.
+    late: bool,
 }
 
 /// A group, from the start of its leader until it is reaped.
 #[derive(Debug)]
 struct Entry {
     pin: Vigil,
-    /// Somebody kills it already.
+    policy: KillPolicy,
+    /// Since when somebody kills it.
+    asked: Option<Instant>,
+    /// That was, or has become, the end of all.
     swept: bool,
+}
+
+impl Entry {
+    /// To be sent its signals from now on, or the rest of a kill that is under way.
+    fn climb(&self, policy: &KillPolicy) -> Climb {
+        match self.asked {
+            Some(since) => Climb::over(self.pin.again(), &policy.rest(since)),
+            None => Climb::over(self.pin.again(), policy),
+        }
+    }
+
+    fn sweep(&mut self) -> Climb {
+        let climb = self.climb(&self.policy);
+        self.asked.get_or_insert_with(Instant::now);
+        self.swept = true;
+        climb
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,12 +75,12 @@ enum Phase {
     Open,
     /// This thread is killing all; it also takes what is entered meanwhile.
     Sweeping(ThreadId),
-    /// All were killed. What is entered now is killed on the spot.
+    /// All were killed.
     Closed,
 }
 
 impl Registry {
-    /// An empty registry; its groups will be killed by this policy.
+    /// An empty registry; groups that are registered by hand will be killed by this policy.
     pub fn new(policy: KillPolicy) -> Registry {
         Registry { policy, state: Mutex::default(), swept: Condvar::new() }
     }
@@ -70,15 +99,44 @@ impl Registry {
     ///
     /// [`InvalidGroup`](crate::kill::KillErrorKind::InvalidGroup) for a pgid that must not be signalled.
     pub fn register(&self, pgid: i32) -> Result<(), KillError> {
-        let group = ProcessGroup::new(pgid)?;
-        let mut state = self.state();
-        let swept = state.phase == Phase::Closed;
-        if swept {
-            self.kill_late(group);
-        }
-        // In place of an older entry, whose pin may be a former owner's of the same number.
-        state.live.insert(pgid, Entry { pin: Vigil::new(group), swept });
+        self.enter(ProcessGroup::new(pgid)?, &self.policy);
         Ok(())
+    }
+
+    /// The same, with a policy of its own.
+    pub(crate) fn enter(&self, group: ProcessGroup, policy: &KillPolicy) {
+        let mut state = self.state();
+        let mut entry = Entry { pin: Vigil::new(group), policy: policy.clone(), asked: None, swept: false };
+        if state.late {
+            kill_late(entry.sweep());
+        }
+        // In place of an older one, whose pin may be a former owner's of the same number.
+        state.live.insert(group.pgid(), entry);
+    }
+
+    /// A kill of this group by its owner, who has yet to reap its leader. If somebody kills it already, it joins in.
+    pub(crate) fn climb(&self, group: ProcessGroup, policy: &KillPolicy) -> Climb {
+        let state = self.state();
+        state.live.get(&group.pgid()).map_or_else(|| Climb::new(group, policy), |entry| entry.climb(policy))
+    }
+
+    /// The same, begun: the first signals are sent, and who kills it from here on joins in.
+    pub(crate) fn begin(&self, group: ProcessGroup, policy: &KillPolicy) -> Climb {
+        let mut state = self.state();
+        let Some(entry) = state.live.get_mut(&group.pgid()) else { return Climb::new(group, policy).ask_now() };
+        let climb = entry.climb(policy);
+        entry.policy = policy.clone();
+        entry.asked.get_or_insert_with(Instant::now);
+        climb.ask_now()
+    }
+
+    /// Whether [`kill_all`](Registry::kill_all) kills this group, or has; without one, whether it has been called.
+    pub(crate) fn has_swept(&self, group: Option<ProcessGroup>) -> bool {
+        let state = self.state();
+        match group {
+            Some(group) => state.live.get(&group.pgid()).is_some_and(|entry| entry.swept),
+            None => state.phase != Phase::Open,
+        }
     }
 
     /// Takes the group off: its leader was, or is about to be, waited for by the caller, who answers for its members.
@@ -106,10 +164,15 @@ impl Registry {
     }
 
     /// Kills every group entered, all together: any number of them take one grace. Blocks this thread, and needs neither
-    /// a runtime nor another thread.
+    /// a runtime nor another thread. Each is killed by its run's [policy](crate::agent::AgentOptions::policy), one that
+    /// was [registered](Registry::register) by hand by the registry's. One that is being killed already, because its run
+    /// was dropped, say, is sent no second polite signal, and has what is left of its grace.
     ///
-    /// What is entered meanwhile is killed too, and so is what is entered afterwards. A second call does nothing but
-    /// wait for the first. Groups stay entered until their leaders are reaped. One that could not be killed (`EPERM`)
+    /// To be called before `main` returns or the process exits, if no [guardian](crate::guardian) does it: kills under
+    /// way end with the process, and whoever ignores the polite signal lives on.
+    ///
+    /// What is entered meanwhile is killed and waited for too, until the longest grace of the first is over; whatever is
+    /// entered after that is killed all the same. A second call does nothing but wait for the first. Groups stay entered until their leaders are reaped. One that could not be killed (`EPERM`)
     /// is logged, and has no report.
     pub fn kill_all(&self) -> Vec<KillReport> {
         let me = std::thread::current().id();
@@ -132,29 +195,28 @@ impl Registry {
         }
         // However this ends, those who wait for it must not wait for ever.
         let _sweep = Sweep(self);
-        let mut reports = Vec::new();
+        let (start, longest) = (Instant::now(), state.live.values().map(|entry| entry.policy.grace).max());
+        let (sender, results) = channel();
+        let mut kills = Many::default();
         loop {
-            let mut climbs = Vec::new();
             for entry in state.live.values_mut().filter(|entry| !entry.swept) {
-                entry.swept = true;
-                // Pinned anew, under the lock that keeps its leader un-reaped.
-                climbs.push(Climb::new(entry.pin.group(), &self.policy));
+                let sender = sender.clone();
+                // The receiver lives as long as the kills.
+                kills.add(entry.sweep(), Box::new(move |result| drop(sender.send(result))));
             }
-            if climbs.is_empty() {
-                // Under the same lock: whoever enters a group from here on finds the registry closed.
-                state.phase = Phase::Closed;
-                drop(state);
-                return reports;
-            }
+            // Under the same lock: who comes later is not for us to wait for. There may be no end of them.
+            state.late |= kills.is_empty() || start.elapsed() >= longest.unwrap_or_default();
             drop(state);
-            for result in climb_all_here(climbs) {
-                match result {
-                    Ok(report) => reports.push(report),
-                    Err(error) => tracing::warn!(pgid = error.pgid(), "kill_all_children: {error}"),
-                }
+            if kills.is_empty() {
+                break;
             }
+            kills.step();
+            kills.sleep(None, NEWCOMERS);
             state = self.state();
         }
+        drop(sender);
+        let tell = |error: KillError| tracing::warn!(pgid = error.pgid(), "kill_all_children: {error}");
+        results.iter().filter_map(|result| result.map_err(tell).ok()).collect()
     }
 
     /// SIGKILL to every group entered, at once and without waiting: the second signal of an impatient user.
@@ -170,21 +232,21 @@ impl Registry {
         }
     }
 
-    fn kill_late(&self, group: ProcessGroup) {
-        match Undertaker::global() {
-            Ok(undertaker) => undertaker.begin(Climb::new(group, &self.policy), |result| {
-                if let Err(error) = result {
-                    tracing::warn!(pgid = error.pgid(), "registered after kill_all_children, and not killed: {error}");
-                }
-            }),
-            // No thread to be had: no grace either.
-            Err(_) => drop(group.signal(Signal::KILL)),
-        }
-    }
-
     /// A panic in whoever held it leaves the list as good as it was: every change is one call.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn kill_late(climb: Climb) {
+    match Undertaker::global() {
+        Ok(undertaker) => undertaker.begin(climb.ask_now(), |result| {
+            if let Err(error) = result {
+                tracing::warn!(pgid = error.pgid(), "registered after kill_all_children, and not killed: {error}");
+            }
+        }),
+        // No thread to be had: no grace either.
+        Err(_) => drop(climb.cut_short()),
     }
 }
 
@@ -206,7 +268,9 @@ struct Sweep<'a>(&'a Registry);
 
 impl Drop for Sweep<'_> {
     fn drop(&mut self) {
-        self.0.state().phase = Phase::Closed;
+        let mut state = self.0.state();
+        (state.phase, state.late) = (Phase::Closed, true);
+        drop(state);
         self.0.swept.notify_all();
     }
 }

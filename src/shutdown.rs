@@ -70,8 +70,8 @@ impl Shutdown {
     }
 }
 
-/// From here on the first SIGTERM, SIGINT or SIGHUP is a [`request_shutdown`]; at a second one every registered group is
-/// sent SIGKILL and this process ends by that signal, as it would have without us. Called again it does nothing.
+/// From here on the first SIGTERM, SIGINT or SIGHUP is a [`request_shutdown`]; at a second one every group of the
+/// [global registry](Registry::global) is sent SIGKILL and this process ends by that signal, as it would have without us. Called again it does nothing.
 ///
 /// A signal that this process was started to ignore, as `nohup` does with SIGHUP, stays ignored.
 ///

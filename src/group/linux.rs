@@ -68,7 +68,18 @@ impl Watch {
     pub(super) fn new(pgid: i32) -> Watch {
         reserve::keep();
         // While anything carries the number as its pgid, no stranger can carry it as its pid.
-        let leader = pidfd::open(pgid);
+        Watch::over(pgid, pidfd::open(pgid))
+    }
+
+    /// The same group, though its number may be a stranger's by now.
+    pub(super) fn again(&self) -> Watch {
+        match &self.leader {
+            Some(leader) => Watch::over(self.pgid, leader.again()),
+            None => Watch::over(self.pgid, Err(if self.leaderless { Errno::ESRCH } else { Errno::EMFILE })),
+        }
+    }
+
+    fn over(pgid: i32, leader: Result<Pidfd, Errno>) -> Watch {
         Watch {
             pgid,
             leaderless: matches!(leader, Err(Errno::ESRCH)),

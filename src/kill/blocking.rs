@@ -4,15 +4,12 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::mpsc;
 use std::task::Poll;
-use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::climb::{Climb, Step};
-use super::many::Many;
 use super::seat::Seat;
 use super::{KillError, KillErrorKind, KillReport, Undertaker};
 
@@ -25,25 +22,6 @@ pub(super) fn climb_here(mut climb: Climb) -> Climbed {
             Step::Wait(time) => climb.wait(time),
             Step::Done(result) => return result,
         }
-    }
-}
-
-/// All of them together on this thread, to the end; the results in no particular order.
-pub(crate) fn climb_all_here(climbs: Vec<Climb>) -> Vec<Climbed> {
-    let (sender, results) = mpsc::channel();
-    let mut kills = Many::default();
-    for climb in climbs {
-        let sender = sender.clone();
-        // The receiver is ours and outlives them.
-        kills.add(climb, Box::new(move |result| drop(sender.send(result))));
-    }
-    drop(sender);
-    loop {
-        kills.step();
-        if kills.is_empty() {
-            return results.iter().collect();
-        }
-        kills.sleep(None, Duration::MAX);
     }
 }
 

@@ -50,6 +50,19 @@ impl Climb {
         self
     }
 
+    /// Sends the first signals here and now, before anybody goes on with it: this process may end first. Without a look,
+    /// which could take a walk; so it is for a group whose leader the caller has yet to reap, and that is taken for alive.
+    pub(crate) fn ask_now(mut self) -> Climb {
+        let now = self.elapsed();
+        let mut ask = self.ladder.saw(now, Sight::Alive);
+        while let Ask::Signal(signal) = ask {
+            // What could not be sent is asked for again.
+            let Ok(next) = self.send(signal) else { break };
+            ask = next;
+        }
+        self
+    }
+
     pub(crate) fn pgid(&self) -> i32 {
         self.vigil.group().pgid()
     }
@@ -69,7 +82,7 @@ impl Climb {
     }
 
     /// SIGKILL at once, for a climb that nobody can make: no thread is to be had.
-    pub(super) fn cut_short(mut self) -> Result<KillReport, KillError> {
+    pub(crate) fn cut_short(mut self) -> Result<KillReport, KillError> {
         match self.vigil.signal(Signal::KILL) {
             Ok(()) => {
                 let at = self.elapsed();
@@ -142,25 +155,30 @@ impl Climb {
                     let error = KillError::new(self.pgid(), KillErrorKind::NotPermitted);
                     return Some(self.finish(Err(error)));
                 }
-                Ask::Signal(signal) => {
-                    let sent = match self.vigil.signal(signal) {
-                        Ok(()) => Sent::Delivered,
-                        Err(Errno::ESRCH) => Sent::NoSuchGroup,
-                        Err(Errno::EPERM) => Sent::NotPermitted,
-                        Err(errno) => {
-                            let error = KillError::os(self.pgid(), errno.into());
-                            return Some(self.finish(Err(error)));
-                        }
-                    };
-                    let at = self.elapsed();
-                    if sent == Sent::Delivered {
-                        self.signals.push(SentSignal { signal, at });
-                        tracing::debug!(pgid = self.pgid(), %signal, "sent to the group");
+                Ask::Signal(signal) => match self.send(signal) {
+                    Ok(next) => ask = next,
+                    Err(errno) => {
+                        let error = KillError::os(self.pgid(), errno.into());
+                        return Some(self.finish(Err(error)));
                     }
-                    ask = self.ladder.sent(at, sent);
-                }
+                },
             }
         }
+    }
+
+    fn send(&mut self, signal: Signal) -> Result<Ask, Errno> {
+        let sent = match self.vigil.signal(signal) {
+            Ok(()) => Sent::Delivered,
+            Err(Errno::ESRCH) => Sent::NoSuchGroup,
+            Err(Errno::EPERM) => Sent::NotPermitted,
+            Err(errno) => return Err(errno),
+        };
+        let at = self.elapsed();
+        if sent == Sent::Delivered {
+            self.signals.push(SentSignal { signal, at });
+            tracing::debug!(pgid = self.pgid(), %signal, "sent to the group");
+        }
+        Ok(self.ladder.sent(at, sent))
     }
 }
 

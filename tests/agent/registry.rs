@@ -1,14 +1,15 @@
 //! The registry: nothing in it outlives `kill_all`, whoever enters it and whenever.
 
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use deadbeat::agent::run_subprocess_agent;
+use deadbeat::agent::{AgentError, run_subprocess_agent};
 use deadbeat::group::{Backend, backend};
 use deadbeat::registry::Registry;
-use deadbeat::{KillErrorKind, Outcome};
+use deadbeat::{KillErrorKind, Outcome, Signal};
 
 use super::support::{NOBODY, Tree, eventually, isolated, policy};
 
@@ -146,16 +147,104 @@ fn it_works_after_the_runtime_was_shut_down() {
     let (options, registry, _) = isolated();
     let tree = Tree::new();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let options = options.policy(policy().grace(Duration::from_secs(600))).on_spawn(tree.is_up());
+    let options = options.on_spawn(tree.is_up());
     let command = tree.stubborn();
     runtime.spawn(async move { run_subprocess_agent(command, &options).await });
     tree.wait_until_up();
     eventually("it is registered", || registry.list().len() == 1);
-    // The run is dropped, and its own kill would take ten minutes.
     runtime.shutdown_background();
     assert_eq!(registry.kill_all().len(), 1);
+    if backend() == Backend::Proc {
+        assert_eq!(tree.pids(), NOBODY, "it did not wait");
+    }
     eventually("the group is dead", || tree.pids().is_empty());
     eventually("and reaped", || registry.list().is_empty());
+}
+
+/// Two processes; the leader counts how often it is asked to end, and goes on.
+fn counting(tree: &Tree, count: &std::path::Path) -> tokio::process::Command {
+    let mut command = tree.sh("trap 'echo asked >>\"$COUNT\"' TERM; : >\"$COUNT\"; while :; do sleep 0.05; done");
+    command.env("COUNT", count);
+    command
+}
+
+fn asked(count: &std::path::Path) -> usize {
+    std::fs::read_to_string(count).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn a_run_that_is_being_killed_is_asked_once_and_has_what_is_left_of_its_own_grace() {
+    let dir = tempfile::tempdir().unwrap();
+    let (count, tree) = (dir.path().join("count"), Tree::new());
+    let (options, registry, _) = isolated();
+    // Ten of the registry's.
+    let grace = Duration::from_secs(3);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (command, up) = (counting(&tree, &count), count.clone());
+    let options = options.policy(policy().grace(grace)).on_spawn(move |_| eventually("it is up", || up.exists()));
+    let start = Instant::now();
+    runtime.block_on(async {
+        let run = run_subprocess_agent(command, &options);
+        assert!(tokio::time::timeout(Duration::ZERO, run).await.is_err());
+    });
+    // The run is dropped, and its kill goes on.
+    let reports = registry.kill_all();
+    eventually("the group is dead", || tree.pids().is_empty());
+    let took = start.elapsed();
+    assert_eq!(asked(&count), 1);
+    if backend() == Backend::Proc {
+        let terms = reports.iter().flat_map(|report| &report.signals).filter(|sent| sent.signal == Signal::TERM);
+        assert_eq!((reports.len(), terms.count()), (1, 0), "{reports:?}");
+    }
+    assert!(took >= grace, "not by the run's own policy: {took:?}");
+}
+
+#[test]
+fn a_run_that_is_killed_with_all_others_says_so_and_none_is_started_afterwards() {
+    let (options, registry, _) = isolated();
+    let tree = Tree::new();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let sweeper = Arc::clone(&registry);
+    let (command, again) = (tree.sh("exec sleep 60"), tree.sh("exit 0"));
+    let sweep = std::thread::spawn(move || {
+        eventually("it is registered", || sweeper.list().len() == 1);
+        sweeper.kill_all()
+    });
+    let error = runtime.block_on(run_subprocess_agent(command, &options)).unwrap_err();
+    let AgentError::KilledWithAll { status: Some(status) } = error else { panic!("{error:?}") };
+    assert_eq!(status.signal(), Some(Signal::TERM.as_raw()));
+    assert_eq!(sweep.join().unwrap().len(), 1);
+    let error = runtime.block_on(run_subprocess_agent(again, &options)).unwrap_err();
+    assert!(matches!(error, AgentError::KilledWithAll { status: None }), "{error:?}");
+}
+
+#[test]
+fn newcomers_without_end_do_not_keep_it_from_its_end() {
+    let registry = Registry::new(policy());
+    let over = std::sync::atomic::AtomicBool::new(false);
+    let first = stubborn(&registry, 1);
+    let groups = std::thread::scope(|scope| {
+        let newcomers = scope.spawn(|| {
+            let mut groups = Vec::new();
+            // Far more often than once a grace.
+            while !over.load(Ordering::SeqCst) && groups.len() < 400 {
+                let group = Stubborn::start();
+                group.wait_until_deaf();
+                registry.register(group.pgid()).unwrap();
+                groups.push(group);
+                std::thread::park_timeout(Duration::from_millis(20));
+            }
+            groups
+        });
+        assert!(!registry.kill_all().is_empty());
+        over.store(true, Ordering::SeqCst);
+        newcomers.join().unwrap()
+    });
+    println!("{} newcomers", groups.len());
+    assert!(groups.len() < 400, "it went on for as long as there were any");
+    for mut group in groups.into_iter().chain(first) {
+        eventually("it is dead", || group.has_ended());
+    }
 }
 
 #[test]

@@ -148,6 +148,31 @@ proptest! {
     }
 }
 
+#[test]
+fn the_obedient_die_though_the_process_ends_as_soon_as_the_run_is_dropped() {
+    const INSIDE: &str = "DEADBEAT_TEST_INSIDE";
+    let tree = Tree::new();
+    if std::env::var_os(INSIDE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (options, _, _) = isolated();
+        runtime.block_on(async {
+            for _ in 0..30 {
+                let mut command = tokio::process::Command::new("sleep");
+                command.arg("60");
+                let run = run_subprocess_agent(command, &options);
+                let _ = tokio::time::timeout(Duration::ZERO, run).await;
+            }
+        });
+        drop(runtime);
+        std::process::exit(0);
+    }
+    let itself = "runs::the_obedient_die_though_the_process_ends_as_soon_as_the_run_is_dropped";
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", itself]).env(INSIDE, "1").stdout(std::process::Stdio::null());
+    assert!(tree.marks(&mut command).status().unwrap().success());
+    eventually("everybody is dead", || tree.pids().is_empty());
+}
+
 fn dropped_at(moment: Duration, drop_runtime: bool) {
     let (options, registry, _) = isolated();
     let tree = Tree::new();

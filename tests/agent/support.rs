@@ -65,6 +65,11 @@ impl Tree {
         command
     }
 
+    /// Whoever is started by this command carries the mark too.
+    pub(crate) fn marks<'a>(&self, command: &'a mut std::process::Command) -> &'a mut std::process::Command {
+        command.env("DEADBEAT_TEST", &self.mark)
+    }
+
     /// Two processes that ignore SIGTERM, and say so by a file: see [`Tree::is_up`].
     pub(crate) fn stubborn(&self) -> Command {
         let mut command = self.sh("trap '' TERM; sleep 60 & : >\"$DEADBEAT_UP\"; sleep 60");

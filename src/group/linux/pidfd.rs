@@ -33,16 +33,27 @@ fn most_pidfds() -> usize {
 /// `pidfd_open(2)`: `ESRCH` for a process that is not there, `EMFILE` also when our own share is used up.
 pub(super) fn open(pid: i32) -> Result<Pidfd, Errno> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
+    counted(|| pidfd_open(pid, PidfdFlags::empty()))
+}
+
+fn counted(open: impl FnOnce() -> rustix::io::Result<OwnedFd>) -> Result<Pidfd, Errno> {
     if PIDFDS.fetch_add(1, Ordering::Relaxed) >= most_pidfds() {
         PIDFDS.fetch_sub(1, Ordering::Relaxed);
         return Err(Errno::EMFILE);
     }
-    match pidfd_open(pid, PidfdFlags::empty()) {
+    match open() {
         Ok(fd) => Ok(Pidfd { fd }),
         Err(error) => {
             PIDFDS.fetch_sub(1, Ordering::Relaxed);
             Err(Errno::from_raw(error.raw_os_error()))
         }
+    }
+}
+
+impl Pidfd {
+    /// Another hold on the same process, whoever has its number by now.
+    pub(super) fn again(&self) -> Result<Pidfd, Errno> {
+        counted(|| rustix::io::fcntl_dupfd_cloexec(&self.fd, 0))
     }
 }
 
