@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::error::KillError;
+use crate::error::{KillError, KillErrorKind};
 use crate::group::{Backend, ProcessGroup, backend, family};
 use crate::guardian::{Guardian, Ward};
 use crate::kill::blocking::{climb_off_worker, climb_off_worker_and};
@@ -212,6 +212,9 @@ pub enum AgentError {
         /// How the leader ended; `None` if the call came first and the command was not started.
         status: Option<ExitStatus>,
     },
+    /// The command ended, and the kill of what it left behind came to nothing here: it is done on a thread of its own, in
+    /// which the leader is reaped too.
+    Leftovers(KillError),
     /// The leader cannot be waited for: somebody else has reaped it. Its group was killed.
     Wait(io::Error),
 }
@@ -241,6 +244,7 @@ impl fmt::Display for AgentError {
             AgentError::KilledWithAll { status: None } => {
                 f.write_str("the command was not started: kill_all_children was called before")
             }
+            AgentError::Leftovers(error) => write!(f, "what the command left behind is still being killed: {error}"),
             AgentError::Wait(error) => {
                 write!(f, "the command's exit was collected by somebody else (do not wait for -1 or pgids): {error}")
             }
@@ -252,7 +256,7 @@ impl std::error::Error for AgentError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             AgentError::Spawn(error) | AgentError::Wait(error) => Some(error),
-            AgentError::TimedOut { kill: Err(error), .. } => Some(error),
+            AgentError::Leftovers(error) | AgentError::TimedOut { kill: Err(error), .. } => Some(error),
             AgentError::ShutdownRequested { kill: Some(Err(error)), .. } => Some(error),
             AgentError::TimedOut { .. } | AgentError::ShutdownRequested { .. } | AgentError::KilledWithAll { .. } => {
                 None
@@ -375,6 +379,13 @@ pub async fn run_subprocess_agent(mut command: Command, options: &AgentOptions) 
         End::Exited => {
             let with_all = options.registry.has_swept(Some(group));
             let leftovers = run.kill_leftovers(options.leftovers).await;
+            let leftovers = match leftovers {
+                // What remains is dropped, and so goes to the undertaker; who may not be signalled will not be by that one.
+                Some(Err(error)) if error.kind() != KillErrorKind::NotPermitted => {
+                    return Err(AgentError::Leftovers(error));
+                }
+                leftovers => leftovers,
+            };
             release(run.remains.as_mut().and_then(Remains::take_ward)).await;
             let reaped = run.remains.take().map_or(Ok(None), |mut remains| remains.reap());
             let status = reaped.map_err(AgentError::Wait)?;
