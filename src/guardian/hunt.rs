@@ -127,6 +127,10 @@ impl Hunt {
     }
 
     pub(super) fn step(&mut self) {
+        // The groups first: a look at every process there is takes its time.
+        if self.chase.step() {
+            self.next_look = self.next_look.min(Instant::now() + PAUSE);
+        }
         if self.is_looking() && Instant::now() >= self.next_look {
             self.look();
         }
