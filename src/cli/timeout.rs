@@ -45,10 +45,10 @@ use terminal::Terminal;
 pub(super) fn main(args: impl IntoIterator<Item = OsString>, pipe: Pipe) -> ExitCode {
     let call = match grammar::parse(args) {
         Ok(Request::Run(call)) => call,
-        Ok(Request::Help) => return super::help("timeout"),
+        Ok(Request::Help) => return printed(super::help("timeout")),
         Ok(Request::Version) => {
             let version = format!("deadbeat timeout {}\n", env!("CARGO_PKG_VERSION"));
-            return output::print(&version, ExitCode::SUCCESS);
+            return printed(output::print(&version, ExitCode::SUCCESS));
         }
         Err(problem) => {
             say(&problem);
@@ -63,6 +63,11 @@ pub(super) fn main(args: impl IntoIterator<Item = OsString>, pipe: Pipe) -> Exit
             std::process::exit(failure.status)
         }
     }
+}
+
+/// What cannot be written is a failure of ours, with the status of timeout(1) for that.
+fn printed(status: ExitCode) -> ExitCode {
+    if status == ExitCode::SUCCESS { status } else { ExitCode::from(FAILED as u8) }
 }
 
 fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {

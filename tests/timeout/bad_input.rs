@@ -49,6 +49,15 @@ fn help_and_version_are_data() {
 }
 
 #[test]
+fn what_cannot_be_printed_is_a_failure() {
+    for option in ["--help", "--version"] {
+        let mut command = Tool::Deadbeat.command(&[option]);
+        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert_eq!(command.stdout(full).status().unwrap().code(), Some(125), "{option}");
+    }
+}
+
+#[test]
 fn options_of_the_program_may_come_first() {
     let run = |args: &[&str]| std::process::Command::new(env!("CARGO_BIN_EXE_deadbeat")).args(args).output().unwrap();
     assert_eq!(run(&["--color", "never", "timeout", "10", "sh", "-c", "exit 4"]).status.code(), Some(4));

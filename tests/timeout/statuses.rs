@@ -20,6 +20,7 @@ use crate::support::{output, text};
 #[case::handled_and_ended_well(&[".3", "sh", "-c", "trap 'exit 0' TERM; sleep 300 & wait"], 124)]
 #[case::preserved(&["-p", ".1", "sleep", "300"], 143)]
 #[case::preserved_and_handled(&["-p", "1", "sh", "-c", "trap 'exit 3' TERM; sleep 300 & wait"], 3)]
+#[case::handled_like_one_that_was_killed(&["1", "sh", "-c", "trap 'exit 137' TERM; sleep 300 & wait"], 124)]
 #[case::killed(&["-s", "9", ".1", "sleep", "300"], 137)]
 #[case::had_to_be_killed(&["-k", ".1", ".1", "sh", "-c", "trap '' TERM; sleep 300; sleep 300"], 137)]
 #[case::signal_0(&["-s", "0", "-k", ".1", ".1", "sleep", "300"], 137)]
@@ -51,7 +52,7 @@ fn deadbeat_dies_of_what_the_command_died_of() {
 #[case::term(&["-v", ".1", "sleep", "300"], "deadbeat timeout: sending signal TERM to command 'sleep'\n")]
 #[case::null_and_kill(
     &["-v", "-s0", "-k.1", ".1", "sleep", "300"],
-    "deadbeat timeout: sending signal 0 to command 'sleep'\ndeadbeat timeout: sending signal KILL to command 'sleep'\n"
+    "deadbeat timeout: sending signal EXIT to command 'sleep'\ndeadbeat timeout: sending signal KILL to command 'sleep'\n"
 )]
 #[case::real_time(&["-v", "-s", "RTMIN", ".1", "sleep", "300"], "deadbeat timeout: sending signal RTMIN to command 'sleep'\n")]
 #[case::nothing(&["-v", "10", "true"], "")]

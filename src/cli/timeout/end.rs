@@ -79,9 +79,10 @@ impl End {
     }
 
     fn code(self, preserve_status: bool) -> i32 {
+        let was_killed = self.status.and_then(|status| status.signal()) == Some(SIGKILL);
         let status = self.status.and_then(|status| status.code().or(status.signal().map(|signal| 128 + signal)));
         match status {
-            Some(status) if preserve_status || !self.timed_out || status == 128 + SIGKILL => status,
+            Some(status) if preserve_status || !self.timed_out || was_killed => status,
             _ => TIMED_OUT,
         }
     }
@@ -117,7 +118,7 @@ mod tests {
     #[case::preserved(15, true, true, 143)]
     #[case::preserved_and_handled(3 << 8, true, true, 3)]
     #[case::killed(9, true, false, 137)]
-    #[case::exited_like_one_that_was_killed(137 << 8, true, false, 137)]
+    #[case::exited_like_one_that_was_killed(137 << 8, true, false, 124)]
     fn the_status_is_that_of_timeout(
         #[case] raw: i32,
         #[case] timed_out: bool,

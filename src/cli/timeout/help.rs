@@ -16,7 +16,10 @@ not when deadbeat itself is killed.
 
 The first SIGTERM, SIGINT or SIGHUP to deadbeat is passed on and ends the command as the timeout does; a second one \
 kills at once. SIGALRM is the timeout. SIGQUIT, SIGUSR1 and SIGUSR2 are passed on. On a terminal the command runs in the \
-foreground: it can read the terminal, and Ctrl-C and Ctrl-Z are for it.",
+foreground: it can read the terminal, and Ctrl-C and Ctrl-Z are for it. Not so where standard input or output is a pipe: \
+if it reads the terminal all the same, it is stopped until its time is over, unless --foreground is given.
+
+A command that has ended by itself is waited for until its children are dead, GRACE at most.",
     after_help = "\
 DURATION and GRACE are numbers, such as 5, .5, 1e3 or 0x1p3, or inf, with an
 optional unit: s seconds (the default), m minutes, h hours, d days. A DURATION

@@ -4,12 +4,12 @@ use crate::signal::Signal;
 
 /// A signal as `-s` takes it: a name in any case, with or without `SIG`, or a number. `Ok(None)` is 0, which is none.
 ///
-/// A number from 129 on is the status of somebody who died of it, as `kill -l` reads them.
+/// A number from 129 on is the status of somebody who died of it, as `kill -l` reads them; 256 more is ksh's.
 pub(super) fn parse(text: &str) -> Result<Option<Signal>, ()> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return match text.parse().map_err(drop)? {
-            0 => Ok(None),
-            status @ 129..=255 => Signal::from_raw(status & 0x7f).map(Some).ok_or(()),
+            0 | 128 | 256 => Ok(None),
+            status @ (129..=255 | 257..=383) => Signal::from_raw(status & 0x7f).map(Some).ok_or(()),
             number => Signal::from_raw(number).map(Some).ok_or(()),
         };
     }
@@ -19,15 +19,17 @@ pub(super) fn parse(text: &str) -> Result<Option<Signal>, ()> {
         "CLD" => "CHLD",
         "IOT" => "ABRT",
         "POLL" => "IO",
+        // The next would strip it again.
+        name if name.starts_with("SIG") => return Err(()),
         name => name,
     };
     name.parse().map(Some).map_err(drop)
 }
 
-/// As messages name it: `TERM`, `RTMAX-1`, `0`.
+/// As messages name it: `TERM`, `RTMAX-1`, `EXIT`.
 pub(super) fn name(signal: Option<Signal>) -> String {
     match signal {
-        None => "0".to_owned(),
+        None => "EXIT".to_owned(),
         Some(signal) => {
             if let (Ok(min), Ok(max)) = ("RTMIN".parse::<Signal>(), "RTMAX".parse::<Signal>()) {
                 let [from_min, from_max] = [signal.as_raw() - min.as_raw(), max.as_raw() - signal.as_raw()];
@@ -54,6 +56,7 @@ mod tests {
     #[case("cOnT", 18)]
     #[case("3", 3)]
     #[case("137", 9)]
+    #[case("271", 15)]
     #[case("IOT", 6)]
     #[cfg(target_os = "linux")]
     fn a_signal_goes_by_name_or_number(#[case] text: &str, #[case] number: i32) {
@@ -67,14 +70,14 @@ mod tests {
 
     #[rstest]
     fn a_signal_is_named_as_it_can_be_written(
-        #[values("TERM", "KILL", "CONT", "0", "RTMIN", "RTMIN+1", "RTMAX-1", "RTMAX")] text: &str,
+        #[values("TERM", "KILL", "CONT", "EXIT", "RTMIN", "RTMIN+1", "RTMAX-1", "RTMAX")] text: &str,
     ) {
         assert_eq!(name(parse(text).unwrap()), text);
     }
 
     #[rstest]
     fn what_is_no_signal_is_refused(
-        #[values("", "MONKEY", "SIG", "-1", "+9", "9 ", "65", "128", "256", "99999999999")] text: &str,
+        #[values("", "MONKEY", "SIG", "SIGsigTERM", "-1", "+9", "9 ", "65", "200", "399", "99999999999")] text: &str,
     ) {
         assert_eq!(parse(text), Err(()));
     }
