@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 
 use super::naive;
-use super::support::{eventually, start};
+use super::support::{SOON, eventually, start};
 
 const GRACE: Duration = Duration::from_millis(150);
 
@@ -121,10 +121,10 @@ fn a_pool_that_is_taken_delays_the_kill_and_loses_nothing() {
     let pgid = running.pgid();
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     let taken = take_the_pool(&runtime);
-    let report = runtime.block_on(async move { policy().kill(pgid).await });
+    let report = runtime.block_on(async move { tokio::time::timeout(SOON, policy().kill(pgid)).await });
     // To the end of the kill nobody had a thread of the pool for it.
     drop(taken);
-    report.unwrap();
+    report.expect("nobody has begun").unwrap();
     eventually("the group is dead", || running.has_ended());
 }
 

@@ -13,14 +13,15 @@ gone() { ! runs && ! runs; }
 # In hundredths of a second, rounded down, so the end of the grace is one later.
 clock() { read -r up _ </proc/uptime && now=${up%.*}${up#*.}; }
 
+# `-s` and `--`: there are programs named kill that read `-TERM -1234` as a signal to everybody.
 clock
 end=$(awk "BEGIN { print $now + 1 + int($grace * 100) }")
-kill -TERM "-$pgid" 2>/dev/null || exit 0
+kill -s TERM -- "-$pgid" 2>/dev/null || exit 0
 # A stopped member does not see the SIGTERM before it goes on.
-kill -CONT "-$pgid" 2>/dev/null
+kill -s CONT -- "-$pgid" 2>/dev/null
 while clock && [ "$now" -le "$end" ]; do
     ! gone || exit 0
     sleep 0.1
 done
-kill -KILL "-$pgid" 2>/dev/null
+kill -s KILL -- "-$pgid" 2>/dev/null
 exit 0

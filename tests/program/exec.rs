@@ -54,15 +54,15 @@ fn a_line_away(dir: &Path, from: &str, to: &str) -> PathBuf {
 }
 
 #[rstest]
-#[case::term_only("kill -KILL", ": kill -KILL", "ignore-term", "left in the group: ")]
-#[case::kill_at_once("kill -TERM", "kill -KILL", "slow-exit", "outcome killed, not terminated")]
+#[case::term_only("kill -s KILL", ": kill -s KILL", "ignore-term", "left in the group: ")]
+#[case::kill_at_once("kill -s TERM", "kill -s KILL", "slow-exit", "outcome killed, not terminated")]
 #[case::leader_only(
-    r#"kill -TERM "-$pgid""#,
+    r#"kill -s TERM -- "-$pgid""#,
     r#"kill -TERM "$pgid"; sleep "$grace"; kill -KILL "$pgid"; exit; true"#,
     "forking",
     "outcome survived, not terminated"
 )]
-#[case::no_cont("kill -CONT", ": kill -CONT", "stopped", "outcome killed, not terminated")]
+#[case::no_cont("kill -s CONT", ": kill -s CONT", "stopped", "outcome killed, not terminated")]
 #[case::esrch_is_gone(
     r#"grep -qs ") [^XZ] [0-9]* $pgid " /proc/[0-9]*/stat"#,
     r#"kill -0 "-$pgid" 2>/dev/null"#,
