@@ -22,6 +22,9 @@ const LEFTOVER_JUDGED_AFTER: Duration = Duration::from_secs(1);
 /// How long one may take to die to whom SIGKILL was sent: on a machine with many at work a second is not enough.
 const DEAD_AFTER: Duration = Duration::from_secs(10);
 
+/// What a slow machine is granted where something is too late, however short the grace: as much as with the default one.
+const LEAST_ROOM: Duration = Duration::from_secs(5);
+
 /// What was seen of a cell, before any judgement.
 struct Seen {
     told: Told,
@@ -248,6 +251,18 @@ impl Seen {
             Some(_) => Some(Outcome::Terminated),
         }
     }
+
+    /// What is wrong with the time of a kill that needed SIGKILL, if it took too long.
+    fn too_late(&self, grace: Duration) -> Option<String> {
+        let (elapsed, gone_after) = (self.elapsed, self.gone_after?);
+        let room = grace.max(LEAST_ROOM);
+        // Members take their time to die, and the subject takes its own to return: SIGKILL was sent before either.
+        if elapsed.min(gone_after) >= grace + room {
+            return Some(format!("SIGKILL came late: the group went after {gone_after:.1?}, of {grace:?} of grace"));
+        }
+        let slow = elapsed.saturating_sub(gone_after) >= room / 2;
+        slow.then(|| format!("took {elapsed:.1?}, though the group was gone after {gone_after:.1?}"))
+    }
 }
 
 fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPolicy) -> (CellVerdict, String) {
@@ -271,6 +286,9 @@ fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPol
             faults.push(format!("back after {elapsed:.1?}, before the {grace:?} of grace were over"));
         }
         _ => {}
+    }
+    if let Some(fault) = seen.too_late(grace).filter(|_| expected.outcome == Some(Outcome::Killed)) {
+        faults.push(fault);
     }
     // Seen late at worst, so what was seen before the grace was over was over before.
     let early = seen.gone_after.filter(|after| expected.outcome == Some(Outcome::Killed) && *after < grace);

@@ -80,6 +80,20 @@ fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixtur
     assert_eq!(status, 0, "{cells:#?}");
 }
 
+/// The grace bounds from above too: what is over at last may have been no doing of the killer's.
+#[rstest]
+#[case::late_kill("kill -TERM -{pgid}; sleep 12; kill -KILL -{pgid}", "SIGKILL came late")]
+#[case::esrch_after_the_kill(
+    "kill -TERM -{pgid}; sleep {grace}; kill -KILL -{pgid}; n=0
+     while kill -0 -{pgid} && [ $n -lt 40 ]; do sleep 0.1; n=$((n + 1)); done; exit 0",
+    "though the group was gone after"
+)]
+fn a_killer_that_takes_too_long_is_caught(#[case] wrong: &str, #[case] fault: &str) {
+    let why = complaint(wrong, "ignore-term", "--grace 1s");
+    assert!(why.contains(fault), "{why}");
+    assert_eq!(judged("kill -TERM -{pgid}; sleep {grace}; kill -KILL -{pgid}", &["ignore-term"], "--grace 1s").0, 0);
+}
+
 #[test]
 fn a_command_that_hangs_is_killed_with_all_that_it_started() {
     let dir = tempfile::tempdir().unwrap();
