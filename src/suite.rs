@@ -16,6 +16,8 @@ mod subjects;
 mod words;
 
 use std::collections::VecDeque;
+#[cfg(any(feature = "cli", feature = "conformance"))]
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
@@ -32,6 +34,14 @@ pub use subjects::{Subject, built_in};
 
 /// The cells wait, they do not compute; but each starts a few processes.
 pub(crate) const JOBS: usize = 40;
+
+/// What the subjects may be told to give. Timers tell no less than a millisecond.
+#[cfg(any(feature = "cli", feature = "conformance"))]
+pub(crate) const GRACES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
+
+/// Until when a kill may be waited for. The fixture outlives it, and is a shell's program with a shell's numbers.
+#[cfg(any(feature = "cli", feature = "conformance"))]
+pub(crate) const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
 
 /// Which cells to run, and how.
 ///

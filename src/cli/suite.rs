@@ -59,7 +59,7 @@ pub(super) struct SuiteArgs {
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::budget)]
     budget: Duration,
     /// How long a kill may take before it is ended and fails; twice the grace and 30 s unless said otherwise
-    #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = args::deadline)]
     deadline: Option<Duration>,
     /// How many cells to run side by side, each in a process of its own
     #[arg(long, value_name = "N", default_value_t = JOBS as u16, value_parser = clap::value_parser!(u16).range(1..=1024))]

@@ -25,6 +25,10 @@ const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// What a slow machine is granted where something is too late, however short the grace: as much as with the default one.
 const LEAST_ROOM: Duration = Duration::from_secs(5);
 
+/// How long the fixture outlives the deadline of its kill: its end must never be taken for the subject's doing.
+const BEYOND: Duration = Duration::from_secs(60);
+const LEAST_LIFE: Duration = Duration::from_secs(120);
+
 /// What was seen of a cell, before any judgement.
 struct Seen {
     told: Told,
@@ -60,7 +64,8 @@ pub(super) fn unjudged(cell: &Cell) -> CellReport {
 fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration, deadline: Duration) -> (CellReport, Option<Running>) {
     let mut report = unjudged(cell);
     let expected = report.expected;
-    let running = match cell.fixture.setup().shell(&cell.shell).cleanup(policy.grace / 5).start() {
+    let setup = cell.fixture.setup().shell(&cell.shell).cleanup(policy.grace / 5);
+    let running = match setup.life(deadline.saturating_add(BEYOND).max(LEAST_LIFE)).start() {
         Ok(running) => running,
         Err(error) => return (report.failed(format!("the fixture did not start: {error}")), None),
     };

@@ -12,7 +12,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use signal_hook::iterator::Signals;
 
-use super::{Cell, JOBS, Subject, Suite, built_in, process};
+use super::{Cell, DEADLINES, GRACES, JOBS, Subject, Suite, built_in, process};
 use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
 use crate::report::{CellReport, CellVerdict};
@@ -80,7 +80,7 @@ impl Conformance {
         self
     }
 
-    /// The grace that the subjects give, which only they know; 5 s by default.
+    /// The grace that the subjects give, which only they know; 5 s by default, a minute at most.
     pub fn grace(mut self, grace: Duration) -> Conformance {
         self.suite = self.suite.grace(grace);
         self
@@ -92,7 +92,7 @@ impl Conformance {
         self
     }
 
-    /// How long a kill may take before it is ended and fails, as [`Suite::deadline`].
+    /// How long a kill may take before it is ended and fails, as [`Suite::deadline`]; an hour at most.
     pub fn deadline(mut self, deadline: Duration) -> Conformance {
         self.suite = self.suite.deadline(deadline);
         self
@@ -174,6 +174,16 @@ impl Conformance {
             if subjects[..i].contains(name) {
                 return Err(format!("two subjects are called {name:?}: give each a name of its own"));
             }
+        }
+        let (grace, deadline) = (self.suite.policy.grace, self.suite.kill_within());
+        for (what, time, bounds) in [("grace", grace, &GRACES), ("deadline", deadline, &DEADLINES)] {
+            if !bounds.contains(&time) {
+                let (shortest, longest) = (bounds.start(), bounds.end());
+                return Err(format!("a {what} of {time:?} cannot be kept: it must be from {shortest:?} to {longest:?}"));
+            }
+        }
+        if deadline <= grace {
+            return Err(format!("a deadline of {deadline:?} cannot be kept: it must be longer than the grace, {grace:?}"));
         }
         let mut cells = self.suite.cells();
         for KnownFailure { pattern, reason } in &self.known_failures {
@@ -288,6 +298,9 @@ mod tests {
             (with(&["control"]), "other than control"),
             (with(&["a/b"]), "without a slash"),
             (with(&["ours", "ours"]), "a name of its own"),
+            (with(&["ours"]).grace(Duration::from_secs(61)), "to 60s"),
+            (with(&["ours"]).deadline(Duration::from_secs(3601)), "to 3600s"),
+            (with(&["ours"]).deadline(Duration::from_secs(5)), "longer than the grace"),
             (with(&["ours"]).known_failure("ours/late-fork/*", " "), "say why it fails"),
             (with(&["ours"]).known_failure("ours/late-frok/*", "typing"), "--list"),
             (with(&["ours"]).known_failure("control/fast-exit/*", "no excuse for it"), "--list"),

@@ -113,6 +113,16 @@ fn a_command_that_hangs_is_killed_with_all_that_it_started() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_fixture_outlives_the_deadline_of_its_kill() {
+    let killer = r"tr '\0' '\n' </proc/{pgid}/environ | grep ^DEADBEAT_LIFE= >&2; exit 1";
+    for (deadline, life) in [("", "120"), ("--deadline 150s", "210"), ("--deadline 1h", "3660")] {
+        let why = complaint(killer, "fast-exit", deadline);
+        assert!(why.contains(&format!("it said: DEADBEAT_LIFE={life};")), "{why}");
+    }
+}
+
 #[rstest]
 #[case::status("echo alas >&2; exit 3 # {pgid}", "the command ended with exit status: 3; it said: alas")]
 #[case::crash("kill -SEGV $$ # {pgid}", "the command ended with signal: 11")]
