@@ -308,7 +308,8 @@ fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPol
         let names: Vec<_> = report.leftover.iter().map(name).collect();
         faults.push(format!("left in the group: {}", names.join("; ")));
     }
-    if backend() == Backend::Proc && report.escaped.len() != expected.escaped {
+    // Who kills even those has done more than a group kill can.
+    if backend() == Backend::Proc && report.escaped.len() > expected.escaped {
         faults.push(format!("{} escaped, not {}", report.escaped.len(), expected.escaped));
     }
 

@@ -29,7 +29,7 @@ pub struct Expected {
     pub timing: Timing,
     /// How many live members may be left in the group; always 0.
     pub leftover: usize,
-    /// How many processes have left the group, out of reach.
+    /// How many processes may have left the group and live on, out of a group kill's reach.
     pub escaped: usize,
     /// What the heartbeat says of the runtime meanwhile.
     pub pulse: ExpectedPulse,

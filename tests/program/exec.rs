@@ -115,6 +115,21 @@ fn a_command_that_hangs_is_killed_with_all_that_it_started() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_killer_that_gets_those_who_left_the_group_too_is_right() {
+    let by_mark = format!(
+        r#"mark=$(tr '\0' '\n' </proc/{{pgid}}/environ | grep ^DEADBEAT_FIXTURE=) || exit 9
+        sh {RIGHT} {{pgid}} {{grace}}
+        kill -KILL $(grep -lsaz "^$mark\$" /proc/[0-9]*/environ | cut -d / -f 3)"#
+    );
+    let (status, cells) = judged(&by_mark, &["setsid-escape"], "");
+    assert_eq!((status, &cells[0]["escaped"]), (0, &Value::Array(vec![])), "{cells:#?}");
+    // The control: without that it is there, and that is no fault either.
+    let (status, cells) = judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &["setsid-escape"], "");
+    assert_eq!((status, cells[0]["escaped"].as_array().unwrap().len()), (0, 1), "{cells:#?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_fixture_outlives_the_deadline_of_its_kill() {
     let killer = r"tr '\0' '\n' </proc/{pgid}/environ | grep ^DEADBEAT_LIFE= >&2; exit 1";
     for (deadline, life) in [("", "120"), ("--deadline 150s", "210"), ("--deadline 1h", "3660")] {
