@@ -66,7 +66,7 @@ pub(super) struct SuiteArgs {
     jobs: u16,
     #[command(flatten)]
     publish: publish::Publish,
-    /// List the cells and what is expected of each; run nothing. Time `prompt`: back soon after the group is gone; `grace`: takes all of it
+    /// List the cells and what is expected of each; run nothing. Time `prompt`: back soon after the group is gone; `grace`: takes half of it and more
     #[arg(long)]
     list: bool,
     /// Run nothing: put the JSON reports of all parts together, and report on the whole

@@ -74,7 +74,7 @@ fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration, deadline: Duration
     let report = match seen {
         Ok(seen) => {
             report.elapsed = Some(seen.elapsed);
-            let outcome = seen.outcome(policy);
+            let outcome = seen.outcome(&expected, policy);
             report.outcome = outcome;
             if let Some(Ok(told)) = &seen.told {
                 report.signals = Some(told.signals.clone());
@@ -236,8 +236,8 @@ fn lost(error: LabError, deadline: Duration) -> Lost {
 
 impl Seen {
     /// As the subject told it; else as the fixture's end shows it: killed if the leader died of SIGKILL, or if the
-    /// group outlived the grace.
-    fn outcome(&self, policy: &KillPolicy) -> Option<Outcome> {
+    /// group outlived the grace, or half of it where it goes of nothing else.
+    fn outcome(&self, expected: &Expected, policy: &KillPolicy) -> Option<Outcome> {
         match &self.told {
             Some(Ok(report)) => return Some(report.outcome),
             Some(Err(_)) => return None,
@@ -250,9 +250,11 @@ impl Seen {
             // An un-reaped leader looks alive to the end.
             return None;
         }
+        let stubborn = expected.outcome == Some(Outcome::Killed);
+        let obeyed_within = if stubborn { policy.grace / 2 } else { policy.grace };
         match self.gone_after {
             None => Some(Outcome::Survived),
-            Some(after) if after >= policy.grace || self.leader_ended_by == Some(Signal::KILL) => Some(Outcome::Killed),
+            Some(after) if after >= obeyed_within || self.leader_ended_by == Some(Signal::KILL) => Some(Outcome::Killed),
             Some(_) => Some(Outcome::Terminated),
         }
     }
@@ -287,18 +289,22 @@ fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPol
             let gone = seen.gone_after.map(|after| format!(", though the group was gone after {after:.1?}"));
             faults.push(format!("took {elapsed:.1?} of the {grace:?} of grace{}", gone.unwrap_or_default()));
         }
-        Timing::Grace if elapsed < grace => {
+        Timing::Grace if report.known_bad && elapsed < grace => {
             faults.push(format!("back after {elapsed:.1?}, before the {grace:?} of grace were over"));
+        }
+        // Clocks of whole seconds are no fault: SIGKILL is early if it comes before half the grace.
+        Timing::Grace if elapsed < grace / 2 => {
+            faults.push(format!("back after {elapsed:.1?}, before half of the {grace:?} of grace was over"));
         }
         _ => {}
     }
     if let Some(fault) = seen.too_late(grace).filter(|_| expected.outcome == Some(Outcome::Killed)) {
         faults.push(fault);
     }
-    // Seen late at worst, so what was seen before the grace was over was over before.
-    let early = seen.gone_after.filter(|after| expected.outcome == Some(Outcome::Killed) && *after < grace);
+    // Seen late at worst, so what was seen before half the grace was over was over before.
+    let early = seen.gone_after.filter(|after| expected.outcome == Some(Outcome::Killed) && *after < grace / 2);
     if let Some(after) = early {
-        faults.push(format!("the group went after {after:.1?}, before the {grace:?} of grace were over"));
+        faults.push(format!("the group went after {after:.1?}, before half of the {grace:?} of grace was over"));
     }
     if report.outcome == Some(Outcome::Terminated) && report.fixture == "slow-exit" && !seen.cleaned_up {
         faults.push("the group was not let finish its cleanup".into());

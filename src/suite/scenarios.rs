@@ -42,7 +42,7 @@ pub struct Expected {
 pub enum Timing {
     /// Back before the grace is over, and within half of it after the group is gone.
     Prompt,
-    /// Takes at least the whole grace.
+    /// Takes at least half of the grace, before which SIGKILL comes too early; of a known-bad subject, all of it.
     Grace,
 }
 

@@ -69,7 +69,7 @@ fn a_line_away(dir: &Path, from: &str, to: &str) -> PathBuf {
     "fast-exit",
     "though the group was gone after"
 )]
-#[case::before_the_grace("$grace * 100", "$grace * 10", "second-term", "before the 5s of grace were over")]
+#[case::before_the_grace("$grace * 100", "$grace * 10", "second-term", "before half of the 5s of grace was over")]
 fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixture: &str, #[case] fault: &str) {
     let dir = tempfile::tempdir().unwrap();
     let wrong = a_line_away(dir.path(), from, to);
@@ -78,6 +78,18 @@ fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixtur
     // Beside it, the right one passes the same cell.
     let (status, cells) = judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &[fixture], "");
     assert_eq!(status, 0, "{cells:#?}");
+}
+
+/// Such a clock may take 4.4 s for 5.
+#[rstest]
+#[case("ignore-term")]
+#[case("stubborn-child")]
+fn a_clock_of_whole_seconds_is_no_fault(#[case] fixture: &str) {
+    let killer = "kill -TERM -{pgid}; sleep 4.4; kill -KILL -{pgid}";
+    let (status, cells) = judged(killer, &[fixture], "");
+    assert_eq!(status, 0, "{cells:#?}");
+    let why = complaint("kill -TERM -{pgid}; sleep 1; kill -KILL -{pgid}", fixture, "");
+    assert!(why.contains("before half of the 5s of grace was over"), "{why}");
 }
 
 /// The grace bounds from above too: what is over at last may have been no doing of the killer's.

@@ -119,7 +119,7 @@ fn judge(subject: Subject, fixture: &str) -> Report {
 #[case::half_the_patience(
     Subject::new("half-the-patience", half_the_patience),
     "second-term",
-    "before the 2s of grace"
+    "before half of the 2s of grace"
 )]
 #[case::twelve_seconds_of_patience(
     Subject::new("twelve-seconds-of-patience", twelve_seconds_of_patience),
