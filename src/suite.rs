@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
 use crate::kill::KillPolicy;
-use crate::report::{CellReport, Partition, Report, cell_name};
+use crate::report::{CellReport, Partition, Report, Whole, cell_name};
 
 #[cfg(feature = "conformance")]
 pub use conformance::Conformance;
@@ -255,7 +255,15 @@ impl Suite {
                 reports[i] = Some(report);
             }
         });
-        Report { partition: self.partition, ..Report::new(reports.into_iter().flatten().collect()) }
+        let whole = self.partition.map(|_| self.whole());
+        Report { partition: self.partition, whole, ..Report::new(reports.into_iter().flatten().collect()) }
+    }
+
+    /// What its parts have in common.
+    fn whole(&self) -> Whole {
+        let whole = Suite { partition: None, ..self.clone() };
+        let names = whole.cells().iter().map(Cell::name).collect();
+        share::whole(names, [self.policy.grace, self.budget, self.kill_within()])
     }
 
     fn kill_within(&self) -> Duration {

@@ -254,7 +254,9 @@ impl Seen {
         let obeyed_within = if stubborn { policy.grace / 2 } else { policy.grace };
         match self.gone_after {
             None => Some(Outcome::Survived),
-            Some(after) if after >= obeyed_within || self.leader_ended_by == Some(Signal::KILL) => Some(Outcome::Killed),
+            Some(after) if after >= obeyed_within || self.leader_ended_by == Some(Signal::KILL) => {
+                Some(Outcome::Killed)
+            }
             Some(_) => Some(Outcome::Terminated),
         }
     }

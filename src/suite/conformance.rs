@@ -179,11 +179,15 @@ impl Conformance {
         for (what, time, bounds) in [("grace", grace, &GRACES), ("deadline", deadline, &DEADLINES)] {
             if !bounds.contains(&time) {
                 let (shortest, longest) = (bounds.start(), bounds.end());
-                return Err(format!("a {what} of {time:?} cannot be kept: it must be from {shortest:?} to {longest:?}"));
+                return Err(format!(
+                    "a {what} of {time:?} cannot be kept: it must be from {shortest:?} to {longest:?}"
+                ));
             }
         }
         if deadline <= grace {
-            return Err(format!("a deadline of {deadline:?} cannot be kept: it must be longer than the grace, {grace:?}"));
+            return Err(format!(
+                "a deadline of {deadline:?} cannot be kept: it must be longer than the grace, {grace:?}"
+            ));
         }
         let mut cells = self.suite.cells();
         for KnownFailure { pattern, reason } in &self.known_failures {

@@ -122,7 +122,7 @@ fn the_schema_rejects(#[case] at: &str, #[case] broken: Value) {
 }
 
 #[rstest]
-#[case("", &["schema", "host", "partition", "cells", "summary"])]
+#[case("", &["schema", "host", "partition", "whole", "cells", "summary"])]
 #[case("/host", &["os", "arch", "kernel", "cores", "backend", "deadbeat"])]
 #[case("/cells/0", &["subject", "fixture", "runtime", "shell", "repeat", "known_bad", "expected", "outcome",
                      "elapsed_ms", "signals", "leftover", "escaped", "pulse", "timeline", "verdict", "why", "again"])]
