@@ -8,6 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+
 /// Prints data. A reader that has gone away is no failure of ours; any other is, with status 2.
 pub(super) fn print(text: &str, status: ExitCode) -> ExitCode {
     let mut stdout = anstream::stdout().lock();
@@ -43,9 +45,11 @@ pub(super) fn check_writable(file: &Path) -> Result<(), String> {
 pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
     let write = || -> io::Result<()> {
         if is_special(file) {
-            // A pipe that nobody reads is an error now, not a wait for ever.
+            // A pipe that nobody reads is an error now, not a wait for ever; one that is read slowly is waited for.
             let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-            return fs::OpenOptions::new().write(true).custom_flags(flags).open(file)?.write_all(contents);
+            let mut stream = fs::OpenOptions::new().write(true).custom_flags(flags).open(file)?;
+            fcntl_setfl(&stream, fcntl_getfl(&stream)? - OFlags::NONBLOCK)?;
+            return stream.write_all(contents);
         }
         let file = &target(file);
         let mut temporary = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder(file))?;
@@ -58,7 +62,7 @@ pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
 }
 
 /// A device or a pipe, which has no halves to hide and must not be replaced by a file.
-fn is_special(file: &Path) -> bool {
+pub(super) fn is_special(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|data| !data.is_file() && !data.is_dir())
 }
 

@@ -47,19 +47,20 @@ impl Publish {
     pub(super) fn publish(&self, report: &Report, status: ExitCode) -> ExitCode {
         let ending = interrupt::hold_off();
         let written = self.render(report).and_then(|(text, page)| {
-            if let (Some(file), Some(page)) = (&self.html, page) {
-                output::write_whole(file, page.as_bytes())?;
-            }
-            let Some(file) = &self.output else { return Ok(Some(text)) };
-            output::write_whole(file, anstream::adapter::strip_str(&text).to_string().as_bytes()).map(|()| None)
+            let mut targets: Vec<(&Path, String)> = self.html.as_deref().zip(page).into_iter().collect();
+            let plain = |file| (file, anstream::adapter::strip_str(&text).to_string());
+            targets.extend(self.output.as_deref().map(plain));
+            let (streams, files): (Vec<_>, Vec<_>) = targets.iter().partition(|(file, _)| output::is_special(file));
+            let write = |(file, text): &(&Path, String)| output::write_whole(file, text.as_bytes());
+            files.into_iter().try_for_each(write)?;
+            // A reader that has stopped reading must not make us deaf to Ctrl-C.
+            drop(ending);
+            streams.into_iter().try_for_each(write)?;
+            Ok(text)
         });
         match written {
-            Ok(None) => status,
-            Ok(Some(text)) => {
-                // A reader that has stopped reading must not make us deaf to Ctrl-C.
-                drop(ending);
-                output::print(&text, status)
-            }
+            Ok(text) if self.output.is_none() => output::print(&text, status),
+            Ok(_) => status,
             Err(error) => usage(&error),
         }
     }
