@@ -17,7 +17,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -112,12 +111,11 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> io::Result<Running> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mark = Mark::new(MARK, &id);
+        let mark = Mark::fresh(MARK);
+        let (name, value) = mark.variable();
         let (socket, theirs) = UnixStream::pair()?;
         let (ear, mouth) = UnixStream::pair()?;
-        command.env(MARK, &id).process_group(0).stdin(OwnedFd::from(theirs));
+        command.env(name, value).process_group(0).stdin(OwnedFd::from(theirs));
         command.stdout(OwnedFd::from(mouth.try_clone()?)).stderr(OwnedFd::from(mouth));
         let listed = socket.try_clone()?;
         let mut running = running();
