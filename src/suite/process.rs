@@ -198,7 +198,11 @@ pub(crate) fn report_to_parent(suite: &Suite, cell: &Cell) -> ! {
         }
     };
     let report = suite.run_cell(cell);
-    let written = serde_json::to_vec(&report).map_err(io::Error::other).and_then(|json| (&socket).write_all(&json));
+    // Whoever was forked without an exec holds the socket too: what ends the report is not its close.
+    let written = serde_json::to_vec(&report)
+        .map_err(io::Error::other)
+        .and_then(|json| (&socket).write_all(&json))
+        .and_then(|()| socket.shutdown(Shutdown::Write));
     // Not by returning: a subject that hangs must not hold the process.
     std::process::exit(if written.is_ok() { 0 } else { 1 });
 }
