@@ -63,7 +63,14 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
 pub(super) fn command(cell: &Cell) -> Command {
     let program = std::env::current_exe().unwrap_or_else(|_| "deadbeat".into());
     let mut command = Command::new(program);
-    command.args(std::env::args_os().skip(1)).arg(format!("--cell={}", cell.name()));
+    for arg in std::env::args_os().skip(1) {
+        // Behind it, and before a `--` that ends the options.
+        let is_ours = arg == "suite" && command.get_args().all(|before| before != "suite");
+        command.arg(arg);
+        if is_ours {
+            command.arg(format!("--cell={}", cell.name()));
+        }
+    }
     command
 }
 
