@@ -79,9 +79,17 @@ fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration, deadline: Duration
             if let Some(Ok(told)) = &seen.told {
                 report.signals = Some(told.signals.clone());
             }
-            report.leftover = running.leftover().unwrap_or_default();
-            report.escaped = running.escaped().unwrap_or_default();
-            let (verdict, why) = judge(&report, &seen, &expected, policy);
+            let (leftover, escaped) = (running.leftover(), running.escaped());
+            let unseen = leftover.as_ref().err().or(escaped.as_ref().err());
+            let unseen = unseen
+                .filter(|_| backend() == Backend::Proc)
+                .map(|error| format!("who is left cannot be told: {error}"));
+            (report.leftover, report.escaped) = (leftover.unwrap_or_default(), escaped.unwrap_or_default());
+            let (mut verdict, mut why) = judge(cell, &report, &seen, policy);
+            // Who cannot be seen is not proved to be dead.
+            if let Some(unseen) = unseen.filter(|_| verdict == CellVerdict::Pass) {
+                (verdict, why) = (CellVerdict::Inconclusive, unseen);
+            }
             report.pulse = seen.pulse.as_ref().map(Into::into);
             (report.verdict, report.why) = (verdict, why);
             report
@@ -274,7 +282,8 @@ impl Seen {
     }
 }
 
-fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPolicy) -> (CellVerdict, String) {
+fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> (CellVerdict, String) {
+    let expected = &report.expected;
     let mut faults = Vec::from_iter(seen.fault.clone());
     if let Some(Err(error)) = &seen.told {
         faults.push(error.to_string());
@@ -308,7 +317,7 @@ fn judge(report: &CellReport, seen: &Seen, expected: &Expected, policy: &KillPol
     if let Some(after) = early {
         faults.push(format!("the group went after {after:.1?}, before half of the {grace:?} of grace was over"));
     }
-    if report.outcome == Some(Outcome::Terminated) && report.fixture == "slow-exit" && !seen.cleaned_up {
+    if report.outcome == Some(Outcome::Terminated) && cell.fixture.marks_cleanup && !seen.cleaned_up {
         faults.push("the group was not let finish its cleanup".into());
     }
     if report.leftover.len() > expected.leftover {
