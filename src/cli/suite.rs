@@ -107,7 +107,8 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     if !args.merge.is_empty() {
         return match args.publish.check().and_then(|()| merge::read(&args.merge)) {
             Ok(report) => args.publish.publish(&report, status(&report)),
-            Err(error) => super::usage(&error),
+            // Some of it may be what a file says.
+            Err(error) => super::usage(&error.replace(char::is_control, " ")),
         };
     }
     let suite = match cells::suite(args) {
