@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -23,6 +23,16 @@ pub(super) fn print(text: &str, status: ExitCode) -> ExitCode {
 /// Says something to the person at the terminal. A stderr that nobody reads is no reason to stop.
 pub(super) fn tell(message: &dyn Display) {
     let _ = writeln!(anstream::stderr().lock(), "{message}");
+}
+
+/// Whether both names are those of one file, however they are written.
+pub(super) fn are_one(file: &Path, other: &Path) -> bool {
+    let identity = |file| fs::metadata(file).map(|data| (data.dev(), data.ino()));
+    if let (Ok(file), Ok(other)) = (identity(file), identity(other)) {
+        return file == other;
+    }
+    let place = |file: &Path| Some(fs::canonicalize(folder(file)).ok()?.join(file.file_name()?));
+    place(file).is_some_and(|place_of_file| Some(place_of_file) == place(other))
 }
 
 /// Whether a file can be written there, found out without leaving one.

@@ -36,7 +36,7 @@ impl Publish {
     pub(super) fn check(&self) -> Result<(), String> {
         let files: Vec<&Path> = self.output.iter().chain(&self.html).map(PathBuf::as_path).collect();
         if let [output, html] = files[..] {
-            if output == html {
+            if output::are_one(output, html) {
                 return Err(format!("--output and --html name the same file, {}", html.display()));
             }
         }
