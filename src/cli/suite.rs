@@ -122,6 +122,9 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
         };
     }
     if args.list {
+        if let Some(option) = args.publish.unlistable() {
+            return super::usage(&format_args!("--list prints a list, and no report: leave {option} away"));
+        }
         return output::print(&cells::list(&suite), ExitCode::SUCCESS);
     }
     if let Err(error) = args.publish.check() {
@@ -161,5 +164,7 @@ fn progress(cells: u64) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} cells, {elapsed}") {
         progress.set_style(style);
     }
+    // From the start, and while no cell ends: the first ones may take all of their grace.
+    progress.enable_steady_tick(Duration::from_millis(250));
     progress
 }

@@ -111,6 +111,25 @@ fn a_report_follows_a_symbolic_link_and_leaves_it_one() {
     assert!(fs::read_to_string(&file).unwrap().contains("1 cell"));
 }
 
+#[test]
+fn a_dash_is_stdout() {
+    let dir = tempfile::tempdir().unwrap();
+    let assert = deadbeat(PASSING).args(["--output", "-"]).current_dir(dir.path()).assert().success();
+    assert.stdout(predicate::str::contains("1 cell: 1 as expected"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "there is a file called -");
+}
+
+#[test]
+fn what_is_said_of_a_report_is_not_meant_of_a_list() {
+    let dir = tempfile::tempdir().unwrap();
+    for option in ["--format=json", "--output=report", "--html=page"] {
+        let hint = predicate::str::contains("--list prints a list");
+        let mut command = deadbeat("suite --list");
+        command.arg(option).current_dir(dir.path()).assert().code(2).stdout("").stderr(hint);
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
 /// More than a pipe takes at once.
 #[cfg(target_os = "linux")]
 fn long_report(file: &Path) {
