@@ -6,6 +6,8 @@ use anstyle::{AnsiColor, Style};
 
 use super::matrix::{self, Row, short};
 use super::{CellReport, CellVerdict, PulseVerdict, Report};
+use crate::kill::Outcome;
+use crate::suite::Timing;
 
 // `sigterm-exit-code`, `already_gone 5.01s` and `STARVED 5.01s`, each with a blank between, and two for the mark.
 const FIXTURE: usize = 18;
@@ -62,9 +64,16 @@ fn plain(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
+fn is_late(cell: &CellReport) -> bool {
+    let caught = cell.known_bad && cell.verdict == CellVerdict::Pass && cell.expected.timing == Timing::Grace;
+    caught && cell.expected.outcome != Some(Outcome::Killed)
+}
+
 fn pulse(cell: &CellReport) -> (String, Style) {
     let Some(pulse) = &cell.pulse else { return ("none".into(), Style::new()) };
     match pulse.verdict {
+        // Caught by its time: nobody else takes all of the grace for a group that obeys.
+        PulseVerdict::Steady if is_late(cell) => ("steady, late".into(), AnsiColor::Yellow.on_default()),
         PulseVerdict::Steady => ("steady".into(), AnsiColor::Green.on_default()),
         PulseVerdict::Starved => {
             let color = if cell.known_bad { AnsiColor::Yellow } else { AnsiColor::Red };
