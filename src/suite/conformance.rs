@@ -80,7 +80,7 @@ impl Conformance {
         self
     }
 
-    /// The grace that the subjects give, which only they know; 5 s by default, a minute at most.
+    /// The grace that the subjects give, which only they know; 5 s by default, from 100 ms to a minute.
     pub fn grace(mut self, grace: Duration) -> Conformance {
         self.suite = self.suite.grace(grace);
         self
