@@ -350,7 +350,10 @@ impl Running {
                 let said = String::from_utf8_lossy(&text).into_owned();
                 let what =
                     if ready { "ended before the handshake was complete" } else { "did not shake hands in time" };
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{what}; it still had to say {said:?}")));
+                // Not a word: a shell would have come as far as the first.
+                let hint = if ready && text.is_empty() && roles == 0 { "; is that a POSIX shell?" } else { "" };
+                let why = format!("{what}; it still had to say {said:?}{hint}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
             text.extend_from_slice(&chunk[..length]);
             // The blocked writer of full-pipe may follow its handshake at once, with no newline in sight.

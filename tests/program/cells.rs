@@ -76,6 +76,7 @@ fn a_shell_that_is_no_shell_fails_the_cell_and_says_so() {
         .assert()
         .code(1)
         .stdout(predicate::str::contains("the fixture did not start"))
+        .stdout(predicate::str::contains("is that a POSIX shell?"))
         .stdout(predicate::str::contains("\"true\""));
 }
 
