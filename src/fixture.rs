@@ -10,7 +10,6 @@ use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -202,10 +201,8 @@ impl Setup {
     ///
     /// As there.
     pub fn start(&self) -> io::Result<Running> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let id =
-            format!("{}-{count}-{:?}", std::process::id(), Instant::now()).replace(|c: char| !c.is_alphanumeric(), "-");
+        let mark = Mark::fresh(MARK);
+        let (name, id) = mark.variable();
         let marker = std::env::temp_dir().join(format!("deadbeat-{id}"));
         let mut words = self.shell.split_ascii_whitespace();
         let program = words.next().unwrap_or("sh");
@@ -217,13 +214,12 @@ impl Setup {
             .env("DEADBEAT_LIFE", self.life.as_secs().max(1).to_string())
             .env("DEADBEAT_CLEANUP", self.cleanup.as_secs_f64().to_string())
             .env("DEADBEAT_MARKER", &marker)
-            .env(MARK, &id)
+            .env(name, id)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             // Shells announce there whom a signal has ended.
             .stderr(Stdio::null());
-        let mark = Mark::new(MARK, &id);
         let (mut child, group) = spawn_listed(&mut command, &mark)
             .map_err(|error| self.failed(error.kind(), &format!("cannot start {:?}: {error}", self.shell)))?;
         let stdout = child.stdout.take().ok_or_else(|| io::Error::other("stdout was not piped"))?;
@@ -354,7 +350,10 @@ impl Running {
                 let said = String::from_utf8_lossy(&text).into_owned();
                 let what =
                     if ready { "ended before the handshake was complete" } else { "did not shake hands in time" };
-                return Err(io::Error::new(io::ErrorKind::TimedOut, format!("{what}; it still had to say {said:?}")));
+                // Not a word: a shell would have come as far as the first.
+                let hint = if ready && text.is_empty() && roles == 0 { "; is that a POSIX shell?" } else { "" };
+                let why = format!("{what}; it still had to say {said:?}{hint}");
+                return Err(io::Error::new(io::ErrorKind::TimedOut, why));
             }
             text.extend_from_slice(&chunk[..length]);
             // The blocked writer of full-pipe may follow its handshake at once, with no newline in sight.

@@ -26,7 +26,7 @@ use crate::group::{Backend, Member, backend};
 use crate::kill::{Outcome, SentSignal};
 use crate::suite::Expected;
 
-pub use partition::Partition;
+pub use partition::{Partition, Whole};
 pub use pulse::{PulseReport, PulseVerdict, StallReport};
 pub use timeline::{Life, Timeline};
 
@@ -219,6 +219,8 @@ pub struct Report {
     pub host: Host,
     /// Which part of the suite this is; `None` for the whole.
     pub partition: Option<Partition>,
+    /// What it is a part of; `None` for the whole.
+    pub whole: Option<Whole>,
     /// One entry a cell, in the order of [`Suite::cells`](crate::suite::Suite::cells).
     pub cells: Vec<CellReport>,
     /// Their count by verdict.
@@ -239,7 +241,7 @@ impl Report {
             fail: count(CellVerdict::Fail),
             inconclusive: count(CellVerdict::Inconclusive),
         };
-        Report { host, partition: None, cells, summary }
+        Report { host, partition: None, whole: None, cells, summary }
     }
 
     /// Whether every cell showed what was expected of it.

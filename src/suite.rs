@@ -16,13 +16,15 @@ mod subjects;
 mod words;
 
 use std::collections::VecDeque;
+#[cfg(any(feature = "cli", feature = "conformance"))]
+use std::ops::RangeInclusive;
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
 use crate::kill::KillPolicy;
-use crate::report::{CellReport, Partition, Report, cell_name};
+use crate::report::{CellReport, Partition, Report, Whole, cell_name};
 
 #[cfg(feature = "conformance")]
 pub use conformance::Conformance;
@@ -32,6 +34,14 @@ pub use subjects::{Subject, built_in};
 
 /// The cells wait, they do not compute; but each starts a few processes.
 pub(crate) const JOBS: usize = 40;
+
+/// What the subjects may be told to give: in less nobody can be told from a slow machine.
+#[cfg(any(feature = "cli", feature = "conformance"))]
+pub(crate) const GRACES: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+
+/// Until when a kill may be waited for. The fixture outlives it, and is a shell's program with a shell's numbers.
+#[cfg(any(feature = "cli", feature = "conformance"))]
+pub(crate) const DEADLINES: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60 * 60);
 
 /// Which cells to run, and how.
 ///
@@ -245,7 +255,15 @@ impl Suite {
                 reports[i] = Some(report);
             }
         });
-        Report { partition: self.partition, ..Report::new(reports.into_iter().flatten().collect()) }
+        let whole = self.partition.map(|_| self.whole());
+        Report { partition: self.partition, whole, ..Report::new(reports.into_iter().flatten().collect()) }
+    }
+
+    /// What its parts have in common.
+    fn whole(&self) -> Whole {
+        let whole = Suite { partition: None, ..self.clone() };
+        let names = whole.cells().iter().map(Cell::name).collect();
+        share::whole(names, [self.policy.grace, self.budget, self.kill_within()])
     }
 
     fn kill_within(&self) -> Duration {

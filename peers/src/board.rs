@@ -31,6 +31,11 @@ impl Row {
         self.promised().filter(|ruled| matches!(ruled.ruling, Ruling::Pass)).count()
     }
 
+    /// Of those promised, the ones of which nothing was proved.
+    fn undecided(&self) -> usize {
+        self.promised().filter(|ruled| matches!(ruled.ruling, Ruling::Undecided(_))).count()
+    }
+
     /// A bench did not run, deadbeat has a cell that did not pass, or the control one that did.
     pub(crate) fn is_wrong(&self) -> bool {
         let ours = self.peer.package == Some("deadbeat");
@@ -46,9 +51,8 @@ impl Row {
         let mut failed = BTreeMap::new();
         for ruled in self.promised() {
             let why = match &ruled.ruling {
-                Ruling::Pass => continue,
                 Ruling::Fail(why) => why.clone(),
-                Ruling::Inconclusive(why) => format!("inconclusive: {why}"),
+                Ruling::Pass | Ruling::Undecided(_) => continue,
             };
             failed.entry(ruled.fixture).or_insert((0, format!("{}: {why}", ruled.runtime))).0 += 1;
         }
@@ -58,8 +62,12 @@ impl Row {
     fn line(&self) -> String {
         let peer = self.peer;
         let name = format!("[{}]({}) {} {}", peer.name, peer.docs, peer.version(), (peer.how)());
-        let (passed, promised) = (self.passed(), self.promised().count());
-        let not = self.cells.len() - promised;
+        let (passed, undecided) = (self.passed(), self.undecided());
+        let promised = match undecided {
+            0 => self.promised().count().to_string(),
+            undecided => format!("{} ({undecided} undecided)", self.promised().count() - undecided),
+        };
+        let not = self.cells.len() - self.promised().count();
         let latency = match &self.latency {
             Ok(latency) => {
                 let (p50, p99) = (ms(latency.p50_ms), ms(latency.p99_ms));
@@ -105,6 +113,11 @@ pub(crate) fn details(rows: &[Row]) -> String {
         let _ = writeln!(text, "{} {}", row.peer.name, row.peer.version());
         for (fixture, (runtimes, why)) in row.failed() {
             let _ = writeln!(text, "  {fixture:18} failed on {runtimes} of 3 runtimes; {why}");
+        }
+        for ruled in row.promised() {
+            if let Ruling::Undecided(why) = &ruled.ruling {
+                let _ = writeln!(text, "  {:18} undecided on {}: {why}", ruled.fixture, ruled.runtime);
+            }
         }
         for not in row.peer.not_promised {
             let kept = row.cells.iter().filter(|ruled| not.fixtures.contains(&ruled.fixture));

@@ -1,8 +1,8 @@
-//! One peer against one fixture on one runtime, held to the suite's rules.
+//! One peer against one fixture on one runtime, by the suite's fixtures and these rules.
 //!
 //! A right kill of the fixture, as the fixture says it: nobody of the group is left 1 s after the peer returned; a group
-//! that obeyed was not waited for when it was gone; nobody who obeys SIGKILL alone was dead before the grace was over; a
-//! cleanup was let finish; no worker stood still. Whoever left the group is nobody's duty, and dead or alive is no fault.
+//! that obeyed was not waited for when it was gone; nobody who obeys SIGKILL alone was dead before the grace was over, or
+//! long after it; a cleanup was let finish; no worker stood still. Whoever left the group is nobody's duty, and dead or alive is no fault.
 
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
@@ -19,6 +19,9 @@ use crate::prey::{Prey, pause};
 /// Members take some milliseconds to die of SIGKILL.
 const JUDGED_AFTER: Duration = Duration::from_secs(1);
 
+/// What a slow machine is granted where something is too late.
+const LEAST_ROOM: Duration = Duration::from_secs(5);
+
 /// Far above what a dozen other cells do to a worker, and far below the grace.
 const BUDGET: Duration = Duration::from_millis(200);
 
@@ -26,14 +29,15 @@ const BUDGET: Duration = Duration::from_millis(200);
 pub(crate) enum Ruling {
     Pass,
     Fail(String),
-    Inconclusive(String),
+    /// Nothing was proved, or the bench itself failed: held against nobody.
+    Undecided(String),
 }
 
 /// Until something is proved, three times at most: a machine that has disturbed a cell has said nothing of the peer.
 pub(crate) fn run(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
     let mut rulings = (0..3).map(|_| once(peer, fixture, flavor, grace));
     let mut last = rulings.next().expect("three");
-    while let (Ruling::Inconclusive(_), Some(next)) = (&last, rulings.next()) {
+    while let (Ruling::Undecided(_), Some(next)) = (&last, rulings.next()) {
         last = next;
     }
     last
@@ -42,7 +46,7 @@ pub(crate) fn run(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duratio
 fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
     let (prey, started) = match Prey::start(peer, fixture, grace) {
         Ok(pair) => pair,
-        Err(error) => return Ruling::Inconclusive(format!("the fixture did not start: {error}")),
+        Err(error) => return Ruling::Undecided(format!("the fixture did not start: {error}")),
     };
     let lab = Lab::new(flavor).heartbeat(Heartbeat::new().budget(BUDGET)).deadline(grace * 2 + Duration::from_secs(30));
     let begun = Instant::now();
@@ -78,7 +82,7 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
     let watched = match watched {
         Ok(watched) => watched,
         Err(LabError::Hung { .. }) => return Ruling::Fail("it did not come back".into()),
-        Err(error) => return Ruling::Inconclusive(error.to_string()),
+        Err(error) => return Ruling::Undecided(error.to_string()),
     };
 
     let mut faults = Vec::new();
@@ -88,6 +92,12 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
             let late = elapsed.saturating_sub(gone_after.unwrap_or_default());
             if fixture.outcome != Outcome::Killed && (elapsed >= grace || late >= grace / 2) {
                 faults.push(format!("took {elapsed:.1?}, {late:.1?} of it after the group was gone"));
+            }
+            let room = grace.max(LEAST_ROOM);
+            if let Some(gone_after) = gone_after.filter(|_| fixture.outcome == Outcome::Killed) {
+                if elapsed.min(gone_after) >= grace + room || late >= room / 2 {
+                    faults.push(format!("SIGKILL came late, or it: took {elapsed:.1?}, the group {gone_after:.1?}"));
+                }
             }
         }
         Ok(Err(error)) => faults.push(format!("it said: {error}")),
@@ -109,7 +119,7 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
             let culprit = culprit.map(|culprit| format!(" ({culprit})")).unwrap_or_default();
             faults.push(format!("a worker stood still for {:.1?}{culprit}", watched.pulse.longest));
         }
-        (Verdict::Inconclusive { why }, true) => return Ruling::Inconclusive(why.to_string()),
+        (Verdict::Inconclusive { why }, true) => return Ruling::Undecided(why.to_string()),
         _ => {}
     }
     if faults.is_empty() { Ruling::Pass } else { Ruling::Fail(faults.join("; ")) }

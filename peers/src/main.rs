@@ -139,7 +139,8 @@ fn cells() -> Vec<Ruled> {
                     let Some((peer, fixture, flavor)) = next else { break };
                     let runtime = runtime_name(flavor);
                     let ruling = bench(&["cell", peer, fixture, &runtime]);
-                    let ruling = ruling.unwrap_or_else(|error| Ruling::Fail(format!("its process: {error}")));
+                    let ruling =
+                        ruling.unwrap_or_else(|error| Ruling::Undecided(format!("the bench's process: {error}")));
                     let _ = sender.send(Ruled { peer, fixture, runtime, ruling });
                 }
             });

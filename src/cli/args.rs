@@ -1,7 +1,10 @@
 //! The words of the command line that are no plain strings.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
+
+use crate::suite::{DEADLINES, GRACES};
 
 /// `250ms`, `5s`, `1m 30s`; a bare number is seconds, as in timeout(1).
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
@@ -35,24 +38,26 @@ pub(super) fn shell(text: &str) -> Result<String, String> {
     Ok(if text.trim() == "busybox" { "busybox sh".to_owned() } else { text.trim().to_owned() })
 }
 
-/// What a suite's subjects are told to give. The fixtures end by themselves after 120 s, and a grace that comes near
-/// that would be judged by their end, not by the kill.
+/// What a suite's subjects are told to give.
 pub(super) fn grace(text: &str) -> Result<Duration, String> {
-    within(duration(text)?, Duration::from_secs(60))
+    within(duration(text)?, &GRACES)
 }
 
 /// How long a worker may stand still, up to a day: that long nobody ever waits.
 pub(super) fn budget(text: &str) -> Result<Duration, String> {
-    within(duration(text)?, Duration::from_secs(24 * 60 * 60))
+    within(duration(text)?, &(Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60)))
 }
 
-/// Timers tell no less than a millisecond.
-fn within(time: Duration, longest: Duration) -> Result<Duration, String> {
-    let shortest = Duration::from_millis(1);
-    if (shortest..=longest).contains(&time) {
+/// How long a kill may take before it is ended.
+pub(super) fn deadline(text: &str) -> Result<Duration, String> {
+    within(duration(text)?, &DEADLINES)
+}
+
+fn within(time: Duration, bounds: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    if bounds.contains(&time) {
         return Ok(time);
     }
-    let [shortest, longest] = [shortest, longest].map(humantime::format_duration);
+    let [shortest, longest] = [*bounds.start(), *bounds.end()].map(humantime::format_duration);
     Err(format!("it must be from {shortest} to {longest}"))
 }
 
@@ -78,11 +83,12 @@ mod tests {
 
     #[test]
     fn what_no_suite_can_keep_is_refused_with_the_bounds() {
-        for text in ["0", "1ns", "61s", "10000000000000000000"] {
-            assert_eq!(grace(text), Err("it must be from 1ms to 1m".to_owned()), "{text}");
+        for text in ["0", "1ns", "99ms", "61s", "10000000000000000000"] {
+            assert_eq!(grace(text), Err("it must be from 100ms to 1m".to_owned()), "{text}");
         }
         assert_eq!(grace("1m"), Ok(Duration::from_secs(60)));
         assert_eq!(budget("2d"), Err("it must be from 1ms to 1day".to_owned()));
+        assert_eq!(deadline("61m"), Err("it must be from 1ms to 1h".to_owned()));
         assert_eq!(budget("1h"), Ok(Duration::from_secs(3600)));
     }
 }

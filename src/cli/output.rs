@@ -4,9 +4,11 @@ use std::fmt::Display;
 use std::fs;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 /// Prints data. A reader that has gone away is no failure of ours; any other is, with status 2.
 pub(super) fn print(text: &str, status: ExitCode) -> ExitCode {
@@ -21,6 +23,16 @@ pub(super) fn print(text: &str, status: ExitCode) -> ExitCode {
 /// Says something to the person at the terminal. A stderr that nobody reads is no reason to stop.
 pub(super) fn tell(message: &dyn Display) {
     let _ = writeln!(anstream::stderr().lock(), "{message}");
+}
+
+/// Whether both names are those of one file, however they are written.
+pub(super) fn are_one(file: &Path, other: &Path) -> bool {
+    let identity = |file| fs::metadata(file).map(|data| (data.dev(), data.ino()));
+    if let (Ok(file), Ok(other)) = (identity(file), identity(other)) {
+        return file == other;
+    }
+    let place = |file: &Path| Some(fs::canonicalize(folder(file)).ok()?.join(file.file_name()?));
+    place(file).is_some_and(|place_of_file| Some(place_of_file) == place(other))
 }
 
 /// Whether a file can be written there, found out without leaving one.
@@ -43,9 +55,11 @@ pub(super) fn check_writable(file: &Path) -> Result<(), String> {
 pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
     let write = || -> io::Result<()> {
         if is_special(file) {
-            // A pipe that nobody reads is an error now, not a wait for ever.
+            // A pipe that nobody reads is an error now, not a wait for ever; one that is read slowly is waited for.
             let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
-            return fs::OpenOptions::new().write(true).custom_flags(flags).open(file)?.write_all(contents);
+            let mut stream = fs::OpenOptions::new().write(true).custom_flags(flags).open(file)?;
+            fcntl_setfl(&stream, fcntl_getfl(&stream)? - OFlags::NONBLOCK)?;
+            return stream.write_all(contents);
         }
         let file = &target(file);
         let mut temporary = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder(file))?;
@@ -58,7 +72,7 @@ pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
 }
 
 /// A device or a pipe, which has no halves to hide and must not be replaced by a file.
-fn is_special(file: &Path) -> bool {
+pub(super) fn is_special(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|data| !data.is_file() && !data.is_dir())
 }
 

@@ -59,14 +59,14 @@ pub(super) struct SuiteArgs {
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::budget)]
     budget: Duration,
     /// How long a kill may take before it is ended and fails; twice the grace and 30 s unless said otherwise
-    #[arg(long, value_name = "DURATION", value_parser = args::positive_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = args::deadline)]
     deadline: Option<Duration>,
     /// How many cells to run side by side, each in a process of its own
     #[arg(long, value_name = "N", default_value_t = JOBS as u16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: u16,
     #[command(flatten)]
     publish: publish::Publish,
-    /// List the cells and what is expected of each; run nothing. Time `prompt`: back soon after the group is gone; `grace`: takes all of it
+    /// List the cells and what is expected of each; run nothing. Time `prompt`: back soon after the group is gone; `grace`: takes half of it and more
     #[arg(long)]
     list: bool,
     /// Run nothing: put the JSON reports of all parts together, and report on the whole
@@ -107,7 +107,8 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     if !args.merge.is_empty() {
         return match args.publish.check().and_then(|()| merge::read(&args.merge)) {
             Ok(report) => args.publish.publish(&report, status(&report)),
-            Err(error) => super::usage(&error),
+            // Some of it may be what a file says.
+            Err(error) => super::usage(&error.replace(char::is_control, " ")),
         };
     }
     let suite = match cells::suite(args) {
@@ -121,6 +122,9 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
         };
     }
     if args.list {
+        if let Some(option) = args.publish.unlistable() {
+            return super::usage(&format_args!("--list prints a list, and no report: leave {option} away"));
+        }
         return output::print(&cells::list(&suite), ExitCode::SUCCESS);
     }
     if let Err(error) = args.publish.check() {
@@ -160,5 +164,7 @@ fn progress(cells: u64) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} cells, {elapsed}") {
         progress.set_style(style);
     }
+    // From the start, and while no cell ends: the first ones may take all of their grace.
+    progress.enable_steady_tick(Duration::from_millis(250));
     progress
 }

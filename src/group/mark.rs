@@ -5,19 +5,41 @@
 //! (`env -i`) or wrote over it is not found.
 
 use std::fs;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Member;
 
-/// One marked tree. The mark is a `NAME=VALUE` that nobody else has in their environment.
-#[derive(Clone, Debug)]
+/// One marked tree: a variable that nobody else has in their environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
-    entry: String,
+    name: String,
+    value: String,
 }
 
 impl Mark {
     pub(crate) fn new(name: &str, value: &str) -> Mark {
-        Mark { entry: format!("{name}={value}") }
+        Mark { name: name.to_owned(), value: value.to_owned() }
+    }
+
+    /// A variable of this name, with a value that nobody has had before: letters, digits and dashes.
+    ///
+    /// Who it is from is told by the pid. That is not enough where another pid namespace has the same one and its
+    /// processes can be seen from here, so the clock and chance say the rest.
+    pub(crate) fn fresh(name: &str) -> Mark {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        // Every `RandomState` has keys of its own, and a process takes its first from the system.
+        let chance = RandomState::new().hash_one(count);
+        Mark::new(name, &format!("{}-{count}-{now:x}-{chance:016x}", std::process::id()))
+    }
+
+    /// Name and value of the variable.
+    pub(crate) fn variable(&self) -> (&str, &str) {
+        (&self.name, &self.value)
     }
 
     /// Every marked process that can still run.
@@ -52,7 +74,8 @@ impl Mark {
             std::thread::yield_now();
             text = environment(pid).unwrap_or_default();
         }
-        text.split(|b| *b == 0).any(|entry| entry == self.entry.as_bytes())
+        let ours = format!("{}={}", self.name, self.value).into_bytes();
+        text.split(|b| *b == 0).any(|entry| entry == ours)
     }
 }
 
@@ -107,4 +130,23 @@ fn value_in(environment: &[u8], name: &str) -> Option<String> {
     let value = |entry: &[u8]| Some(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_vec());
     let value = environment.split(|b| *b == 0).find_map(value)?;
     String::from_utf8(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_mark_is_made_twice_and_each_says_who_made_it() {
+        let marks: Vec<_> = (0..100).map(|_| Mark::fresh("DEADBEAT_TEST")).collect();
+        for (i, mark) in marks.iter().enumerate() {
+            let (name, value) = mark.variable();
+            assert_eq!(name, "DEADBEAT_TEST");
+            assert!(value.starts_with(&format!("{}-", std::process::id())), "{value}");
+            assert!(value.chars().all(|c| c.is_ascii_alphanumeric() || c == '-'), "{value}");
+            // Not by the count alone: of two processes with one pid it is the same.
+            let chance = |mark: &Mark| mark.value.rsplit_once('-').unwrap().1.to_owned();
+            assert!(marks[..i].iter().all(|other| chance(other) != chance(mark)), "{value}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CellReport, Host, Partition, Report, Summary};
+use super::{CellReport, Host, Partition, Report, Summary, Whole};
 
 /// The version of the schema; it changes when a reader of the last one could misread this one.
 pub const SCHEMA: u32 = 1;
@@ -16,11 +16,13 @@ impl Serialize for Report {
             schema: u32,
             host: &'a Host,
             partition: Option<Partition>,
+            whole: Option<&'a Whole>,
             cells: &'a [CellReport],
             summary: Summary,
         }
-        let Report { host, partition, cells, summary } = self;
-        Object { schema: SCHEMA, host, partition: *partition, cells, summary: *summary }.serialize(serializer)
+        let Report { host, partition, whole, cells, summary } = self;
+        let (partition, whole) = (*partition, whole.as_ref());
+        Object { schema: SCHEMA, host, partition, whole, cells, summary: *summary }.serialize(serializer)
     }
 }
 
@@ -73,6 +75,7 @@ pub fn from_str(text: &str) -> Result<Report, ReadError> {
     struct Object {
         host: Host,
         partition: Option<Partition>,
+        whole: Option<Whole>,
         cells: Vec<CellReport>,
     }
     let json = |error| ReadError(Kind::Json(error));
@@ -80,8 +83,8 @@ pub fn from_str(text: &str) -> Result<Report, ReadError> {
     if schema != SCHEMA {
         return Err(ReadError(Kind::Schema(schema)));
     }
-    let Object { host, partition, cells } = serde_json::from_str(text).map_err(json)?;
-    Ok(Report { partition, ..Report::of(host, cells) })
+    let Object { host, partition, whole, cells } = serde_json::from_str(text).map_err(json)?;
+    Ok(Report { partition, whole, ..Report::of(host, cells) })
 }
 
 #[cfg(test)]

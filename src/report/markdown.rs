@@ -28,6 +28,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
 fn write_unexpected(out: &mut impl Write, cell: &CellReport) -> fmt::Result {
     writeln!(out, "**{}** {}: {}\n", cell.verdict, escaped(&cell.name()), escaped(&cell.why))?;
     let Some(again) = &cell.again else { return Ok(()) };
+    let again = again.replace(|c: char| c.is_control() && c != '\n', " ");
     let longest = again.split(|c| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest.max(2) + 1);
     writeln!(out, "{fence}sh\n{again}\n{fence}\n")
@@ -67,13 +68,14 @@ fn pulse(cell: &CellReport) -> String {
     }
 }
 
-/// One line of plain text: a character that means anything to Markdown or HTML goes by its number.
+/// One line of plain text: a character that means anything to Markdown or HTML, or makes a link of a word, goes by its
+/// number.
 fn escaped(text: &str) -> String {
     let mut line = String::new();
     for c in text.chars() {
         match c {
             c if c.is_control() => line.push(' '),
-            c if c.is_ascii_punctuation() && !":-,.;/()%+='\"?".contains(c) => {
+            c if c.is_ascii_punctuation() && !"-,;/()%+='\"?".contains(c) => {
                 // Writing to a string cannot fail.
                 let _ = write!(line, "&#{};", u32::from(c));
             }
@@ -133,6 +135,7 @@ mod tests {
                 }
             }
         }
+        assert_eq!(escaped("https://a.b www.c"), "https&#58;//a&#46;b www&#46;c");
         assert_eq!(escaped("a|b *c* <d>&\n#1 @me"), "a&#124;b &#42;c&#42; &#60;d&#62;&#38; &#35;1 &#64;me");
     }
 

@@ -1,4 +1,4 @@
-//! One of several parts of a suite: `2/3` is the second of three.
+//! One of several parts of a suite: `2/3` is the second of three; and of which suite it is one.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -32,6 +32,18 @@ impl Partition {
     pub fn of(self) -> u32 {
         self.of.get()
     }
+}
+
+/// What a part belongs to: the same in every part of one suite, and of no other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub struct Whole {
+    /// How many cells there are in all parts together.
+    pub cells: usize,
+    /// FNV-1a, 64 bits, in 16 hexadecimal digits: of the names of all cells, sorted, a line each, and of the grace, the
+    /// budget and the deadline in nanoseconds, a line each.
+    pub hash: String,
 }
 
 impl fmt::Display for Partition {

@@ -78,10 +78,10 @@ pub struct StallReport {
     #[cfg_attr(feature = "serde", serde(rename = "on_cpu_ms", with = "crate::millis"))]
     pub on_cpu: Duration,
     /// How much of it waiting for a CPU, which is not charged; `None` where the kernel does not say.
-    #[cfg_attr(feature = "serde", serde(rename = "run_queue_ms", with = "crate::millis::maybe"))]
+    #[cfg_attr(feature = "serde", serde(rename = "run_queue_ms", default, with = "crate::millis::maybe"))]
     pub run_queue: Option<Duration>,
     /// The rest; `None` where it cannot be told from `run_queue`.
-    #[cfg_attr(feature = "serde", serde(rename = "blocked_ms", with = "crate::millis::maybe"))]
+    #[cfg_attr(feature = "serde", serde(rename = "blocked_ms", default, with = "crate::millis::maybe"))]
     pub blocked: Option<Duration>,
     /// What the worker was doing, where it was seen.
     pub culprit: Option<Culprit>,

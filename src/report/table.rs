@@ -6,6 +6,8 @@ use anstyle::{AnsiColor, Style};
 
 use super::matrix::{self, Row, short};
 use super::{CellReport, CellVerdict, PulseVerdict, Report};
+use crate::kill::Outcome;
+use crate::suite::Timing;
 
 // `sigterm-exit-code`, `already_gone 5.01s` and `STARVED 5.01s`, each with a blank between, and two for the mark.
 const FIXTURE: usize = 18;
@@ -20,9 +22,9 @@ const PULSE: usize = 14;
 pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
     for block in matrix::blocks(report) {
         let bold = Style::new().bold();
-        write!(out, "{bold}{}{bold:#}", block.subject)?;
+        write!(out, "{bold}{}{bold:#}", plain(block.subject))?;
         if let Some(shell) = block.shell {
-            write!(out, " under {shell}")?;
+            write!(out, " under {}", plain(shell))?;
         }
         writeln!(
             out,
@@ -31,7 +33,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
         )?;
         write!(out, "  {:FIXTURE$}{:>OUTCOME$}", "fixture", "outcome after")?;
         for runtime in &block.runtimes {
-            write!(out, "{:>PULSE$}", matrix::short_runtime(runtime))?;
+            write!(out, "{:>PULSE$}", plain(&matrix::short_runtime(runtime)))?;
         }
         writeln!(out)?;
         for row in &block.rows {
@@ -48,7 +50,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
 
 fn write_row(out: &mut impl Write, row: &Row<'_>, runtimes: &[&str]) -> fmt::Result {
     let outcome = format!("{} {}", row.outcome(), row.after());
-    write!(out, "{} {:FIXTURE$}{outcome:>OUTCOME$}", if row.off() { '!' } else { ' ' }, row.fixture)?;
+    write!(out, "{} {:FIXTURE$}{outcome:>OUTCOME$}", if row.off() { '!' } else { ' ' }, plain(row.fixture))?;
     for runtime in runtimes {
         let (text, style) = row.worst_on(runtime).map_or((String::new(), Style::new()), pulse);
         let pad = " ".repeat(PULSE.saturating_sub(text.chars().count()));
@@ -57,9 +59,21 @@ fn write_row(out: &mut impl Write, row: &Row<'_>, runtimes: &[&str]) -> fmt::Res
     writeln!(out)
 }
 
+/// What a program said, or another machine's report: no line break or escape sequence of theirs gets to the terminal.
+fn plain(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+fn is_late(cell: &CellReport) -> bool {
+    let caught = cell.known_bad && cell.verdict == CellVerdict::Pass && cell.expected.timing == Timing::Grace;
+    caught && cell.expected.outcome != Some(Outcome::Killed)
+}
+
 fn pulse(cell: &CellReport) -> (String, Style) {
     let Some(pulse) = &cell.pulse else { return ("none".into(), Style::new()) };
     match pulse.verdict {
+        // Caught by its time: nobody else takes all of the grace for a group that obeys.
+        PulseVerdict::Steady if is_late(cell) => ("steady, late".into(), AnsiColor::Yellow.on_default()),
         PulseVerdict::Steady => ("steady".into(), AnsiColor::Green.on_default()),
         PulseVerdict::Starved => {
             let color = if cell.known_bad { AnsiColor::Yellow } else { AnsiColor::Red };
@@ -72,10 +86,10 @@ fn pulse(cell: &CellReport) -> (String, Style) {
 fn write_unexpected(out: &mut impl Write, report: &Report) -> fmt::Result {
     let unexpected: Vec<_> = report.cells.iter().filter(|cell| cell.verdict != CellVerdict::Pass).collect();
     for cell in &unexpected {
-        // Some of it is what a program said: no line break or escape sequence of its gets to the terminal.
-        let why = cell.why.replace(char::is_control, " ");
-        writeln!(out, "{} {}: {why}", cell.verdict, cell.name())?;
+        writeln!(out, "{} {}: {}", cell.verdict, plain(&cell.name()), plain(&cell.why))?;
         if let Some(again) = &cell.again {
+            // A command may have several lines.
+            let again = again.replace(|c: char| c.is_control() && c != '\n', " ");
             writeln!(out, "  again: {again}")?;
         }
     }
@@ -86,6 +100,26 @@ fn write_unexpected(out: &mut impl Write, report: &Report) -> fmt::Result {
 mod tests {
     use super::*;
     use crate::report::{SAMPLE, json};
+
+    #[test]
+    fn no_word_of_a_report_commands_a_terminal() {
+        let mut report = json::from_str(SAMPLE).unwrap();
+        let evil = "\u{1b}]0;\u{7}\u{9b}2J";
+        for cell in &mut report.cells {
+            let words = [&mut cell.subject, &mut cell.fixture, &mut cell.runtime, &mut cell.shell, &mut cell.why];
+            words.into_iter().for_each(|word| word.push_str(evil));
+            cell.again = Some(evil.to_owned());
+        }
+        report.cells[0].shell.push('2');
+        let mut text = String::new();
+        write(&mut text, &report).unwrap();
+        let text = anstream::adapter::strip_str(&text).to_string();
+        assert!(text.contains(" ]0;  2J2"), "{text}");
+        // Its own colours are CSI sequences, which are gone now.
+        let mut coloured = String::new();
+        write(&mut coloured, &report).unwrap();
+        assert!(!coloured.contains("\u{1b}]") && !coloured.contains(['\u{7}', '\u{9b}']), "{coloured:?}");
+    }
 
     #[test]
     fn what_a_program_said_stays_on_its_line_and_commands_no_terminal() {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Failed, Trial};
 use signal_hook::iterator::Signals;
 
-use super::{Cell, JOBS, Subject, Suite, built_in, process};
+use super::{Cell, DEADLINES, GRACES, JOBS, Subject, Suite, built_in, process, runtime_name};
 use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
 use crate::report::{CellReport, CellVerdict};
@@ -80,7 +80,7 @@ impl Conformance {
         self
     }
 
-    /// The grace that the subjects give, which only they know; 5 s by default.
+    /// The grace that the subjects give, which only they know; 5 s by default, from 100 ms to a minute.
     pub fn grace(mut self, grace: Duration) -> Conformance {
         self.suite = self.suite.grace(grace);
         self
@@ -92,19 +92,19 @@ impl Conformance {
         self
     }
 
-    /// How long a kill may take before it is ended and fails, as [`Suite::deadline`].
+    /// How long a kill may take before it is ended and fails, as [`Suite::deadline`]; an hour at most.
     pub fn deadline(mut self, deadline: Duration) -> Conformance {
         self.suite = self.suite.deadline(deadline);
         self
     }
 
-    /// The fixtures to hold the subjects against; all by default.
+    /// The fixtures to hold the subjects against; all by default, and one at least.
     pub fn fixtures(mut self, fixtures: impl Into<Vec<Fixture>>) -> Conformance {
         self.suite = self.suite.fixtures(fixtures);
         self
     }
 
-    /// The runtimes to run them on; all by default.
+    /// The runtimes to run them on; all by default, and one at least.
     pub fn runtimes(mut self, runtimes: impl Into<Vec<Flavor>>) -> Conformance {
         self.suite = self.suite.runtimes(runtimes);
         self
@@ -175,6 +175,25 @@ impl Conformance {
                 return Err(format!("two subjects are called {name:?}: give each a name of its own"));
             }
         }
+        let fixtures = self.suite.fixtures.iter().map(|fixture| fixture.name.to_owned()).collect();
+        let runtimes = self.suite.runtimes.iter().copied().map(runtime_name).collect();
+        for (kind, names) in [("fixture", fixtures), ("runtime", runtimes), ("shell", self.suite.shells.clone())] {
+            once_each(kind, &names)?;
+        }
+        let (grace, deadline) = (self.suite.policy.grace, self.suite.kill_within());
+        for (what, time, bounds) in [("grace", grace, &GRACES), ("deadline", deadline, &DEADLINES)] {
+            if !bounds.contains(&time) {
+                let (shortest, longest) = (bounds.start(), bounds.end());
+                return Err(format!(
+                    "a {what} of {time:?} cannot be kept: it must be from {shortest:?} to {longest:?}"
+                ));
+            }
+        }
+        if deadline <= grace {
+            return Err(format!(
+                "a deadline of {deadline:?} cannot be kept: it must be longer than the grace, {grace:?}"
+            ));
+        }
         let mut cells = self.suite.cells();
         for KnownFailure { pattern, reason } in &self.known_failures {
             if reason.trim().is_empty() {
@@ -224,6 +243,17 @@ fn judge(report: &CellReport, known: Option<&str>) -> Result<(), String> {
         }
         (CellVerdict::Fail, None) => Err(report.why.clone()),
         (CellVerdict::Inconclusive, _) => Err(format!("inconclusive: {}", report.why)),
+    }
+}
+
+/// A test that runs nothing passes, and one that runs twice under one name is told apart by nobody.
+fn once_each(kind: &str, names: &[String]) -> Result<(), String> {
+    if names.is_empty() {
+        return Err(format!("there is no {kind}: name one with .{kind}s(..), or leave it away for those by default"));
+    }
+    match names.iter().enumerate().find(|(i, name)| name.trim().is_empty() || names[..*i].contains(name)) {
+        Some((_, name)) => Err(format!("the {kind} {name:?} is empty or there twice: name it once in .{kind}s(..)")),
+        None => Ok(()),
     }
 }
 
@@ -288,6 +318,16 @@ mod tests {
             (with(&["control"]), "other than control"),
             (with(&["a/b"]), "without a slash"),
             (with(&["ours", "ours"]), "a name of its own"),
+            (with(&["ours"]).fixtures([]), "there is no fixture"),
+            (with(&["ours"]).runtimes([]), "there is no runtime"),
+            (with(&["ours"]).shells([]), "there is no shell"),
+            (with(&["ours"]).fixtures([fixture::ALL[1], fixture::ALL[1]]), "\"deep-tree\" is empty or there twice"),
+            (with(&["ours"]).runtimes([Flavor::CurrentThread; 2]), "there twice"),
+            (with(&["ours"]).shells(["sh".to_owned(), "sh".to_owned()]), "there twice"),
+            (with(&["ours"]).shells([" ".to_owned()]), "\" \" is empty"),
+            (with(&["ours"]).grace(Duration::from_secs(61)), "to 60s"),
+            (with(&["ours"]).deadline(Duration::from_secs(3601)), "to 3600s"),
+            (with(&["ours"]).deadline(Duration::from_secs(5)), "longer than the grace"),
             (with(&["ours"]).known_failure("ours/late-fork/*", " "), "say why it fails"),
             (with(&["ours"]).known_failure("ours/late-frok/*", "typing"), "--list"),
             (with(&["ours"]).known_failure("control/fast-exit/*", "no excuse for it"), "--list"),

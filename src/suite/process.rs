@@ -17,7 +17,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,7 +26,7 @@ use super::words::Words;
 use super::{Cell, Suite, cell};
 use crate::fixture;
 use crate::group::mark::Mark;
-use crate::group::{ProcessGroup, pause, wait_readable};
+use crate::group::{Member, ProcessGroup, pause, wait_readable};
 use crate::heartbeat::what_its_threads_do;
 use crate::report::{CellReport, CellVerdict};
 use crate::signal::Signal;
@@ -86,16 +85,17 @@ pub(crate) fn kill_all() {
     std::mem::forget(cells);
 }
 
-/// SIGKILL to the group, whose leader is not reaped, and to the marked, until nobody is left.
-fn sweep(group: ProcessGroup, mark: &Mark, deadline: Instant) {
+/// SIGKILL to the group, whose leader is not reaped, and to the marked, until nobody is left; or who still is.
+fn sweep(group: ProcessGroup, mark: &Mark, deadline: Instant) -> Vec<Member> {
     loop {
         let _ = group.signal(Signal::KILL);
-        let left = match mark.members() {
-            Ok(members) => !members.is_empty(),
-            Err(_) => !group.leader_has_exited(),
+        let left = mark.members();
+        let is_over = match &left {
+            Ok(members) => members.is_empty(),
+            Err(_) => group.leader_has_exited(),
         };
-        if !left || Instant::now() >= deadline {
-            return;
+        if is_over || Instant::now() >= deadline {
+            return left.unwrap_or_default();
         }
         mark.kill();
         pause(Duration::from_millis(1));
@@ -112,12 +112,11 @@ struct Running {
 
 impl Running {
     fn start(mut command: Command) -> io::Result<Running> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mark = Mark::new(MARK, &id);
+        let mark = Mark::fresh(MARK);
+        let (name, value) = mark.variable();
         let (socket, theirs) = UnixStream::pair()?;
         let (ear, mouth) = UnixStream::pair()?;
-        command.env(MARK, &id).process_group(0).stdin(OwnedFd::from(theirs));
+        command.env(name, value).process_group(0).stdin(OwnedFd::from(theirs));
         command.stdout(OwnedFd::from(mouth.try_clone()?)).stderr(OwnedFd::from(mouth));
         let listed = socket.try_clone()?;
         let mut running = running();
@@ -134,7 +133,7 @@ impl Running {
         let said = self.read(Instant::now() + patience);
         // While it is still stuck.
         let stuck = said.is_err().then(|| what_its_threads_do(self.group.pgid()));
-        let status = self.end();
+        let (status, leak) = self.end();
         let words = self.words.heard();
         let report = match (said, stuck) {
             (Ok(json), _) => serde_json::from_slice(&json).map_err(|_| match status {
@@ -148,16 +147,18 @@ impl Running {
             }
         };
         let why = |why: String| if words.is_empty() { why } else { format!("{why}; it said: {words}") };
-        match report {
-            Ok(mut report) => {
-                let report: &mut CellReport = &mut report;
-                if report.verdict == CellVerdict::Fail {
-                    report.why = why(std::mem::take(&mut report.why));
-                }
-                Ok(report.clone())
-            }
-            Err(error) => Err(why(error)),
+        let mut report: CellReport = report.map_err(|error| {
+            let leak = leak.as_ref().map(|leak| format!("; {leak}")).unwrap_or_default();
+            why(error) + &leak
+        })?;
+        if report.verdict == CellVerdict::Fail {
+            report.why = why(report.why);
         }
+        if let Some(leak) = leak {
+            report.verdict = CellVerdict::Fail;
+            report.why = if report.why.is_empty() { leak } else { format!("{}; {leak}", report.why) };
+        }
+        Ok(report)
     }
 
     /// All that it says until it ends, or `Err` at the deadline.
@@ -180,13 +181,29 @@ impl Running {
         }
     }
 
-    fn end(&mut self) -> io::Result<ExitStatus> {
-        let mut cells = running();
+    /// Its status, and what is said against it if something outlives its SIGKILL.
+    ///
+    /// The lock is held for the reaping alone: until then the un-reaped leader pins the number, and an interruption must
+    /// not wait for a burial.
+    fn end(&mut self) -> (io::Result<ExitStatus>, Option<String>) {
         // One that has reported is on its way out, with a status that is not ours.
         let deadline = Instant::now() + BURIAL;
-        sweep(self.group, &self.mark, deadline);
-        cells.retain(|cell| cell.group != self.group);
-        self.child.wait()
+        let left = sweep(self.group, &self.mark, deadline);
+        let names: Vec<_> = left.iter().map(ToString::to_string).collect();
+        let leak = (!left.is_empty()).then(|| format!("left after SIGKILL: {}", names.join("; ")));
+        loop {
+            let mut cells = running();
+            if self.group.leader_has_exited() {
+                cells.retain(|cell| cell.group != self.group);
+                return (self.child.wait(), leak);
+            }
+            drop(cells);
+            if Instant::now() >= deadline {
+                // It stays listed and un-reaped, so the number stays its own.
+                return (Err(io::Error::from(io::ErrorKind::TimedOut)), leak);
+            }
+            pause(Duration::from_millis(1));
+        }
     }
 }
 
@@ -200,7 +217,11 @@ pub(crate) fn report_to_parent(suite: &Suite, cell: &Cell) -> ! {
         }
     };
     let report = suite.run_cell(cell);
-    let written = serde_json::to_vec(&report).map_err(io::Error::other).and_then(|json| (&socket).write_all(&json));
+    // Whoever was forked without an exec holds the socket too: what ends the report is not its close.
+    let written = serde_json::to_vec(&report)
+        .map_err(io::Error::other)
+        .and_then(|json| (&socket).write_all(&json))
+        .and_then(|()| socket.shutdown(Shutdown::Write));
     // Not by returning: a subject that hangs must not hold the process.
     std::process::exit(if written.is_ok() { 0 } else { 1 });
 }

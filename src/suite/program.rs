@@ -7,7 +7,6 @@ use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -111,12 +110,11 @@ struct Running {
 
 impl Running {
     fn start(line: &str) -> io::Result<Running> {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        let id = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mark = Mark::fresh(MARK);
+        let (name, value) = mark.variable();
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", line]).env(MARK, &id).process_group(0);
+        command.args(["-c", line]).env(name, value).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mark = Mark::new(MARK, &id);
         let (mut child, group) = fixture::spawn_listed(&mut command, &mark)?;
         let words = child.stderr.take().map(Words::of);
         let (exit, exited) = channel();

@@ -29,7 +29,7 @@ pub struct Expected {
     pub timing: Timing,
     /// How many live members may be left in the group; always 0.
     pub leftover: usize,
-    /// How many processes have left the group, out of reach.
+    /// How many processes may have left the group and live on, out of a group kill's reach.
     pub escaped: usize,
     /// What the heartbeat says of the runtime meanwhile.
     pub pulse: ExpectedPulse,
@@ -42,7 +42,7 @@ pub struct Expected {
 pub enum Timing {
     /// Back before the grace is over, and within half of it after the group is gone.
     Prompt,
-    /// Takes at least the whole grace.
+    /// Takes at least half of the grace, before which SIGKILL comes too early; of a known-bad subject, all of it.
     Grace,
 }
 

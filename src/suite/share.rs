@@ -3,11 +3,21 @@
 //! FNV-1a, 64 bits, of the name's bytes, modulo the number of parts. A part that was run elsewhere, by another version or
 //! with other cells beside it, so still has the cells that it should.
 
-use crate::report::Partition;
+use std::time::Duration;
+
+use crate::report::{Partition, Whole};
 
 /// Whether the cell of this name is in that part.
 pub(crate) fn is_in(name: &str, partition: Partition) -> bool {
     fnv1a(name.as_bytes()) % u64::from(partition.of()) + 1 == u64::from(partition.number())
+}
+
+/// What all the parts of a suite have in common: these cells, in whichever order, under these times.
+pub(crate) fn whole(mut names: Vec<String>, times: [Duration; 3]) -> Whole {
+    let cells = names.len();
+    names.sort();
+    names.extend(times.map(|time| time.as_nanos().to_string()));
+    Whole { cells, hash: format!("{:016x}", fnv1a(names.join("\n").as_bytes())) }
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {
@@ -24,6 +34,19 @@ mod tests {
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+
+    #[test]
+    fn two_suites_are_one_only_with_the_same_cells_and_times() {
+        let whole = |names: &[&str], times: [u64; 3]| {
+            super::whole(names.iter().map(|name| (*name).to_owned()).collect(), times.map(Duration::from_secs))
+        };
+        let one = whole(&["a", "b"], [1, 2, 3]);
+        assert_eq!(one, whole(&["b", "a"], [1, 2, 3]));
+        assert_eq!((one.cells, one.hash.len()), (2, 16));
+        for other in [whole(&["a", "c"], [1, 2, 3]), whole(&["a"], [1, 2, 3]), whole(&["a", "b"], [1, 2, 4])] {
+            assert_ne!(one, other);
+        }
     }
 
     #[test]

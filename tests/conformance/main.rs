@@ -35,6 +35,7 @@ fn main() {
             a_known_failure_that_passes_is_an_error
             a_hang_is_ended_and_reported_with_its_culprit
             an_abort_is_the_failure_of_its_cell_alone
+            a_report_counts_whoever_holds_its_socket
             what_the_function_says_is_told_with_its_failure
             an_interruption_leaves_no_fixture;
     };

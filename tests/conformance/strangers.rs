@@ -39,6 +39,15 @@ pub(crate) fn main_if_asked() {
             })
             .main(),
         "aborts" => tests.subject("ours", |_| async { std::process::abort() }).main(),
+        "forks" => tests
+            .subject("ours", move |pgid| {
+                let policy = policy.clone();
+                async move {
+                    fork_and_stay();
+                    drop(policy.kill(pgid).await);
+                }
+            })
+            .main(),
         "talks" => tests
             .subject("ours", |pgid| async move {
                 println!("killing nobody");
@@ -47,5 +56,16 @@ pub(crate) fn main_if_asked() {
             .main(),
         "typo" => tests.subject("ours", kill(policy)).known_failure("ours/stoped/*", "a typing error").main(),
         other => panic!("no stranger {other}"),
+    }
+}
+
+/// A child that never becomes another program holds whatever this process has open.
+#[expect(unsafe_code, reason = "between fork and its death the child makes one system call, again and again")]
+fn fork_and_stay() {
+    // SAFETY: see `reason`.
+    if let Ok(nix::unistd::ForkResult::Child) = unsafe { nix::unistd::fork() } {
+        loop {
+            nix::unistd::pause();
+        }
     }
 }

@@ -51,6 +51,11 @@ pub(crate) fn an_abort_is_the_failure_of_its_cell_alone() {
     assert!(text.contains("1 passed; 18 failed"), "the control is in a process of its own: {text}");
 }
 
+pub(crate) fn a_report_counts_whoever_holds_its_socket() {
+    let (status, text) = run("forks", "ours/fast-exit");
+    assert_eq!(status, Some(0), "{text}");
+}
+
 pub(crate) fn what_the_function_says_is_told_with_its_failure() {
     let (status, text) = run("talks", "ours/ignore-term");
     assert_eq!(status, Some(101), "{text}");

@@ -17,6 +17,12 @@ fn a_cell_that_is_as_expected_passes() {
 }
 
 #[test]
+fn the_end_of_the_options_may_be_marked() {
+    deadbeat(PASSING).arg("--").assert().success();
+    deadbeat(&format!("--color never {PASSING} --")).assert().success();
+}
+
+#[test]
 fn a_known_bad_subject_that_is_caught_passes() {
     // Where zombies cannot be told from the living, nobody can say what became of the group. What the worker waited for
     // a CPU is not charged, so on a busy machine the stall is a little shorter than the grace.
@@ -70,6 +76,7 @@ fn a_shell_that_is_no_shell_fails_the_cell_and_says_so() {
         .assert()
         .code(1)
         .stdout(predicate::str::contains("the fixture did not start"))
+        .stdout(predicate::str::contains("is that a POSIX shell?"))
         .stdout(predicate::str::contains("\"true\""));
 }
 

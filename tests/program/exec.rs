@@ -69,7 +69,7 @@ fn a_line_away(dir: &Path, from: &str, to: &str) -> PathBuf {
     "fast-exit",
     "though the group was gone after"
 )]
-#[case::before_the_grace("$grace * 100", "$grace * 10", "second-term", "before the 5s of grace were over")]
+#[case::before_the_grace("$grace * 100", "$grace * 10", "second-term", "before half of the 5s of grace was over")]
 fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixture: &str, #[case] fault: &str) {
     let dir = tempfile::tempdir().unwrap();
     let wrong = a_line_away(dir.path(), from, to);
@@ -78,6 +78,32 @@ fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixtur
     // Beside it, the right one passes the same cell.
     let (status, cells) = judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &[fixture], "");
     assert_eq!(status, 0, "{cells:#?}");
+}
+
+/// Such a clock may take 4.4 s for 5.
+#[rstest]
+#[case("ignore-term")]
+#[case("stubborn-child")]
+fn a_clock_of_whole_seconds_is_no_fault(#[case] fixture: &str) {
+    let killer = "kill -TERM -{pgid}; sleep 4.4; kill -KILL -{pgid}";
+    let (status, cells) = judged(killer, &[fixture], "");
+    assert_eq!(status, 0, "{cells:#?}");
+    let why = complaint("kill -TERM -{pgid}; sleep 1; kill -KILL -{pgid}", fixture, "");
+    assert!(why.contains("before half of the 5s of grace was over"), "{why}");
+}
+
+/// The grace bounds from above too: what is over at last may have been no doing of the killer's.
+#[rstest]
+#[case::late_kill("kill -TERM -{pgid}; sleep 12; kill -KILL -{pgid}", "SIGKILL came late")]
+#[case::esrch_after_the_kill(
+    "kill -TERM -{pgid}; sleep {grace}; kill -KILL -{pgid}; n=0
+     while kill -0 -{pgid} && [ $n -lt 40 ]; do sleep 0.1; n=$((n + 1)); done; exit 0",
+    "though the group was gone after"
+)]
+fn a_killer_that_takes_too_long_is_caught(#[case] wrong: &str, #[case] fault: &str) {
+    let why = complaint(wrong, "ignore-term", "--grace 1s");
+    assert!(why.contains(fault), "{why}");
+    assert_eq!(judged("kill -TERM -{pgid}; sleep {grace}; kill -KILL -{pgid}", &["ignore-term"], "--grace 1s").0, 0);
 }
 
 #[test]
@@ -96,6 +122,31 @@ fn a_command_that_hangs_is_killed_with_all_that_it_started() {
     for pid in pids.lines() {
         let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
         assert!(!line.contains("sleep"), "{pid} still runs");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_killer_that_gets_those_who_left_the_group_too_is_right() {
+    let by_mark = format!(
+        r#"mark=$(tr '\0' '\n' </proc/{{pgid}}/environ | grep ^DEADBEAT_FIXTURE=) || exit 9
+        sh {RIGHT} {{pgid}} {{grace}}
+        kill -KILL $(grep -lsaz "^$mark\$" /proc/[0-9]*/environ | cut -d / -f 3)"#
+    );
+    let (status, cells) = judged(&by_mark, &["setsid-escape"], "");
+    assert_eq!((status, &cells[0]["escaped"]), (0, &Value::Array(vec![])), "{cells:#?}");
+    // The control: without that it is there, and that is no fault either.
+    let (status, cells) = judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &["setsid-escape"], "");
+    assert_eq!((status, cells[0]["escaped"].as_array().unwrap().len()), (0, 1), "{cells:#?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_fixture_outlives_the_deadline_of_its_kill() {
+    let killer = r"tr '\0' '\n' </proc/{pgid}/environ | grep ^DEADBEAT_LIFE= >&2; exit 1";
+    for (deadline, life) in [("", "120"), ("--deadline 150s", "210"), ("--deadline 1h", "3660")] {
+        let why = complaint(killer, "fast-exit", deadline);
+        assert!(why.contains(&format!("it said: DEADBEAT_LIFE={life};")), "{why}");
     }
 }
 
@@ -146,6 +197,8 @@ fn a_killer_that_cannot_be_meant_is_refused_before_anything_runs(#[case] killer:
 fn the_command_that_shows_a_failure_again_is_whole() {
     let (_, cells) = judged("exit 3 # it's {pgid}", &["zombie"], "--shell dash");
     let again = cells[0]["again"].as_str().unwrap();
-    let expected = r"deadbeat suite --exec mine='exit 3 # it'\''s {pgid}' --fixture zombie --shell dash";
-    assert_eq!(again, expected);
+    let expected = r" suite --exec mine='exit 3 # it'\''s {pgid}' --fixture zombie --shell dash";
+    // By its name where that is in the path; else by where it is.
+    let program = again.strip_suffix(expected).unwrap_or_else(|| panic!("{again}"));
+    assert!(program == "deadbeat" || Path::new(program) == crate::support::program(), "{program}");
 }

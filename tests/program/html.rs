@@ -86,4 +86,14 @@ fn a_page_and_a_report_in_one_file_are_refused_before_anything_runs() {
     let hint = predicate::str::contains("--output and --html name the same file");
     deadbeat(PASSING).arg("--html").arg(&file).arg("--output").arg(&file).assert().code(2).stdout("").stderr(hint);
     assert!(!file.exists());
+    // However it is written, and whether it is there or not.
+    let other = dir.path().join(".").join("both");
+    let (plain, link) = (dir.path().join("plain"), dir.path().join("link"));
+    fs::write(&plain, "").unwrap();
+    std::os::unix::fs::symlink(&plain, &link).unwrap();
+    let hint = predicate::str::contains("--output and --html name the same file");
+    for (file, other) in [(file, other), (plain, link)] {
+        let mut command = deadbeat(PASSING);
+        command.arg("--output").arg(file).arg("--html").arg(other).assert().code(2).stdout("").stderr(hint.clone());
+    }
 }

@@ -66,7 +66,7 @@ fn what_comes_with_a_sharper_heartbeat_keeps_to_the_schema_too() {
     let pulse = &mut report["cells"][0]["pulse"];
     pulse["queue_delay_ms"] = json!(1.5);
     pulse["stalls"] = json!([{"at_ms": 0, "wall_ms": 9.5, "on_cpu_ms": 1, "run_queue_ms": null, "blocked_ms": 8.5,
-                              "culprit": {"syscall": "clock_nanosleep", "detail": "100 ms asked for"}}]);
+                              "culprit": {"syscall": "clock_nanosleep", "detail": "100 ms asked for", "samples": 9, "of": 9}}]);
     assert_eq!(faults(&report), [""; 0]);
 }
 
@@ -122,13 +122,14 @@ fn the_schema_rejects(#[case] at: &str, #[case] broken: Value) {
 }
 
 #[rstest]
-#[case("", &["schema", "host", "partition", "cells", "summary"])]
+#[case("", &["schema", "host", "partition", "whole", "cells", "summary"])]
 #[case("/host", &["os", "arch", "kernel", "cores", "backend", "deadbeat"])]
 #[case("/cells/0", &["subject", "fixture", "runtime", "shell", "repeat", "known_bad", "expected", "outcome",
                      "elapsed_ms", "signals", "leftover", "escaped", "pulse", "timeline", "verdict", "why", "again"])]
 #[case("/cells/0/expected", &["outcome", "timing", "leftover", "escaped", "pulse"])]
 #[case("/cells/0/signals/0", &["signal", "at_ms"])]
-#[case("/cells/0/pulse", &["verdict", "beats", "longest_ms", "stalls"])]
+#[case("/cells/0/pulse", &["verdict", "beats", "longest_ms", "queue_delay_ms", "watched_ms", "budget_ms", "interval_ms",
+                           "rhythm", "stalls"])]
 #[case("/cells/0/timeline", &["called_ms", "grace_ms", "gone_ms", "until_ms", "lives", "more_lives"])]
 #[case("/summary", &["pass", "fail", "inconclusive"])]
 fn the_schema_rejects_a_report_that_lacks_a_field(#[case] at: &str, #[case] fields: &[&str]) {
@@ -139,4 +140,40 @@ fn the_schema_rejects_a_report_that_lacks_a_field(#[case] at: &str, #[case] fiel
         assert!(removed.is_some(), "the report has no {at}/{field}");
         assert_ne!(faults(&broken), [""; 0], "{at}/{field} may be left out");
     }
+}
+
+/// Where there is a field, in every object of a report.
+fn fields(value: &Value, at: &str) -> Vec<(String, String)> {
+    let children: Vec<(String, &Value)> = match value {
+        Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        Value::Array(items) => items.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect(),
+        _ => Vec::new(),
+    };
+    let mut all = Vec::new();
+    for (name, child) in children {
+        all.extend(fields(child, &format!("{at}/{name}")));
+        if value.is_object() {
+            all.push((at.to_owned(), name));
+        }
+    }
+    all
+}
+
+#[test]
+fn what_the_schema_lets_be_left_out_or_null_can_be_read() {
+    let whole: Value = serde_json::from_str(include_str!("../../src/report/sample.json")).unwrap();
+    let mut allowed = 0;
+    for (at, name) in fields(&whole, "") {
+        let (mut without, mut nothing) = (whole.clone(), whole.clone());
+        without.pointer_mut(&at).unwrap().as_object_mut().unwrap().remove(&name);
+        nothing.pointer_mut(&at).unwrap()[&name] = Value::Null;
+        for report in [without, nothing] {
+            if faults(&report).is_empty() {
+                allowed += 1;
+                let read = deadbeat::report::json::from_str(&report.to_string());
+                assert!(read.is_ok(), "{at}/{name}: {}", read.unwrap_err());
+            }
+        }
+    }
+    assert!(allowed > 20, "{allowed} may be left out");
 }

@@ -132,7 +132,10 @@ fn what_is_amiss_is_named_and_nothing_is_written() {
     }
     parts.edit("2", |report| report["schema"] = json!(7));
     assert!(parts.refused(&["1", "2"]).contains("a report of schema 7"));
-    parts.edit("2", |report| (report["schema"], report["partition"]) = (json!(1), json!("2/3")));
+    parts.edit("2", |report| report["schema"] = json!(1));
+    parts.edit("2", |report| drop(report["cells"].as_array_mut().unwrap().pop()));
+    assert!(parts.refused(&["1", "2"]).contains("cells together, and their suite has 12"));
+    parts.edit("2", |report| report["partition"] = json!("2/3"));
     assert!(parts.refused(&["1", "2"]).contains("they are of different suites"));
     parts.edit("2", |report| report["partition"] = Value::Null);
     assert!(parts.refused(&["1", "2"]).contains("is no part of a suite"));
@@ -146,6 +149,22 @@ fn what_is_amiss_is_named_and_nothing_is_written() {
     parts.edit("1", |report| report["partition"] = Value::Null);
     parts.edit("2", |report| report["partition"] = Value::Null);
     assert!(parts.refused(&["1", "2"]).contains("is there twice"));
+}
+
+#[rstest]
+#[case("--fixture orphan")]
+#[case("--grace 1s")]
+#[case("--budget 1s")]
+#[case("--deadline 20s")]
+fn parts_of_different_suites_are_no_whole(#[case] other: &str) {
+    let parts = Parts::run();
+    let mut command = deadbeat(CELLS.replace("--grace 2s", "").as_str());
+    command.args(if other.starts_with("--grace") { "" } else { "--grace 2s" }.split_ascii_whitespace());
+    command.args(other.split_ascii_whitespace()).args(["--partition=2/2", "--format=json", "--output"]);
+    command.arg(parts.file("other")).output().unwrap();
+    assert!(parts.refused(&["1", "other"]).contains("they are of different suites"));
+    // The control: it can be read, and is a part 2/2.
+    assert!(parts.refused(&["other"]).contains("missing: part 1/2"));
 }
 
 #[rstest]

@@ -1,14 +1,20 @@
 //! Where results go: whole, or not at all, and never with a panic.
 
 use std::fs;
+#[cfg(target_os = "linux")]
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+#[cfg(target_os = "linux")]
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use predicates::prelude::*;
 use serde_json::Value;
 
 use crate::support::{DECIDES_COLOURS, FAILING, PASSING, deadbeat, program};
+#[cfg(target_os = "linux")]
+use crate::support::{sample, until};
 
 /// A stream that nobody will ever read: a write to it fails with EPIPE at once.
 fn closed() -> Stdio {
@@ -103,6 +109,81 @@ fn a_report_follows_a_symbolic_link_and_leaves_it_one() {
     deadbeat(PASSING).arg("--output").arg(&link).assert().success();
     assert!(link.is_symlink());
     assert!(fs::read_to_string(&file).unwrap().contains("1 cell"));
+}
+
+#[test]
+fn a_dash_is_stdout() {
+    let dir = tempfile::tempdir().unwrap();
+    let assert = deadbeat(PASSING).args(["--output", "-"]).current_dir(dir.path()).assert().success();
+    assert.stdout(predicate::str::contains("1 cell: 1 as expected"));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "there is a file called -");
+}
+
+#[test]
+fn what_is_said_of_a_report_is_not_meant_of_a_list() {
+    let dir = tempfile::tempdir().unwrap();
+    for option in ["--format=json", "--output=report", "--html=page"] {
+        let hint = predicate::str::contains("--list prints a list");
+        let mut command = deadbeat("suite --list");
+        command.arg(option).current_dir(dir.path()).assert().code(2).stdout("").stderr(hint);
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// More than a pipe takes at once.
+#[cfg(target_os = "linux")]
+fn long_report(file: &Path) {
+    let mut report: Value = serde_json::from_str(&sample()).unwrap();
+    let cell = report["cells"][0].clone();
+    let repeated = |repeat: u32| {
+        let mut cell = cell.clone();
+        cell["repeat"] = repeat.into();
+        cell
+    };
+    report["cells"] = (1..=200).map(repeated).collect();
+    fs::write(file, report.to_string()).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_pipe_that_is_read_slowly_gets_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let (report, pipe) = (dir.path().join("report.json"), dir.path().join("pipe"));
+    long_report(&report);
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // Both ends, so that neither waits for the other to be opened.
+    let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let mut suite = command("suite --format json --merge").arg(&report).arg("--output").arg(&pipe).spawn().unwrap();
+    let waiting = || rustix::io::ioctl_fionread(&reader).unwrap() as usize;
+    until("the pipe is full", || waiting() >= 64 * 1024);
+    let mut text = Vec::new();
+    let status = loop {
+        let (ended, mut chunk) = (suite.try_wait().unwrap(), vec![0; waiting()]);
+        (&reader).read_exact(&mut chunk).unwrap();
+        text.extend(chunk);
+        if let Some(status) = ended {
+            break status;
+        }
+        std::thread::yield_now();
+    };
+    assert_eq!(status.code(), Some(0));
+    let whole: Value = serde_json::from_slice(&text).expect("half a report");
+    assert_eq!(whole["cells"].as_array().unwrap().len(), 200);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_reader_that_has_stopped_reading_makes_nobody_deaf_to_an_interruption() {
+    let dir = tempfile::tempdir().unwrap();
+    let pipe = dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    // As small as a pipe can be, and the page is larger.
+    nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut suite = command(PASSING).arg("--html").arg(&pipe).stdout(Stdio::null()).spawn().unwrap();
+    until("the pipe is full", || rustix::io::ioctl_fionread(&reader).unwrap() >= 4096);
+    rustix::process::kill_process(rustix::process::Pid::from_child(&suite), rustix::process::Signal::INT).unwrap();
+    assert_eq!(suite.wait().unwrap().code(), Some(130));
 }
 
 #[test]

@@ -63,7 +63,14 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
 pub(super) fn command(cell: &Cell) -> Command {
     let program = std::env::current_exe().unwrap_or_else(|_| "deadbeat".into());
     let mut command = Command::new(program);
-    command.args(std::env::args_os().skip(1)).arg(format!("--cell={}", cell.name()));
+    for arg in std::env::args_os().skip(1) {
+        // Behind it, and before a `--` that ends the options.
+        let is_ours = arg == "suite" && command.get_args().all(|before| before != "suite");
+        command.arg(arg);
+        if is_ours {
+            command.arg(format!("--cell={}", cell.name()));
+        }
+    }
     command
 }
 
@@ -95,7 +102,7 @@ pub(super) fn list(suite: &Suite) -> String {
 
 /// The command that runs just this cell.
 pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
-    let mut command = "deadbeat suite".to_owned();
+    let mut command = program() + " suite";
     match args.killers.iter().find(|killer| killer.name() == cell.subject) {
         Some(killer) => command += &format!(" --exec {}={}", killer.name(), quoted(killer.about())),
         None => command += &format!(" --subject {}", cell.subject),
@@ -119,6 +126,14 @@ pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
         }
     }
     command
+}
+
+/// How somebody at a shell calls us: by name where that is found, else by where we are.
+fn program() -> String {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let is_found = std::env::split_paths(&paths).any(|dir| dir.join("deadbeat").is_file());
+    let here = std::env::current_exe().ok().filter(|_| !is_found);
+    here.map_or_else(|| "deadbeat".to_owned(), |path| quoted(&path.display().to_string()))
 }
 
 /// One word of a shell command.

@@ -19,6 +19,7 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Report, String> {
     }
     check_parts(&reports)?;
     check_cells(&reports)?;
+    check_count(&reports)?;
     let mut reports = reports.into_iter().map(|(_, report)| report);
     // There is one at least, and the first speaks for the machine.
     let first = reports.next().ok_or("no report to merge")?;
@@ -28,10 +29,12 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Report, String> {
     Ok(Report::of(first.host, cells))
 }
 
-/// Either none is a part, or each of 1/N to N/N is there once.
+/// Either none is a part, or each of 1/N to N/N of one suite is there once.
 fn check_parts(reports: &[(&Path, Report)]) -> Result<(), String> {
-    let parts: Vec<_> = reports.iter().filter_map(|(file, report)| Some((*file, report.partition?))).collect();
-    let Some((first, of)) = parts.first().map(|(file, part)| (*file, part.of())) else { return Ok(()) };
+    let parts: Vec<_> = reports.iter().filter_map(|(file, report)| Some((*file, report.partition?, report))).collect();
+    let Some((first, of, whole)) = parts.first().map(|(file, part, report)| (*file, part.of(), &report.whole)) else {
+        return Ok(());
+    };
     if let Some((whole, _)) = reports.iter().find(|(_, report)| report.partition.is_none()) {
         return Err(format!(
             "{} is no part of a suite, and {} is: merge parts with parts",
@@ -40,10 +43,17 @@ fn check_parts(reports: &[(&Path, Report)]) -> Result<(), String> {
         ));
     }
     let mut seen = BTreeMap::new();
-    for (file, part) in parts {
+    for (file, part, report) in parts {
         if part.of() != of {
             return Err(format!(
                 "{} is part {part}, and {} is one of {of}: they are of different suites",
+                file.display(),
+                first.display()
+            ));
+        }
+        if report.whole.is_none() || report.whole != *whole {
+            return Err(format!(
+                "{} is a part of other cells than {}, or was run with other times: they are of different suites",
                 file.display(),
                 first.display()
             ));
@@ -72,6 +82,16 @@ fn check_cells(reports: &[(&Path, Report)]) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Together the parts have all the cells of their suite.
+fn check_count(reports: &[(&Path, Report)]) -> Result<(), String> {
+    let Some(whole) = reports.iter().find_map(|(_, report)| report.whole.as_ref()) else { return Ok(()) };
+    let cells: usize = reports.iter().map(|(_, report)| report.cells.len()).sum();
+    if cells == whole.cells {
+        return Ok(());
+    }
+    Err(format!("the parts have {cells} cells together, and their suite has {}: run it anew", whole.cells))
 }
 
 /// That of a suite that was run as a whole; what is not built in comes after what is, in the order of its name.

@@ -13,7 +13,7 @@ pub(super) struct Publish {
     /// How to print the report
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
-    /// Write the report into this file instead of to stdout, whole or not at all
+    /// Write the report into this file instead of to stdout, whole or not at all; `-` is stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Write a page into this file too, with the timeline of every cell: one file, to be opened in a browser
@@ -32,11 +32,22 @@ enum Format {
 }
 
 impl Publish {
+    /// What was asked of a report, and cannot be meant of a list.
+    pub(super) fn unlistable(&self) -> Option<&'static str> {
+        let html = self.html.as_ref().map(|_| "--html");
+        html.or(self.output.as_ref().map(|_| "--output")).or((self.format != Format::Table).then_some("--format"))
+    }
+
+    /// Where the report goes, if not to stdout.
+    fn output(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|file| *file != Path::new("-"))
+    }
+
     /// Whether every file can be written, found out before anything runs.
     pub(super) fn check(&self) -> Result<(), String> {
-        let files: Vec<&Path> = self.output.iter().chain(&self.html).map(PathBuf::as_path).collect();
+        let files: Vec<&Path> = self.output().into_iter().chain(self.html.as_deref()).collect();
         if let [output, html] = files[..] {
-            if output == html {
+            if output::are_one(output, html) {
                 return Err(format!("--output and --html name the same file, {}", html.display()));
             }
         }
@@ -47,19 +58,20 @@ impl Publish {
     pub(super) fn publish(&self, report: &Report, status: ExitCode) -> ExitCode {
         let ending = interrupt::hold_off();
         let written = self.render(report).and_then(|(text, page)| {
-            if let (Some(file), Some(page)) = (&self.html, page) {
-                output::write_whole(file, page.as_bytes())?;
-            }
-            let Some(file) = &self.output else { return Ok(Some(text)) };
-            output::write_whole(file, anstream::adapter::strip_str(&text).to_string().as_bytes()).map(|()| None)
+            let mut targets: Vec<(&Path, String)> = self.html.as_deref().zip(page).into_iter().collect();
+            let plain = |file| (file, anstream::adapter::strip_str(&text).to_string());
+            targets.extend(self.output().map(plain));
+            let (streams, files): (Vec<_>, Vec<_>) = targets.iter().partition(|(file, _)| output::is_special(file));
+            let write = |(file, text): &(&Path, String)| output::write_whole(file, text.as_bytes());
+            files.into_iter().try_for_each(write)?;
+            // A reader that has stopped reading must not make us deaf to Ctrl-C.
+            drop(ending);
+            streams.into_iter().try_for_each(write)?;
+            Ok(text)
         });
         match written {
-            Ok(None) => status,
-            Ok(Some(text)) => {
-                // A reader that has stopped reading must not make us deaf to Ctrl-C.
-                drop(ending);
-                output::print(&text, status)
-            }
+            Ok(text) if self.output().is_none() => output::print(&text, status),
+            Ok(_) => status,
             Err(error) => usage(&error),
         }
     }

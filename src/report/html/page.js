@@ -34,6 +34,8 @@ function legend() {
     sign((band) => band.mark("signal SIGKILL", 50), "SIGKILL"),
     sign((band) => band.bar("beats", 0, 100, 3, 9), "beats"),
     sign((band) => band.bar("stall", 0, 100, 3, 9), "stall"),
+    sign((band) => band.bar("stall doubt", 0, 100, 3, 9), "doubtful stall"),
+    sign((band) => (band.bar("life", 0, 98, 4, 6), band.mark("left", 98)), "still there"),
     sign((band) => band.mark("returned", 50), "the subject returned"),
   );
 }
@@ -153,6 +155,8 @@ function pictures(rows) {
   );
   const again = () => rows.forEach(({ element }) => watch.observe(element));
   form.elements.same.addEventListener("change", () => (watch.disconnect(), again()));
+  // Paper has no screen to come near to.
+  addEventListener("beforeprint", () => rows.forEach(draw));
   again();
 }
 
