@@ -60,7 +60,7 @@ fn graces(grace: Duration, kill: impl FnOnce()) -> f64 {
 
 #[test]
 fn all_are_killed_in_one_grace_and_a_second_call_does_nothing() {
-    let grace = Duration::from_secs(2);
+    let grace = Duration::from_secs(1);
     let registry = Registry::new(policy().grace(grace));
     let mut groups = stubborn(&registry, 200);
     let mut reports = Vec::new();

@@ -94,7 +94,7 @@ fn a_clock_of_whole_seconds_is_no_fault(#[case] fixture: &str) {
 
 /// The grace bounds from above too: what is over at last may have been no doing of the killer's.
 #[rstest]
-#[case::late_kill("kill -TERM -{pgid}; sleep 12; kill -KILL -{pgid}", "SIGKILL came late")]
+#[case::late_kill("kill -TERM -{pgid}; sleep 7; kill -KILL -{pgid}", "SIGKILL came late")]
 #[case::esrch_after_the_kill(
     "kill -TERM -{pgid}; sleep {grace}; kill -KILL -{pgid}; n=0
      while kill -0 -{pgid} && [ $n -lt 40 ]; do sleep 0.1; n=$((n + 1)); done; exit 0",

@@ -77,15 +77,6 @@ async fn half_the_patience(pgid: i32) {
     let _ = KillPolicy::default().grace(GRACE / 4).kill(pgid).await;
 }
 
-async fn twelve_seconds_of_patience(pgid: i32) {
-    let _ = KillPolicy::default().grace(Duration::from_secs(12)).kill(pgid).await;
-}
-
-async fn lingers(pgid: i32) {
-    right(pgid).await;
-    tokio::time::sleep(Duration::from_secs(5)).await;
-}
-
 async fn no_cont(pgid: i32) {
     let _ = KillPolicy::default().grace(GRACE).continue_stopped(false).kill(pgid).await;
 }
@@ -121,12 +112,6 @@ fn judge(subject: Subject, fixture: &str) -> Report {
     "second-term",
     "before half of the 2s of grace"
 )]
-#[case::twelve_seconds_of_patience(
-    Subject::new("twelve-seconds-of-patience", twelve_seconds_of_patience),
-    "ignore-term",
-    "SIGKILL came late"
-)]
-#[case::lingers(Subject::new("lingers", lingers), "ignore-term", "though the group was gone after")]
 #[case::no_cont(Subject::new("no-cont", no_cont), "stopped", "outcome killed")]
 #[case::esrch_is_gone(Subject::new("esrch-is-gone", esrch_is_gone), "fast-exit", "though the group was gone after")]
 fn a_wrong_killer_is_caught(#[case] wrong: Subject, #[case] fixture: &str, #[case] complaint: &str) {
