@@ -82,7 +82,8 @@ pub enum Why {
         /// How long the new thread waited.
         waited: Duration,
     },
-    /// A worker of the runtime was never seen.
+    /// A worker of the runtime was never seen, or a thread that took one over (`block_in_place`) was seen too late to say
+    /// what it did.
     WorkerUnseen,
 }
 
@@ -129,7 +130,7 @@ impl fmt::Display for Why {
                 f,
                 "a thread that may have been meant to take the worker over (`block_in_place`) waited {waited:.1?} for a CPU; run again on a quieter machine"
             ),
-            Self::WorkerUnseen => f.write_str("a worker of the runtime was never seen; run again"),
+            Self::WorkerUnseen => f.write_str("a worker of the runtime was not seen all the time; run again"),
         }
     }
 }

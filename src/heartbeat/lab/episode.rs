@@ -227,6 +227,14 @@ fn runs(inside: &[&Look], index: usize) -> Vec<Run> {
     runs
 }
 
+/// For how long at most, before `until`, some worker's numbers stood still and it was not idle.
+pub(super) fn stood(looks: &[Look], until: Instant) -> Duration {
+    let before: Vec<&Look> = looks.iter().filter(|look| look.at <= until).collect();
+    let workers = before.first().map_or(0, |look| look.workers.len());
+    let runs = (0..workers).flat_map(|index| runs(&before, index)).filter(|run| !run.idle);
+    runs.map(|run| before[run.last].at - before[run.first].at).max().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
