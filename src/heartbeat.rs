@@ -57,6 +57,7 @@ mod pulse;
 mod reading;
 mod rhythm;
 mod stall;
+mod takeover;
 mod task_waker;
 mod teeth;
 mod track;

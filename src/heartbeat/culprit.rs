@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::boundaries::TaskLook;
 use super::doubt::Looks;
 use super::reading::ThreadId;
+use super::takeover::WorkersLook;
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
 mod elsewhere;
@@ -91,6 +92,8 @@ pub(super) struct Sample {
     stack: Vec<usize>,
     /// If its runtime has no other worker.
     pub(super) tasks: Option<TaskLook>,
+    /// If it has, and they can be seen.
+    pub(super) workers: Option<WorkersLook>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +117,7 @@ impl Sample {
             Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
         };
         let stack = if deep && cfg!(feature = "backtrace") { memory::stack(state.stack_pointer) } else { Vec::new() };
-        Some(Self { thread, at, doing, stack, tasks: None })
+        Some(Self { thread, at, doing, stack, tasks: None, workers: None })
     }
 
     #[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
@@ -226,7 +229,7 @@ mod tests {
     use super::*;
 
     fn sample(doing: Doing) -> Sample {
-        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new(), tasks: None }
+        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new(), tasks: None, workers: None }
     }
 
     fn waiting(syscall: &str, detail: Option<&str>) -> Sample {

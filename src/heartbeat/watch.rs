@@ -18,6 +18,7 @@ use super::journal::{Journal, Poller, clock_paused};
 use super::observer::{Observer, Question, Testimony};
 use super::pulse::{Pulse, Watched};
 use super::stall::{Stall, Stretch};
+use super::takeover::free_since;
 use super::verdict::Why;
 use super::{Heartbeat, Place};
 
@@ -180,6 +181,15 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
                 stall.doubt.get_or_insert(Why::Undecided { charged });
             }
             _ => {}
+        }
+        match free_since(&testimony.workers, stretch.to) {
+            Some(free) if free <= stretch.from + budget => return None,
+            // It may have blocked before it handed its worker over.
+            Some(_) => {
+                let charged = stall.charged();
+                stall.doubt.get_or_insert(Why::Undecided { charged });
+            }
+            None => {}
         }
         stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
         Some(stall)
