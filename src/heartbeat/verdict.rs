@@ -55,7 +55,7 @@ pub enum Why {
     },
     /// The hypervisor gave the CPU to another machine.
     Stolen {
-        /// For how long, over all CPUs.
+        /// For how long, at most, from one CPU.
         stolen: Duration,
     },
     /// A debugger or tracer is attached and may have stopped a thread at any time.
