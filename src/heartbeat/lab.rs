@@ -253,7 +253,7 @@ impl<T> Waiting<T> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        let pulse = match self.next(Instant::now() + STOP) {
+        let mut pulse = match self.next(Instant::now() + STOP) {
             Ok(Report::Finished(watched)) => {
                 let mut pulse = watched.pulse;
                 pulse.shutdown = Some(self.shutdown(Instant::now() + STOP).0);
@@ -261,6 +261,7 @@ impl<T> Waiting<T> {
             }
             _ => hung::describe(&self.bench, self.begun),
         };
+        self.bench.reconsider(&mut pulse);
         LabError::Hung { pulse: Box::new(pulse) }
     }
 

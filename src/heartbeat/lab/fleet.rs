@@ -120,6 +120,10 @@ impl Fleet {
         lock(&self.members).len() >= self.workers
     }
 
+    pub(super) fn has_member(&self, thread: ThreadId) -> bool {
+        lock(&self.members).iter().any(|member| member.thread == thread)
+    }
+
     /// What was before is not part of the watch.
     pub(super) fn open(&self, at: Instant) {
         let _ = self.opened.set((at, this_thread()));
