@@ -51,7 +51,7 @@ pub struct Culprit {
 const PAGE_FAULT: &str = "a page fault";
 
 /// What a thread is said to wait for in `futex` if it is a lock of the C library.
-const C_LIBRARY: &str = "the C library's own lock on its memory (malloc, thread stacks)";
+const C_LIBRARY: &str = "a lock of the C library's (malloc, thread stacks; or stdio, name lookups)";
 
 impl Culprit {
     /// Whether it was running, rather than waiting in a system call.
@@ -205,7 +205,8 @@ impl Doing {
         }
     }
 
-    /// Blocked where any code may be: nobody calls `mmap` or `malloc` in order to wait.
+    /// Blocked where any code may be: nobody calls `mmap` or `malloc` in order to wait. Neither the page that a fault waits
+    /// for nor the lock of the C library's can be told, so a read of a mapped file and `getpwnam` are taken for that too.
     fn waits_for_memory(&self) -> bool {
         let memory = [PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk"];
         match self {
