@@ -106,6 +106,10 @@ pub enum ConfigError {
     NoWorkers,
     /// There is no tokio runtime to watch here.
     NoRuntime,
+    /// The runtime has no timer, so no beat can come.
+    NoTimer,
+    /// The interval or the budget is longer than a day.
+    TooLong,
 }
 
 impl fmt::Display for ConfigError {
@@ -117,12 +121,17 @@ impl fmt::Display for ConfigError {
                 "the budget of {budget:?} is below the interval of {interval:?}; raise the one or lower the other"
             ),
             Self::NoWorkers => f.write_str("a multi-thread runtime needs at least one worker; ask for one or more"),
+            Self::NoTimer => f.write_str("the runtime has no timer; build it with `enable_time` or `enable_all`"),
+            Self::TooLong => f.write_str("the interval or the budget is longer than a day; lower it"),
             Self::NoRuntime => f.write_str("there is no tokio runtime here; watch inside one, or use a `Lab`"),
         }
     }
 }
 
 impl std::error::Error for ConfigError {}
+
+/// Anything longer can hardly be meant, and clocks end somewhere.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Heartbeat {
     /// A beat every 5 ms and a budget of 50 ms.
@@ -180,7 +189,7 @@ impl Heartbeat {
     ///
     /// On a current_thread runtime everything is covered: the future, its siblings, the root of `block_on`. On a
     /// multi-thread one only the future's own polls are, and the verdict is never [`Verdict::Steady`]. Outside any
-    /// runtime, with tokio's clock paused, or with settings that cannot be used, the future runs all the same and the
+    /// runtime, in one without a timer, with tokio's clock paused, or with settings that cannot be used, the future runs all the same and the
     /// verdict is [`Verdict::Inconclusive`], unless the future blocked in its own polls.
     ///
     /// If a stall was found, the future returns only when the observer has said what it saw of it: some milliseconds
@@ -193,10 +202,12 @@ impl Heartbeat {
     ///
     /// # Errors
     ///
-    /// Settings that cannot be used, or no runtime.
+    /// Settings that cannot be used, no runtime, or one without a timer. In the last case tokio's own panic is caught, so
+    /// a program built with `panic = "abort"` ends here, and in [`watch`](Self::watch).
     pub async fn try_watch<F: Future>(self, future: F) -> Result<Watched<F::Output>, ConfigError> {
         self.check()?;
         match tokio::runtime::Handle::try_current() {
+            Ok(_) if !beat::has_timer() => Err(ConfigError::NoTimer),
             Ok(_) => Ok(self.watch(future).await),
             Err(_) => Err(ConfigError::NoRuntime),
         }
@@ -208,6 +219,9 @@ impl Heartbeat {
             Err(ConfigError::ZeroInterval)
         } else if budget < interval {
             Err(ConfigError::BudgetBelowInterval { budget, interval })
+        } else if budget > LONGEST {
+            // The interval is not above it.
+            Err(ConfigError::TooLong)
         } else {
             Ok(())
         }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
-use super::beat::Beat;
+use super::beat::{Beat, has_timer};
 use super::boundaries::bounds;
 use super::doubt::weigh;
 use super::journal::{Journal, Poller, clock_paused};
@@ -20,7 +20,7 @@ use super::pulse::{Pulse, Watched};
 use super::stall::{Stall, Stretch};
 use super::takeover::free_since;
 use super::verdict::Why;
-use super::{Heartbeat, Place};
+use super::{ConfigError, Heartbeat, Place};
 
 /// A runtime that does not turn its driver for so long when nothing is left to do is not driven by anyone.
 const UNDRIVEN: Duration = Duration::from_secs(1);
@@ -51,6 +51,7 @@ impl Watch {
         let unwatchable = match config.check() {
             Err(error) => Some(Why::Config(error)),
             Ok(()) if place == Place::Nowhere => Some(Why::NoRuntime),
+            Ok(()) if !has_timer() => Some(Why::Config(ConfigError::NoTimer)),
             Ok(()) => None,
         };
         let observer = Observer::get();
@@ -230,7 +231,7 @@ impl Place {
 impl Heartbeat {
     /// A thread away for so long is looked at.
     pub(super) fn patience(&self) -> Duration {
-        self.interval + self.budget / 8
+        self.interval.saturating_add(self.budget / 8)
     }
 
     /// While all is well, the observer comes by so often: no stall is over before it was looked at.
@@ -245,6 +246,6 @@ impl Heartbeat {
 
     /// Nor need one younger than this, when the thread was just seen to be punctual.
     pub(super) fn reusable(&self) -> Duration {
-        self.budget * 2 / 5
+        self.budget / 5 * 2
     }
 }
