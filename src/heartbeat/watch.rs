@@ -72,7 +72,7 @@ impl Watch {
     fn poll<F: Future>(&mut self, mut future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.journal.task().set(cx.waker());
         self.journal.beat_arrives();
-        if !self.own.woken.swap(false, Ordering::AcqRel) {
+        if !self.own.woken.swap(false, Ordering::SeqCst) {
             return Poll::Pending;
         }
         let began = self.journal.poll_begins(&mut self.poller);
@@ -210,7 +210,7 @@ impl Wake for OwnWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
+        self.woken.store(true, Ordering::SeqCst);
         self.journal.task().wake();
     }
 }
