@@ -263,8 +263,11 @@ impl Fleet {
         let Some(metrics) = self.metrics.get() else {
             return u64::MAX;
         };
+        if self.workers > 64 {
+            return 0;
+        }
         let awake = |index: &usize| metrics.worker_park_unpark_count(*index) % 2 == 0;
-        (0..self.workers.min(64)).filter(awake).fold(0, |bits, index| bits | 1 << index)
+        (0..self.workers).filter(awake).fold(0, |bits, index| bits | 1 << index)
     }
 }
 
