@@ -152,7 +152,9 @@ impl Heartbeat {
     }
 
     /// How long a worker may stay away from its scheduler, waits for a CPU excluded. Nothing shorter than the budget
-    /// is a stall; what exceeds it by less than two intervals may be missed.
+    /// is a stall; what exceeds it by less than two intervals may be missed, and so may what waited for a CPU within two fifths of the
+    /// budget before it. [`watch`](Self::watch) ends a stretch wherever the watched future is polled: of a task that joins
+    /// it with another future, the polls of the two are not added up.
     pub const fn budget(mut self, budget: Duration) -> Self {
         self.budget = budget;
         self
