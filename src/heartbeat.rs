@@ -27,7 +27,8 @@
 //!   a CPU, the worker is blocked all the same: on a slow machine that code does starve its runtime, and longer than it
 //!   would elsewhere.
 //! - A wait for memory is not held against anybody, since no code can avoid it: a page fault, `mmap`, glibc's own lock in
-//!   `malloc`. If it is what makes a stall too long, the stall is a doubt.
+//!   `malloc`. If it is what makes a stall too long, the stall is a doubt. Pages of mapped files and the C library's other locks
+//!   (stdio, `getpwnam`) cannot be told from it, so a stall there is a doubt too, never [`Verdict::Steady`].
 //! - Many polls are not one. In a [`Lab`] each is followed by a turn of the driver. In a current_thread runtime of yours
 //!   the driver is turned every 61 polls, and what lies between two turns is told apart by the tasks that end in it. If
 //!   none ends, and each takes a good part of the budget, they are taken for one: use a [`Lab`].
@@ -57,6 +58,7 @@ mod pulse;
 mod reading;
 mod rhythm;
 mod stall;
+mod takeover;
 mod task_waker;
 mod teeth;
 mod track;
@@ -104,6 +106,10 @@ pub enum ConfigError {
     NoWorkers,
     /// There is no tokio runtime to watch here.
     NoRuntime,
+    /// The runtime has no timer, so no beat can come.
+    NoTimer,
+    /// The interval or the budget is longer than a day.
+    TooLong,
 }
 
 impl fmt::Display for ConfigError {
@@ -115,12 +121,17 @@ impl fmt::Display for ConfigError {
                 "the budget of {budget:?} is below the interval of {interval:?}; raise the one or lower the other"
             ),
             Self::NoWorkers => f.write_str("a multi-thread runtime needs at least one worker; ask for one or more"),
+            Self::NoTimer => f.write_str("the runtime has no timer; build it with `enable_time` or `enable_all`"),
+            Self::TooLong => f.write_str("the interval or the budget is longer than a day; lower it"),
             Self::NoRuntime => f.write_str("there is no tokio runtime here; watch inside one, or use a `Lab`"),
         }
     }
 }
 
 impl std::error::Error for ConfigError {}
+
+/// Anything longer can hardly be meant, and clocks end somewhere.
+const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Heartbeat {
     /// A beat every 5 ms and a budget of 50 ms.
@@ -141,7 +152,9 @@ impl Heartbeat {
     }
 
     /// How long a worker may stay away from its scheduler, waits for a CPU excluded. Nothing shorter than the budget
-    /// is a stall; what exceeds it by less than two intervals may be missed.
+    /// is a stall; what exceeds it by less than two intervals may be missed, and so may what waited for a CPU within two fifths of the
+    /// budget before it. [`watch`](Self::watch) ends a stretch wherever the watched future is polled: of a task that joins
+    /// it with another future, the polls of the two are not added up.
     pub const fn budget(mut self, budget: Duration) -> Self {
         self.budget = budget;
         self
@@ -178,7 +191,7 @@ impl Heartbeat {
     ///
     /// On a current_thread runtime everything is covered: the future, its siblings, the root of `block_on`. On a
     /// multi-thread one only the future's own polls are, and the verdict is never [`Verdict::Steady`]. Outside any
-    /// runtime, with tokio's clock paused, or with settings that cannot be used, the future runs all the same and the
+    /// runtime, in one without a timer, with tokio's clock paused, or with settings that cannot be used, the future runs all the same and the
     /// verdict is [`Verdict::Inconclusive`], unless the future blocked in its own polls.
     ///
     /// If a stall was found, the future returns only when the observer has said what it saw of it: some milliseconds
@@ -191,10 +204,12 @@ impl Heartbeat {
     ///
     /// # Errors
     ///
-    /// Settings that cannot be used, or no runtime.
+    /// Settings that cannot be used, no runtime, or one without a timer. In the last case tokio's own panic is caught, so
+    /// a program built with `panic = "abort"` ends here, and in [`watch`](Self::watch).
     pub async fn try_watch<F: Future>(self, future: F) -> Result<Watched<F::Output>, ConfigError> {
         self.check()?;
         match tokio::runtime::Handle::try_current() {
+            Ok(_) if !beat::has_timer() => Err(ConfigError::NoTimer),
             Ok(_) => Ok(self.watch(future).await),
             Err(_) => Err(ConfigError::NoRuntime),
         }
@@ -206,6 +221,9 @@ impl Heartbeat {
             Err(ConfigError::ZeroInterval)
         } else if budget < interval {
             Err(ConfigError::BudgetBelowInterval { budget, interval })
+        } else if budget > LONGEST {
+            // The interval is not above it.
+            Err(ConfigError::TooLong)
         } else {
             Ok(())
         }

@@ -25,9 +25,11 @@ impl Tally {
         if trial.is_bad() {
             self.bad += 1;
             self.unsure_bad += unsure;
-            self.caught += 1 - wrong - unsure;
-            self.class += usize::from(outcome.right_class);
-            self.culprit += usize::from(outcome.right_culprit);
+            let caught = 1 - wrong - unsure;
+            self.caught += caught;
+            // Of those caught, as they are shown.
+            self.class += caught * usize::from(outcome.right_class);
+            self.culprit += caught * usize::from(outcome.right_culprit);
         } else {
             self.good += 1;
             self.alarms += wrong;
@@ -68,13 +70,21 @@ pub(crate) fn row(load: usize, tally: &Tally) {
     }
 }
 
+/// In milliseconds; a shorter block is no stall, and not to be seen.
+pub(crate) const SWEEP_BUDGET: u64 = 10;
+
 pub(crate) fn sweep_head() {
     println!("| hogs a core | block | seen | inconclusive |");
     println!("| --- | --- | --- | --- |");
 }
 
 pub(crate) fn sweep_row(load: usize, block: u64, tally: &Tally) {
-    println!("| {load} | {block} ms | {} | {} |", share(tally.caught, tally.bad), share(tally.unsure_bad, tally.bad));
+    let below = if block < SWEEP_BUDGET { " (below the budget)" } else { "" };
+    println!(
+        "| {load} | {block} ms{below} | {} | {} |",
+        share(tally.caught, tally.bad),
+        share(tally.unsure_bad, tally.bad)
+    );
 }
 
 pub(crate) fn smallest(load: usize, block: Option<u64>) {

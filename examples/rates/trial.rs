@@ -101,7 +101,7 @@ pub(crate) fn sweep(trials: usize, block: Duration, seed: u64) -> Vec<Trial> {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let kinds = ["sleep", "spin", "park", "poll", "hashing", "epoll by hand"];
     let kinds: Vec<_> = bad::ALL.iter().filter(|bad| kinds.contains(&bad.name)).collect();
-    let budget = Duration::from_millis(10);
+    let budget = Duration::from_millis(crate::table::SWEEP_BUDGET);
     let trial = |nth| {
         let kind = Kind::Bad(kinds[nth % kinds.len()], PLACES[dice.roll(PLACES.len())]);
         Trial { kind, runtime: RUNTIMES[dice.roll(4)], block, budget }

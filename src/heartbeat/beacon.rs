@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::RuntimeMetrics;
 
 use super::reading::{Reading, ThreadId};
+use super::takeover::WorkersLook;
 
 /// Since when some thread has been away from its scheduler, in one atomic word: 24 bits of thread (Linux numbers
 /// threads below 2^22), 40 bits of microseconds (12 days).
@@ -17,6 +18,8 @@ pub(super) struct Beacon {
     round: Duration,
     /// Of a runtime whose only worker this is.
     metrics: OnceLock<RuntimeMetrics>,
+    /// Of a runtime with several workers, of which the thread is one while it polls.
+    among: OnceLock<RuntimeMetrics>,
 }
 
 const IDLE: u64 = 0;
@@ -24,7 +27,7 @@ const IDLE: u64 = 0;
 impl Beacon {
     /// Silent for up to `patience`, nobody need look; meanwhile the observer comes by every `round`.
     pub(super) fn new(patience: Duration, round: Duration) -> Self {
-        Self { word: AtomicU64::new(IDLE), patience, round, metrics: OnceLock::new() }
+        Self { word: AtomicU64::new(IDLE), patience, round, metrics: OnceLock::new(), among: OnceLock::new() }
     }
 
     /// The thread is the only worker of that runtime.
@@ -35,6 +38,15 @@ impl Beacon {
     /// How many tasks have not ended yet: when there are fewer than before, the worker was back in its scheduler.
     pub(super) fn tasks_alive(&self) -> Option<usize> {
         self.metrics.get().map(RuntimeMetrics::num_alive_tasks)
+    }
+
+    /// The thread is one of that runtime's workers.
+    pub(super) fn is_among(&self, metrics: RuntimeMetrics) {
+        let _ = self.among.set(metrics);
+    }
+
+    pub(super) fn workers(&self) -> Option<WorkersLook> {
+        self.among.get().map(WorkersLook::at)
     }
 
     pub(super) fn round(&self) -> Duration {

@@ -50,6 +50,11 @@ struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
+/// Whether the current runtime has a timer (`enable_time`). tokio says so only by a panic, and its message is printed.
+pub(super) fn has_timer() -> bool {
+    catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
+}
+
 impl<T: OnTurn> Beat<T> {
     /// Arms the first two beats in the current runtime and returns when the first is due.
     ///

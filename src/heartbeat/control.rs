@@ -36,16 +36,23 @@ struct Late {
     run_queue: Duration,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Counters {
     at: Instant,
-    stolen: Duration,
+    /// From each CPU.
+    stolen: Vec<Duration>,
     suspended: Duration,
 }
 
 impl Counters {
     fn read() -> Self {
         Self { at: Instant::now(), stolen: host::stolen(), suspended: host::suspended() }
+    }
+
+    /// The most that can have been stolen from one thread since `before`: it runs on one CPU at a time.
+    fn stolen_since(&self, before: &Self) -> Duration {
+        let cpus = self.stolen.iter().zip(&before.stolen);
+        cpus.map(|(now, before)| now.saturating_sub(*before)).max().unwrap_or_default()
     }
 }
 
@@ -89,15 +96,15 @@ impl Control {
                 Some(overlap.saturating_sub(late.run_queue)).filter(|still| *still >= STILL).unwrap_or_default();
             control = control.max(overlap);
         }
-        let now = Counters::read();
+        let after = self.counters.iter().find(|counters| counters.at >= to).cloned().unwrap_or_else(Counters::read);
         let before = self.counters.iter().rev().find(|counters| counters.at <= from).or(self.counters.front());
-        let before = before.copied().unwrap_or(now);
+        let before = before.unwrap_or(&after);
         Circumstances {
             stood_still,
             control,
-            stolen: now.stolen.saturating_sub(before.stolen),
+            stolen: after.stolen_since(before),
             // Two clocks are read one after the other: a suspension takes longer than that.
-            asleep: Some(now.suspended.saturating_sub(before.suspended)).filter(|asleep| *asleep > SLACK),
+            asleep: Some(after.suspended.saturating_sub(before.suspended)).filter(|asleep| *asleep > SLACK),
             tracer: host::tracer(),
             ..Circumstances::default()
         }
@@ -134,6 +141,20 @@ mod tests {
         control.falls_asleep();
         control.woke_after(Some(MS));
         assert!(control.late.iter().all(|late| late.due > busy + MS * 20), "{:?}", control.late);
+    }
+
+    #[test]
+    fn what_was_stolen_after_the_stretch_or_from_another_cpu_is_not_counted() {
+        let start = Instant::now();
+        let counters = |at, stolen: [u32; 2], asleep| Counters {
+            at: start + MS * at,
+            stolen: stolen.map(|ms| MS * ms).to_vec(),
+            suspended: MS * asleep,
+        };
+        let counters = [counters(0, [10, 10], 0), counters(200, [40, 30], 0), counters(400, [400, 30], 700)].into();
+        let control = Control { counters, ..Control::default() };
+        let seen = control.between(start + MS * 50, start + MS * 150);
+        assert_eq!((seen.stolen, seen.asleep), (MS * 30, None));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use super::boundaries::TaskLook;
 use super::doubt::Looks;
 use super::reading::ThreadId;
+use super::takeover::WorkersLook;
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
 mod elsewhere;
@@ -50,7 +51,7 @@ pub struct Culprit {
 const PAGE_FAULT: &str = "a page fault";
 
 /// What a thread is said to wait for in `futex` if it is a lock of the C library.
-const C_LIBRARY: &str = "the C library's own lock on its memory (malloc, thread stacks)";
+const C_LIBRARY: &str = "a lock of the C library's (malloc, thread stacks; or stdio, name lookups)";
 
 impl Culprit {
     /// Whether it was running, rather than waiting in a system call.
@@ -91,6 +92,8 @@ pub(super) struct Sample {
     stack: Vec<usize>,
     /// If its runtime has no other worker.
     pub(super) tasks: Option<TaskLook>,
+    /// If it has, and they can be seen.
+    pub(super) workers: Option<WorkersLook>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -114,7 +117,7 @@ impl Sample {
             Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
         };
         let stack = if deep && cfg!(feature = "backtrace") { memory::stack(state.stack_pointer) } else { Vec::new() };
-        Some(Self { thread, at, doing, stack, tasks: None })
+        Some(Self { thread, at, doing, stack, tasks: None, workers: None })
     }
 
     #[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
@@ -202,7 +205,8 @@ impl Doing {
         }
     }
 
-    /// Blocked where any code may be: nobody calls `mmap` or `malloc` in order to wait.
+    /// Blocked where any code may be: nobody calls `mmap` or `malloc` in order to wait. Neither the page that a fault waits
+    /// for nor the lock of the C library's can be told, so a read of a mapped file and `getpwnam` are taken for that too.
     fn waits_for_memory(&self) -> bool {
         let memory = [PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk"];
         match self {
@@ -226,7 +230,7 @@ mod tests {
     use super::*;
 
     fn sample(doing: Doing) -> Sample {
-        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new(), tasks: None }
+        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new(), tasks: None, workers: None }
     }
 
     fn waiting(syscall: &str, detail: Option<&str>) -> Sample {

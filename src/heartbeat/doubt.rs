@@ -15,6 +15,7 @@ pub(super) struct Circumstances {
     pub(super) stood_still: Duration,
     /// How late the observer was at worst, for whatever reason.
     pub(super) control: Duration,
+    /// From one CPU at most.
     pub(super) stolen: Duration,
     pub(super) asleep: Option<Duration>,
     pub(super) tracer: Option<u32>,
@@ -38,9 +39,10 @@ impl Looks {
         blocked * self.for_memory / self.waiting.max(1)
     }
 
-    /// How much of `charged` may have been spent on a CPU, or stolen from there.
-    fn running(&self, charged: Duration) -> Duration {
-        charged * (self.all - self.waiting).max(u32::from(self.all == 0)) / self.all.max(1)
+    /// How much of a stall may have been spent on a CPU, or stolen from there. Who waits for a CPU looks as if it ran.
+    fn running(&self, stall: &Stall) -> Duration {
+        let running = stall.wall * (self.all - self.waiting).max(u32::from(self.all == 0)) / self.all.max(1);
+        running.saturating_sub(stall.run_queue.unwrap_or_default()).min(stall.charged())
     }
 }
 
@@ -63,7 +65,7 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
         return None;
     }
     // A stopped process uses no CPU, and who waits in a call has no CPU to be stolen.
-    let stolen = seen.stolen.min(seen.looks.running(charged));
+    let stolen = seen.stolen.min(seen.looks.running(&stall));
     let memory = seen.looks.memory(stall.blocked.unwrap_or_default());
     let stood_still = seen.stood_still.min(stall.blocked.unwrap_or_default());
     let explains = |time: Duration| !time.is_zero() && charged.saturating_sub(time) <= budget;
@@ -125,6 +127,18 @@ mod tests {
         let stolen = |looks| Circumstances { stolen: MS * 80, looks, ..Circumstances::default() };
         assert_eq!(doubt(stolen(looks(100, 100))), None);
         assert_eq!(doubt(stolen(looks(100, 10))), Some(Why::Stolen { stolen: MS * 80 }));
+    }
+
+    #[test]
+    fn a_wait_for_a_cpu_was_not_stolen() {
+        let looks = Looks { all: 100, waiting: 40, for_memory: 0 };
+        let seen = Circumstances { stolen: MS * 80, looks, ..Circumstances::default() };
+        let doubt = |queued| {
+            let stall = Stall { wall: MS * 240, run_queue: Some(MS * queued), ..stall(0, Some(120)) };
+            weigh(stall, Duration::ZERO, MS * 50, &seen).unwrap().doubt
+        };
+        assert_eq!(doubt(120), None, "most looks that found it in no call found it waiting for a CPU");
+        assert_eq!(doubt(40), Some(Why::Stolen { stolen: MS * 80 }));
     }
 
     #[test]

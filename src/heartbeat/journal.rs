@@ -120,6 +120,9 @@ impl Journal {
                 let _ = self.metrics.set(handle.metrics());
                 self.beacon.belongs_to(handle.metrics());
             }
+            if place == Place::Task {
+                self.beacon.is_among(handle.metrics());
+            }
             *self.pool() = self.config.blocking_pool.filter(|wanted| *wanted).map(|_| Pool::of(handle));
         }
         let now = self.reading();

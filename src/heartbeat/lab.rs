@@ -31,6 +31,9 @@ pub use shutdown::Shutdown;
 /// A future that is still at its await when asked to stop is gone within this.
 const STOP: Duration = Duration::from_millis(300);
 
+/// A later deadline is none.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
 /// Which runtime a [`Lab`] builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
@@ -157,7 +160,7 @@ impl Lab {
         let (theirs, begun) = (bench.clone(), Instant::now());
         let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
         thread.spawn(move || theirs.run(f, stopped, &report)).map_err(LabError::Runtime)?;
-        Waiting { bench, reports, stop: Some(stop), begun, deadline: begun + self.deadline }.wait()
+        Waiting { bench, reports, stop: Some(stop), begun, deadline: begun + self.deadline.min(FOREVER) }.wait()
     }
 }
 
@@ -253,7 +256,7 @@ impl<T> Waiting<T> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        let pulse = match self.next(Instant::now() + STOP) {
+        let mut pulse = match self.next(Instant::now() + STOP) {
             Ok(Report::Finished(watched)) => {
                 let mut pulse = watched.pulse;
                 pulse.shutdown = Some(self.shutdown(Instant::now() + STOP).0);
@@ -261,6 +264,7 @@ impl<T> Waiting<T> {
             }
             _ => hung::describe(&self.bench, self.begun),
         };
+        self.bench.reconsider(&mut pulse);
         LabError::Hung { pulse: Box::new(pulse) }
     }
 

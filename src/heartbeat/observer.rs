@@ -20,6 +20,7 @@ use super::culprit::{Culprit, Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
 use super::reading::ThreadId;
 use super::stall::Stretch;
+use super::takeover::WorkersLook;
 
 /// Samples kept, over all watches: at one a millisecond, some seconds.
 const MEMORY: usize = 8192;
@@ -49,6 +50,7 @@ pub(super) struct Testimony {
     pub(super) culprit: Option<Culprit>,
     pub(super) circumstances: Circumstances,
     pub(super) tasks: Vec<TaskLook>,
+    pub(super) workers: Vec<WorkersLook>,
 }
 
 /// The same, before the culprit has its name.
@@ -56,6 +58,7 @@ struct Seen {
     suspect: Option<Suspect>,
     circumstances: Circumstances,
     tasks: Vec<TaskLook>,
+    workers: Vec<WorkersLook>,
 }
 
 type Answer = Box<dyn FnOnce(Vec<Testimony>) + Send>;
@@ -193,17 +196,19 @@ impl Rounds {
         let looks = looks(self.samples.iter().filter(of_it));
         let circumstances = Circumstances { looks, ..self.control.between(question.from, question.to) };
         let tasks = self.samples.iter().filter(of_it).filter_map(|sample| sample.tasks).collect();
-        Seen { suspect, circumstances, tasks }
+        let workers = self.samples.iter().filter(of_it).filter_map(|sample| sample.workers.clone()).collect();
+        Seen { suspect, circumstances, tasks, workers }
     }
 }
 
 /// Looking for source lines takes long, and meanwhile nobody would look out.
 fn name_elsewhere(seen: Vec<Seen>, answer: Answer) {
     let name = move || {
-        let testify = |Seen { suspect, circumstances, tasks }| Testimony {
+        let testify = |Seen { suspect, circumstances, tasks, workers }| Testimony {
             culprit: suspect.map(Suspect::name),
             circumstances,
             tasks,
+            workers,
         };
         answer(seen.into_iter().map(testify).collect());
     };
@@ -233,6 +238,7 @@ impl Post {
         let mut sample = Sample::of(thread, self.looks % 4 == 1)?;
         let waiting = !sample.is_running();
         sample.tasks = beacon.tasks_alive().and_then(|alive| TaskLook::at(thread, alive, waiting));
+        sample.workers = beacon.workers();
         Some(sample)
     }
 

@@ -5,6 +5,9 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Waker;
 
 /// The watching task's waker. It hardly ever changes, and only then is the mutex touched.
+///
+/// Who wakes first says why and then looks whether the waker has moved; who polls moves the waker and then looks why. Both
+/// in one order for all, so that one of the two sees the other: no wake is lost on a waker of the past.
 #[derive(Default)]
 pub(super) struct TaskWaker {
     first: OnceLock<Waker>,
@@ -15,14 +18,14 @@ pub(super) struct TaskWaker {
 impl TaskWaker {
     pub(super) fn set(&self, waker: &Waker) {
         let first = self.first.get_or_init(|| waker.clone());
-        if self.moved.load(Ordering::Acquire) || !first.will_wake(waker) {
+        if self.moved.load(Ordering::SeqCst) || !first.will_wake(waker) {
             *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(waker.clone());
-            self.moved.store(true, Ordering::Release);
+            self.moved.store(true, Ordering::SeqCst);
         }
     }
 
     pub(super) fn wake(&self) {
-        if !self.moved.load(Ordering::Acquire) {
+        if !self.moved.load(Ordering::SeqCst) {
             if let Some(first) = self.first.get() {
                 first.wake_by_ref();
             }

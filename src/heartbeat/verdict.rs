@@ -55,7 +55,7 @@ pub enum Why {
     },
     /// The hypervisor gave the CPU to another machine.
     Stolen {
-        /// For how long, over all CPUs.
+        /// For how long, at most, from one CPU.
         stolen: Duration,
     },
     /// A debugger or tracer is attached and may have stopped a thread at any time.
@@ -65,6 +65,8 @@ pub enum Why {
     },
     /// The thread waited for memory, in a page fault, in `mmap` and the like, or for a lock of the C library's (`malloc`,
     /// the start of a thread): for a page, or for another thread that itself waited for a page or for a CPU.
+    /// Not told from it are a page of a mapped file, which is a read, and the C library's locks on stdio and name lookups:
+    /// code that blocks there is doubted, not convicted.
     Memory,
     /// It is not known how long the thread waited for a CPU (no schedstat), and a control thread was late too.
     SlowMachine {
@@ -82,7 +84,8 @@ pub enum Why {
         /// How long the new thread waited.
         waited: Duration,
     },
-    /// A worker of the runtime was never seen.
+    /// A worker of the runtime was never seen, or a thread that took one over (`block_in_place`) was seen too late to say
+    /// what it did.
     WorkerUnseen,
 }
 
@@ -129,7 +132,7 @@ impl fmt::Display for Why {
                 f,
                 "a thread that may have been meant to take the worker over (`block_in_place`) waited {waited:.1?} for a CPU; run again on a quieter machine"
             ),
-            Self::WorkerUnseen => f.write_str("a worker of the runtime was never seen; run again"),
+            Self::WorkerUnseen => f.write_str("a worker of the runtime was not seen all the time; run again"),
         }
     }
 }

@@ -11,15 +11,16 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
-use super::beat::Beat;
+use super::beat::{Beat, has_timer};
 use super::boundaries::bounds;
 use super::doubt::weigh;
 use super::journal::{Journal, Poller, clock_paused};
 use super::observer::{Observer, Question, Testimony};
 use super::pulse::{Pulse, Watched};
 use super::stall::{Stall, Stretch};
+use super::takeover::free_since;
 use super::verdict::Why;
-use super::{Heartbeat, Place};
+use super::{ConfigError, Heartbeat, Place};
 
 /// A runtime that does not turn its driver for so long when nothing is left to do is not driven by anyone.
 const UNDRIVEN: Duration = Duration::from_secs(1);
@@ -50,6 +51,7 @@ impl Watch {
         let unwatchable = match config.check() {
             Err(error) => Some(Why::Config(error)),
             Ok(()) if place == Place::Nowhere => Some(Why::NoRuntime),
+            Ok(()) if !has_timer() => Some(Why::Config(ConfigError::NoTimer)),
             Ok(()) => None,
         };
         let observer = Observer::get();
@@ -70,7 +72,7 @@ impl Watch {
     fn poll<F: Future>(&mut self, mut future: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<F::Output> {
         self.journal.task().set(cx.waker());
         self.journal.beat_arrives();
-        if !self.own.woken.swap(false, Ordering::AcqRel) {
+        if !self.own.woken.swap(false, Ordering::SeqCst) {
             return Poll::Pending;
         }
         let began = self.journal.poll_begins(&mut self.poller);
@@ -181,6 +183,15 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
             }
             _ => {}
         }
+        match free_since(&testimony.workers, stretch.to) {
+            Some(free) if free <= stretch.from + budget => return None,
+            // It may have blocked before it handed its worker over.
+            Some(_) => {
+                let charged = stall.charged();
+                stall.doubt.get_or_insert(Why::Undecided { charged });
+            }
+            None => {}
+        }
         stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
         Some(stall)
     });
@@ -199,7 +210,7 @@ impl Wake for OwnWaker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
+        self.woken.store(true, Ordering::SeqCst);
         self.journal.task().wake();
     }
 }
@@ -220,7 +231,7 @@ impl Place {
 impl Heartbeat {
     /// A thread away for so long is looked at.
     pub(super) fn patience(&self) -> Duration {
-        self.interval + self.budget / 8
+        self.interval.saturating_add(self.budget / 8)
     }
 
     /// While all is well, the observer comes by so often: no stall is over before it was looked at.
@@ -235,6 +246,6 @@ impl Heartbeat {
 
     /// Nor need one younger than this, when the thread was just seen to be punctual.
     pub(super) fn reusable(&self) -> Duration {
-        self.budget * 2 / 5
+        self.budget / 5 * 2
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, with_teeth};
+use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, Verdict, with_teeth};
 use rstest::rstest;
 use tokio::task::{JoinSet, yield_now};
 
@@ -134,6 +134,29 @@ fn block_in_place_hands_its_worker_over() {
     let two = Flavor::MultiThread(2);
     assert_starved(&spawned(two, || async { block(LONG) }));
     assert_not_accused(&spawned(two, || async { tokio::task::block_in_place(|| block(LONG)) }));
+}
+
+/// In a runtime of somebody else's, where no hook tells of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watched_task_that_hands_its_worker_over_is_not_accused() {
+    let watch = |block: fn()| tokio::spawn(async move { Heartbeat::new().watch(async move { block() }).await });
+    assert_starved(&watch(|| block(LONG)).await.unwrap().pulse);
+    assert_not_accused(&watch(|| tokio::task::block_in_place(|| block(LONG))).await.unwrap().pulse);
+}
+
+/// The thread that takes the worker over blocks in its first poll, before anybody has seen it to be a worker.
+#[rstest]
+fn a_block_on_the_thread_that_took_a_worker_over_is_not_missed(#[values(1, 2)] workers: usize) {
+    let pulse = |time| {
+        spawned(Flavor::MultiThread(workers), move || async move {
+            let other = tokio::spawn(async move { block(time) });
+            tokio::task::block_in_place(|| block(LONG * 2));
+            other.await.unwrap();
+        })
+    };
+    let blocked = pulse(LONG);
+    assert_ne!(blocked.verdict(), Verdict::Steady, "\n{blocked}");
+    assert_not_accused(&pulse(Duration::ZERO));
 }
 
 #[rstest]

@@ -47,6 +47,30 @@ fn a_lab_refuses_what_it_cannot_use() {
 }
 
 #[tokio::test]
+async fn a_time_beyond_all_clocks_is_refused_or_no_limit_at_all_and_never_a_panic() {
+    for heartbeat in
+        [Heartbeat::new().budget(Duration::MAX), Heartbeat::new().budget(Duration::MAX).interval(Duration::MAX)]
+    {
+        let watched = heartbeat.watch(async { 7 }).await;
+        let why = Why::Config(ConfigError::TooLong);
+        assert_eq!((watched.output, watched.pulse.verdict()), (7, Verdict::Inconclusive { why }));
+    }
+    let lab = Lab::new(Flavor::CurrentThread).deadline(Duration::MAX);
+    let ran = tokio::task::spawn_blocking(move || lab.run(|| async { 7 }).unwrap().output);
+    assert_eq!(ran.await.unwrap(), 7);
+}
+
+#[test]
+fn a_watch_in_a_runtime_without_a_timer_runs_the_future_and_says_so() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let watched = runtime.block_on(Heartbeat::new().watch(async { 7 }));
+    let why = Why::Config(ConfigError::NoTimer);
+    assert_eq!((watched.output, watched.pulse.verdict()), (7, Verdict::Inconclusive { why }));
+    let refused = runtime.block_on(Heartbeat::new().try_watch(async {})).unwrap_err();
+    assert!(refused == ConfigError::NoTimer && refused.to_string().contains("enable_time"), "{refused}");
+}
+
+#[tokio::test]
 async fn a_watch_with_such_settings_runs_the_future_and_proves_nothing() {
     let watched = Heartbeat::new().interval(ZERO).watch(async { 7 }).await;
     assert_eq!(watched.output, 7);

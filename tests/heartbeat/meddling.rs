@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use deadbeat::heartbeat::{Flavor, Lab};
+use deadbeat::heartbeat::{Flavor, Heartbeat, Lab};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -18,18 +18,26 @@ const ROLE: &str = "DEADBEAT_HEARTBEAT_ROLE";
 #[ignore = "run by the other tests here, as a child process"]
 fn the_one_meddled_with() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let run = move || async move {
+    let ready = || async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         println!("\nready");
-        match role.as_str() {
-            "waits" => tokio::time::sleep(Duration::from_secs(1)).await,
-            _ => {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                block(LONG);
-            }
-        }
     };
-    let pulse = Lab::new(Flavor::CurrentThread).run(run).unwrap().pulse;
+    let pulse = if role == "waits" {
+        // Not in a lab: its hooks would say that the worker is idle, and there would be nothing to excuse.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let waits = async {
+            ready().await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        runtime.block_on(Heartbeat::new().watch(waits)).pulse
+    } else {
+        let blocks = move || async move {
+            ready().await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            block(LONG);
+        };
+        Lab::new(Flavor::CurrentThread).run(blocks).unwrap().pulse
+    };
     println!("\nverdict {}", pulse.verdict());
 }
 
@@ -74,7 +82,7 @@ fn stop_for_a_while(child: &Child) {
 fn a_stopped_process_is_not_accused() {
     assert_eq!(verdict("waits", |_| ()), "steady");
     let stopped = verdict("waits", stop_for_a_while);
-    assert!(!stopped.starts_with("starved"), "{stopped}");
+    assert!(stopped.starts_with("inconclusive") && stopped.contains("stood still"), "{stopped}");
     assert_eq!(verdict("blocks", |_| ()), "starved");
 }
 

@@ -22,6 +22,7 @@ pub(super) struct Bench(Arc<Inner>);
 /// When a thread of the runtime was born, and how long it then waited for its first turn on a CPU.
 #[derive(Debug, Clone, Copy)]
 struct Birth {
+    thread: ThreadId,
     at: Instant,
     waited: Duration,
 }
@@ -123,14 +124,18 @@ impl Bench {
         fleet.close(journal, pulse);
     }
 
-    /// The runtime is gone, so every thread has been heard of. `block_in_place` hands a worker over to a new thread; as
-    /// long as that has no CPU, the worker looks blocked.
+    /// Every thread has been heard of that ever will be. `block_in_place` hands a worker over to a new thread; as long as
+    /// that has no CPU, the worker looks blocked. A thread that never became a worker was started for something else.
     pub(super) fn reconsider(&self, pulse: &mut Pulse) {
-        let (Some(_), Some(journal)) = (&self.0.fleet, self.journal()) else {
+        let (Some(fleet), Some(journal)) = (&self.0.fleet, self.journal()) else {
             return;
         };
         let births = self.0.births.lock().unwrap_or_else(PoisonError::into_inner);
-        let late: Vec<Birth> = births.iter().copied().filter(|birth| birth.waited > pulse.budget / 2).collect();
+        let late: Vec<Birth> = births
+            .iter()
+            .copied()
+            .filter(|birth| birth.waited > pulse.budget / 2 && fleet.has_member(birth.thread))
+            .collect();
         for stall in pulse.stalls.iter_mut().filter(|stall| stall.blocked > Some(stall.on_cpu)) {
             let from = journal.began + stall.at;
             let meanwhile = late.iter().filter(|birth| from <= birth.at && birth.at <= from + stall.wall);
@@ -155,7 +160,7 @@ impl Inner {
         let now = Reading::here();
         if let Some(waited) = now.run_queue {
             let at = now.at - waited.saturating_add(now.on_cpu);
-            self.births.lock().unwrap_or_else(PoisonError::into_inner).push(Birth { at, waited });
+            self.births.lock().unwrap_or_else(PoisonError::into_inner).push(Birth { thread: now.thread, at, waited });
         }
     }
 
@@ -178,5 +183,43 @@ impl Inner {
             (None, Some(journal)) if self.root.get() == Some(&std::thread::current().id()) => journal.unparks(),
             (None, _) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heartbeat::stall::Stall;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_late_thread_excuses_a_blocked_worker_only_if_it_became_one() {
+        let bench = Bench::new(Flavor::MultiThread(1), Heartbeat::new());
+        let journal = bench.open_journal();
+        let late = |thread| {
+            let birth = Birth { thread, at: journal.began + MS * 10, waited: MS * 100 };
+            bench.0.births.lock().unwrap().push(birth);
+        };
+        let mut pulse = Pulse::empty(Heartbeat::new(), journal.began);
+        pulse.stalls.push(Stall {
+            at: Duration::ZERO,
+            wall: MS * 120,
+            on_cpu: Duration::ZERO,
+            run_queue: Some(Duration::ZERO),
+            blocked: Some(MS * 120),
+            culprit: None,
+            doubt: None,
+        });
+        late(this_thread());
+        bench.reconsider(&mut pulse);
+        assert_eq!(pulse.stalls[0].doubt, None);
+        let worker = || {
+            bench.0.parks();
+            this_thread()
+        };
+        late(std::thread::scope(|scope| scope.spawn(worker).join().unwrap()));
+        bench.reconsider(&mut pulse);
+        assert_eq!(pulse.stalls[0].doubt, Some(Why::HandedOver { waited: MS * 100 }));
     }
 }

@@ -45,7 +45,7 @@ pub(super) struct Episode {
     pub(super) to: Reading,
     /// How often the thread went to sleep in it.
     pub(super) sleeps: u64,
-    /// Which of the runtime's workers it can be, a bit each.
+    /// Which of the runtime's workers it can be, a bit each. None: nobody knows, for there are more workers than bits.
     pub(super) indices: u64,
     /// Its end was not read by the thread, nor by the kernel for it: what it did is not known.
     pub(super) blind: bool,
@@ -95,14 +95,14 @@ impl Episode {
             let possible = (0..64).filter(|index| self.indices & (1 << index) != 0);
             possible.filter(|index| !self.was_handed_over(&inside, *index))
         };
-        if indices().next().is_none() {
+        if self.indices != 0 && indices().next().is_none() {
             return Judgement::Fair;
         }
         // A thread that slept once slept in one poll, and of several sleeps one is at least as long as the average.
         if self.sleeps > 0 && lost / u32::try_from(self.sleeps).unwrap_or(u32::MAX) > budget {
             return Judgement::Stall(whole);
         }
-        if self.blind {
+        if self.blind || self.indices == 0 {
             return Judgement::Undecided(whole);
         }
         let most = indices().map(|index| self.at_most(&inside, index, &split)).max();
@@ -227,6 +227,14 @@ fn runs(inside: &[&Look], index: usize) -> Vec<Run> {
     runs
 }
 
+/// For how long at most, before `until`, some worker's numbers stood still and it was not idle.
+pub(super) fn stood(looks: &[Look], until: Instant) -> Duration {
+    let before: Vec<&Look> = looks.iter().filter(|look| look.at <= until).collect();
+    let workers = before.first().map_or(0, |look| look.workers.len());
+    let runs = (0..workers).flat_map(|index| runs(&before, index)).filter(|run| !run.idle);
+    runs.map(|run| before[run.last].at - before[run.first].at).max().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,6 +321,14 @@ mod tests {
     #[test]
     fn a_spin_that_nobody_saw_is_undecided() {
         assert!(matches!(spell(120, 120, 0, 0).episode().judge(&[], BUDGET), Judgement::Undecided(_)));
+    }
+
+    #[test]
+    fn among_too_many_workers_to_tell_apart_nobody_is_acquitted() {
+        let unknown = |sleeps| Episode { indices: 0, ..spell(120, 0, 0, sleeps).episode() };
+        let looks: Vec<_> = (1..120).map(|at| spell(120, 0, 0, 3).look(at, 2, at, 0)).collect();
+        assert!(matches!(unknown(3).judge(&looks, BUDGET), Judgement::Undecided(_)));
+        assert!(matches!(unknown(1).judge(&looks, BUDGET), Judgement::Stall(_)));
     }
 
     #[test]

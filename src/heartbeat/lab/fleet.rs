@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::RuntimeMetrics;
 
-use super::episode::{Episode, Judgement};
+use super::episode::{Episode, Judgement, stood};
 use super::hung::ask;
 use super::open;
 use super::sampler::Sampler;
@@ -17,6 +17,7 @@ use crate::heartbeat::beacon::Beacon;
 use crate::heartbeat::journal::Journal;
 use crate::heartbeat::observer::Observer;
 use crate::heartbeat::pulse::Pulse;
+use crate::heartbeat::reading::thread::Clocks;
 use crate::heartbeat::reading::{Reading, ThreadId, sleeps, this_thread};
 use crate::heartbeat::stall::{Stall, Stretch};
 use crate::heartbeat::verdict::Why;
@@ -31,13 +32,16 @@ pub(in crate::heartbeat) struct Fleet {
     arrivals: Mutex<Option<Receiver<Arc<Member>>>>,
     metrics: OnceLock<RuntimeMetrics>,
     sampler: Mutex<Option<Sampler>>,
-    opened: OnceLock<Instant>,
+    /// When the watch began, and on which thread: the root, which is no worker.
+    opened: OnceLock<(Instant, ThreadId)>,
 }
 
 /// A thread that was seen to be a worker.
 #[derive(Debug)]
 pub(in crate::heartbeat) struct Member {
     thread: ThreadId,
+    /// When it was first seen; what it did before as a worker, nobody has read.
+    arrived: Instant,
     beacon: Arc<Beacon>,
     busy: AtomicBool,
     log: Mutex<Log>,
@@ -75,6 +79,14 @@ impl Member {
         Some(Episode { from: still, to, sleeps: 0, indices: log.indices, blind: to.run_queue.is_none() })
     }
 
+    /// How long it has waited for a CPU since it was last back, as far as that is booked; `None` if nobody knows.
+    fn queued(&self) -> Option<Duration> {
+        let Some((base, _)) = self.log().base else {
+            return Some(Duration::ZERO);
+        };
+        Some(Clocks::of(self.thread)?.run_queue()?.saturating_sub(base.run_queue?))
+    }
+
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -108,9 +120,13 @@ impl Fleet {
         lock(&self.members).len() >= self.workers
     }
 
+    pub(super) fn has_member(&self, thread: ThreadId) -> bool {
+        lock(&self.members).iter().any(|member| member.thread == thread)
+    }
+
     /// What was before is not part of the watch.
     pub(super) fn open(&self, at: Instant) {
-        let _ = self.opened.set(at);
+        let _ = self.opened.set((at, this_thread()));
     }
 
     /// Hook: this thread is a worker and goes idle.
@@ -143,7 +159,7 @@ impl Fleet {
     /// turned the driver: that is an episode like any other.
     pub(in crate::heartbeat) fn turn(&self, judged_from: Option<Instant>) {
         let Some(member) = MEMBER.with_borrow(Clone::clone) else {
-            return;
+            return self.stranger_turns(judged_from);
         };
         let mut log = member.log();
         let (Some(base), Some(due)) = (log.base, judged_from) else {
@@ -162,11 +178,32 @@ impl Fleet {
         member.beacon.busy(&now);
     }
 
+    /// The same on a thread that has not gone idle yet: it took a worker over (`block_in_place`). Before that the worker
+    /// was another's, who may have waited for a CPU; so what any of them did since it was last back speaks for this one.
+    fn stranger_turns(&self, judged_from: Option<Instant>) {
+        if self.opened.get().is_none_or(|(_, root)| *root == this_thread()) {
+            return;
+        }
+        let now = self.reading();
+        let queued =
+            lock(&self.members).iter().try_fold(Duration::ZERO, |most, member| Some(most.max(member.queued()?)));
+        let member = self.member();
+        let mut log = member.log();
+        log.base = Some((now, sleeps()));
+        let run_queue = now.run_queue.zip(queued).map(|(own, others)| own + others);
+        let late = judged_from
+            .and_then(|due| Stretch::of_a_stranger(due, &Reading { run_queue, ..now }, self.heartbeat.budget));
+        log.certain.extend(late.filter(|stretch| stretch.split.wall > self.heartbeat.budget));
+        drop(log);
+        member.busy.store(true, Ordering::Relaxed);
+        member.beacon.busy(&now);
+    }
+
     /// Ends the looking, judges every spell and adds what was found to the pulse. Called on the root thread, which is
     /// no worker and may wait.
     pub(super) fn close(&self, journal: &Journal, pulse: &mut Pulse) {
         let looks = lock(&self.sampler).take().map(Sampler::finish).unwrap_or_default();
-        let opened = self.opened.get().copied().unwrap_or(journal.began);
+        let opened = self.opened.get().map_or(journal.began, |(at, _)| *at);
         let (mut found, mut undecided) = (Vec::new(), Vec::new());
         for member in lock(&self.members).iter() {
             let open = member.open_spell();
@@ -180,6 +217,10 @@ impl Fleet {
                     Judgement::Undecided(stretch) => undecided.push(stretch),
                 }
             }
+        }
+        let arrivals = lock(&self.members).iter().map(|member| member.arrived).filter(|at| *at > opened).max();
+        if arrivals.is_some_and(|last| stood(&looks, last) > self.heartbeat.budget) {
+            pulse.uncovered.get_or_insert(Why::WorkerUnseen);
         }
         pulse.stalls.extend(stalls(&found, ask(&found), journal));
         let undecided = stalls(&undecided, ask(&undecided), journal).into_iter().map(|mut stall| {
@@ -199,6 +240,7 @@ impl Fleet {
     fn enlist(&self) -> Arc<Member> {
         let member = Arc::new(Member {
             thread: this_thread(),
+            arrived: Instant::now(),
             beacon: Arc::new(Beacon::new(self.heartbeat.patience(), self.heartbeat.round())),
             busy: AtomicBool::new(false),
             log: Mutex::default(),
@@ -221,8 +263,11 @@ impl Fleet {
         let Some(metrics) = self.metrics.get() else {
             return u64::MAX;
         };
+        if self.workers > 64 {
+            return 0;
+        }
         let awake = |index: &usize| metrics.worker_park_unpark_count(*index) % 2 == 0;
-        (0..self.workers.min(64)).filter(awake).fold(0, |bits, index| bits | 1 << index)
+        (0..self.workers).filter(awake).fold(0, |bits, index| bits | 1 << index)
     }
 }
 

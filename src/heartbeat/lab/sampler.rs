@@ -14,7 +14,9 @@ use crate::heartbeat::reading::thread::Clocks;
 /// Looks kept; at the most frequent, a minute and a half.
 const MEMORY: usize = 100_000;
 
-/// A look takes some 20 µs.
+/// A look takes some 20 µs. The accounts are read before the workers' numbers: a thread that works and moves them in
+/// between has the work in its next account, but not in this one. The other way round it would seem to have slept while
+/// they moved, as one does whose worker was handed over.
 const TORN: Duration = Duration::from_micros(500);
 
 /// Ends when dropped or asked for what it saw.
@@ -70,10 +72,11 @@ impl Log {
             parks: self.metrics.worker_park_unpark_count(index),
             busy: self.metrics.worker_total_busy_duration(index),
         };
-        let workers = (0..self.metrics.num_workers()).map(worker).collect();
         let busy = self.known.iter().filter(|(member, _)| member.is_busy());
         let accounts = busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
-        let look = Look { at, workers, accounts: accounts.collect() };
+        let accounts = accounts.collect();
+        let workers = (0..self.metrics.num_workers()).map(worker).collect();
+        let look = Look { at, workers, accounts };
         let busy = !look.accounts.is_empty();
         // Preempted half way, it would show the numbers of one moment at another.
         if at.elapsed() < TORN {

@@ -2,19 +2,15 @@
 
 use std::time::Duration;
 
-/// Time the hypervisor gave to somebody else since boot, summed over the CPUs, in steps of 10 ms.
+/// Time the hypervisor gave to somebody else since boot, of each CPU, in steps of 10 ms.
 #[cfg(target_os = "linux")]
-pub(crate) fn stolen() -> Duration {
-    use std::io::Read;
-
-    let mut text = [0; 256];
-    let read = std::fs::File::open("/proc/stat").and_then(|mut file| file.read(&mut text)).unwrap_or(0);
-    steal_field(&text[..read]).unwrap_or_default()
+pub(crate) fn stolen() -> Vec<Duration> {
+    steal_fields(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn stolen() -> Duration {
-    Duration::ZERO
+pub(crate) fn stolen() -> Vec<Duration> {
+    Vec::new()
 }
 
 /// Time the machine has spent suspended since boot: what `CLOCK_BOOTTIME` counts and `CLOCK_MONOTONIC` does not.
@@ -46,11 +42,12 @@ pub(crate) fn tracer() -> Option<u32> {
 }
 
 #[cfg(target_os = "linux")]
-fn steal_field(stat: &[u8]) -> Option<Duration> {
-    let line = std::str::from_utf8(stat).ok()?.lines().next()?;
-    let ticks: u64 = line.strip_prefix("cpu ")?.split_ascii_whitespace().nth(7)?.parse().ok()?;
+fn steal_fields(stat: &str) -> Vec<Duration> {
+    // The first line is the sum.
+    let cpus = stat.lines().skip(1).take_while(|line| line.starts_with("cpu"));
+    let ticks = cpus.map(|line| line.split_ascii_whitespace().nth(8)?.parse::<u64>().ok());
     // USER_HZ is 100 on every architecture tokio runs on.
-    Some(Duration::from_millis(ticks * 10))
+    ticks.map(|ticks| Duration::from_millis(ticks.unwrap_or(0) * 10)).collect()
 }
 
 #[cfg(all(test, target_os = "linux"))]
@@ -58,9 +55,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steal_is_the_eighth_number_of_the_first_line() {
-        let stat = b"cpu  20720 0 14308 343741 598 0 65 18 0 0\ncpu0 1 2 3 4 5 6 7 8 9 10\n";
-        assert_eq!(steal_field(stat), Some(Duration::from_millis(180)));
-        assert_eq!(steal_field(b"intr 1 2 3"), None);
+    fn steal_is_the_eighth_number_of_each_cpu() {
+        let stat = "cpu  1 2 3 4 5 6 7 20 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\ncpu1 1 2 3 4 5 6 7 12 9 10\nintr 1 2 3\n";
+        assert_eq!(steal_fields(stat), [Duration::from_millis(80), Duration::from_millis(120)]);
+        assert_eq!(steal_fields(""), []);
     }
 }

@@ -1,0 +1,68 @@
+//! A poll that blocks in `block_in_place` keeps no worker: another thread has taken it over. In somebody else's
+//! multi-thread runtime the workers' public numbers tell.
+//!
+//! A worker that is stuck in a poll is awake and shows the same numbers in every look. So if each of them was idle in
+//! some look, or has moved since the first, none was.
+
+use std::time::{Duration, Instant};
+
+use tokio::runtime::RuntimeMetrics;
+
+/// What one look from outside showed of every worker.
+#[derive(Debug, Clone)]
+pub(super) struct WorkersLook {
+    /// When it was over.
+    at: Instant,
+    /// Park count, odd while idle, and busy time.
+    workers: Vec<(u64, Duration)>,
+}
+
+impl WorkersLook {
+    pub(super) fn at(metrics: &RuntimeMetrics) -> Self {
+        let worker = |index| (metrics.worker_park_unpark_count(index), metrics.worker_total_busy_duration(index));
+        let workers = (0..metrics.num_workers()).map(worker).collect();
+        Self { at: Instant::now(), workers }
+    }
+}
+
+/// From when on no worker can have been in the poll that was over at `end` and that all `looks` begin in; `None` if one may
+/// have been to the end.
+pub(super) fn free_since(looks: &[WorkersLook], end: Instant) -> Option<Instant> {
+    let first = looks.first()?;
+    let mut stuck = vec![true; first.workers.len()];
+    looks.iter().filter(|look| look.at <= end).find_map(|look| {
+        for (stuck, (now, before)) in stuck.iter_mut().zip(look.workers.iter().zip(&first.workers)) {
+            *stuck &= now == before && now.0 % 2 == 0;
+        }
+        (!stuck.contains(&true)).then_some(look.at)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn looks(numbers: &[[u64; 2]]) -> Vec<WorkersLook> {
+        let look = |[parks, busy]: &[u64; 2]| WorkersLook {
+            at: Instant::now(),
+            workers: vec![(2, MS), (*parks, MS * *busy as u32)],
+        };
+        numbers.iter().map(look).collect()
+    }
+
+    #[test]
+    fn a_worker_that_stands_still_is_stuck_whatever_the_others_do() {
+        assert_eq!(free_since(&looks(&[[2, 1], [2, 2], [3, 3]]), Instant::now()), None);
+        assert_eq!(free_since(&[], Instant::now()), None, "nobody looked");
+    }
+
+    #[test]
+    fn no_worker_is_stuck_once_each_was_idle_or_has_moved() {
+        let mut looks = looks(&[[2, 1], [3, 2], [4, 2]]);
+        looks[2].workers[0].1 = MS * 2;
+        assert_eq!(free_since(&looks, looks[2].at), Some(looks[2].at));
+        assert_eq!(free_since(&looks, looks[1].at), None, "it moved when the poll was over");
+    }
+}
