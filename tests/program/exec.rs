@@ -73,11 +73,14 @@ fn a_line_away(dir: &Path, from: &str, to: &str) -> PathBuf {
 fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixture: &str, #[case] fault: &str) {
     let dir = tempfile::tempdir().unwrap();
     let wrong = a_line_away(dir.path(), from, to);
-    let why = complaint(&format!("sh {} {{pgid}} {{grace}}", wrong.display()), fixture, "");
-    assert!(why.contains(fault), "{why}");
-    // Beside it, the right one passes the same cell.
-    let (status, cells) = judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &[fixture], "");
-    assert_eq!(status, 0, "{cells:#?}");
+    std::thread::scope(|scope| {
+        // Beside it, the right one passes the same cell.
+        let right = scope.spawn(|| judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &[fixture], ""));
+        let why = complaint(&format!("sh {} {{pgid}} {{grace}}", wrong.display()), fixture, "");
+        assert!(why.contains(fault), "{why}");
+        let (status, cells) = right.join().unwrap();
+        assert_eq!(status, 0, "{cells:#?}");
+    });
 }
 
 /// Such a clock may take 4.4 s for 5.
