@@ -147,7 +147,10 @@ impl Parent {
     }
 
     pub(crate) fn start_as(role: &str) -> Parent {
-        Parent::start_by(Command::new(std::env::current_exe().unwrap()), role)
+        // What we were started with ignored (nohup, a shell's background) is not to be ignored by those that are tried.
+        let mut command = Command::new("env");
+        command.arg("--default-signal=HUP,INT,QUIT,TERM").arg(std::env::current_exe().unwrap());
+        Parent::start_by(command, role)
     }
 
     /// By a command that becomes this program.

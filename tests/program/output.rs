@@ -182,8 +182,8 @@ fn a_reader_that_has_stopped_reading_makes_nobody_deaf_to_an_interruption() {
     nix::fcntl::fcntl(&reader, nix::fcntl::FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
     let mut suite = command(PASSING).arg("--html").arg(&pipe).stdout(Stdio::null()).spawn().unwrap();
     until("the pipe is full", || rustix::io::ioctl_fionread(&reader).unwrap() >= 4096);
-    rustix::process::kill_process(rustix::process::Pid::from_child(&suite), rustix::process::Signal::INT).unwrap();
-    assert_eq!(suite.wait().unwrap().code(), Some(130));
+    rustix::process::kill_process(rustix::process::Pid::from_child(&suite), rustix::process::Signal::TERM).unwrap();
+    assert_eq!(suite.wait().unwrap().code(), Some(143));
 }
 
 #[test]
