@@ -103,8 +103,8 @@ impl Control {
             stood_still,
             control,
             stolen: after.stolen_since(before),
-            // Two clocks are read one after the other: a suspension takes longer than that.
-            asleep: Some(after.suspended.saturating_sub(before.suspended)).filter(|asleep| *asleep > SLACK),
+            // Two clocks are read one after the other: a suspension takes longer than that, busy machine or not.
+            asleep: Some(after.suspended.saturating_sub(before.suspended)).filter(|asleep| *asleep >= STILL),
             tracer: host::tracer(),
             ..Circumstances::default()
         }

@@ -19,8 +19,20 @@ pub(crate) fn suspended() -> Duration {
     use nix::time::{ClockId, clock_gettime};
 
     let read = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
-    let awake = read(ClockId::CLOCK_MONOTONIC);
-    read(ClockId::CLOCK_BOOTTIME).saturating_sub(awake)
+    let (mut closest, mut suspended) = (Duration::MAX, Duration::ZERO);
+    // A thread that loses its CPU between two readings would see the machine sleep meanwhile.
+    for _ in 0..8 {
+        let before = read(ClockId::CLOCK_MONOTONIC);
+        let since_boot = read(ClockId::CLOCK_BOOTTIME);
+        let after = read(ClockId::CLOCK_MONOTONIC);
+        if after - before < closest {
+            (closest, suspended) = (after - before, since_boot.saturating_sub(after));
+        }
+        if closest < Duration::from_micros(50) {
+            break;
+        }
+    }
+    suspended
 }
 
 #[cfg(not(target_os = "linux"))]
