@@ -52,7 +52,12 @@ fn the_second_request_kills_at_once() {
 #[case("QUIT", Signal::QUIT)]
 fn other_signals_are_passed_on_and_end_nothing(#[case] name: &str, #[case] signal: Signal) {
     let script = format!("trap 'echo got it' {name}; echo ready $$; while :; do sleep 300 & wait $!; done");
-    let mut run = Run::of(Tool::Deadbeat, &["300", "sh", "-c", &script]);
+    let deadbeat = Tool::Deadbeat.command(&["300", "sh", "-c", &script]);
+    // A shell has what it starts in the background ignore SIGQUIT: us, perhaps.
+    let mut command = std::process::Command::new("env");
+    command.arg("--default-signal=QUIT").arg(deadbeat.get_program()).args(deadbeat.get_args());
+    command.stdin(std::process::Stdio::null());
+    let mut run = Run::start(command);
     let victim = run.victim();
     for _ in 0..2 {
         run.signal(signal);
