@@ -23,7 +23,7 @@ use crate::group::{ProcessGroup, Vigil, wait_readable};
 use crate::signal::Signal;
 
 /// How long a program may take to say that it is a guardian. It bounds one that is none, not a slow machine.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+const HANDSHAKE: Duration = Duration::from_secs(5);
 
 /// How long a guardian may leave its letters unread. A few hundred lie in the socket before anybody waits for it.
 const UNREAD: Duration = Duration::from_secs(2);
