@@ -146,7 +146,8 @@ fn a_killer_that_gets_those_who_left_the_group_too_is_right() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_fixture_outlives_the_deadline_of_its_kill() {
-    let killer = r"tr '\0' '\n' </proc/{pgid}/environ | grep ^DEADBEAT_LIFE= >&2; exit 1";
+    // In the middle of its exec it has no environment to be seen.
+    let killer = r"until tr '\0' '\n' </proc/{pgid}/environ | grep ^DEADBEAT_LIFE= >&2; do :; done; exit 1";
     for (deadline, life) in [("", "120"), ("--deadline 150s", "210"), ("--deadline 1h", "3660")] {
         let why = complaint(killer, "fast-exit", deadline);
         assert!(why.contains(&format!("it said: DEADBEAT_LIFE={life};")), "{why}");
