@@ -6,11 +6,10 @@ use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags};
 
 use super::ladder::{Ask, Ladder, Sent, Sight};
 use super::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, SentSignal};
-use crate::group::{ProcessGroup, Vigil, look_at_all, pause, wait_readable};
+use crate::group::{ProcessGroup, Vigil, look_at_all, pause};
 use crate::signal::Signal;
 
 /// The outcome of one step.
@@ -75,10 +74,7 @@ impl Climb {
 
     /// Sleeps until the next step is worth having, for `at_most` this long.
     pub(super) fn wait(&self, at_most: Duration) {
-        match self.wake_fd() {
-            Some(fd) => drop(wait_readable(&mut [PollFd::new(fd, PollFlags::POLLIN)], at_most)),
-            None => pause(at_most),
-        }
+        if self.ended.is_some() { pause(at_most) } else { self.vigil.wait(at_most) }
     }
 
     /// SIGKILL at once, for a climb that nobody can make: no thread is to be had.
