@@ -1,7 +1,7 @@
 //! Nothing survives. Each case is a tree that coreutils' timeout leaves somebody of, which the same lines show.
 
 use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rstest::rstest;
@@ -11,11 +11,12 @@ use crate::support::{Run, SOON, Tool, Victim, eventually};
 
 /// Ignores SIGTERM, and so does what it becomes.
 const DEAF_CHILD: &str = "(trap '' TERM; exec sleep 300) & sh -c 'echo ready $PPID' >/dev/null; echo ready $!; wait";
-const BACKGROUND: &str = "sleep 300 & echo ready $!";
+const BACKGROUND: &str = "sleep 300 & echo ready $!; read go";
 const LEFT_THE_GROUP: &str = "setsid sh -c 'echo ready $$; exec sleep 300' & wait; sleep 300";
 const DAEMON: &str = "(setsid env -i sh -c 'echo ready $$; exec sleep 300' &); sleep 300";
 const DEAF_DAEMON: &str = "(setsid sh -c 'trap \"\" TERM; echo ready $$; sleep 300; sleep 300' &); sleep 300";
-const DAEMON_OF_ONE_THAT_ENDS: &str = "(setsid sh -c 'echo ready $$; exec sleep 300' &)";
+/// It ends when the daemon is ready, and not before.
+const DAEMON_OF_ONE_THAT_ENDS: &str = "(setsid sh -c 'echo ready $$; exec sleep 300' &); read go";
 
 /// How the run comes to its end.
 #[derive(Clone, Copy, Debug)]
@@ -27,12 +28,14 @@ enum By {
 }
 
 fn run_to_its_end(tool: Tool, script: &str, by: By) -> (Run, Victim) {
-    let mut run = Run::of(tool, &["-k", ".3", "300", "sh", "-c", script]);
+    let mut command = tool.command(&["-k", ".3", "300", "sh", "-c", script]);
+    command.stdin(Stdio::piped());
+    let mut run = Run::start(command);
     let victim = run.victim();
     match by {
         By::Timeout => run.signal(Signal::ALARM),
         By::Request => run.signal(Signal::TERM),
-        By::Itself => {}
+        By::Itself => run.go(),
     }
     run.status();
     (run, victim)
