@@ -3,10 +3,10 @@
 use std::future::pending;
 use std::time::{Duration, Instant};
 
-use deadbeat::heartbeat::{Culprit, Flavor, Lab, LabError, Pulse, Verdict};
+use deadbeat::heartbeat::{Culprit, Flavor, Lab, LabError, Pulse};
 use rstest::rstest;
 
-use crate::support::{LONG, assert_starved};
+use crate::support::{LONG, assert_starved, assert_steady};
 
 const DEADLINE: Duration = Duration::from_millis(400);
 
@@ -55,7 +55,7 @@ fn a_worker_that_waits_for_ever_is_named_with_its_call(
     let culprit = pulse.worst().unwrap().culprit.as_ref();
     assert_waits_for_a_lock(culprit);
     // The process is as good as before.
-    Lab::new(flavor).run(|| tokio::time::sleep(LONG)).unwrap().pulse.assert_steady();
+    assert_steady(&Lab::new(flavor).run(|| tokio::time::sleep(LONG)).unwrap().pulse);
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn a_future_that_merely_never_ends_stalls_nobody(
     #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
 ) {
     let pulse = hung(flavor, pending);
-    assert_eq!(pulse.verdict(), Verdict::Steady, "\n{pulse}");
+    assert_steady(&pulse);
     assert!(pulse.shutdown.as_ref().is_some_and(|shutdown| shutdown.over), "{pulse}");
 }
 

@@ -3,7 +3,7 @@
 use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, Verdict, Why, with_teeth};
 use tokio::runtime::Builder;
 
-use crate::support::{LONG, assert_starved, block};
+use crate::support::{LONG, assert_starved, assert_steady, block};
 
 #[test]
 fn a_lab_runs_on_a_plain_thread() {
@@ -42,7 +42,7 @@ async fn a_watch_in_a_local_set_sees_its_siblings() {
     let waited = local.run_until(Heartbeat::new().watch(async {
         tokio::task::spawn_local(tokio::time::sleep(LONG)).await.unwrap();
     }));
-    waited.await.pulse.assert_steady();
+    assert_steady(&waited.await.pulse);
 }
 
 #[tokio::test]
@@ -70,7 +70,7 @@ fn a_watch_polled_beside_the_runtimes_own_thread_sees_that_thread() {
     }));
     drop(stop);
     driver.join().unwrap().unwrap_err();
-    quiet.pulse.assert_steady();
+    assert_steady(&quiet.pulse);
     assert_starved(&blocked.pulse);
 }
 

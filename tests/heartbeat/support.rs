@@ -61,6 +61,18 @@ pub(crate) fn assert_starved(pulse: &Pulse) {
     }
 }
 
+/// Nothing but the machine may leave a doubt, and then it is the machine that is named.
+#[track_caller]
+pub(crate) fn assert_steady(pulse: &Pulse) {
+    match pulse.verdict() {
+        Verdict::Steady => {}
+        Verdict::Inconclusive { why: Why::Memory | Why::SlowMachine { .. } | Why::Stolen { .. } } => {
+            assert!(pulse.worst().unwrap().wall > pulse.budget, "\n{pulse}");
+        }
+        _ => pulse.assert_steady(),
+    }
+}
+
 /// On a machine so busy that nothing can be told, a watch may say so; it must not accuse.
 #[track_caller]
 pub(crate) fn assert_not_accused(pulse: &Pulse) {

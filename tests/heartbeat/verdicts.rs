@@ -5,13 +5,13 @@ use std::time::Duration;
 use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, Verdict, Why, with_teeth};
 use rstest::rstest;
 
-use crate::support::{LONG, assert_starved, block, spawned};
+use crate::support::{LONG, assert_starved, assert_steady, block, spawned};
 
 #[tokio::test]
 async fn a_block_in_the_body_of_a_test_is_a_stall_and_a_wait_is_none() {
     let bad = Heartbeat::new().watch(async { block(LONG) }).await;
     assert_starved(&bad.pulse);
-    Heartbeat::new().watch(tokio::time::sleep(LONG)).await.pulse.assert_steady();
+    assert_steady(&Heartbeat::new().watch(tokio::time::sleep(LONG)).await.pulse);
 }
 
 #[tokio::test]
@@ -22,7 +22,7 @@ async fn a_block_in_a_sibling_task_is_a_stall() {
         sibling.await.unwrap();
     };
     assert_starved(&Heartbeat::new().watch(siblings(block)).await.pulse);
-    Heartbeat::new().watch(siblings(|_| ())).await.pulse.assert_steady();
+    assert_steady(&Heartbeat::new().watch(siblings(|_| ())).await.pulse);
 }
 
 /// The ticker of a hand-written test would not have ticked once.
@@ -43,7 +43,7 @@ async fn a_block_right_before_the_end_is_proved_by_one_more_beat() {
         })
     };
     assert_starved(&watch(block).await.unwrap());
-    watch(|_| ()).await.unwrap().assert_steady();
+    assert_steady(&watch(|_| ()).await.unwrap());
 }
 
 #[tokio::test]
