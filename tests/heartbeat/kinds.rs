@@ -1,55 +1,93 @@
 //! Whatever blocks a worker, it is a stall, and the report names the call.
 
-use std::io::Read;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
 use std::time::Duration;
 
 use deadbeat::heartbeat::{Flavor, Pulse};
 use rstest::rstest;
 
-use crate::support::{LONG, assert_starved, block, spawned, spin};
+use crate::support::{LONG, assert_starved, spawned, spin};
 
-fn channel() {
-    let (sender, receiver) = mpsc::channel::<()>();
-    let holder = std::thread::spawn(move || {
-        block(LONG);
-        drop(sender);
-    });
-    receiver.recv().unwrap_err();
-    holder.join().unwrap();
-}
+/// A way to block, ready to begin: on a busy machine the start of a process would take longer than the block.
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+type Block = Box<dyn FnOnce() + Send>;
 
-fn child() {
-    Command::new("sleep").arg("0.2").spawn().unwrap().wait().unwrap();
-}
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+mod ready {
+    use std::io::Read;
+    use std::process::{Child, ChildStdin, Command, Stdio};
+    use std::sync::mpsc;
+    use std::thread::JoinHandle;
+    use std::time::Duration;
 
-fn pipe() {
-    let mut child = Command::new("sleep").arg("0.2").stdout(Stdio::piped()).spawn().unwrap();
-    child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
-    child.wait().unwrap();
-}
+    use super::Block;
+    use crate::support::{LONG, block};
 
-fn naps() {
-    for _ in 0..30 {
-        block(Duration::from_millis(5));
+    fn let_go_later(held: impl Send + 'static) -> JoinHandle<()> {
+        std::thread::spawn(move || {
+            block(LONG);
+            drop(held);
+        })
+    }
+
+    /// Runs for as long as its input is open.
+    fn cat() -> (Child, ChildStdin) {
+        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
+        (child, stdin)
+    }
+
+    pub(super) fn sleep() -> Block {
+        Box::new(|| block(LONG))
+    }
+
+    pub(super) fn channel() -> Block {
+        let (sender, receiver) = mpsc::channel::<()>();
+        Box::new(move || {
+            let holder = let_go_later(sender);
+            receiver.recv().unwrap_err();
+            holder.join().unwrap();
+        })
+    }
+
+    pub(super) fn child() -> Block {
+        let (mut child, stdin) = cat();
+        Box::new(move || {
+            let holder = let_go_later(stdin);
+            child.wait().unwrap();
+            holder.join().unwrap();
+        })
+    }
+
+    pub(super) fn pipe() -> Block {
+        let (mut child, stdin) = cat();
+        Box::new(move || {
+            let holder = let_go_later(stdin);
+            child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
+            child.wait().unwrap();
+            holder.join().unwrap();
+        })
+    }
+
+    pub(super) fn naps() -> Block {
+        Box::new(|| (0..30).for_each(|_| block(Duration::from_millis(5))))
     }
 }
 
 #[rstest]
-#[case::sleep(|| block(LONG), &["clock_nanosleep", "nanosleep"], "150 ms asked for")]
-#[case::a_channel(channel, &["futex"], "a lock, a channel")]
-#[case::a_child(child, &["wait4", "waitid"], "(sleep 0.2)")]
-#[case::a_pipe(pipe, &["read"], "pipe:[")]
-#[case::many_naps(naps, &["clock_nanosleep", "nanosleep"], "5 ms asked for")]
+#[case::sleep(ready::sleep, &["clock_nanosleep", "nanosleep"], "150 ms asked for")]
+#[case::a_channel(ready::channel, &["futex"], "a lock, a channel")]
+#[case::a_child(ready::child, &["wait4", "waitid"], "(cat)")]
+#[case::a_pipe(ready::pipe, &["read"], "pipe:[")]
+#[case::many_naps(ready::naps, &["clock_nanosleep", "nanosleep"], "5 ms asked for")]
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 fn a_waiting_worker_is_caught_and_its_call_named(
-    #[case] wait: fn(),
+    #[case] ready: fn() -> Block,
     #[case] calls: &[&str],
     #[case] telling: &str,
     #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
 ) {
-    let pulse = spawned(flavor, move || async move { wait() });
+    let block = ready();
+    let pulse = spawned(flavor, move || async move { block() });
     assert_starved(&pulse);
     let culprit = culprit(&pulse);
     assert!(calls.contains(&culprit.syscall.as_deref().unwrap_or("running")), "{culprit}");

@@ -71,7 +71,8 @@ fn a_watch_polled_beside_the_runtimes_own_thread_sees_that_thread() {
     drop(stop);
     driver.join().unwrap().unwrap_err();
     assert_steady(&quiet.pulse);
-    assert_starved(&blocked.pulse);
+    // What that thread did before its first mark is known from outside alone: enough for doubt on a busy machine.
+    assert_ne!(blocked.pulse.verdict(), Verdict::Steady, "\n{}", blocked.pulse);
 }
 
 #[test]
