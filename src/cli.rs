@@ -53,7 +53,17 @@ struct FixturesArgs {
     export: Option<std::path::PathBuf>,
 }
 
-/// What SIGPIPE did when the program was started: Rust ignores it before `main`, and a command is to get it as it was.
+/// How the program was started, as far as Rust's runtime has changed it before `main`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the program itself makes it")]
+pub struct Start {
+    /// What a command is to get as it was.
+    pub pipe: Pipe,
+    /// Whether stdout was open for writing: if not, it is `/dev/null` by now, or its errors are kept from us.
+    pub stdout_writable: bool,
+}
+
+/// What SIGPIPE did: Rust ignores it before `main`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third")]
 pub enum Pipe {
@@ -64,12 +74,18 @@ pub enum Pipe {
 }
 
 /// Runs the program; the status is what `main` returns.
-pub fn main(pipe: Pipe) -> ExitCode {
+pub fn main(start: Start) -> ExitCode {
     crate::guardian::main_if_requested();
+    output::stdout_is_writable(start.stdout_writable);
     if let Some(args) = timeout_args(std::env::args_os().skip(1)) {
-        return timeout::main(args, pipe);
+        return timeout::main(args, start.pipe);
     }
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        // Help and version are data.
+        Err(told) if !told.use_stderr() => return output::print(&told.render().ansi().to_string(), ExitCode::SUCCESS),
+        Err(wrong) => wrong.exit(),
+    };
     match args.color {
         Color::Auto => {}
         Color::Always => anstream::ColorChoice::Always.write_global(),

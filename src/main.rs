@@ -1,9 +1,9 @@
 //! The `deadbeat` program; see `deadbeat --help`.
 
-mod sigpipe;
+mod before_main;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    deadbeat::cli::main(sigpipe::inherited())
+    deadbeat::cli::main(before_main::seen())
 }

@@ -60,7 +60,7 @@ pub struct Suite {
     repeat: u32,
     partition: Option<Partition>,
     policy: KillPolicy,
-    budget: Duration,
+    pub(crate) budget: Duration,
     deadline: Option<Duration>,
     jobs: usize,
 }
@@ -167,7 +167,8 @@ impl Suite {
         self
     }
 
-    /// How long a worker may stand still; 50 ms by default, 1 ms at least.
+    /// How long a worker may stand still; 50 ms by default, 1 ms at least. A budget of half of the grace and more catches
+    /// nobody: the known-bad subjects stand still for the grace.
     #[must_use]
     pub fn budget(mut self, budget: Duration) -> Suite {
         self.budget = budget.max(Duration::from_millis(1));
@@ -264,6 +265,12 @@ impl Suite {
         let whole = Suite { partition: None, ..self.clone() };
         let names = whole.cells().iter().map(Cell::name).collect();
         share::whole(names, [self.policy.grace, self.budget, self.kill_within()])
+    }
+
+    /// Whether the budget lets a stall be seen: one who waits on a worker does so for the grace at most.
+    #[cfg(any(feature = "cli", feature = "conformance"))]
+    pub(crate) fn can_tell_a_stall(&self) -> bool {
+        self.budget < self.policy.grace / 2 || self.subjects.iter().all(Subject::is_program)
     }
 
     fn kill_within(&self) -> Duration {

@@ -20,7 +20,8 @@ use crate::signal::Signal;
 Exit status:
   0  every group is gone
   1  some group is not, or none of its members may be signalled; said on stderr
-  2  the call was wrong: nothing was signalled, not even the groups that were named well
+  2  the call was wrong: nothing was signalled, not even the groups that were named well; or every group is gone,
+     and stdout cannot be written to
 
 Interrupted (Ctrl-C) it ends where it is: groups that are in their grace have had the first signal only.")]
 pub(super) struct KillArgs {
@@ -69,7 +70,7 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
         burials.entry(*pgid).or_insert_with(|| undertaker.kill(*pgid));
     }
     let mut results = BTreeMap::new();
-    let mut status = ExitCode::SUCCESS;
+    let (mut status, mut printed) = (ExitCode::SUCCESS, ExitCode::SUCCESS);
     for pgid in args.pgids.iter().copied() {
         if let Some(burial) = burials.remove(&pgid) {
             results.insert(pgid, burial.wait_blocking());
@@ -93,14 +94,13 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
             Format::Json => json(pgid, result),
             Format::Human => result.as_ref().map(human).unwrap_or_default(),
         };
-        // The others are still under way: what cannot be printed must not end them.
-        let printed = output::print(&line, ExitCode::SUCCESS);
-        if status == ExitCode::SUCCESS {
-            status = printed;
+        // The others are still under way: what cannot be printed must not end them, and is said once.
+        if printed == ExitCode::SUCCESS {
+            printed = output::print(&line, ExitCode::SUCCESS);
         }
     }
     undertaker.shutdown_blocking();
-    status
+    if status == ExitCode::SUCCESS { printed } else { status }
 }
 
 /// What is worth saying beside the outcome.

@@ -7,11 +7,37 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::errno::Errno;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use tempfile::NamedTempFile;
+
+/// Whether stdout was open for writing at the start: Rust's runtime makes a `/dev/null` of one that was closed, and takes
+/// EBADF for success.
+static STDOUT_WRITABLE: AtomicBool = AtomicBool::new(true);
+
+pub(super) fn stdout_is_writable(yes: bool) {
+    STDOUT_WRITABLE.store(yes, Ordering::Relaxed);
+}
+
+/// Whether stdout can be written to, as far as that can be known before.
+pub(super) fn check_stdout() -> Result<(), String> {
+    if STDOUT_WRITABLE.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    Err("cannot write to stdout, which is closed or open for reading only: send it to a file, a pipe or /dev/null"
+        .into())
+}
 
 /// Prints data. A reader that has gone away is no failure of ours; any other is, with status 2.
 pub(super) fn print(text: &str, status: ExitCode) -> ExitCode {
+    if text.is_empty() {
+        return status;
+    }
+    if let Err(error) = check_stdout() {
+        return super::usage(&error);
+    }
     let mut stdout = anstream::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => status,
@@ -23,6 +49,15 @@ pub(super) fn print(text: &str, status: ExitCode) -> ExitCode {
 /// Says something to the person at the terminal. A stderr that nobody reads is no reason to stop.
 pub(super) fn tell(message: &dyn Display) {
     let _ = writeln!(anstream::stderr().lock(), "{message}");
+}
+
+/// Whether stdout and stderr are one terminal, pipe or file: what is said on both is read twice.
+pub(super) fn streams_are_one() -> bool {
+    let identity = |stream| rustix::fs::fstat(stream).map(|data| (data.st_dev, data.st_ino));
+    match (identity(rustix::stdio::stdout()), identity(rustix::stdio::stderr())) {
+        (Ok(stdout), Ok(stderr)) => stdout == stderr,
+        _ => false,
+    }
 }
 
 /// Whether both names are those of one file, however they are written.
@@ -38,17 +73,16 @@ pub(super) fn are_one(file: &Path, other: &Path) -> bool {
 /// Whether a file can be written there, found out without leaving one.
 pub(super) fn check_writable(file: &Path) -> Result<(), String> {
     if file.is_dir() || file.as_os_str().as_bytes().ends_with(b"/") {
-        return Err(cannot_write(file, &io::Error::from(io::ErrorKind::IsADirectory)));
+        return Err(cannot_write(file, &Errno::EISDIR.into()));
     }
     if file.file_name().is_none() {
-        return Err(cannot_write(file, &io::Error::from(io::ErrorKind::InvalidInput)));
+        return Err(cannot_write(file, &Errno::EINVAL.into()));
     }
     if is_special(file) {
         return Ok(());
     }
     let file = &target(file);
-    // The error itself names the temporary file, which is nothing to its reader.
-    tempfile::NamedTempFile::new_in(folder(file)).map(drop).map_err(|error| cannot_write(file, &error.kind().into()))
+    temporary_in(folder(file)).map(drop).map_err(|error| cannot_write(file, &error))
 }
 
 /// By way of a temporary file beside it, so that nobody ever reads a half.
@@ -62,7 +96,7 @@ pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
             return stream.write_all(contents);
         }
         let file = &target(file);
-        let mut temporary = tempfile::Builder::new().permissions(permissions()).tempfile_in(folder(file))?;
+        let mut temporary = temporary_in(folder(file))?;
         temporary.write_all(contents)?;
         temporary.as_file().sync_all()?;
         temporary.persist(file)?;
@@ -82,8 +116,15 @@ fn target(file: &Path) -> PathBuf {
 }
 
 /// A temporary file is private by default; a report is as any file that a program writes, within the umask.
-fn permissions() -> std::fs::Permissions {
-    std::os::unix::fs::PermissionsExt::from_mode(0o666)
+fn temporary_in(folder: &Path) -> io::Result<NamedTempFile<fs::File>> {
+    let mut refused = None;
+    let open = |path: &Path| {
+        let opened = fs::OpenOptions::new().write(true).create_new(true).open(path);
+        opened.inspect_err(|error| refused = error.raw_os_error())
+    };
+    // The error that comes back names the temporary file, which is nothing to its reader, and not in the system's words.
+    let made = tempfile::Builder::new().make_in(folder, open);
+    made.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))
 }
 
 fn folder(file: &Path) -> &Path {
@@ -94,5 +135,13 @@ fn folder(file: &Path) -> &Path {
 }
 
 fn cannot_write(file: &Path, error: &io::Error) -> String {
-    format!("cannot write {}: {error}", file.display())
+    use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+
+    let remedy = match error.kind() {
+        NotFound | NotADirectory => format!("; make the folder {} first", folder(file).display()),
+        IsADirectory => "; name a file in it".to_owned(),
+        PermissionDenied | ReadOnlyFilesystem => "; name one in a folder that you may write to".to_owned(),
+        _ => String::new(),
+    };
+    format!("cannot write {}: {error}{remedy}", file.display())
 }

@@ -55,9 +55,9 @@ pub(super) struct SuiteArgs {
     /// The grace that the subjects are told to give
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::grace)]
     grace: Duration,
-    /// How long a worker may stand still
-    #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = args::budget)]
-    budget: Duration,
+    /// How long a worker may stand still, 50 ms unless said otherwise; less than half of the grace, or no stall is seen
+    #[arg(long, value_name = "DURATION", value_parser = args::budget)]
+    budget: Option<Duration>,
     /// How long a kill may take before it is ended and fails; twice the grace and 30 s unless said otherwise
     #[arg(long, value_name = "DURATION", value_parser = args::deadline)]
     deadline: Option<Duration>,
@@ -136,9 +136,12 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
 
     let progress = progress(suite.cells().len() as u64);
     let run = |cell: &Cell| process::run(&suite, cell, cells::command(cell));
+    // Where the report is read too, it says why.
+    let tell_why = !args.publish.is_read_with_stderr();
     let mut report = suite.run_by(run, |cell| {
         if cell.verdict != CellVerdict::Pass {
-            progress.suspend(|| output::tell(&format_args!("{} {}: {}", cell.verdict, cell.name(), cell.why)));
+            let why = if tell_why { format!(": {}", cell.why) } else { String::new() };
+            progress.suspend(|| output::tell(&format_args!("{} {}{why}", cell.verdict, cell.name())));
         }
         progress.inc(1);
     });

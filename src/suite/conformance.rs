@@ -86,7 +86,7 @@ impl Conformance {
         self
     }
 
-    /// How long a worker may stand still; 50 ms by default, 1 ms at least.
+    /// How long a worker may stand still; 50 ms by default, 1 ms at least, and less than half of the grace.
     pub fn budget(mut self, budget: Duration) -> Conformance {
         self.suite = self.suite.budget(budget);
         self
@@ -192,6 +192,12 @@ impl Conformance {
         if deadline <= grace {
             return Err(format!(
                 "a deadline of {deadline:?} cannot be kept: it must be longer than the grace, {grace:?}"
+            ));
+        }
+        if !self.suite.can_tell_a_stall() {
+            let budget = self.suite.budget;
+            return Err(format!(
+                "a budget of {budget:?} sees no stall: it must be less than half of the grace, {grace:?}"
             ));
         }
         let mut cells = self.suite.cells();
@@ -328,6 +334,8 @@ mod tests {
             (with(&["ours"]).grace(Duration::from_secs(61)), "to 60s"),
             (with(&["ours"]).deadline(Duration::from_secs(3601)), "to 3600s"),
             (with(&["ours"]).deadline(Duration::from_secs(5)), "longer than the grace"),
+            (with(&["ours"]).budget(Duration::from_millis(2500)), "less than half of the grace, 5s"),
+            (with(&["ours"]).grace(Duration::from_millis(100)), "a budget of 50ms sees no stall"),
             (with(&["ours"]).known_failure("ours/late-fork/*", " "), "say why it fails"),
             (with(&["ours"]).known_failure("ours/late-frok/*", "typing"), "--list"),
             (with(&["ours"]).known_failure("control/fast-exit/*", "no excuse for it"), "--list"),

@@ -1,7 +1,7 @@
 //! A killer that is any program: run through `/bin/sh -c`, held to its deadline, and nothing of it survives.
 //!
 //! It is judged by what becomes of the fixture. Its own exit adds one thing: a status other than 0, or none at all, is
-//! a fault, told with the beginning of its stderr.
+//! a fault, told with the beginning and the end of its stderr.
 
 use std::fmt;
 use std::io;

@@ -1,49 +1,95 @@
-//! What a process says on its stderr: the beginning is kept, and the rest is read, so that nobody blocks on it.
+//! What a process says on its stderr: the beginning and the end are kept, and the rest is read, so that nobody blocks on
+//! it.
 
+use std::collections::VecDeque;
 use std::io::Read;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-/// The first words tell most.
-const KEPT: usize = 4096;
+/// Of each end, in bytes: the first words tell what went wrong first, the last ones what it died of.
+const KEPT: usize = 2048;
 
 /// One who hides and holds the pipe is not waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct Words {
-    heard: Receiver<Vec<u8>>,
+    kept: Arc<Mutex<Kept>>,
+    /// Nothing is sent: it ends with the stream.
+    over: Receiver<()>,
 }
 
 impl Words {
     /// Listens from here on, on a thread of its own.
     pub(super) fn of(mut stream: impl Read + Send + 'static) -> Words {
-        let (sender, heard) = channel();
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        let (stream_is_open, over) = channel();
+        let heard = Arc::clone(&kept);
         std::thread::spawn(move || {
-            let (mut chunk, mut left) = ([0; 1024], KEPT);
+            let _until_here = stream_is_open;
+            let mut chunk = [0; 1024];
             while let Ok(length @ 1..) = stream.read(&mut chunk) {
-                let kept = length.min(left);
-                left -= kept;
-                if kept > 0 && sender.send(chunk[..kept].to_vec()).is_err() {
-                    break;
-                }
+                heard.lock().unwrap_or_else(PoisonError::into_inner).hear(&chunk[..length]);
             }
         });
-        Words { heard }
+        Words { kept, over }
     }
 
     /// What was said, once everybody who could say more is dead; as one line for a report.
     pub(super) fn heard(self) -> String {
-        let (mut bytes, deadline) = (Vec::new(), Instant::now() + PATIENCE);
-        while let Ok(chunk) = self.heard.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            bytes.extend(chunk);
-        }
-        let text = String::from_utf8_lossy(&bytes);
-        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        let text = lines.join(" | ");
-        let plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-        if bytes.len() >= KEPT { plain + " .." } else { plain }
+        let _ = self.over.recv_timeout(PATIENCE);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).told()
     }
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    beginning: Vec<u8>,
+    end: VecDeque<u8>,
+    /// How many bytes were said between them.
+    left_out: usize,
+}
+
+impl Kept {
+    fn hear(&mut self, bytes: &[u8]) {
+        let (first, rest) = bytes.split_at(bytes.len().min(KEPT - self.beginning.len()));
+        self.beginning.extend(first);
+        self.end.extend(rest);
+        let too_many = self.end.len().saturating_sub(KEPT);
+        self.end.drain(..too_many);
+        self.left_out += too_many;
+    }
+
+    fn told(&mut self) -> String {
+        if self.left_out == 0 {
+            self.beginning.extend(self.end.drain(..));
+            return one_line(&self.beginning);
+        }
+        // A character that was cut through is left out whole.
+        let whole = self.beginning.utf8_chunks().last().filter(|last| is_cut(last.invalid()));
+        let cut = whole.map_or(0, |last| last.invalid().len());
+        self.beginning.truncate(self.beginning.len() - cut);
+        let rest = self.end.iter().take(3).take_while(|byte| is_continuation(**byte)).count();
+        self.end.drain(..rest);
+        let (beginning, end) = (one_line(&self.beginning), one_line(self.end.make_contiguous()));
+        format!("{beginning} … {} bytes left out … {end}", self.left_out + cut + rest)
+    }
+}
+
+/// Whether these bytes, which are no character, are the beginning of one.
+fn is_cut(bytes: &[u8]) -> bool {
+    std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
+}
+
+fn is_continuation(byte: u8) -> bool {
+    byte & 0b1100_0000 == 0b1000_0000
+}
+
+fn one_line(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(" | ").chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -52,17 +98,51 @@ mod tests {
 
     use super::*;
 
+    fn heard(said: &str) -> String {
+        Words::of(Cursor::new(said.to_owned())).heard()
+    }
+
     #[test]
-    fn the_beginning_is_kept_and_the_rest_is_read() {
-        let words = Words::of(Cursor::new("no such group\n".repeat(100_000))).heard();
-        assert!(words.starts_with("no such group | no such group | "), "{words}");
-        assert!(words.ends_with(" ..") && words.len() < 2 * KEPT, "{}", words.len());
+    fn the_beginning_and_the_end_are_kept_and_the_rest_is_counted() {
+        let said = format!("it began so\n{}it died of this\n", "no such group\n".repeat(100_000));
+        let words = heard(&said);
+        assert!(words.starts_with("it began so | no such group | "), "{words}");
+        assert!(words.ends_with(" | no such group | it died of this"), "{words}");
+        let left_out = said.len() - 2 * KEPT;
+        assert!(words.contains(&format!(" … {left_out} bytes left out … ")), "{words}");
+        assert!(words.len() < 3 * KEPT, "{}", words.len());
+    }
+
+    #[test]
+    fn what_fits_is_kept_whole() {
+        let said = format!("{}{}", "a".repeat(KEPT), "b".repeat(KEPT));
+        assert_eq!(heard(&said), said);
+        let one_more = format!("{} … 1 bytes left out … {}", "a".repeat(KEPT), "b".repeat(KEPT));
+        assert_eq!(heard(&format!("{}c{}", "a".repeat(KEPT), "b".repeat(KEPT))), one_more);
+    }
+
+    #[test]
+    fn no_character_is_cut_through() {
+        for shift in 0..3 {
+            let words = heard(&format!("{}{}", "a".repeat(shift), "€".repeat(3 * KEPT)));
+            assert!(!words.contains('\u{fffd}'), "{words}");
+            let (beginning, rest) = words.split_once(" … ").unwrap();
+            let (left_out, end) = rest.split_once(" bytes left out … ").unwrap();
+            let told = beginning.len() + end.len() + left_out.parse::<usize>().unwrap();
+            assert_eq!(told, shift + "€".len() * 3 * KEPT);
+        }
     }
 
     #[test]
     fn what_is_said_becomes_one_plain_line() {
-        let words = Words::of(Cursor::new("\n\x1b[31mred\x1b[0m\r\n\n  and\tmore \n".as_bytes()));
-        assert_eq!(words.heard(), " [31mred [0m | and more");
-        assert_eq!(Words::of(Cursor::new("")).heard(), "");
+        assert_eq!(heard("\n\x1b[31mred\x1b[0m\r\n\n  and\tmore \n"), " [31mred [0m | and more");
+        assert_eq!(heard(""), "");
+    }
+
+    #[test]
+    fn one_who_holds_the_stream_keeps_nobody_from_what_was_said() {
+        let (ear, mut mouth) = std::os::unix::net::UnixStream::pair().unwrap();
+        std::io::Write::write_all(&mut mouth, b"still here").unwrap();
+        assert_eq!(Words::of(ear).heard(), "still here");
     }
 }

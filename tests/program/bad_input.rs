@@ -45,8 +45,34 @@ fn a_duration_that_no_suite_can_keep_is_refused_with_the_bounds(#[case] option: 
 #[case("1m")]
 #[case("1s 500ms")]
 #[case("2.5")]
-fn the_durations_that_are_meant_are_taken(#[values("--grace", "--budget")] option: &str, #[case] duration: &str) {
-    deadbeat("suite --list").args([option, duration]).assert().success();
+fn the_durations_that_are_meant_are_taken(#[values("--grace", "--deadline")] option: &str, #[case] duration: &str) {
+    let suite = if option == "--grace" { "suite --list" } else { "suite --list --grace 200ms" };
+    deadbeat(suite).args([option, duration]).assert().success();
+}
+
+#[rstest]
+#[case("--budget 2500ms", "--budget 2s 500ms", "5s")]
+#[case("--budget 1h", "--budget 1h", "5s")]
+#[case("--grace 2s --budget 1s", "--budget 1s", "2s")]
+#[case::the_default("--grace 100ms", "--budget 50ms", "100ms")]
+fn a_budget_that_hides_every_stall_is_refused_with_what_to_change(
+    #[case] args: &str,
+    #[case] budget: &str,
+    #[case] grace: &str,
+) {
+    let said = format!("deadbeat: {budget}: it must be less than half of the grace, {grace}, or no stall is seen");
+    let remedy = predicate::str::starts_with(said).and(predicate::str::contains("longer --grace"));
+    deadbeat("suite --list").args(args.split_ascii_whitespace()).assert().code(2).stdout("").stderr(remedy);
+    // Where nothing has a pulse there is nothing to hide.
+    if !args.contains("--budget") {
+        deadbeat("suite --list --exec mine=./kill-group-{pgid}").args(args.split_ascii_whitespace()).assert().success();
+    }
+}
+
+#[test]
+fn a_budget_of_a_little_less_than_half_of_the_grace_is_taken() {
+    deadbeat("suite --list --budget 2499ms").assert().success();
+    deadbeat("suite --list --grace 100ms --budget 49ms").assert().success();
 }
 
 #[rstest]
@@ -58,12 +84,14 @@ fn any_other_bad_value_is_refused(#[case] option: &str, #[case] value: &str) {
 }
 
 #[rstest]
-#[case::a_missing_folder("missing/report.json")]
-#[case::a_folder("")]
-#[case::a_folder_that_would_have_to_be_made("report/")]
+#[case::a_missing_folder("missing/report.json", "No such file or directory (os error 2); make the folder ")]
+#[case::a_file_for_a_folder("traced-sh/report.json", "Not a directory (os error 20); make the folder ")]
+#[case::a_folder("", "Is a directory (os error 21); name a file in it")]
+#[case::a_folder_that_would_have_to_be_made("report/", "Is a directory (os error 21); name a file in it")]
 fn an_output_that_cannot_be_written_is_refused_before_anything_runs(
     #[values("--output", "--html")] option: &str,
     #[case] file: &str,
+    #[case] why: &str,
 ) {
     let dir = tempfile::tempdir().unwrap();
     let shell = TracedShell::new_in(dir.path());
@@ -72,7 +100,8 @@ fn an_output_that_cannot_be_written_is_refused_before_anything_runs(
         command.args(["--grace", "2s", "--shell"]).arg(&shell.shell).arg(option).arg(dir.path().join(file));
         command
     };
-    suite(file).assert().code(2).stdout("").stderr(predicate::str::starts_with("deadbeat: cannot write "));
+    let said = format!("deadbeat: cannot write {}: {why}", dir.path().join(file).display());
+    suite(file).assert().code(2).stdout("").stderr(predicate::str::starts_with(said));
     assert!(!shell.was_run(), "a fixture was started all the same");
     // The control: where it can be written the same suite runs, under the same shell.
     suite("report.json").assert().success();

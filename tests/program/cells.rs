@@ -33,13 +33,13 @@ fn a_known_bad_subject_that_is_caught_passes() {
 }
 
 #[test]
-fn a_known_bad_subject_that_goes_uncaught_fails_with_the_command_that_shows_it_again() {
+fn a_cell_that_fails_is_named_with_the_command_that_shows_it_again() {
     let output = deadbeat(FAILING)
         .assert()
         .code(1)
-        .stdout(predicate::str::contains("fail inline/fast-exit/current-thread: "))
+        .stdout(predicate::str::contains("fail mine/zombie/none: the command ended with exit status: 127"))
         .stdout(predicate::str::contains("1 cell: 0 as expected, 1 not, 0 inconclusive"))
-        .stderr(predicate::str::contains("fail inline/fast-exit/current-thread: "))
+        .stderr(predicate::str::contains("fail mine/zombie/none: the command ended with exit status: 127"))
         .get_output()
         .clone();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -52,21 +52,18 @@ fn a_known_bad_subject_that_goes_uncaught_fails_with_the_command_that_shows_it_a
         Command::new("sh").args(["-c", again]).env("PATH", std::env::join_paths(paths).unwrap()).output().unwrap();
     assert_eq!(again.status.code(), Some(1), "{again:?}");
     let said = String::from_utf8(again.stdout).unwrap();
-    assert!(said.contains("fail inline/fast-exit/current-thread: the worker was expected to stand still"), "{said}");
+    assert!(said.contains("fail mine/zombie/none: the command ended with exit status: 127"), "{said}");
     assert!(said.contains("1 cell: 0 as expected, 1 not"), "{said}");
 }
 
 #[test]
 fn of_two_cells_only_the_one_that_failed_is_named() {
-    // The group was gone before the first signal, so there is nothing to stand still for.
-    let cells = "suite --subject inline --fixture fast-exit --fixture already-gone --runtime current-thread \
-                 --grace 1s --budget 1h";
-    deadbeat(cells)
+    deadbeat(&format!("{FAILING} --subject spawn-blocking --runtime current-thread"))
         .assert()
         .code(1)
         .stdout(predicate::str::contains("2 cells: 1 as expected, 1 not, 0 inconclusive"))
-        .stdout(predicate::str::contains("fail inline/fast-exit/current-thread: "))
-        .stdout(predicate::str::contains("inline/already-gone").not());
+        .stdout(predicate::str::contains("fail mine/zombie/none: "))
+        .stdout(predicate::str::contains("spawn-blocking/zombie").not());
 }
 
 #[test]

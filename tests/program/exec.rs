@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use predicates::prelude::*;
 use rstest::rstest;
 use serde_json::Value;
 
@@ -167,9 +168,10 @@ fn a_command_that_does_not_end_well_fails_with_its_stderr(#[case] killer: &str, 
 }
 
 #[test]
-fn a_command_that_says_no_end_of_things_is_read_and_cut_short() {
-    let why = complaint("yes I will | head -c 1000000 >&2; exit 1 # {pgid}", "zombie", "");
-    assert!(why.contains("it said: I will | I will") && why.contains(" | I .."), "{why}");
+fn a_command_that_says_no_end_of_things_is_read_and_its_first_and_last_words_are_told() {
+    let why = complaint("yes I will | head -n 100000 >&2; echo no more >&2; exit 1 # {pgid}", "zombie", "");
+    assert!(why.contains("it said: I will | I will") && why.ends_with(" | I will | no more"), "{why}");
+    assert!(why.contains(" bytes left out … "), "{why}");
     assert!(why.len() < 10_000, "{} bytes", why.len());
 }
 
@@ -181,6 +183,40 @@ fn the_pgid_and_the_grace_are_filled_in() {
     let (one, other) = pgids.split_once('+').unwrap();
     assert!(one == other && one.parse::<i32>().unwrap() > 1, "{said}");
     assert!(rest.starts_with("1.5;"), "{said}");
+}
+
+#[rstest]
+#[case("--runtime=current-thread")]
+#[case("--budget=1s")]
+fn what_only_a_pulse_has_is_refused_where_only_programs_are_judged(#[case] option: &str) {
+    let refused = predicates::str::contains(option.split('=').next().unwrap())
+        .and(predicates::str::contains("a program runs on no runtime"))
+        .and(predicates::str::contains("--subject"));
+    let list = || {
+        let mut command = deadbeat("suite --list --exec");
+        command.args(["mine=./kill-group {pgid}", option]);
+        command
+    };
+    list().assert().code(2).stdout("").stderr(refused);
+    // The control: beside a subject that has a pulse it is meant for that one.
+    list().args(["--subject", "spawn-blocking"]).assert().success().stdout(predicates::str::contains("mine "));
+}
+
+#[test]
+fn beside_a_subject_the_command_that_shows_a_programs_failure_again_can_be_run() {
+    let mut command = deadbeat("suite --format json --subject spawn-blocking --fixture zombie --budget 1s");
+    let output = command.arg("--runtime=current-thread").arg("--exec=mine=exit 3 # {pgid}").output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let cells = report["cells"].as_array().unwrap();
+    let again = |subject: &str| {
+        let cell = cells.iter().find(|cell| cell["subject"] == subject).unwrap();
+        cell["again"].as_str().unwrap().split_once(" suite ").unwrap().1.to_owned()
+    };
+    assert_eq!(again("mine"), "--exec mine='exit 3 # {pgid}' --fixture zombie");
+    assert_eq!(
+        again("spawn-blocking"),
+        "--subject spawn-blocking --fixture zombie --runtime current-thread --budget 1s"
+    );
 }
 
 #[rstest]

@@ -9,14 +9,16 @@ fn report(cells: &str, format: &str, status: i32) -> String {
 
 #[test]
 fn junit_counts_a_pass_and_a_failure() {
-    for (cells, status, failures) in [(PASSING, 0, 0), (FAILING, 1, 1)] {
+    for (cells, name, status, failures) in
+        [(PASSING, "fast-exit/current-thread/sh", 0, 0), (FAILING, "zombie/none/sh", 1, 1)]
+    {
         let text = report(cells, "junit", status);
         let document = roxmltree::Document::parse(&text).unwrap();
         let root = document.root_element();
         let count = |name: &str| root.attribute(name).and_then(|count| count.parse::<usize>().ok());
         assert_eq!((count("tests"), count("failures"), count("errors")), (Some(1), Some(failures), Some(0)), "{text}");
         let case = document.descendants().find(|node| node.has_tag_name("testcase")).expect("no test");
-        assert_eq!(case.attribute("name"), Some("fast-exit/current-thread/sh"));
+        assert_eq!(case.attribute("name"), Some(name));
         assert_eq!(case.children().filter(|node| node.has_tag_name("failure")).count(), failures, "{text}");
     }
 }
@@ -25,8 +27,8 @@ fn junit_counts_a_pass_and_a_failure() {
 fn markdown_shows_what_failed_before_the_matrix_and_nothing_of_it_if_all_is_well() {
     let failed = report(FAILING, "markdown", 1);
     assert!(failed.starts_with("### deadbeat: 1 cell: 0 as expected, 1 not, 0 inconclusive\n"), "{failed}");
-    let fault = failed.find("**fail** inline/fast-exit/current-thread: the worker was expected").expect("no fault");
-    let again = failed.find(" suite --subject inline ").expect("no command");
+    let fault = failed.find("**fail** mine/zombie/none: the command ended with").expect("no fault");
+    let again = failed.find(" suite --exec mine=").expect("no command");
     assert!(fault < again && again < failed.find("<details>").unwrap(), "{failed}");
 
     let passed = report(PASSING, "markdown", 0);

@@ -23,8 +23,9 @@ fn page(file: &Path) -> String {
 fn the_page_is_written_beside_the_report_and_holds_it() {
     let dir = tempfile::tempdir().unwrap();
     let (file, json) = (dir.path().join("page.html"), dir.path().join("report.json"));
+    // A second cell, in which there is somebody to see live.
     deadbeat(FAILING)
-        .args(["--format=json", "--output"])
+        .args(["--fixture=fast-exit", "--format=json", "--output"])
         .arg(&json)
         .arg("--html")
         .arg(&file)
@@ -33,7 +34,9 @@ fn the_page_is_written_beside_the_report_and_holds_it() {
         .stdout("");
     let report: Value = serde_json::from_str(&fs::read_to_string(json).unwrap()).unwrap();
     let inside = data(&page(&file));
-    for field in ["/cells/0/why", "/cells/0/again", "/cells/0/elapsed_ms", "/cells/0/timeline/lives", "/summary/fail"] {
+    for field in
+        ["/cells/0/why", "/cells/0/again", "/cells/0/elapsed_ms", "/cells/0/timeline/lives/0/pid", "/summary/fail"]
+    {
         assert_eq!(inside.pointer(field), report.pointer(field), "{field}");
         assert!(inside.pointer(field).is_some(), "{field}: {inside:#}");
     }

@@ -35,7 +35,7 @@ fn a_report_that_failed_keeps_to_the_schema() {
     let report = report(FAILING, 1);
     assert_eq!(faults(&report), [""; 0]);
     assert_eq!(report["summary"], json!({"pass": 0, "fail": 1, "inconclusive": 0}));
-    assert_eq!(report["cells"][0]["signals"], Value::Null, "the naive subject tells of no signal");
+    assert_eq!(report["cells"][0]["signals"], Value::Null, "a program tells of no signal");
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn what_is_amiss_is_named_and_nothing_is_written() {
 #[rstest]
 #[case("--fixture orphan")]
 #[case("--grace 1s")]
-#[case("--budget 1s")]
+#[case("--budget 900ms")]
 #[case("--deadline 20s")]
 fn parts_of_different_suites_are_no_whole(#[case] other: &str) {
     let parts = Parts::run();

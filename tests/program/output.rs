@@ -10,11 +10,12 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use predicates::prelude::*;
+use rstest::rstest;
 use serde_json::Value;
 
-use crate::support::{DECIDES_COLOURS, FAILING, PASSING, deadbeat, program};
 #[cfg(target_os = "linux")]
-use crate::support::{sample, until};
+use crate::support::sample;
+use crate::support::{DECIDES_COLOURS, FAILING, PASSING, TracedShell, deadbeat, program, until};
 
 /// A stream that nobody will ever read: a write to it fails with EPIPE at once.
 fn closed() -> Stdio {
@@ -66,6 +67,71 @@ fn a_stdout_that_cannot_take_the_report_is_an_error() {
     let output = command(PASSING).stdout(full()).output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write to stdout"), "{output:?}");
+}
+
+/// By a shell, which starts the program so: with a stdout that is closed, or one that is there to read from.
+fn command_with(stdout: &str, args: &str) -> std::process::Output {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("exec \"$0\" {args} {stdout}")).arg(program()).stdin(Stdio::null()).output().unwrap()
+}
+
+#[rstest]
+#[case("--help")]
+#[case("--version")]
+#[case("suite --help")]
+#[case("suite --list")]
+#[case("fixtures")]
+#[case("man")]
+#[case("completions bash")]
+#[case("kill 2147483647")]
+#[case(PASSING)]
+fn a_stdout_that_is_closed_is_an_error(#[case] args: &str, #[values(">&-", "1</dev/null")] stdout: &str) {
+    let output = command_with(stdout, args);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(said.matches("deadbeat: cannot write to stdout").count(), 1, "{said}");
+    // The control: what nobody is to see goes to where nobody sees it.
+    assert_eq!(command_with(">/dev/null", args).status.code(), Some(0));
+}
+
+#[test]
+fn a_suite_does_not_run_for_a_stdout_that_is_closed_unless_its_report_goes_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let shell = TracedShell::new_in(dir.path());
+    let suite = format!("{PASSING} --shell '{}'", shell.shell.display());
+    assert_eq!(command_with(">&-", &suite).status.code(), Some(2));
+    assert!(!shell.was_run());
+    let file = dir.path().join("report");
+    let output = command_with(">&-", &format!("{suite} --output '{}'", file.display()));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    assert!(shell.was_run() && fs::read_to_string(file).unwrap().contains("1 cell"));
+}
+
+#[test]
+fn a_stdout_that_is_closed_ends_no_kill_and_is_said_once() {
+    let running = [(); 2].map(|()| deadbeat::fixture::named("fast-exit").unwrap().start().unwrap());
+    let pgids = [running[0].pgid(), running[1].pgid()].map(|pgid| pgid.to_string()).join(" ");
+    let output = command_with(">&-", &format!("kill --grace 1s {pgids}"));
+    assert!(matches!(output.status.code(), Some(1 | 2)), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr).matches("cannot write to stdout").count(), 1, "{output:?}");
+    until("both are dead", || running.iter().all(deadbeat::fixture::Running::has_ended));
+}
+
+#[test]
+fn why_a_cell_failed_is_said_once_where_both_streams_are_one() {
+    let why = "the command ended with exit status: 127";
+    let both = command_with("2>&1", FAILING);
+    let said = String::from_utf8_lossy(&both.stdout);
+    assert_eq!((both.status.code(), said.matches(why).count()), (Some(1), 1), "{said}");
+    // That it has failed is said when it has, all the same.
+    assert!(said.starts_with("fail mine/zombie/none\n"), "{said}");
+    // The control: each stream has it where they are two, or the report is in a file.
+    let apart = command_with("", FAILING);
+    for said in [&apart.stdout, &apart.stderr] {
+        assert_eq!(String::from_utf8_lossy(said).matches(why).count(), 1, "{apart:?}");
+    }
+    let filed = command_with("--output /dev/null 2>&1", FAILING);
+    assert_eq!(String::from_utf8_lossy(&filed.stdout).matches(why).count(), 1, "{filed:?}");
 }
 
 #[test]

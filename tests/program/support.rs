@@ -29,9 +29,8 @@ pub(crate) fn program() -> &'static Path {
 pub(crate) const PASSING: &str =
     "suite --subject spawn-blocking --fixture fast-exit --runtime current-thread --budget 1s";
 
-/// The bug under a budget that nothing exceeds: it goes uncaught, and that is the fault the suite has to find.
-pub(crate) const FAILING: &str =
-    "suite --subject inline --fixture fast-exit --runtime current-thread --grace 1s --budget 1h";
+/// A killer that is not there, where there is nobody to kill: its status is its one fault.
+pub(crate) const FAILING: &str = "suite --exec mine=/no/such/killer-of-{pgid} --fixture zombie";
 
 /// A report with a cell of every verdict, and words in it that would break out of any format; a whole one.
 pub(crate) fn sample() -> String {

@@ -44,12 +44,29 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
             shells.push(shell.clone());
         }
     }
+    let runs_somewhere = subjects.iter().any(|subject| !subject.is_program());
+    let idle = [("--runtime", !args.runtimes.is_empty()), ("--budget", args.budget.is_some())];
+    if let Some((option, _)) = idle.into_iter().find(|(_, given)| *given && !runs_somewhere) {
+        return Err(format!(
+            "{option}: a program runs on no runtime and has no pulse; leave it away, or add a --subject that has"
+        ));
+    }
     if let Some(deadline) = args.deadline.filter(|deadline| *deadline <= args.grace) {
         let (deadline, grace) = (humantime::format_duration(deadline), humantime::format_duration(args.grace));
         return Err(format!("--deadline {deadline}: it must be longer than the grace, {grace}"));
     }
     let mut suite = Suite::new().subjects(subjects).fixtures(fixtures).runtimes(runtimes).shells(shells);
-    suite = suite.repeat(args.repeat).grace(args.grace).budget(args.budget).jobs(args.jobs.into());
+    suite = suite.repeat(args.repeat).grace(args.grace).jobs(args.jobs.into());
+    if let Some(budget) = args.budget {
+        suite = suite.budget(budget);
+    }
+    if !suite.can_tell_a_stall() {
+        let (budget, grace) = (humantime::format_duration(suite.budget), humantime::format_duration(args.grace));
+        return Err(format!(
+            "--budget {budget}: it must be less than half of the grace, {grace}, or no stall is seen; lower it, or give a \
+             longer --grace"
+        ));
+    }
     if let Some(partition) = args.partition {
         suite = suite.partition(partition);
     }
@@ -117,7 +134,8 @@ pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
     }
     let durations = [
         ("grace", Some(args.grace).filter(|grace| *grace != Duration::from_secs(5))),
-        ("budget", Some(args.budget).filter(|budget| *budget != Duration::from_millis(50))),
+        // A program has no pulse.
+        ("budget", args.budget.filter(|_| cell.runtime != "none")),
         ("deadline", args.deadline),
     ];
     for (option, duration) in durations {

@@ -43,6 +43,11 @@ impl Publish {
         self.output.as_deref().filter(|file| *file != Path::new("-"))
     }
 
+    /// Whether stderr and the report are read by the same reader.
+    pub(super) fn is_read_with_stderr(&self) -> bool {
+        self.output().is_none() && output::streams_are_one()
+    }
+
     /// Whether every file can be written, found out before anything runs.
     pub(super) fn check(&self) -> Result<(), String> {
         let files: Vec<&Path> = self.output().into_iter().chain(self.html.as_deref()).collect();
@@ -50,6 +55,9 @@ impl Publish {
             if output::are_one(output, html) {
                 return Err(format!("--output and --html name the same file, {}", html.display()));
             }
+        }
+        if self.output().is_none() {
+            output::check_stdout()?;
         }
         files.into_iter().try_for_each(output::check_writable)
     }
