@@ -259,6 +259,18 @@ impl Vigil {
         }
     }
 
+    /// Of a group that was sent SIGKILL and was not seen gone by the last look: whether that is no sign of anybody who
+    /// survives it. The one seen is on its way out, or the look could not tell.
+    pub(crate) fn may_be_leaving(&self) -> bool {
+        match &self.eyes {
+            #[cfg(target_os = "linux")]
+            Eyes::Proc(watch) => watch.may_be_leaving(),
+            #[cfg(target_os = "linux")]
+            Eyes::Stray(_) => linux::is_leaving(self.group.pgid),
+            Eyes::Probe(_) => false,
+        }
+    }
+
     /// How long to wait for the next look where `at_most` is allowed: less after one that could not tell.
     pub(crate) fn patience(&self, at_most: Duration) -> Duration {
         match &self.eyes {

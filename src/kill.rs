@@ -126,8 +126,9 @@ impl KillPolicy {
         self
     }
 
-    /// How long after SIGKILL to look until the members are gone; 1 s by default. Zero: do not look, and report
-    /// [`Outcome::Killed`] on the strength of the signal alone.
+    /// How long after SIGKILL to look until the members are gone; 1 s by default, and up to 10 s more while the one seen
+    /// is on its way out and only waits for a CPU. Zero: do not look, and report [`Outcome::Killed`] on the strength of
+    /// the signal alone.
     #[must_use]
     pub fn confirm(mut self, confirm: Duration) -> KillPolicy {
         self.confirm = confirm;

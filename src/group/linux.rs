@@ -30,7 +30,9 @@ use nix::unistd::{Pid, getpgid};
 use self::births::Born;
 use self::pidfd::{Pidfd, has_exited, is_reaped, reach_groups};
 pub(super) use self::stray::{Stray, kill_if};
-pub(super) use self::table::{available, is_dying, members, members_where, parent, runs, since_boot, started_at, walk};
+pub(super) use self::table::{
+    available, is_dying, is_leaving, members, members_where, parent, runs, since_boot, started_at, walk,
+};
 use super::raw;
 
 /// What a look at one group said.
@@ -125,13 +127,21 @@ impl Watch {
         reach_groups(leader) && raw::pidfd_killpg(leader.as_fd(), 0) == Err(Errno::ESRCH)
     }
 
+    /// The one who was seen alive is on its way out; or nobody was, and it could not be told.
+    pub(super) fn may_be_leaving(&self) -> bool {
+        self.witness_pid().map_or(self.undecided, is_leaving)
+    }
+
+    fn witness_pid(&self) -> Option<i32> {
+        match self.witness.as_ref()? {
+            Witness::Leader => Some(self.pgid),
+            Witness::Member(pid, _) => Some(*pid),
+        }
+    }
+
     /// Whether the witness is alive and still in the group, at the price of two system calls.
     fn witness_lives(&self) -> bool {
-        let pid = match self.witness {
-            Some(Witness::Leader) => self.pgid,
-            Some(Witness::Member(pid, _)) => pid,
-            None => return false,
-        };
+        let Some(pid) = self.witness_pid() else { return false };
         self.witness_fd().is_some_and(|fd| !has_exited(fd)) && is_member(pid, self.pgid)
     }
 

@@ -201,7 +201,13 @@ pub(super) fn step_all(climbs: &mut [&mut Climb]) -> Vec<Step> {
         let gone = look_at_all(&mut vigils);
         for ((i, now), gone) in open.drain(..).zip(times).zip(gone) {
             let climb = &mut *climbs[i];
-            let ask = climb.ladder.saw(now, if gone { Sight::Gone } else { Sight::Alive });
+            let sight = match gone {
+                true => Sight::Gone,
+                // A question that costs something, asked where the answer decides.
+                false if climb.ladder.would_give_up(now) && climb.vigil.may_be_leaving() => Sight::Leaving,
+                false => Sight::Alive,
+            };
+            let ask = climb.ladder.saw(now, sight);
             steps[i] = climb.follow(ask);
         }
     }

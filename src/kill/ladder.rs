@@ -9,11 +9,17 @@ use std::time::Duration;
 use super::{KillPolicy, Outcome};
 use crate::signal::Signal;
 
+/// How much longer than the policy says a SIGKILL is waited for that has visibly arrived: on a machine with thousands at
+/// work the dying wait for a CPU too, and a large memory takes its time to be given back.
+const LEAVING: Duration = Duration::from_secs(10);
+
 /// What a look at the group said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sight {
     /// Some member can run.
     Alive,
+    /// As that, but whoever was seen is only on its way out, or nobody was and it could not be told.
+    Leaving,
     /// No member can run again.
     Gone,
 }
@@ -72,16 +78,17 @@ impl Ladder {
         match (self.rung, sight) {
             (Rung::Start, Sight::Gone) => self.end(Outcome::AlreadyGone),
             // SIGKILL as the polite signal leaves nothing to wait for, and must not be sent twice.
-            (Rung::Start, Sight::Alive) if self.policy.signal == Signal::KILL => self.ask(Rung::Killing, Signal::KILL),
-            (Rung::Start, Sight::Alive) => self.ask(Rung::Asking, self.policy.signal),
+            (Rung::Start, _) if self.policy.signal == Signal::KILL => self.ask(Rung::Killing, Signal::KILL),
+            (Rung::Start, _) => self.ask(Rung::Asking, self.policy.signal),
 
             (Rung::Grace { .. }, Sight::Gone) => self.end(Outcome::Terminated),
-            (Rung::Grace { until }, Sight::Alive) if now < until => self.wait(until - now),
-            (Rung::Grace { .. }, Sight::Alive) => self.ask(Rung::Killing, Signal::KILL),
+            (Rung::Grace { until }, _) if now < until => self.wait(until - now),
+            (Rung::Grace { .. }, _) => self.ask(Rung::Killing, Signal::KILL),
 
             (Rung::Confirm { .. }, Sight::Gone) => self.end(Outcome::Killed),
-            (Rung::Confirm { until }, Sight::Alive) if now < until => self.wait(until - now),
-            (Rung::Confirm { .. }, Sight::Alive) => self.end(Outcome::Survived),
+            (Rung::Confirm { until }, _) if now < until => self.wait(until - now),
+            (Rung::Confirm { until }, Sight::Leaving) if now - until < LEAVING => self.wait(LEAVING - (now - until)),
+            (Rung::Confirm { .. }, _) => self.end(Outcome::Survived),
 
             (Rung::End(ask), _) => ask,
             // An answer is owed to a signal; a look in between changes nothing.
@@ -130,6 +137,11 @@ impl Ladder {
         }
     }
 
+    /// Whether somebody seen alive at `now` is given up, unless it is [leaving](Sight::Leaving).
+    pub(crate) fn would_give_up(&self, now: Duration) -> bool {
+        matches!(self.rung, Rung::Confirm { until } if now >= until)
+    }
+
     fn ask(&mut self, rung: Rung, signal: Signal) -> Ask {
         self.rung = rung;
         Ask::Signal(signal)
@@ -167,6 +179,8 @@ mod tests {
         obeys: Option<Duration>,
         /// Gone this long after SIGKILL; a member in a frozen cgroup never is.
         dies: Option<Duration>,
+        /// Whether it is seen to be on its way out meanwhile.
+        seen_leaving: bool,
         /// Nothing of the group stays in the process table once it is gone.
         reaped: bool,
         permitted: bool,
@@ -189,6 +203,7 @@ mod tests {
         let mut delays = delays.iter().cycle();
         let (mut signals, mut waits, mut looked_past_the_end) = (Vec::new(), Vec::new(), false);
         let mut ask = Ask::Look;
+        let mut leaving = false;
         for _ in 0..100_000 {
             match ask {
                 Ask::Done(_) | Ask::NotPermitted => {
@@ -204,7 +219,12 @@ mod tests {
                     let read = now;
                     now += *delays.next().unwrap();
                     let gone = gone_at.is_some_and(|at| at <= now);
-                    ask = ladder.saw(read, if gone { Sight::Gone } else { Sight::Alive });
+                    let sight = match gone {
+                        true => Sight::Gone,
+                        false if leaving => Sight::Leaving,
+                        false => Sight::Alive,
+                    };
+                    ask = ladder.saw(read, sight);
                     looked_past_the_end |= gone && !matches!(ask, Ask::Done(_));
                 }
                 Ask::Signal(signal) => {
@@ -216,6 +236,7 @@ mod tests {
                         (false, true) => Sent::Delivered,
                     };
                     if sent == Sent::Delivered {
+                        leaving = model.seen_leaving && signal == Signal::KILL;
                         signals.push((signal, now));
                         let death = match signal {
                             Signal::KILL => model.dies,
@@ -231,6 +252,10 @@ mod tests {
             }
         }
         panic!("the ladder did not end: {policy:?} {model:?}");
+    }
+
+    fn outcome(ask: Ask) -> Option<Outcome> {
+        if let Ask::Done(outcome) = ask { Some(outcome) } else { None }
     }
 
     fn millis(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
@@ -249,8 +274,17 @@ mod tests {
 
     fn models() -> impl Strategy<Value = Model> {
         let soon = || proptest::option::of(millis(0..9000));
-        (soon(), soon(), soon(), any::<bool>(), proptest::bool::weighted(0.9))
-            .prop_map(|(ends, obeys, dies, reaped, permitted)| Model { ends, obeys, dies, reaped, permitted })
+        let late = proptest::option::of(millis(0..15_000));
+        (soon(), soon(), late, any::<bool>(), any::<bool>(), proptest::bool::weighted(0.9)).prop_map(
+            |(ends, obeys, dies, seen_leaving, reaped, permitted)| Model {
+                ends,
+                obeys,
+                dies,
+                seen_leaving,
+                reaped,
+                permitted,
+            },
+        )
     }
 
     proptest! {
@@ -276,11 +310,20 @@ mod tests {
                 prop_assert!(*signal == Signal::KILL || *kill >= *polite + policy.grace);
             }
 
+            // Whoever was seen leaving is waited for, and nobody else is.
+            let extension = if model.seen_leaving { LEAVING } else { Duration::ZERO };
+            if let (Some((_, kill)), Some(Outcome::Survived)) = (killed, outcome(trace.end)) {
+                let given_up = *kill + policy.confirm + extension;
+                prop_assert!(trace.gone_at.is_none_or(|at| at > given_up), "gone at {:?}", trace.gone_at);
+                prop_assert!(trace.ended_at >= given_up);
+                prop_assert!(trace.ended_at <= given_up + *delays.iter().max().unwrap() * 2);
+            }
+
             // Never a wait longer than the poll interval or the time left.
             for (at, wait) in &trace.waits {
                 prop_assert!(*wait <= policy.poll_interval && !wait.is_zero());
                 let (deadline, slack) = match killed {
-                    Some((_, kill)) if at >= kill => (*kill + policy.confirm, delays.iter().max().unwrap()),
+                    Some((_, kill)) if at >= kill => (*kill + policy.confirm + extension, delays.iter().max().unwrap()),
                     _ => (first.unwrap().1 + policy.grace, delays.iter().max().unwrap()),
                 };
                 // `at` is after the look, whose clock was read before it: late by at most one look.

@@ -124,6 +124,12 @@ pub(in crate::group) fn is_dying(pid: i32) -> bool {
     pending.into_iter().any(has_kill) || read_stat(pid).is_some_and(|stat| stat.flags & EXITING != 0)
 }
 
+/// Whether it is dying and nothing but a CPU is wanting: not one that is stuck in the kernel or frozen, to which SIGKILL
+/// has not come yet and may never.
+pub(in crate::group) fn is_leaving(pid: i32) -> bool {
+    read_stat(pid).is_none_or(|stat| stat.flags & EXITING != 0 || stat.state == 'R' && is_dying(pid))
+}
+
 fn is_in_table(pid: i32) -> bool {
     kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
@@ -212,14 +218,26 @@ mod tests {
         let mut cat = std::process::Command::new("cat");
         let mut cat = cat.stdin(std::process::Stdio::piped()).spawn().unwrap();
         let pid = cat.id() as i32;
-        assert!(!is_dying(pid));
+        assert!(!is_dying(pid) && !is_leaving(pid));
         cat.kill().unwrap();
         // At once, on its way out, and as a zombie.
         while portable::has_exited(pid) != Ok(true) {
             assert!(is_dying(pid));
         }
-        assert!(is_dying(pid));
+        assert!(is_dying(pid) && is_leaving(pid));
         cat.wait().unwrap();
+        assert!(is_leaving(pid), "it has left");
+    }
+
+    #[test]
+    fn whoever_runs_is_not_leaving_for_that() {
+        let mut busy = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().unwrap();
+        let pid = busy.id() as i32;
+        while read_stat(pid).is_some_and(|stat| stat.state != 'R' || stat.name != "sh") {}
+        let leaving = is_leaving(pid);
+        busy.kill().unwrap();
+        busy.wait().unwrap();
+        assert!(!leaving);
     }
 
     #[test]
