@@ -247,9 +247,14 @@ fn judge(report: &CellReport, known: Option<&str>) -> Result<(), String> {
             eprintln!("known failure {} ({reason}): {}", report.name(), report.why);
             Ok(())
         }
-        (CellVerdict::Fail, None) => Err(report.why.clone()),
+        (CellVerdict::Fail, None) => Err(report.why.clone() + &what_it_does(&report.fixture)),
         (CellVerdict::Inconclusive, _) => Err(format!("inconclusive: {}", report.why)),
     }
+}
+
+/// On a line of its own, for whoever does not know the fixture yet.
+fn what_it_does(name: &str) -> String {
+    fixture::named(name).map_or_else(String::new, |fixture| format!("\n{name}: {}", fixture.about()))
 }
 
 /// A test that runs nothing passes, and one that runs twice under one name is told apart by nobody.
@@ -351,7 +356,8 @@ mod tests {
         let report = |verdict| CellReport { verdict, why: "because".into(), ..super::super::cell::unjudged(cell) };
         assert_eq!(judge(&report(CellVerdict::Pass), None), Ok(()));
         assert_eq!(judge(&report(CellVerdict::Fail), Some("we are slow")), Ok(()));
-        assert_eq!(judge(&report(CellVerdict::Fail), None), Err("because".to_owned()));
+        let fixture = "already-gone: shakes hands and exits 0; whoever started it reaps it, so that no group is left.";
+        assert_eq!(judge(&report(CellVerdict::Fail), None), Err(format!("because\n{fixture}")));
         assert!(
             judge(&report(CellVerdict::Pass), Some("we are slow")).unwrap_err().contains("take the declaration away")
         );

@@ -18,6 +18,10 @@ pub(crate) fn a_right_function_passes_and_the_control_is_caught() {
 pub(crate) fn a_wrong_function_fails_and_says_why() {
     let (status, text) = run("no-cont", "ours/stopped");
     assert_eq!(status, Some(101), "{text}");
+    assert!(
+        text.contains("\nstopped: the leader is stopped by SIGSTOP, and obeys SIGTERM once it is continued."),
+        "{text}"
+    );
     // The control beside it: the same function is right where nobody was stopped.
     let (status, text) = run("no-cont", "ours/fast-exit");
     assert_eq!(status, Some(0), "{text}");
