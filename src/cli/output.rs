@@ -137,8 +137,10 @@ fn folder(file: &Path) -> &Path {
 fn cannot_write(file: &Path, error: &io::Error) -> String {
     use io::ErrorKind::{IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
 
+    let folder = folder(file);
     let remedy = match error.kind() {
-        NotFound | NotADirectory => format!("; make the folder {} first", folder(file).display()),
+        NotFound if !folder.exists() => format!("; make the folder {} first", folder.display()),
+        NotADirectory => format!("; {} is no folder, choose one that is", folder.display()),
         IsADirectory => "; name a file in it".to_owned(),
         PermissionDenied | ReadOnlyFilesystem => "; name one in a folder that you may write to".to_owned(),
         _ => String::new(),

@@ -85,7 +85,7 @@ fn any_other_bad_value_is_refused(#[case] option: &str, #[case] value: &str) {
 
 #[rstest]
 #[case::a_missing_folder("missing/report.json", "No such file or directory (os error 2); make the folder ")]
-#[case::a_file_for_a_folder("traced-sh/report.json", "Not a directory (os error 20); make the folder ")]
+#[case::a_file_for_a_folder("traced-sh/report.json", "Not a directory (os error 20); ")]
 #[case::a_folder("", "Is a directory (os error 21); name a file in it")]
 #[case::a_folder_that_would_have_to_be_made("report/", "Is a directory (os error 21); name a file in it")]
 fn an_output_that_cannot_be_written_is_refused_before_anything_runs(
