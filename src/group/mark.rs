@@ -31,6 +31,7 @@ impl Mark {
     pub(crate) fn fresh(name: &str) -> Mark {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        #[expect(clippy::disallowed_methods, reason = "one part of a name: a clock that jumps back leaves the others")]
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         // Every `RandomState` has keys of its own, and a process takes its first from the system.
         let chance = RandomState::new().hash_one(count);

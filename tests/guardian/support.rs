@@ -59,6 +59,7 @@ pub(crate) struct Tree(String);
 impl Tree {
     fn new() -> Tree {
         static COUNT: AtomicU64 = AtomicU64::new(0);
+        #[expect(clippy::disallowed_methods, reason = "one part of a name")]
         let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos();
         Tree(format!("{TREE}={}-{}-{now}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)))
     }

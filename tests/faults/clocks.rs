@@ -1,0 +1,124 @@
+//! Clocks that jump. Nothing is decided by the time of day: clippy.toml lets nobody ask for it, and here it jumps by an
+//! hour, to and fro, under the program itself. A machine's other clocks may have been set, once, before it was started.
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::support::{Group, Held, STUBBORN, deadbeat, inside, report, sent_at, skip};
+
+/// Takes the place of libc's for whoever is started with it: CLOCK_REALTIME jumps twenty times a second.
+const JUMPY: &str = r#"
+#define _GNU_SOURCE
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+static long jump(void) {
+    struct timespec now;
+    syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &now);
+    return ((now.tv_sec * 20 + now.tv_nsec / 50000000) % 3 - 1) * 3600;
+}
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    long result = syscall(SYS_clock_gettime, clock, now);
+    if (result == 0 && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE)) now->tv_sec += jump();
+    return result;
+}
+int gettimeofday(struct timeval *now, void *zone) {
+    struct timespec exact;
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return 0;
+}
+time_t time(time_t *now) {
+    struct timespec exact;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    if (now) *now = exact.tv_sec;
+    return exact.tv_sec;
+}
+"#;
+
+struct Jumpy {
+    library: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Jumpy {
+    fn build() -> Option<Jumpy> {
+        let dir = tempfile::tempdir().unwrap();
+        let (source, library) = (dir.path().join("jumpy.c"), dir.path().join("jumpy.so"));
+        std::fs::write(&source, JUMPY).unwrap();
+        let cc = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).output();
+        if cc.is_ok_and(|output| output.status.success()) {
+            return Some(Jumpy { library, _dir: dir });
+        }
+        skip("clocks that jump: needs a C compiler");
+        None
+    }
+
+    fn under<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.env("LD_PRELOAD", &self.library)
+    }
+}
+
+/// SIGTERM, a second by the time of day, SIGKILL.
+fn naive(pgid: i32) -> Command {
+    let mut command = Command::new("bash");
+    let wait = "end=$((EPOCHSECONDS + 1)); while [ $EPOCHSECONDS -lt $end ]; do sleep .02; done";
+    command.args(["-c", &format!("kill -TERM -- -{pgid}; {wait}; kill -KILL -- -{pgid}")]);
+    command
+}
+
+#[test]
+fn a_time_of_day_that_jumps_cuts_no_grace_short_and_draws_none_out() {
+    let Some(jumpy) = Jumpy::build() else { return };
+    let grace = Duration::from_secs(1);
+    // The control: in its second the clock jumps back and forth twenty times.
+    let mut group = Group::of(STUBBORN);
+    let (mut killer, begun) = (naive(group.pgid()), Instant::now());
+    let ended = jumpy.under(&mut killer).status();
+    let took = begun.elapsed();
+    group.reap();
+    if !ended.is_ok_and(|status| status.success()) {
+        return skip("clocks that jump: needs bash");
+    }
+    assert!(took < grace, "the control was not caught: {took:?}");
+
+    let mut group = Group::of(STUBBORN);
+    let held = group.members();
+    let output =
+        jumpy.under(&mut deadbeat(&format!("kill --format json --grace 1s {}", group.pgid()))).output().unwrap();
+    let report = report(&output.stdout);
+    assert_eq!(report["outcome"], "killed", "{report}");
+    let killed = sent_at(&report, "SIGKILL").unwrap();
+    assert!((1000.0..60_000.0).contains(&killed), "{report}");
+    assert!(held.iter().all(Held::has_ended));
+}
+
+#[test]
+fn where_the_time_since_boot_is_another_the_guardian_takes_nobody_for_a_stranger() {
+    let place = [
+        "unshare",
+        "--time",
+        "--boottime",
+        "100000000",
+        "--monotonic",
+        "100000000",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child",
+    ];
+    if !inside(where_the_time_since_boot_is_another_the_guardian_takes_nobody_for_a_stranger, &place) {
+        return;
+    }
+    let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
+    assert!(uptime.split('.').next().unwrap().parse::<u64>().unwrap() > 100_000_000, "{uptime}");
+    let mut run = Group::start(deadbeat("timeout 60 sh -c").arg(STUBBORN));
+    let member = Held::of(run.line().parse().unwrap());
+    run.signal_leader(rustix::process::Signal::KILL);
+    run.reap();
+    crate::support::eventually("the guardian has killed it", || member.has_ended());
+}

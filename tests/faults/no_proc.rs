@@ -1,0 +1,94 @@
+//! No `/proc`: zombies cannot be told from the living. Late, then, but never wrong, and nobody is left.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use deadbeat::group::{Backend, backend};
+use deadbeat::{KillPolicy, Outcome, ProcessGroup, Signal};
+
+use crate::support::{Group, LONG, NAMESPACE, OBEDIENT, STUBBORN, deadbeat, eventually, inside, report};
+
+const GRACE: Duration = Duration::from_millis(200);
+
+fn policy() -> KillPolicy {
+    KillPolicy::default().grace(GRACE).confirm(Duration::from_millis(200))
+}
+
+/// The shell stays, so that orphans are reaped.
+fn is_in_a_place_without_proc<F: Fn() -> T, T>(test: F) -> bool {
+    let script = ["sh", "-c", "mount -t tmpfs none /proc && \"$@\"; exit", "sh"];
+    let is_inside = inside(test, &[&NAMESPACE[..], &script].concat());
+    if is_inside {
+        assert!(!std::path::Path::new("/proc/self").exists(), "there is a /proc");
+        assert_eq!(backend(), Backend::Probe);
+    }
+    is_inside
+}
+
+#[test]
+fn a_group_whose_leader_is_waited_for_is_seen_to_die_at_once() {
+    if !is_in_a_place_without_proc(a_group_whose_leader_is_waited_for_is_seen_to_die_at_once) {
+        return;
+    }
+    let mut group = Group::of(OBEDIENT);
+    let (pgid, held) = (group.pgid(), group.members());
+    let error = ProcessGroup::new(pgid).unwrap().members().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    let kill = std::thread::spawn(move || policy().grace(LONG).kill_blocking(pgid));
+    group.reap();
+    let report = kill.join().unwrap().unwrap();
+    assert_eq!(report.outcome, Outcome::Terminated, "{report:?}");
+    assert!(held.iter().all(|held| held.has_ended()), "not gone: {report:?}");
+}
+
+#[test]
+fn an_unreaped_leader_costs_the_grace_and_nothing_is_called_gone() {
+    if !is_in_a_place_without_proc(an_unreaped_leader_costs_the_grace_and_nothing_is_called_gone) {
+        return;
+    }
+    let mut group = Group::of(OBEDIENT);
+    let held = group.members();
+    let begun = Instant::now();
+    let output = deadbeat(&format!("kill --format json --grace 200ms {}", group.pgid())).output().unwrap();
+    let report = report(&output.stdout);
+    assert!(begun.elapsed() >= GRACE, "{report}");
+    assert_eq!((report["outcome"].as_str(), output.status.code()), (Some("survived"), Some(1)), "{report}");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("without /proc a zombie"), "{said}");
+    assert!(held.iter().all(|held| held.has_ended()), "{report}");
+}
+
+#[tokio::test]
+async fn a_stubborn_group_is_killed_after_its_grace_and_reaped() {
+    if !is_in_a_place_without_proc(a_stubborn_group_is_killed_after_its_grace_and_reaped) {
+        return;
+    }
+    use tokio::io::AsyncReadExt;
+    let mut command = tokio::process::Command::new("sh");
+    command.args(["-c", STUBBORN]).process_group(0).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = [0; 16];
+    let length = child.stdout.as_mut().unwrap().read(&mut line).await.unwrap();
+    let member: i32 = std::str::from_utf8(&line[..length]).unwrap().trim().parse().unwrap();
+    let member = crate::support::Held::of(member);
+    let killed = policy().kill_child(&mut child).await.unwrap();
+    let kill = killed.report.signals.iter().find(|sent| sent.signal == Signal::KILL).expect("no SIGKILL");
+    assert!(kill.at >= GRACE, "{killed:?}");
+    let ended_by = std::os::unix::process::ExitStatusExt::signal(&killed.status.expect("not reaped"));
+    assert_eq!(ended_by, Some(nix::libc::SIGKILL));
+    eventually("the member is dead", || member.has_ended());
+}
+
+/// `timeout` has no guardian to start and could not keep its word; `timeout -f` has given none.
+#[test]
+fn what_could_outlive_its_timeout_is_not_begun() {
+    if !is_in_a_place_without_proc(what_could_outlive_its_timeout_is_not_begun) {
+        return;
+    }
+    let output = |args| deadbeat(args).args(["sh", "-c", "echo begun; exec sleep 60"]).output().unwrap();
+    let (refused, foreground) = (output("timeout .2"), output("timeout -f .2"));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!((refused.status.code(), refused.stdout), (Some(125), Vec::new()), "{said}");
+    assert!(said.contains("cannot start the guardian") && said.contains("Is /proc mounted?"), "{said}");
+    assert_eq!((foreground.status.code(), foreground.stdout), (Some(124), b"begun\n".to_vec()));
+}
