@@ -157,6 +157,7 @@ pub mod report;
 pub mod shutdown;
 mod signal;
 pub mod suite;
+mod sync;
 
 pub use group::ProcessGroup;
 pub use kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, kill_process_group};

@@ -1,13 +1,13 @@
 //! What a worker lets the observer know: since when it has not been back, without a lock between them.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::RuntimeMetrics;
 
 use super::reading::{Reading, ThreadId};
 use super::takeover::WorkersLook;
+use crate::sync::{AtomicU64, Ordering};
 
 /// Since when some thread has been away from its scheduler, in one atomic word: 24 bits of thread (Linux numbers
 /// threads below 2^22), 40 bits of microseconds (12 days).
@@ -97,5 +97,33 @@ mod tests {
         assert!(since - seen < Duration::from_micros(2));
         beacon.idle();
         assert_eq!(beacon.overdue(since + Duration::from_secs(1)), None);
+    }
+}
+
+#[cfg(all(test, deadbeat_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::sync::Arc;
+
+    #[test]
+    fn loom_no_thread_is_seen_with_the_time_of_another() {
+        let zero = epoch();
+        let at = move |thread: u32| zero + Duration::from_secs(thread.into());
+        loom::model(move || {
+            let beacon = Arc::new(Beacon::new(Duration::from_millis(1), Duration::ZERO));
+            let workers = [1, 2].map(|thread| {
+                let theirs = Arc::clone(&beacon);
+                loom::thread::spawn(move || {
+                    theirs.busy_since(ThreadId(thread), at(thread));
+                    theirs.idle();
+                })
+            });
+            for _ in 0..2 {
+                if let Some((thread, since)) = beacon.overdue(at(100)) {
+                    assert_eq!(since, at(thread.0), "{thread:?}");
+                }
+            }
+            workers.map(|worker| worker.join().unwrap());
+        });
     }
 }

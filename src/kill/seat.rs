@@ -1,10 +1,11 @@
 //! A kill that somebody has to begin, and that only one can: whoever takes it from its seat first.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::PoisonError;
 
 use super::blocking::climb_here;
 use super::climb::Climb;
 use super::many::Then;
+use crate::sync::{Arc, Mutex};
 
 /// Shared by all who may begin the kill.
 #[derive(Clone)]
@@ -25,5 +26,25 @@ impl Seat {
         if let Some((climb, then)) = self.take() {
             then(climb_here(climb));
         }
+    }
+}
+
+#[cfg(all(test, deadbeat_loom))]
+mod loom_tests {
+    use super::*;
+    use crate::group::ProcessGroup;
+    use crate::kill::KillPolicy;
+
+    #[test]
+    fn loom_of_all_who_may_begin_one_does() {
+        loom::model(|| {
+            // Beyond any pid_max: nobody's.
+            let climb = Climb::new(ProcessGroup::new(i32::MAX).unwrap(), &KillPolicy::default());
+            let seat = Seat::new(climb, Box::new(drop));
+            let others = [seat.clone(), seat.clone()].map(|seat| loom::thread::spawn(move || seat.take().is_some()));
+            let began = u32::from(seat.take().is_some());
+            let began = others.map(|other| u32::from(other.join().unwrap())).iter().sum::<u32>() + began;
+            assert_eq!(began, 1);
+        });
     }
 }
