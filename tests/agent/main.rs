@@ -1,6 +1,7 @@
 //! The callers: runs that leave nothing behind however they end, the registry, the shutdown request.
 
 mod registry;
+mod registry_model;
 mod runs;
 mod shutdown;
 mod steady;

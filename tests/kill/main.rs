@@ -10,3 +10,4 @@ mod runtime_keeps_beating;
 mod support;
 mod trees;
 mod undertaker;
+mod undertaker_model;
