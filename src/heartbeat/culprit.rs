@@ -3,6 +3,7 @@
 //! A sample is a guess about one moment. The culprit of a stall is what most of its samples say, and it says how many.
 
 use std::fmt;
+use std::sync::mpsc::channel;
 use std::time::Instant;
 
 use super::boundaries::TaskLook;
@@ -125,6 +126,11 @@ impl Sample {
         None
     }
 
+    #[cfg(test)]
+    pub(super) fn running(thread: ThreadId, at: Instant) -> Self {
+        Self { thread, at, doing: Doing::Running, stack: Vec::new(), tasks: None, workers: None }
+    }
+
     /// Running, or ready to.
     pub(super) fn is_running(&self) -> bool {
         self.doing == Doing::Running
@@ -134,10 +140,16 @@ impl Sample {
     fn is_parked(&self) -> bool {
         matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall.starts_with("epoll_"))
     }
+
+    /// In a call that a worker idles in too: for events, or for whoever turns the driver.
+    fn may_idle(&self) -> bool {
+        self.is_parked() || matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall == "futex")
+    }
 }
 
 /// The majority among `samples`. Waiting for events counts only if it is nearly all there is to see: else it was the
-/// runtime's own, right before the stall or after it.
+/// runtime's own, right before the stall or after it. One lone look at a call that workers idle in may have been just
+/// that, and names nobody.
 ///
 /// `waited`: whether the clocks say that it waited rather than computed, if they do. They are exact, and a thread that has
 /// to wait for a CPU after its block looks as if it ran; so only looks that agree with them count.
@@ -157,6 +169,9 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Op
             (Some(syscall.clone()), often.map(str::to_owned))
         }
     };
+    if for_it.len() == 1 && winner.may_idle() {
+        return None;
+    }
     let count = |samples: &[&Sample]| samples.len().try_into().unwrap_or(u32::MAX);
     let (samples, of) = (count(&for_it), count(&seen));
     let stacks = for_it.iter().map(|sample| sample.stack.clone()).filter(|stack| !stack.is_empty()).collect();
@@ -175,26 +190,48 @@ pub(super) fn looks<'a>(samples: impl Iterator<Item = &'a Sample>) -> Looks {
 /// A culprit whose source line has not been looked for yet: the first time that takes a good part of a second.
 #[derive(Debug)]
 pub(super) struct Suspect {
-    culprit: Culprit,
-    #[cfg_attr(
-        any(not(all(target_os = "linux", feature = "backtrace")), deadbeat_portable),
-        expect(dead_code, reason = "only a symbolizer reads it")
-    )]
-    stacks: Vec<Vec<usize>>,
+    pub(super) culprit: Culprit,
+    stacks: Stacks,
 }
+
+/// Of each suspect, the stacks that were copied.
+pub(super) type Stacks = Vec<Vec<usize>>;
 
 impl Suspect {
-    #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
-    pub(super) fn name(mut self) -> Culprit {
-        self.culprit.line = self.stacks.iter().find_map(|stack| source_line::probable(stack));
-        self.culprit
+    /// What one look showed that is sure to be of that stretch.
+    pub(super) fn certain(sample: Sample) -> Self {
+        let (syscall, detail) = match sample.doing {
+            Doing::Running => (None, None),
+            Doing::Waiting { syscall, detail } => (Some(syscall), detail),
+        };
+        Self { culprit: Culprit { syscall, detail, line: None, samples: 1, of: 1 }, stacks: vec![sample.stack] }
     }
 
-    #[cfg(not(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace")))]
-    pub(super) fn name(self) -> Culprit {
+    pub(super) fn take_stacks(&mut self) -> Stacks {
+        std::mem::take(&mut self.stacks)
+    }
+
+    /// With its source line, if that is found by then.
+    pub(super) fn named_by(mut self, until: Instant) -> Culprit {
+        let (sender, lines) = channel();
+        find_lines(vec![self.take_stacks()], move |lines| drop(sender.send(lines)));
+        let lines = lines.recv_timeout(until.saturating_duration_since(Instant::now()));
+        self.culprit.line = lines.ok().and_then(|mut lines| lines.pop().flatten());
         self.culprit
     }
 }
+
+/// Looks for the probable source line of each of them, on a thread of its own since that takes long. Where nobody can
+/// look, `answer` is dropped, so that nobody waits for it in vain.
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+pub(super) fn find_lines(suspects: Vec<Stacks>, answer: impl FnOnce(Vec<Option<String>>) + Send + 'static) {
+    let line = |stacks: &Stacks| stacks.iter().find_map(|stack| source_line::probable(stack));
+    let find = move || answer(suspects.iter().map(line).collect());
+    let _ = std::thread::Builder::new().name("deadbeat-symbols".to_owned()).spawn(find);
+}
+
+#[cfg(not(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace")))]
+pub(super) fn find_lines(_: Vec<Stacks>, _: impl FnOnce(Vec<Option<String>>) + Send + 'static) {}
 
 impl Doing {
     fn same_call(&self, other: &Self) -> bool {
@@ -240,7 +277,7 @@ mod tests {
     #[test]
     fn the_culprit_is_what_most_samples_say() {
         let samples = [waiting("futex", None), sample(Doing::Running), waiting("futex", None)];
-        let culprit = majority(samples.iter(), None).unwrap().name();
+        let culprit = majority(samples.iter(), None).unwrap().culprit;
         assert_eq!((culprit.syscall.as_deref(), culprit.samples, culprit.of), (Some("futex"), 2, 3));
     }
 
@@ -248,7 +285,7 @@ mod tests {
     fn an_idle_worker_before_and_after_does_not_outvote_the_stall() {
         let samples = [waiting("epoll_wait", None), waiting("epoll_wait", None), waiting("wait4", Some("pid 7"))];
         assert_eq!(
-            majority(samples.iter(), None).unwrap().name().to_string(),
+            majority(samples.iter(), None).unwrap().culprit.to_string(),
             "waiting in wait4: pid 7 (1 of 1 samples)"
         );
     }
@@ -257,7 +294,7 @@ mod tests {
     fn who_waits_for_events_by_hand_is_seen_to() {
         let mut samples = vec![waiting("epoll_wait", None); 40];
         samples.push(sample(Doing::Running));
-        assert_eq!(majority(samples.iter(), None).unwrap().name().syscall.as_deref(), Some("epoll_wait"));
+        assert_eq!(majority(samples.iter(), None).unwrap().culprit.syscall.as_deref(), Some("epoll_wait"));
     }
 
     #[test]
@@ -275,10 +312,19 @@ mod tests {
     #[test]
     fn who_waited_for_a_cpu_after_its_block_did_not_compute() {
         let samples = [waiting("flock", None), sample(Doing::Running), sample(Doing::Running)];
-        let culprit = |waited| Some(majority(samples.iter(), Some(waited))?.name().to_string());
+        let culprit = |waited| Some(majority(samples.iter(), Some(waited))?.culprit.to_string());
         assert_eq!(culprit(true).as_deref(), Some("waiting in flock (1 of 1 samples)"));
         assert_eq!(culprit(false).as_deref(), Some("running: a computation or a spin (2 of 2 samples)"));
         assert!(majority(samples[1..].iter(), Some(true)).is_none(), "nobody saw it wait");
+    }
+
+    #[test]
+    fn one_look_at_what_workers_idle_in_names_nobody() {
+        let seen = |syscall, times| majority(vec![waiting(syscall, None); times].iter(), Some(true)).is_some();
+        for idle in ["epoll_wait", "futex"] {
+            assert_eq!((seen(idle, 1), seen(idle, 2)), (false, true), "{idle}");
+        }
+        assert!(seen("wait4", 1), "no worker idles there");
     }
 
     #[test]

@@ -85,6 +85,12 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
     Some(stall)
 }
 
+/// Nobody can say what befell the process meanwhile: that acquits no stall, and convicts none. `None`: it was no stall.
+pub(super) fn unwitnessed(mut stall: Stall, unexplained: Duration, budget: Duration) -> Option<Stall> {
+    stall.doubt = Some(Why::Unwitnessed);
+    (stall.charged() + unexplained > budget).then_some(stall)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

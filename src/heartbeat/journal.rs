@@ -65,7 +65,8 @@ pub(super) struct State {
     pub(super) longest: Duration,
     /// Charged above the budget, or unexplained for longer than it.
     pub(super) found: Vec<Stretch>,
-    pub(super) root: Duration,
+    /// The longest, of a future that is the root of a multi-thread runtime.
+    pub(super) root: Option<Stretch>,
     pub(super) rhythm: Rhythm,
     pub(super) lateness: Lateness,
     delivered: Option<Reading>,
@@ -83,7 +84,7 @@ impl Journal {
             beats: 0,
             longest: Duration::ZERO,
             found: Vec::new(),
-            root: Duration::ZERO,
+            root: None,
             rhythm: Rhythm::new(config.interval),
             lateness: Lateness::default(),
             delivered: None,
@@ -175,8 +176,7 @@ impl Journal {
             self.beacon.busy(&now);
         }
         if state.place == Place::Root {
-            let away = stretch.split.charged() + stretch.split.unexplained();
-            state.root = state.root.max(away);
+            state.root = state.root.into_iter().chain([stretch]).max_by_key(Stretch::away);
         } else {
             state.judge(stretch, self.config.budget);
         }
@@ -370,11 +370,10 @@ impl State {
     }
 
     fn judge(&mut self, stretch: Stretch, budget: Duration) {
-        let split = stretch.split;
-        if split.charged() + split.unexplained() > budget {
+        if stretch.away() > budget {
             self.found.push(stretch);
         } else {
-            self.longest = self.longest.max(split.charged());
+            self.longest = self.longest.max(stretch.split.charged());
         }
     }
 }

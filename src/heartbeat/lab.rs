@@ -8,6 +8,7 @@ use std::any::Any;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -23,13 +24,18 @@ mod episode;
 pub(super) mod fleet;
 mod hung;
 mod open;
+mod patience;
 mod sampler;
 mod shutdown;
 
 pub use shutdown::Shutdown;
 
-/// A future that is still at its await when asked to stop is gone within this.
-const STOP: Duration = Duration::from_millis(300);
+use patience::{Patience, left};
+
+/// The report of what did not come back is there within this after the deadline: less than the second that is promised.
+const REPORT: Duration = Duration::from_millis(850);
+/// When nothing presses, what was seen is waited for so long.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A later deadline is none.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
@@ -79,10 +85,26 @@ pub enum LabError {
 impl fmt::Display for LabError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Hung { pulse } => write!(f, "the code under watch was not over after {:.1?}\n{pulse}", pulse.watched),
+            Self::Hung { pulse } => match &pulse.shutdown {
+                Some(shutdown) if !shutdown.cut_short => write!(f, "{}\n{pulse}", NotDropped(shutdown)),
+                _ => write!(f, "the code under watch was not over after {:.1?}\n{pulse}", pulse.watched),
+            },
             Self::Config(error) => error.fmt(f),
             Self::Runtime(error) => write!(f, "no runtime to watch could be started: {error}"),
             Self::Panicked { message } => write!(f, "the future under watch panicked: {message}"),
+        }
+    }
+}
+
+/// The code was over; what came after it was not.
+struct NotDropped<'a>(&'a Shutdown);
+
+impl fmt::Display for NotDropped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the code under watch was over, but dropping its runtime had not ended after {:.1?}", self.0.took)?;
+        match &self.0.behind {
+            Some(behind) => write!(f, ", behind a thread {behind}"),
+            None => f.write_str("; behind what, was not seen"),
         }
     }
 }
@@ -129,7 +151,8 @@ impl Lab {
         self
     }
 
-    /// How long the future and the shutdown of its runtime may take together.
+    /// How long the future and the shutdown of its runtime may take together, from when the lab is ready to run it.
+    /// What does not keep to it is reported within a second more.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -157,15 +180,24 @@ impl Lab {
         let bench = bench::Bench::new(self.flavor, self.heartbeat);
         let (report, reports) = channel();
         let (stop, stopped) = oneshot::channel();
-        let (theirs, begun) = (bench.clone(), Instant::now());
+        let theirs = bench.clone();
         let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
         thread.spawn(move || theirs.run(f, stopped, &report)).map_err(LabError::Runtime)?;
-        Waiting { bench, reports, stop: Some(stop), begun, deadline: begun + self.deadline.min(FOREVER) }.wait()
+        // Whatever the lab itself takes to get ready, on a slow machine, is not the code's time.
+        let journal = match reports.recv() {
+            Ok(Report::Begins(journal)) => journal,
+            Ok(Report::NoRuntime(error)) => return Err(LabError::Runtime(error)),
+            _ => return Err(vanished()),
+        };
+        let deadline = journal.began + self.deadline.min(FOREVER);
+        Waiting { bench, journal, reports, stop: Some(stop), deadline }.wait()
     }
 }
 
 /// What the lab's thread has to say, in this order.
 enum Report<T> {
+    /// The runtime is there, and the code is about to run.
+    Begins(Arc<Journal>),
     /// The future is done, or was dropped half way because the deadline passed.
     Finished(Box<Watched<Option<T>>>),
     /// It panicked.
@@ -186,7 +218,7 @@ impl bench::Bench {
             Ok(runtime) => runtime,
             Err(error) => return drop(report.send(Report::NoRuntime(error))),
         };
-        let finished = catch_unwind(AssertUnwindSafe(|| self.watch(&runtime, until(stopped, f))));
+        let finished = catch_unwind(AssertUnwindSafe(|| self.watch(&runtime, until(stopped, f), report)));
         let _ = report.send(match finished {
             Ok(watched) => Report::Finished(Box::new(watched)),
             Err(panic) => Report::Panicked(message(&*panic)),
@@ -196,12 +228,18 @@ impl bench::Bench {
         let _ = report.send(Report::ShutDown(begun.elapsed()));
     }
 
-    fn watch<T>(&self, runtime: &Runtime, future: impl Future<Output = T>) -> Watched<T> {
+    fn watch<T>(
+        &self,
+        runtime: &Runtime,
+        future: impl Future<Output = Option<T>>,
+        report: &Sender<Report<T>>,
+    ) -> Watched<Option<T>> {
         runtime.block_on(async {
             self.muster(runtime).await;
             let journal = self.open_journal();
+            let _ = report.send(Report::Begins(Arc::clone(&journal)));
             let mut watched = super::watch::watch(journal, future).await;
-            self.close(&mut watched.pulse);
+            self.close(&mut watched.pulse, Patience::of(ANSWER));
             watched
         })
     }
@@ -226,9 +264,9 @@ where
 
 struct Waiting<T> {
     bench: bench::Bench,
+    journal: Arc<Journal>,
     reports: Receiver<Report<T>>,
     stop: Option<oneshot::Sender<()>>,
-    begun: Instant,
     deadline: Instant,
 }
 
@@ -236,15 +274,15 @@ impl<T> Waiting<T> {
     fn wait(self) -> Result<Watched<T>, LabError> {
         let watched = match self.next(self.deadline) {
             Ok(Report::Finished(watched)) => *watched,
-            Ok(Report::NoRuntime(error)) => return Err(LabError::Runtime(error)),
             Ok(Report::Panicked(message)) => return Err(LabError::Panicked { message }),
-            Ok(Report::ShutDown(_)) | Err(RecvTimeoutError::Disconnected) => return Err(self.vanished()),
             Err(RecvTimeoutError::Timeout) => return Err(self.stop()),
+            _ => return Err(vanished()),
         };
         let Watched { output: Some(output), mut pulse } = watched else {
-            return Err(self.vanished());
+            return Err(vanished());
         };
-        let (shutdown, over) = self.shutdown(self.deadline);
+        let shutdown = self.shutdown(self.deadline, Patience::until(self.deadline.max(Instant::now()) + REPORT));
+        let over = shutdown.over;
         pulse.shutdown = Some(shutdown);
         self.bench.reconsider(&mut pulse);
         if over { Ok(Watched { output, pulse }) } else { Err(LabError::Hung { pulse: Box::new(pulse) }) }
@@ -256,33 +294,35 @@ impl<T> Waiting<T> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        let mut pulse = match self.next(Instant::now() + STOP) {
+        let patience = Patience::until(self.deadline + REPORT);
+        let mut pulse = match self.next(patience.half()) {
             Ok(Report::Finished(watched)) => {
                 let mut pulse = watched.pulse;
-                pulse.shutdown = Some(self.shutdown(Instant::now() + STOP).0);
+                let shutdown = self.shutdown(patience.half(), patience);
+                pulse.shutdown = Some(Shutdown { cut_short: true, ..shutdown });
                 pulse
             }
-            _ => hung::describe(&self.bench, self.begun),
+            _ => hung::describe(&self.bench, &self.journal, patience),
         };
         self.bench.reconsider(&mut pulse);
         LabError::Hung { pulse: Box::new(pulse) }
     }
 
-    fn shutdown(&self, deadline: Instant) -> (Shutdown, bool) {
-        shutdown::follow(&self.bench, deadline, |until| match self.next(until) {
+    fn shutdown(&self, deadline: Instant, patience: Patience) -> Shutdown {
+        shutdown::follow(&self.bench, deadline, patience, |until| match self.next(until) {
             Ok(Report::ShutDown(took)) => Some(took),
             _ => None,
         })
     }
 
     fn next(&self, until: Instant) -> Result<Report<T>, RecvTimeoutError> {
-        self.reports.recv_timeout(until.saturating_duration_since(Instant::now()))
+        self.reports.recv_timeout(left(until))
     }
+}
 
-    /// The thread ended without a word, which only a panic while it dropped things can make it do.
-    fn vanished(&self) -> LabError {
-        LabError::Panicked { message: "the lab's thread ended early".to_owned() }
-    }
+/// The thread ended without a word, which only a panic while it dropped things can make it do.
+fn vanished() -> LabError {
+    LabError::Panicked { message: "the lab's thread ended early".to_owned() }
 }
 
 fn message(panic: &(dyn Any + Send)) -> String {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::beacon::Beacon;
 use super::boundaries::TaskLook;
 use super::control::Control;
-use super::culprit::{Culprit, Sample, Suspect, looks, majority};
+use super::culprit::{Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
 use super::reading::ThreadId;
 use super::stall::Stretch;
@@ -44,21 +44,13 @@ impl From<&Stretch> for Question {
     }
 }
 
-/// What the observer saw of it.
+/// What the observer saw of it. By default nothing, which is no proof of anything.
 #[derive(Debug, Default)]
 pub(super) struct Testimony {
-    pub(super) culprit: Option<Culprit>,
-    pub(super) circumstances: Circumstances,
+    pub(super) suspect: Option<Suspect>,
+    pub(super) circumstances: Option<Circumstances>,
     pub(super) tasks: Vec<TaskLook>,
     pub(super) workers: Vec<WorkersLook>,
-}
-
-/// The same, before the culprit has its name.
-struct Seen {
-    suspect: Option<Suspect>,
-    circumstances: Circumstances,
-    tasks: Vec<TaskLook>,
-    workers: Vec<WorkersLook>,
 }
 
 type Answer = Box<dyn FnOnce(Vec<Testimony>) + Send>;
@@ -88,6 +80,14 @@ impl Observer {
     /// Looks at this beacon's thread whenever it is overdue, until the beacon is dropped.
     pub(super) fn watch(&self, beacon: Weak<Beacon>) {
         self.tell(Command::Watch(beacon));
+    }
+
+    /// One that hears everything and does nothing.
+    #[cfg(test)]
+    pub(super) fn deaf() -> Self {
+        let (sender, receiver) = channel();
+        std::mem::forget(receiver);
+        Self(sender)
     }
 
     /// Answers on the observer's thread with one testimony for each question, in order.
@@ -150,8 +150,7 @@ impl Rounds {
                 self.posts.push(Post { beacon, stretch: None, looks: 0, next: now });
             }
             Command::Ask(questions, answer) => {
-                let testimonies: Vec<_> = questions.iter().map(|question| self.testify(question)).collect();
-                name_elsewhere(testimonies, answer);
+                answer(questions.iter().map(|question| self.testify(question)).collect());
             }
             Command::Alarm(at, waker) => self.alarms.push((at, waker)),
         }
@@ -171,7 +170,7 @@ impl Rounds {
         let samples = &mut self.samples;
         self.posts.retain_mut(|post| match post.beacon.upgrade() {
             Some(beacon) => {
-                samples.extend(post.look(&beacon, now));
+                samples.extend(post.look(&beacon, now, Sample::of));
                 true
             }
             None => false,
@@ -188,40 +187,27 @@ impl Rounds {
         looks.chain(alarms).min().map(|wait| wait.max(LOOK))
     }
 
-    fn testify(&self, question: &Question) -> Seen {
+    fn testify(&self, question: &Question) -> Testimony {
         let of_it = |sample: &&Sample| {
             sample.thread == question.thread && question.from <= sample.at && sample.at <= question.to
         };
         let suspect = majority(self.samples.iter().filter(of_it), question.waited);
         let looks = looks(self.samples.iter().filter(of_it));
-        let circumstances = Circumstances { looks, ..self.control.between(question.from, question.to) };
+        let circumstances = Some(Circumstances { looks, ..self.control.between(question.from, question.to) });
         let tasks = self.samples.iter().filter(of_it).filter_map(|sample| sample.tasks).collect();
         let workers = self.samples.iter().filter(of_it).filter_map(|sample| sample.workers.clone()).collect();
-        Seen { suspect, circumstances, tasks, workers }
-    }
-}
-
-/// Looking for source lines takes long, and meanwhile nobody would look out.
-fn name_elsewhere(seen: Vec<Seen>, answer: Answer) {
-    let name = move || {
-        let testify = |Seen { suspect, circumstances, tasks, workers }| Testimony {
-            culprit: suspect.map(Suspect::name),
-            circumstances,
-            tasks,
-            workers,
-        };
-        answer(seen.into_iter().map(testify).collect());
-    };
-    if cfg!(feature = "backtrace") {
-        // Without a thread there is no answer, and nobody waits for one in vain: the channel closes.
-        let _ = std::thread::Builder::new().name("deadbeat-symbols".to_owned()).spawn(name);
-    } else {
-        name();
+        Testimony { suspect, circumstances, tasks, workers }
     }
 }
 
 impl Post {
-    fn look(&mut self, beacon: &Beacon, now: Instant) -> Option<Sample> {
+    /// `sample` looks at a thread: what it sees counts only if the thread has not come back meanwhile.
+    fn look(
+        &mut self,
+        beacon: &Beacon,
+        now: Instant,
+        sample: impl FnOnce(ThreadId, bool) -> Option<Sample>,
+    ) -> Option<Sample> {
         let Some((thread, since)) = beacon.overdue(now) else {
             self.stretch = None;
             return None;
@@ -235,11 +221,11 @@ impl Post {
         self.looks += 1;
         // Often at first, when it matters which of two calls it is; rarely once it is clear that it hangs.
         self.next = now + LOOK * (self.looks / 32 + 1).min(100);
-        let mut sample = Sample::of(thread, self.looks % 4 == 1)?;
+        let mut sample = sample(thread, self.looks % 4 == 1)?;
         let waiting = !sample.is_running();
         sample.tasks = beacon.tasks_alive().and_then(|alive| TaskLook::at(thread, alive, waiting));
         sample.workers = beacon.workers();
-        Some(sample)
+        (beacon.overdue(now) == Some((thread, since))).then_some(sample)
     }
 
     fn next_look(&self, now: Instant) -> Option<Duration> {
@@ -249,5 +235,30 @@ impl Post {
             Some(_) => Duration::ZERO,
             None => beacon.round(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_came_back_while_it_was_looked_at_was_not_seen() {
+        let beacon = Beacon::new(Duration::from_millis(1), Duration::ZERO);
+        let begun = Instant::now();
+        let later = begun + Duration::from_millis(50);
+        let mut post = Post { beacon: Weak::new(), stretch: None, looks: 0, next: begun };
+        let mut look = |meanwhile: &dyn Fn(&Beacon)| {
+            beacon.busy_since(ThreadId(7), begun);
+            post.next = begun;
+            post.look(&beacon, later, |thread, _| {
+                meanwhile(&beacon);
+                Some(Sample::running(thread, later))
+            })
+        };
+        assert!(look(&|_| ()).is_some());
+        assert!(look(&Beacon::idle).is_none(), "it went idle");
+        let again = begun + Duration::from_millis(20);
+        assert!(look(&|beacon| beacon.busy_since(ThreadId(7), again)).is_none(), "it went idle and came back");
     }
 }

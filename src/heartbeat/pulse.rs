@@ -104,7 +104,7 @@ impl Pulse {
         match self.verdict() {
             Verdict::Steady => {}
             Verdict::Starved => panic!("the runtime was starved\n{self}"),
-            Verdict::Inconclusive { why } => panic!("the watch proves nothing: {why}\n{self}"),
+            Verdict::Inconclusive { .. } => panic!("the watch proves nothing\n{self}"),
         }
     }
 
@@ -121,8 +121,15 @@ impl fmt::Display for Pulse {
             Verdict::Starved => "starved",
             Verdict::Inconclusive { .. } => "inconclusive",
         };
-        let (watched, beats, interval) = (Ms(self.watched), self.beats, Ms(self.interval));
-        writeln!(f, "  verdict      {verdict}: {beats} beats in {watched}, one every {interval}")?;
+        let (watched, interval) = (Ms(self.watched), Ms(self.interval));
+        let beats = if self.beats == 1 { "1 beat".to_owned() } else { format!("{} beats", self.beats) };
+        writeln!(f, "  verdict      {verdict}: {beats} in {watched}, one every {interval}")?;
+        let doubt = self.worst().and_then(|stall| stall.doubt.as_ref());
+        if let Verdict::Inconclusive { why } = self.verdict()
+            && doubt != Some(&why)
+        {
+            writeln!(f, "  reason       {why}")?;
+        }
         writeln!(f, "  budget       {}", Ms(self.budget))?;
         match self.worst() {
             Some(stall) => {

@@ -81,9 +81,12 @@ impl Stretch {
         let from = from.at.max(earliest).min(to.at);
         Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, one_poll: false })
     }
-}
 
-impl Stretch {
+    /// How long the thread was away, waits for a CPU excluded as far as they are known.
+    pub(super) fn away(&self) -> Duration {
+        self.split.charged() + self.split.unexplained()
+    }
+
     /// Up to the first reading of a thread that was never read before. If all it ever waited for a CPU was in this
     /// stretch and the rest is still above the budget, that is proof enough; else only the wall clock is known.
     pub(super) fn of_a_stranger(from: Instant, to: &Reading, budget: Duration) -> Option<Self> {

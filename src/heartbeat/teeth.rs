@@ -31,9 +31,7 @@ pub fn with_teeth(bad: impl FnOnce() -> Pulse, good: impl FnOnce() -> Pulse) -> 
     match control.verdict() {
         Verdict::Starved => {}
         Verdict::Steady => panic!("no teeth: the known-bad control was not caught\n{control}"),
-        Verdict::Inconclusive { why } => {
-            panic!("no teeth: the known-bad control proves nothing: {why}\n{control}")
-        }
+        Verdict::Inconclusive { .. } => panic!("no teeth: the known-bad control proves nothing\n{control}"),
     }
     let pulse = good();
     pulse.assert_steady();

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::ConfigError;
+use super::{ConfigError, Culprit};
 
 /// What a watch proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum Why {
     RootBlocked {
         /// For how long.
         charged: Duration,
+        /// In what, if it was seen.
+        culprit: Option<Culprit>,
     },
     /// There is no runtime here, so there are no beats.
     NoRuntime,
@@ -87,6 +89,9 @@ pub enum Why {
     /// A worker of the runtime was never seen, or a thread that took one over (`block_in_place`) was seen too late to say
     /// what it did.
     WorkerUnseen,
+    /// The observer, a thread of this library's, could not be started or did not answer in time. Whether the process or
+    /// the machine stood still meanwhile is not known.
+    Unwitnessed,
 }
 
 impl fmt::Display for Why {
@@ -99,10 +104,13 @@ impl fmt::Display for Why {
             Self::MultiThread => f.write_str(
                 "a beat on one worker of a multi-thread runtime says nothing about the others; use `Lab`, or a current_thread runtime",
             ),
-            Self::RootBlocked { charged } => write!(
-                f,
-                "the root future of `block_on` blocked for {charged:.1?}, but its thread is no worker; put the code in `tokio::spawn`"
-            ),
+            Self::RootBlocked { charged, culprit } => {
+                write!(f, "the root future of `block_on` blocked for {charged:.1?}")?;
+                if let Some(culprit) = culprit {
+                    write!(f, ", {culprit}")?;
+                }
+                f.write_str(", but its thread is no worker; put the code in `tokio::spawn`")
+            }
             Self::NoRuntime => f.write_str("there is no tokio runtime here, so no beat can come; watch inside one, or use `Lab`"),
             Self::Config(error) => error.fmt(f),
             Self::PausedClock => {
@@ -133,6 +141,9 @@ impl fmt::Display for Why {
                 "a thread that may have been meant to take the worker over (`block_in_place`) waited {waited:.1?} for a CPU; run again on a quieter machine"
             ),
             Self::WorkerUnseen => f.write_str("a worker of the runtime was not seen all the time; run again"),
+            Self::Unwitnessed => f.write_str(
+                "the thread that looks at the workers could not be started or did not answer in time; run again on a quieter machine, or raise the limit on threads",
+            ),
         }
     }
 }

@@ -13,7 +13,8 @@ use tokio::sync::oneshot;
 
 use super::beat::{Beat, has_timer};
 use super::boundaries::bounds;
-use super::doubt::weigh;
+use super::culprit::{Stacks, Suspect, find_lines};
+use super::doubt::{unwitnessed, weigh};
 use super::journal::{Journal, Poller, clock_paused};
 use super::observer::{Observer, Question, Testimony};
 use super::pulse::{Pulse, Watched};
@@ -113,14 +114,16 @@ impl Watch {
         let config = self.journal.config;
         let watched = self.journal.began.elapsed();
         let found = std::mem::take(&mut self.journal.state().found);
-        let stalls = testify(self.observer.as_ref(), &found, &self.journal).await;
+        let stalls = stalls(&found, testify(self.observer.as_ref(), &found).await, &self.journal);
+        let root = self.journal.state().root.filter(|root| root.away() > config.budget);
+        let root = root.as_slice();
+        let root_blocked = root.iter().zip(testify(self.observer.as_ref(), root).await).map(root_blocked).next();
         let state = self.journal.state();
         let clock_stopped = state.clock_paused || (state.place != Place::Nowhere && clock_paused());
         let unwatchable = self.unwatchable.clone().or(clock_stopped.then_some(Why::PausedClock));
         let uncovered = unwatchable.or(match state.place {
             Place::Task => Some(Why::MultiThread),
-            Place::Root if state.root > config.budget => Some(Why::RootBlocked { charged: state.root }),
-            Place::Root => Some(Why::MultiThread),
+            Place::Root => root_blocked.or(Some(Why::MultiThread)),
             Place::CurrentThread | Place::Nowhere => (!driven).then_some(Why::TooFewBeats { beats: state.beats }),
         });
         Pulse {
@@ -153,8 +156,8 @@ impl Drop for Watch {
     }
 }
 
-/// Has the observer say what it saw of each stretch, and makes stalls of those that are.
-async fn testify(observer: Option<&Observer>, found: &[Stretch], journal: &Journal) -> Vec<Stall> {
+/// Has the observer say what it saw of each stretch.
+async fn testify(observer: Option<&Observer>, found: &[Stretch]) -> Vec<Testimony> {
     if found.is_empty() {
         return Vec::new();
     }
@@ -162,9 +165,32 @@ async fn testify(observer: Option<&Observer>, found: &[Stretch], journal: &Journ
     if let Some(observer) = observer {
         // The watch may have been dropped by the time the answer comes.
         observer.ask(found.iter().map(Question::from).collect(), |testimonies| drop(sender.send(testimonies)));
+    } else {
+        drop(sender);
     }
-    let testimonies = answer.await.unwrap_or_default();
-    stalls(found, testimonies, journal)
+    let mut testimonies = answer.await.unwrap_or_else(|_| found.iter().map(|_| Testimony::default()).collect());
+    let (sender, lines) = oneshot::channel();
+    find_lines(stacks(&mut testimonies), |lines| drop(sender.send(lines)));
+    add_lines(&mut testimonies, lines.await.unwrap_or_default());
+    testimonies
+}
+
+pub(super) fn stacks(testimonies: &mut [Testimony]) -> Vec<Stacks> {
+    let stacks = |testimony: &mut Testimony| testimony.suspect.as_mut().map(Suspect::take_stacks);
+    testimonies.iter_mut().map(|testimony| stacks(testimony).unwrap_or_default()).collect()
+}
+
+pub(super) fn add_lines(testimonies: &mut [Testimony], lines: Vec<Option<String>>) {
+    for (testimony, line) in testimonies.iter_mut().zip(lines) {
+        if let Some(suspect) = &mut testimony.suspect {
+            suspect.culprit.line = line;
+        }
+    }
+}
+
+/// The root of a multi-thread runtime is no worker: that it was away starves nobody, and its beats prove nothing.
+pub(super) fn root_blocked((stretch, testimony): (&Stretch, Testimony)) -> Why {
+    Why::RootBlocked { charged: stretch.away(), culprit: testimony.suspect.map(|suspect| suspect.culprit) }
 }
 
 /// What is left of the stretches once the circumstances are weighed, with their culprits.
@@ -173,8 +199,11 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
     let stalls = found.iter().filter_map(|stretch| {
         let testimony = testimonies.next().unwrap_or_default();
         let stall = Stall::new(stretch, journal.began);
-        let budget = journal.config.budget;
-        let mut stall = weigh(stall, stretch.split.unexplained(), budget, &testimony.circumstances)?;
+        let (unexplained, budget) = (stretch.split.unexplained(), journal.config.budget);
+        let mut stall = match &testimony.circumstances {
+            Some(circumstances) => weigh(stall, unexplained, budget, circumstances)?,
+            None => unwitnessed(stall, unexplained, budget)?,
+        };
         match bounds(stretch, &testimony.tasks) {
             Some(bounds) if bounds.most <= budget => return None,
             Some(bounds) if bounds.least <= budget => {
@@ -192,7 +221,8 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
             }
             None => {}
         }
-        stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
+        let suspect = testimony.suspect.map(|suspect| suspect.culprit);
+        stall.culprit = suspect.or_else(|| stall.culprit_by_the_clocks());
         Some(stall)
     });
     stalls.collect()
@@ -247,5 +277,32 @@ impl Heartbeat {
     /// Nor need one younger than this, when the thread was just seen to be punctual.
     pub(super) fn reusable(&self) -> Duration {
         self.budget / 5 * 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heartbeat::doubt::Circumstances;
+    use crate::heartbeat::reading::ThreadId;
+    use crate::heartbeat::stall::Split;
+
+    #[test]
+    fn a_stall_without_a_testimony_convicts_nobody() {
+        let journal = Journal::new(Heartbeat::new(), false, None);
+        let verdict = |testimonies, run_queue| {
+            let wall = Duration::from_millis(120);
+            let split = Split { wall, on_cpu: Duration::ZERO, run_queue };
+            let (from, on_cpu_then) = (journal.began, Duration::ZERO);
+            let stretch = Stretch { thread: ThreadId(1), from, to: from + wall, split, on_cpu_then, one_poll: true };
+            let [stall] = &stalls(&[stretch], testimonies, &journal)[..] else { panic!("no stall") };
+            stall.doubt.clone()
+        };
+        for run_queue in [Some(Duration::ZERO), None] {
+            assert_eq!(verdict(Vec::new(), run_queue), Some(Why::Unwitnessed), "nobody could be asked");
+            assert_eq!(verdict(vec![Testimony::default()], run_queue), Some(Why::Unwitnessed), "nobody answered");
+            let circumstances = Some(Circumstances::default());
+            assert_eq!(verdict(vec![Testimony { circumstances, ..Testimony::default() }], run_queue), None);
+        }
     }
 }

@@ -1,14 +1,16 @@
 //! Code that never comes back is reported with its culprit and left behind; the test goes on.
 
 use std::future::pending;
+use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
 
-use deadbeat::heartbeat::{Culprit, Flavor, Lab, LabError, Pulse};
+use deadbeat::heartbeat::{Culprit, Flavor, Lab, LabError, Pulse, Verdict, Why};
 use rstest::rstest;
 
-use crate::support::{LONG, assert_starved, assert_steady};
+use crate::support::{LONG, assert_starved, assert_steady, wait_until};
 
-const DEADLINE: Duration = Duration::from_millis(400);
+/// Long enough for a slow machine to get the code going, and to have seen it stuck.
+const DEADLINE: Duration = Duration::from_secs(1);
 
 fn never() {
     loop {
@@ -30,13 +32,22 @@ where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = ()> + 'static,
 {
+    let LabError::Hung { pulse } = error(flavor, f) else { unreachable!() };
+    *pulse
+}
+
+fn error<F, Fut>(flavor: Flavor, f: F) -> LabError
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = ()> + 'static,
+{
     let begun = Instant::now();
     let result = Lab::new(flavor).deadline(DEADLINE).run(f);
     let took = begun.elapsed();
-    let Err(LabError::Hung { pulse }) = result else { panic!("not hung: {result:?}") };
+    assert!(matches!(result, Err(LabError::Hung { .. })), "not hung: {result:?}");
     // A loaded machine delays the waker of the test, not the verdict.
     assert!(took < DEADLINE + Duration::from_secs(5), "{took:?}");
-    *pulse
+    result.unwrap_err()
 }
 
 /// Other systems do not tell.
@@ -62,7 +73,19 @@ fn a_worker_that_waits_for_ever_is_named_with_its_call(
 fn a_root_future_that_waits_for_ever_is_named_too() {
     let pulse = hung(Flavor::CurrentThread, || async { never() });
     assert_starved(&pulse);
-    assert!(pulse.worst().unwrap().wall > Duration::from_millis(300), "{pulse}");
+    assert!(pulse.worst().unwrap().wall > DEADLINE / 2, "{pulse}");
+}
+
+/// It starves no worker, but it does not come back either, and the report says in what.
+#[test]
+fn a_root_future_of_several_workers_that_waits_for_ever_is_named_in_the_report() {
+    let error = error(Flavor::MultiThread(2), || async { never() });
+    let report = error.to_string();
+    let LabError::Hung { pulse } = error else { unreachable!() };
+    let Verdict::Inconclusive { why: why @ Why::RootBlocked { .. } } = pulse.verdict() else { panic!("{report}") };
+    assert!(report.starts_with("the code under watch was not over") && report.contains(&why.to_string()), "{report}");
+    let Why::RootBlocked { culprit, .. } = &why else { unreachable!() };
+    assert_waits_for_a_lock(culprit.as_ref());
 }
 
 #[test]
@@ -78,15 +101,26 @@ fn a_worker_that_spins_for_ever_is_said_to_run() {
 fn a_future_that_merely_never_ends_stalls_nobody(
     #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
 ) {
-    let pulse = hung(flavor, pending);
+    let (held, dropped) = channel::<()>();
+    let pulse = hung(flavor, || async move {
+        let _held = held;
+        pending().await
+    });
     assert_steady(&pulse);
-    assert!(pulse.shutdown.as_ref().is_some_and(|shutdown| shutdown.over), "{pulse}");
+    assert!(pulse.shutdown.as_ref().is_none_or(|shutdown| shutdown.cut_short), "{pulse}");
+    wait_until("the future is dropped", || dropped.try_recv() == Err(TryRecvError::Disconnected));
 }
 
 #[test]
 fn a_runtime_that_cannot_be_dropped_is_hung_and_says_behind_what() {
-    let pulse = hung(Flavor::CurrentThread, || async { drop(tokio::task::spawn_blocking(never)) });
+    let error = error(Flavor::CurrentThread, || async { drop(tokio::task::spawn_blocking(never)) });
+    let report = error.to_string();
+    assert!(report.starts_with("the code under watch was over, but dropping its runtime had not ended"), "{report}");
+    let LabError::Hung { pulse } = error else { unreachable!() };
     let shutdown = pulse.shutdown.as_ref().unwrap();
     assert!(!shutdown.over);
     assert_waits_for_a_lock(shutdown.behind.as_ref());
+    if let Some(behind) = &shutdown.behind {
+        assert!(report.lines().next().unwrap().contains(&behind.to_string()), "{report}");
+    }
 }

@@ -91,8 +91,14 @@ fn a_lab_sees_a_block_in_the_root_future_of_current_thread() {
 #[test]
 fn a_block_in_the_root_of_a_multi_thread_runtime_starves_no_worker_and_proves_nothing() {
     let pulse = Lab::new(Flavor::MultiThread(2)).run(|| async { block(LONG) }).unwrap().pulse;
-    let Verdict::Inconclusive { why: Why::RootBlocked { charged } } = pulse.verdict() else { panic!("{pulse}") };
+    let Verdict::Inconclusive { why } = pulse.verdict() else { panic!("{pulse}") };
+    let Why::RootBlocked { charged, ref culprit } = why else { panic!("{pulse}") };
     assert!(charged >= LONG - Duration::from_millis(5), "{charged:?}");
+    let report = pulse.to_string();
+    assert!(report.contains(&why.to_string()), "{report}");
+    if cfg!(all(target_os = "linux", not(deadbeat_portable))) {
+        assert_eq!(culprit.as_ref().unwrap().detail.as_deref(), Some("150 ms asked for"), "{report}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

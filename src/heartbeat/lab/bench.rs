@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use tokio::runtime::{Builder, Runtime};
 
 use super::fleet::Fleet;
+use super::patience::Patience;
 use super::{Flavor, Journal};
 use crate::heartbeat::Heartbeat;
+use crate::heartbeat::observer::Observer;
 use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::{Reading, ThreadId, this_thread};
 use crate::heartbeat::verdict::Why;
@@ -30,6 +32,7 @@ struct Birth {
 struct Inner {
     flavor: Flavor,
     heartbeat: Heartbeat,
+    observer: Option<Observer>,
     journal: OnceLock<Arc<Journal>>,
     fleet: Option<Arc<Fleet>>,
     /// Every thread that the runtime has started and not ended.
@@ -49,6 +52,7 @@ impl Bench {
         Self(Arc::new(Inner {
             flavor,
             heartbeat,
+            observer: Observer::get(),
             journal: OnceLock::new(),
             fleet,
             threads: Mutex::new(Vec::new()),
@@ -65,8 +69,8 @@ impl Bench {
         self.0.journal.get()
     }
 
-    pub(super) fn heartbeat(&self) -> Heartbeat {
-        self.0.heartbeat
+    pub(super) fn observer(&self) -> Option<&Observer> {
+        self.0.observer.as_ref()
     }
 
     /// Built on the lab's own thread, which `block_on` will be called on.
@@ -114,14 +118,14 @@ impl Bench {
     }
 
     /// The watch is over: what the workers did is added to the pulse.
-    pub(super) fn close(&self, pulse: &mut Pulse) {
+    pub(super) fn close(&self, pulse: &mut Pulse, patience: Patience) {
         let (Some(fleet), Some(journal)) = (&self.0.fleet, self.journal()) else {
             return;
         };
         if pulse.uncovered == Some(Why::MultiThread) {
             pulse.uncovered = (!fleet.is_complete()).then_some(Why::WorkerUnseen);
         }
-        fleet.close(journal, pulse);
+        fleet.close(journal, pulse, self.observer(), patience);
     }
 
     /// Every thread has been heard of that ever will be. `block_in_place` hands a worker over to a new thread; as long as
@@ -188,10 +192,46 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use super::super::hung;
     use super::*;
     use crate::heartbeat::stall::Stall;
+    use crate::heartbeat::verdict::Verdict;
 
     const MS: Duration = Duration::from_millis(1);
+
+    /// A worker that waits for ever, and nobody to say what became of it: neither the observer nor the sampler answers.
+    #[test]
+    fn what_hangs_is_described_in_time_though_nobody_answers_and_then_it_is_a_doubt() {
+        let heartbeat = Heartbeat::new().interval(MS).budget(MS * 5);
+        let mut bench = Bench::new(Flavor::MultiThread(1), heartbeat);
+        Arc::get_mut(&mut bench.0).unwrap().observer = Some(Observer::deaf());
+        let journal = bench.open_journal();
+        bench.fleet().unwrap().mute();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let pulse = std::thread::scope(|scope| {
+            let worker = bench.clone();
+            scope.spawn(move || {
+                worker.0.unparks();
+                let _ = stopped.recv();
+            });
+            let begun = Instant::now();
+            while !bench.fleet().unwrap().is_complete() || begun.elapsed() < MS * 20 {
+                std::thread::park_timeout(MS);
+            }
+            let begun = Instant::now();
+            let pulse = hung::describe(&bench, &journal, Patience::of(MS * 300));
+            let took = begun.elapsed();
+            drop(stop);
+            // A machine that is late for all of this is late once, not for each wait anew.
+            assert!(took < MS * 800, "{took:?}");
+            pulse
+        });
+        assert_eq!(pulse.verdict(), Verdict::Inconclusive { why: Why::Unwitnessed }, "{pulse}");
+        if cfg!(all(target_os = "linux", not(deadbeat_portable))) {
+            let culprit = pulse.worst().unwrap().culprit.as_ref().unwrap();
+            assert_eq!(culprit.syscall.as_deref(), Some("futex"), "{pulse}");
+        }
+    }
 
     #[test]
     fn a_late_thread_excuses_a_blocked_worker_only_if_it_became_one() {

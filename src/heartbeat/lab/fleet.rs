@@ -11,6 +11,7 @@ use tokio::runtime::RuntimeMetrics;
 use super::episode::{Episode, Judgement, stood};
 use super::hung::ask;
 use super::open;
+use super::patience::Patience;
 use super::sampler::Sampler;
 use crate::heartbeat::Heartbeat;
 use crate::heartbeat::beacon::Beacon;
@@ -32,6 +33,7 @@ pub(in crate::heartbeat) struct Fleet {
     arrivals: Mutex<Option<Receiver<Arc<Member>>>>,
     metrics: OnceLock<RuntimeMetrics>,
     sampler: Mutex<Option<Sampler>>,
+    closed: AtomicBool,
     /// When the watch began, and on which thread: the root, which is no worker.
     opened: OnceLock<(Instant, ThreadId)>,
 }
@@ -69,10 +71,10 @@ impl Member {
     }
 
     /// The spell that has not ended, as seen from outside. How often the thread slept in it cannot be.
-    fn open_spell(&self) -> Option<Episode> {
+    fn open_spell(&self, until: Instant) -> Option<Episode> {
         let (from, _) = self.log().base?;
         let away = || self.log().base.is_some_and(|(base, _)| base.at == from.at);
-        let to = open::reading(&from, away)?;
+        let to = open::reading(&from, until, away)?;
         let log = self.log();
         // If it ended while it was looked at, it is in the log.
         let (still, _) = log.base.filter(|(base, _)| base.at == from.at)?;
@@ -103,6 +105,7 @@ impl Fleet {
             arrivals: Mutex::new(Some(arrivals)),
             metrics: OnceLock::new(),
             sampler: Mutex::default(),
+            closed: AtomicBool::new(false),
             opened: OnceLock::new(),
         })
     }
@@ -114,6 +117,11 @@ impl Fleet {
         // Sparser looks see less, denser ones cost more: twenty to a budget.
         let every = (self.heartbeat.budget / 20).clamp(Duration::from_millis(1), Duration::from_millis(5));
         *lock(&self.sampler) = arrivals.and_then(|arrivals| Sampler::start(metrics, arrivals, every));
+    }
+
+    #[cfg(test)]
+    pub(super) fn mute(&self) {
+        *lock(&self.sampler) = Some(Sampler::mute());
     }
 
     pub(super) fn is_complete(&self) -> bool {
@@ -199,14 +207,22 @@ impl Fleet {
         member.beacon.busy(&now);
     }
 
-    /// Ends the looking, judges every spell and adds what was found to the pulse. Called on the root thread, which is
-    /// no worker and may wait.
-    pub(super) fn close(&self, journal: &Journal, pulse: &mut Pulse) {
-        let looks = lock(&self.sampler).take().map(Sampler::finish).unwrap_or_default();
+    /// Ends the looking, judges every spell and adds what was found to the pulse, by the end of `patience`. Called on the
+    /// root thread, which is no worker and may wait, or from outside when the deadline has passed. Whoever comes second
+    /// finds nothing left to judge.
+    pub(super) fn close(&self, journal: &Journal, pulse: &mut Pulse, observer: Option<&Observer>, patience: Patience) {
+        if self.closed.swap(true, Ordering::SeqCst) {
+            pulse.uncovered = Some(Why::Unwitnessed);
+            return;
+        }
+        let sampler = lock(&self.sampler).take();
+        let looks = sampler.map(|sampler| sampler.finish(patience.half())).unwrap_or_default();
         let opened = self.opened.get().map_or(journal.began, |(at, _)| *at);
         let (mut found, mut undecided) = (Vec::new(), Vec::new());
-        for member in lock(&self.members).iter() {
-            let open = member.open_spell();
+        // No worker that is new here waits for what is looked at below.
+        let members = lock(&self.members).clone();
+        for member in &members {
+            let open = member.open_spell(patience.half());
             let mut log = member.log();
             pulse.longest = pulse.longest.max(log.longest);
             found.extend(log.certain.drain(..).filter(|stretch| stretch.to > opened));
@@ -222,8 +238,12 @@ impl Fleet {
         if arrivals.is_some_and(|last| stood(&looks, last) > self.heartbeat.budget) {
             pulse.uncovered.get_or_insert(Why::WorkerUnseen);
         }
-        pulse.stalls.extend(stalls(&found, ask(&found), journal));
-        let undecided = stalls(&undecided, ask(&undecided), journal).into_iter().map(|mut stall| {
+        let decided = found.len();
+        found.append(&mut undecided);
+        let mut testimonies = ask(observer, &found, patience);
+        let of_undecided = testimonies.split_off(decided.min(testimonies.len()));
+        pulse.stalls.extend(stalls(&found[..decided], testimonies, journal));
+        let undecided = stalls(&found[decided..], of_undecided, journal).into_iter().map(|mut stall| {
             let charged = stall.charged();
             stall.doubt.get_or_insert(Why::Undecided { charged });
             stall

@@ -1,63 +1,68 @@
 //! Code that does not come back, described from outside.
 
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::bench::Bench;
 use super::open;
-use crate::heartbeat::culprit::{Sample, Suspect, majority};
+use super::patience::{Patience, left};
+use crate::heartbeat::culprit::{Sample, Suspect, find_lines};
 use crate::heartbeat::journal::Journal;
 use crate::heartbeat::observer::{Observer, Question, Testimony};
 use crate::heartbeat::pulse::Pulse;
+use crate::heartbeat::reading::thread::Clocks;
 use crate::heartbeat::stall::Stretch;
-use crate::heartbeat::verdict::Why;
-use crate::heartbeat::watch::stalls;
+use crate::heartbeat::watch::{add_lines, root_blocked, stacks, stalls};
 
-/// How long an answer may take; looking for source lines is what takes long.
-const ANSWER: Duration = Duration::from_millis(500);
-
-/// What can be said now. Without a stuck thread there is no stall: the future waits for something that never comes.
-pub(super) fn describe(bench: &Bench, begun: Instant) -> Pulse {
-    let Some(journal) = bench.journal() else {
-        return Pulse::empty(bench.heartbeat(), begun);
-    };
+/// What can be said by the end of `patience`. Without a stuck thread there is no stall: the future waits for something
+/// that never comes.
+pub(super) fn describe(bench: &Bench, journal: &Journal, patience: Patience) -> Pulse {
     let mut pulse = journal.so_far();
-    let open = journal.open_spell().and_then(|base| Stretch::between(&base, &open::reading(&base, || false)?, base.at));
+    let open = |base| Stretch::between(&base, &open::reading(&base, patience.half(), || false)?, base.at);
+    let open = journal.open_spell().and_then(open);
     match (bench.fleet(), open) {
         (Some(_), open) => {
-            bench.close(&mut pulse);
-            let charged = open
-                .map(|stretch| stretch.split.charged() + stretch.split.unexplained())
-                .filter(|charged| *charged > pulse.budget);
-            // The root of a multi-thread runtime is no worker.
-            pulse.uncovered = charged.map(|charged| Why::RootBlocked { charged });
+            bench.close(&mut pulse, patience);
+            let root = open.filter(|stretch| stretch.away() > pulse.budget);
+            let root = root.as_slice();
+            pulse.uncovered =
+                root.iter().zip(ask(bench.observer(), root, patience)).map(root_blocked).next().or(pulse.uncovered);
         }
         (None, Some(stretch)) => {
             pulse.longest = pulse.longest.max(stretch.split.charged());
-            pulse.stalls.extend(stalls(&[stretch], ask(&[stretch]), journal));
+            pulse.stalls.extend(stalls(&[stretch], ask(bench.observer(), &[stretch], patience), journal));
         }
         (None, None) => {}
     }
     pulse
 }
 
-/// Waits for the observer's answer: for threads that may.
-pub(super) fn ask(found: &[Stretch]) -> Vec<Testimony> {
-    let (sender, answer) = channel();
-    match Observer::get() {
-        Some(observer) if !found.is_empty() => {
-            let questions = found.iter().map(Question::from).collect();
-            observer.ask(questions, move |testimonies| drop(sender.send(testimonies)));
-            answer.recv_timeout(ANSWER).unwrap_or_else(|_| found.iter().map(at_a_glance).collect())
-        }
-        _ => Vec::new(),
+/// Waits for the observer's answer: for threads that may. What is not answered in time is not known.
+pub(super) fn ask(observer: Option<&Observer>, found: &[Stretch], patience: Patience) -> Vec<Testimony> {
+    if found.is_empty() {
+        return Vec::new();
     }
+    let (sender, answer) = channel();
+    if let Some(observer) = observer {
+        let questions = found.iter().map(Question::from).collect();
+        observer.ask(questions, move |testimonies| drop(sender.send(testimonies)));
+    } else {
+        drop(sender);
+    }
+    let answer = answer.recv_timeout(left(patience.half()));
+    let glance = |stretch| Testimony { suspect: at_a_glance(stretch), ..Testimony::default() };
+    let mut testimonies = answer.unwrap_or_else(|_| found.iter().map(glance).collect());
+    let (sender, lines) = channel();
+    find_lines(stacks(&mut testimonies), move |lines| drop(sender.send(lines)));
+    add_lines(&mut testimonies, lines.recv_timeout(left(patience.half())).unwrap_or_default());
+    testimonies
 }
 
-/// What a thread that is still stuck is in, without its source line.
-fn at_a_glance(stretch: &Stretch) -> Testimony {
-    let culprit = majority(Sample::of(stretch.thread, false).iter(), None).map(Suspect::name);
-    Testimony { culprit, ..Testimony::default() }
+/// What a thread is in that has not had a CPU since the end of the stretch, so it is in it still.
+fn at_a_glance(stretch: &Stretch) -> Option<Suspect> {
+    let sample = Sample::of(stretch.thread, true).filter(|sample| !sample.is_running())?;
+    let account = Clocks::of(stretch.thread)?.account()?;
+    (account.on_cpu == stretch.on_cpu_then).then(|| Suspect::certain(sample))
 }
 
 impl Journal {

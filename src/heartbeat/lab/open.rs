@@ -21,13 +21,14 @@ const TICK: Duration = Duration::from_millis(2);
 /// only the time since the look before can be such a wait.
 ///
 /// Where the kernel keeps no account, a thread is given the same time to come back by itself, as long as it is `ours` to
-/// wait for.
-pub(super) fn reading(base: &Reading, ours: impl Fn() -> bool) -> Option<Reading> {
+/// wait for. Either is over by `until`.
+pub(super) fn reading(base: &Reading, until: Instant, ours: impl Fn() -> bool) -> Option<Reading> {
     let sample = Sample::of(base.thread, false);
     let begun = Instant::now();
+    let until = until.min(begun + PATIENCE);
     let clocks = Clocks::of(base.thread);
     let Some((clocks, first)) = clocks.and_then(|clocks| clocks.account().map(|first| (clocks, first))) else {
-        while ours() && begun.elapsed() < PATIENCE {
+        while ours() && Instant::now() < until {
             park_timeout(TICK);
         }
         return Some(Reading { at: begun, run_queue: None, ..*base });
@@ -35,7 +36,7 @@ pub(super) fn reading(base: &Reading, ours: impl Fn() -> bool) -> Option<Reading
     let ready = sample.is_none_or(|sample| sample.is_running());
     // The thread has run since the look before, so all it waited until then is booked.
     let (mut account, mut looked, mut unsure) = (first, begun, None);
-    while ready && begun.elapsed() < PATIENCE && unsure.is_none_or(|unsure| unsure > SURE) {
+    while ready && Instant::now() < until && unsure.is_none_or(|unsure| unsure > SURE) {
         park_timeout(TICK);
         let (next, now) = (clocks.account()?, Instant::now());
         if next != account {

@@ -9,6 +9,7 @@ use tokio::runtime::RuntimeMetrics;
 
 use super::episode::{Look, Worker};
 use super::fleet::Member;
+use super::patience::left;
 use crate::heartbeat::reading::thread::Clocks;
 
 /// Looks kept; at the most frequent, a minute and a half.
@@ -46,10 +47,19 @@ impl Sampler {
         Some(Self { stop, seen })
     }
 
-    pub(super) fn finish(self) -> Vec<Look> {
+    /// One that has seen nothing and says nothing.
+    #[cfg(test)]
+    pub(super) fn mute() -> Self {
+        let (report, seen) = channel();
+        std::mem::forget(report);
+        Self { stop: channel().0, seen }
+    }
+
+    /// Nothing, if it does not answer by then.
+    pub(super) fn finish(self, until: Instant) -> Vec<Look> {
         let Self { stop, seen } = self;
         drop(stop);
-        seen.recv().unwrap_or_default()
+        seen.recv_timeout(left(until)).unwrap_or_default()
     }
 }
 

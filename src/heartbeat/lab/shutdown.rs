@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::bench::Bench;
-use crate::heartbeat::culprit::{Culprit, Sample, Suspect, majority};
+use super::patience::Patience;
+use crate::heartbeat::culprit::{Culprit, Sample, majority};
 use crate::heartbeat::pulse::Ms;
 
 /// How dropping the runtime went.
@@ -17,6 +18,8 @@ pub struct Shutdown {
     pub took: Duration,
     /// Whether it was over.
     pub over: bool,
+    /// Whether the future under watch was dropped half way before, since it was not over at the deadline.
+    pub cut_short: bool,
     /// What the threads it waited for were in, if there was time to look.
     pub behind: Option<Culprit>,
 }
@@ -32,25 +35,29 @@ impl fmt::Display for Shutdown {
     }
 }
 
-/// Waits for the end of a shutdown and looks meanwhile at the threads that it waits for.
+/// Waits for the end of a shutdown until `deadline` and looks meanwhile at the threads that it waits for, once at least.
+/// What it waited behind has its name by the end of `patience`.
 pub(super) fn follow(
     bench: &Bench,
     deadline: Instant,
+    patience: Patience,
     mut over: impl FnMut(Instant) -> Option<Duration>,
-) -> (Shutdown, bool) {
+) -> Shutdown {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);
     let mut samples = Vec::new();
     loop {
         let took = over((Instant::now() + pause).min(deadline));
+        if took.is_none() {
+            let living = bench.living_threads();
+            samples.extend(living.into_iter().filter_map(|thread| Sample::of(thread, true)));
+        }
         if took.is_some() || Instant::now() >= deadline {
             let over = took.is_some();
             let took = took.unwrap_or_else(|| begun.elapsed());
-            let behind = majority(samples.iter(), None).map(Suspect::name);
-            return (Shutdown { took, over, behind }, over);
+            let behind = majority(samples.iter(), None).map(|suspect| suspect.named_by(patience.end()));
+            return Shutdown { took, over, cut_short: false, behind };
         }
-        let living = bench.living_threads();
-        samples.extend(living.into_iter().filter_map(|thread| Sample::of(thread, true)));
         pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
