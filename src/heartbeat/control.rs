@@ -30,6 +30,7 @@ pub(super) struct Control {
 /// One oversleep of the observer.
 #[derive(Debug, Clone, Copy)]
 struct Late {
+    asleep: Instant,
     due: Instant,
     came: Instant,
     /// How much of it the observer waited for a CPU.
@@ -76,7 +77,7 @@ impl Control {
             if now > due + SLACK {
                 let (before, after) = (self.before.and_then(|before| before.run_queue), Reading::here());
                 let run_queue = before.zip(after.run_queue).map_or(Duration::ZERO, |(from, to)| to - from);
-                self.late.push_back(Late { due, came: now, run_queue });
+                self.late.push_back(Late { asleep, due, came: now, run_queue });
                 self.before = Some(after);
             }
         }
@@ -89,18 +90,22 @@ impl Control {
 
     /// What befell the whole process in that stretch.
     pub(super) fn between(&self, from: Instant, to: Instant) -> Circumstances {
-        let (mut stood_still, mut control) = (Duration::ZERO, Duration::ZERO);
+        let (mut stood_still, mut at_most, mut control) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
         for late in &self.late {
-            let overlap = late.came.min(to).saturating_duration_since(late.due.max(from));
-            stood_still +=
-                Some(overlap.saturating_sub(late.run_queue)).filter(|still| *still >= STILL).unwrap_or_default();
-            control = control.max(overlap);
+            let until_came = |since: Instant| late.came.min(to).saturating_duration_since(since.max(from));
+            let still = until_came(late.due).saturating_sub(late.run_queue);
+            if still >= STILL {
+                stood_still += still;
+                at_most += until_came(late.asleep).saturating_sub(late.run_queue);
+            }
+            control = control.max(until_came(late.due));
         }
         let after = self.counters.iter().find(|counters| counters.at >= to).cloned().unwrap_or_else(Counters::read);
         let before = self.counters.iter().rev().find(|counters| counters.at <= from).or(self.counters.front());
         let before = before.unwrap_or(&after);
         Circumstances {
             stood_still,
+            stood_still_at_most: at_most,
             control,
             stolen: after.stolen_since(before),
             // Two clocks are read one after the other: a suspension takes longer than that, busy machine or not.
@@ -118,14 +123,19 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     fn control(due: Instant, late: Duration, run_queue: Duration) -> Control {
-        Control { late: [Late { due, came: due + late, run_queue }].into(), ..Control::default() }
+        Control { late: [Late { asleep: due - MS * 5, due, came: due + late, run_queue }].into(), ..Control::default() }
     }
 
     #[test]
     fn an_oversleep_is_the_process_standing_still_only_within_the_stretch() {
         let start = Instant::now();
         let control = control(start + MS * 10, MS * 300, Duration::ZERO);
-        assert_eq!(control.between(start, start + MS * 400).stood_still, MS * 300);
+        let whole = control.between(start, start + MS * 400);
+        assert_eq!(
+            (whole.stood_still, whole.stood_still_at_most),
+            (MS * 300, MS * 305),
+            "it may have begun in the sleep"
+        );
         assert_eq!(control.between(start + MS * 250, start + MS * 400).stood_still, MS * 60);
         assert_eq!(control.between(start + MS * 311, start + MS * 400).stood_still, Duration::ZERO);
     }

@@ -178,13 +178,21 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Op
     Some(Suspect { culprit: Culprit { syscall, detail, line: None, samples, of }, stacks })
 }
 
-/// Where the thread was in `samples`.
-pub(super) fn looks<'a>(samples: impl Iterator<Item = &'a Sample>) -> Looks {
-    samples.fold(Looks::default(), |looks, sample| Looks {
-        all: looks.all + 1,
-        waiting: looks.waiting + u32::from(!sample.is_running()),
-        for_memory: looks.for_memory + u32::from(sample.doing.waits_for_memory()),
-    })
+/// Where the thread was in `samples`, which are all there are from `from` to `to`.
+pub(super) fn looks<'a>(samples: impl Iterator<Item = &'a Sample>, from: Instant, to: Instant) -> Looks {
+    let samples: Vec<&Sample> = samples.collect();
+    let between = |one: &Sample, other: &Sample| one.at + (other.at - one.at) / 2;
+    let mut looks = Looks::default();
+    for (nth, sample) in samples.iter().enumerate() {
+        looks.all += 1;
+        looks.waiting += u32::from(!sample.is_running());
+        if sample.doing.waits_for_memory() {
+            let begin = nth.checked_sub(1).map_or(from, |before| between(samples[before], sample));
+            let end = samples.get(nth + 1).map_or(to, |after| between(sample, after));
+            looks.for_memory += end - begin;
+        }
+    }
+    looks
 }
 
 /// A culprit whose source line has not been looked for yet: the first time that takes a good part of a second.
@@ -264,6 +272,8 @@ impl Doing {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn sample(doing: Doing) -> Sample {
@@ -305,8 +315,25 @@ mod tests {
             waiting("futex", Some("a lock")),
             sample(Doing::Running),
         ];
-        let looks = looks(samples.iter());
-        assert_eq!((looks.all, looks.waiting, looks.for_memory), (4, 3, 2));
+        let at = samples[0].at;
+        let looks = looks(samples.iter().take(2), at, samples[1].at);
+        assert_eq!((looks.all, looks.waiting, looks.for_memory), (2, 2, samples[1].at - at));
+        let looks = super::looks(samples.iter().skip(2), samples[2].at, samples[3].at);
+        assert_eq!((looks.all, looks.waiting, looks.for_memory), (2, 1, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_look_at_a_wait_for_memory_speaks_for_the_time_around_it_alone() {
+        let (ms, from) = (Duration::from_millis(1), Instant::now());
+        let for_memory = |seen: &[(u32, &str)]| {
+            let sample = |(at, call): &(u32, &str)| Sample { at: from + ms * *at, ..waiting(call, None) };
+            let samples: Vec<Sample> = seen.iter().map(sample).collect();
+            looks(samples.iter(), from, from + ms * 120).for_memory
+        };
+        assert_eq!(for_memory(&[(10, "flock"), (12, "mmap"), (14, "flock")]), ms * 2);
+        // Looks are close to each other at first, so most of them say little of a long stall.
+        assert_eq!(for_memory(&[(10, "mmap"), (11, "mmap"), (12, "mmap"), (14, "flock")]), ms * 13);
+        assert_eq!(for_memory(&[(60, "mmap")]), ms * 120, "nobody saw it elsewhere");
     }
 
     #[test]

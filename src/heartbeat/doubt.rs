@@ -13,6 +13,8 @@ const PUNCTUAL: Duration = Duration::from_millis(3);
 pub(super) struct Circumstances {
     /// How long the observer overslept without waiting for a CPU.
     pub(super) stood_still: Duration,
+    /// The same, with the sleeps in which that must have begun.
+    pub(super) stood_still_at_most: Duration,
     /// How late the observer was at worst, for whatever reason.
     pub(super) control: Duration,
     /// From one CPU at most.
@@ -29,16 +31,12 @@ pub(super) struct Looks {
     pub(super) all: u32,
     /// In a call, or in a page fault.
     pub(super) waiting: u32,
-    /// Those of them in which it waited for memory: where any code may have to.
-    pub(super) for_memory: u32,
+    /// How long it waited for memory, where any code may have to: each look speaks for the time that is nearer to it
+    /// than to any other.
+    pub(super) for_memory: Duration,
 }
 
 impl Looks {
-    /// How much of `blocked` was waiting for memory.
-    fn memory(&self, blocked: Duration) -> Duration {
-        blocked * self.for_memory / self.waiting.max(1)
-    }
-
     /// How much of a stall may have been spent on a CPU, or stolen from there. Who waits for a CPU looks as if it ran.
     fn running(&self, stall: &Stall) -> Duration {
         let running = stall.wall * (self.all - self.waiting).max(u32::from(self.all == 0)) / self.all.max(1);
@@ -60,21 +58,27 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
             return Some(stall);
         }
     }
-    let charged = stall.charged();
-    if charged <= budget {
+    if stall.charged() <= budget {
         return None;
     }
     // A stopped process uses no CPU, and who waits in a call has no CPU to be stolen.
+    let stopped = seen.stood_still_at_most.min(stall.blocked.unwrap_or_default());
+    let by_a_stop = stall.charged() - stopped <= budget;
+    if !by_a_stop {
+        // What is left was blocked for sure, and only that is charged.
+        stall.wall -= stopped;
+        stall.blocked = stall.blocked.map(|blocked| blocked - stopped);
+    }
+    let charged = stall.charged();
     let stolen = seen.stolen.min(seen.looks.running(&stall));
-    let memory = seen.looks.memory(stall.blocked.unwrap_or_default());
-    let stood_still = seen.stood_still.min(stall.blocked.unwrap_or_default());
+    let memory = seen.looks.for_memory.min(stall.blocked.unwrap_or_default());
     let explains = |time: Duration| !time.is_zero() && charged.saturating_sub(time) <= budget;
     stall.doubt = if let Some(pid) = seen.tracer {
         Some(Why::Traced { pid })
     } else if let Some(asleep) = seen.asleep {
         Some(Why::Suspended { asleep })
-    } else if explains(stood_still) {
-        Some(Why::ProcessStopped { stood_still })
+    } else if by_a_stop {
+        Some(Why::ProcessStopped { stood_still: seen.stood_still.min(stopped) })
     } else if explains(stolen) {
         Some(Why::Stolen { stolen: seen.stolen })
     } else if explains(memory) {
@@ -120,7 +124,8 @@ mod tests {
 
     #[test]
     fn what_explains_the_excess_is_a_doubt_and_what_does_not_is_none() {
-        let stood = |ms| Circumstances { stood_still: MS * ms, ..Circumstances::default() };
+        let stood =
+            |ms| Circumstances { stood_still: MS * ms, stood_still_at_most: MS * ms, ..Circumstances::default() };
         assert_eq!(doubt(stood(69)), None, "51 ms are left");
         assert_eq!(doubt(stood(70)), Some(Why::ProcessStopped { stood_still: MS * 70 }));
         let stolen = Circumstances { stolen: MS * 80, ..Circumstances::default() };
@@ -129,7 +134,7 @@ mod tests {
 
     #[test]
     fn steal_is_no_excuse_for_who_was_seen_waiting_in_a_call() {
-        let looks = |all, waiting| Looks { all, waiting, for_memory: 0 };
+        let looks = |all, waiting| Looks { all, waiting, for_memory: Duration::ZERO };
         let stolen = |looks| Circumstances { stolen: MS * 80, looks, ..Circumstances::default() };
         assert_eq!(doubt(stolen(looks(100, 100))), None);
         assert_eq!(doubt(stolen(looks(100, 10))), Some(Why::Stolen { stolen: MS * 80 }));
@@ -137,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_wait_for_a_cpu_was_not_stolen() {
-        let looks = Looks { all: 100, waiting: 40, for_memory: 0 };
+        let looks = Looks { all: 100, waiting: 40, for_memory: Duration::ZERO };
         let seen = Circumstances { stolen: MS * 80, looks, ..Circumstances::default() };
         let doubt = |queued| {
             let stall = Stall { wall: MS * 240, run_queue: Some(MS * queued), ..stall(0, Some(120)) };
@@ -149,18 +154,30 @@ mod tests {
 
     #[test]
     fn waiting_for_memory_excuses_as_much_as_it_was_seen() {
-        let memory = |waiting, for_memory| {
-            let looks = Looks { all: 100, waiting, for_memory };
+        let memory = |ms| {
+            let looks = Looks { all: 100, waiting: 90, for_memory: MS * ms };
             Circumstances { looks, ..Circumstances::default() }
         };
-        assert_eq!(doubt(memory(90, 85)), Some(Why::Memory));
-        assert_eq!(doubt(memory(90, 30)), None, "80 ms are left");
-        assert_eq!(doubt(memory(0, 0)), None);
+        assert_eq!(doubt(memory(70)), Some(Why::Memory));
+        assert_eq!(doubt(memory(69)), None, "51 ms are left");
+        assert_eq!(doubt(memory(0)), None);
+    }
+
+    #[test]
+    fn a_block_that_outlasts_the_budget_without_the_stop_in_it_is_charged_without_it() {
+        let (stood_still, stood_still_at_most) = (MS * 60, MS * 65);
+        let seen = Circumstances { stood_still, stood_still_at_most, ..Circumstances::default() };
+        let left = weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen).unwrap();
+        assert_eq!((left.doubt.clone(), left.charged(), left.wall), (None, MS * 55, MS * 55));
+        let stopped = Some(Why::ProcessStopped { stood_still });
+        let weigh = |budget| weigh(stall(0, Some(120)), Duration::ZERO, budget, &seen).unwrap();
+        assert_eq!((weigh(MS * 55).doubt, weigh(MS * 55).charged()), (stopped, MS * 120), "nothing is certain");
     }
 
     #[test]
     fn a_process_that_stood_still_cannot_have_been_computing() {
-        let seen = Circumstances { stood_still: MS * 100, ..Circumstances::default() };
+        let (stood_still, stood_still_at_most) = (MS * 100, MS * 100);
+        let seen = Circumstances { stood_still, stood_still_at_most, ..Circumstances::default() };
         let spin = weigh(stall(110, Some(10)), Duration::ZERO, MS * 50, &seen).unwrap();
         assert_eq!(spin.doubt, None);
     }

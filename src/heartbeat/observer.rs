@@ -192,7 +192,7 @@ impl Rounds {
             sample.thread == question.thread && question.from <= sample.at && sample.at <= question.to
         };
         let suspect = majority(self.samples.iter().filter(of_it), question.waited);
-        let looks = looks(self.samples.iter().filter(of_it));
+        let looks = looks(self.samples.iter().filter(of_it), question.from, question.to);
         let circumstances = Some(Circumstances { looks, ..self.control.between(question.from, question.to) });
         let tasks = self.samples.iter().filter(of_it).filter_map(|sample| sample.tasks).collect();
         let workers = self.samples.iter().filter(of_it).filter_map(|sample| sample.workers.clone()).collect();

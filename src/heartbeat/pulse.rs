@@ -213,6 +213,13 @@ mod tests {
     }
 
     #[test]
+    fn one_beat_is_no_beats() {
+        let report = |beats| pulse(beats, BUDGET).to_string();
+        assert!(report(1).contains(": 1 beat in"), "{}", report(1));
+        assert!(report(2).contains(": 2 beats in"), "{}", report(2));
+    }
+
+    #[test]
     fn a_stall_outranks_what_was_not_covered_and_a_doubt_does_not_outrank_a_stall() {
         let uncovered = Pulse { uncovered: Some(Why::MultiThread), ..pulse(9, BUDGET * 2) };
         assert_eq!(uncovered.verdict(), Verdict::Inconclusive { why: Why::MultiThread });

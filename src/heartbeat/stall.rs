@@ -16,7 +16,7 @@ pub struct Stall {
     /// When it began, counted from the start of the watch.
     #[cfg_attr(feature = "serde", serde(rename = "at_ms", with = "crate::millis"))]
     pub at: Duration,
-    /// How long it took by the clock on the wall.
+    /// How long it took by the clock on the wall, without what the process was certainly stopped of it.
     #[cfg_attr(feature = "serde", serde(rename = "wall_ms", with = "crate::millis"))]
     pub wall: Duration,
     /// How much of it the thread spent on a CPU: a computation, a spin (`CLOCK_THREAD_CPUTIME_ID`).

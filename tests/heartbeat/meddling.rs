@@ -9,7 +9,7 @@ use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{LONG, block, wait_until};
+use crate::support::{block, wait_until};
 
 const ROLE: &str = "DEADBEAT_HEARTBEAT_ROLE";
 
@@ -31,18 +31,25 @@ fn the_one_meddled_with() {
         };
         runtime.block_on(Heartbeat::new().watch(waits)).pulse
     } else {
+        let (wait, long) = if role == "blocks at once" { (0, 1500) } else { (300, 150) };
         let blocks = move || async move {
             ready().await;
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            block(LONG);
+            tokio::time::sleep(Duration::from_millis(wait)).await;
+            block(Duration::from_millis(long));
         };
         Lab::new(Flavor::CurrentThread).run(blocks).unwrap().pulse
     };
+    println!("\ncharged {}", pulse.longest.as_millis());
     println!("\nverdict {}", pulse.verdict());
 }
 
 /// Starts the child, meddles once it is ready, and returns its verdict.
 fn verdict(role: &str, meddle: impl FnOnce(&Child)) -> String {
+    told(["verdict "], role, meddle)[0].clone()
+}
+
+/// The same, and what else it tells.
+fn told<const N: usize>(words: [&str; N], role: &str, meddle: impl FnOnce(&Child)) -> [String; N] {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "meddling::the_one_meddled_with", "--ignored", "--nocapture"])
         .env(ROLE, role)
@@ -59,8 +66,10 @@ fn verdict(role: &str, meddle: impl FnOnce(&Child)) -> String {
     let mut rest = String::new();
     output.read_to_string(&mut rest).unwrap();
     child.wait().unwrap();
-    let verdict = rest.lines().find_map(|line| line.strip_prefix("verdict "));
-    verdict.unwrap_or_else(|| panic!("no verdict in {rest:?}")).to_owned()
+    words.map(|word| {
+        let told = rest.lines().find_map(|line| line.strip_prefix(word));
+        told.unwrap_or_else(|| panic!("no {word:?} in {rest:?}")).to_owned()
+    })
 }
 
 fn pid(child: &Child) -> Pid {
@@ -84,6 +93,32 @@ fn a_stopped_process_is_not_accused() {
     let stopped = verdict("waits", stop_for_a_while);
     assert!(stopped.starts_with("inconclusive") && stopped.contains("stood still"), "{stopped}");
     assert_eq!(verdict("blocks", |_| ()), "starved");
+}
+
+/// A block of a second and a half with the stop in its middle: what was blocked beside the stop is a stall, and no more.
+#[test]
+fn a_block_that_outlasts_a_stop_is_charged_without_it() {
+    let asleep = |child: &Child| {
+        let calls = [nix::libc::SYS_clock_nanosleep, nix::libc::SYS_nanosleep].map(|call| format!("{call} "));
+        wait_until("the child is in its block", || {
+            let tasks = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap().flatten();
+            let call = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("syscall")).ok();
+            tasks.filter_map(call).any(|call| calls.iter().any(|sleep| call.starts_with(sleep)))
+        });
+    };
+    let charged = |meddle: &dyn Fn(&Child)| {
+        let [verdict, charged] = told(["verdict ", "charged "], "blocks at once", meddle);
+        assert_eq!(verdict, "starved");
+        charged.parse::<u64>().unwrap()
+    };
+    let (whole, stopped) = (
+        charged(&|_| ()),
+        charged(&|child| {
+            asleep(child);
+            stop_for_a_while(child);
+        }),
+    );
+    assert!(whole >= 1490 && stopped <= whole - 250, "{stopped} of {whole} ms");
 }
 
 #[test]

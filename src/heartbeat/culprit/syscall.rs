@@ -65,6 +65,7 @@ impl Call {
             "poll" | "ppoll" => polled(first, second),
             "futex" => Some(futex(first, second, third).to_owned()),
             "vfork" | "clone3" | "clone" => Some("starting a process".to_owned()),
+            "restart_syscall" => Some("a sleep, or a wait with a limit, that goes on after a stop".to_owned()),
             "rt_sigtimedwait" | "rt_sigsuspend" | "pause" => Some("a signal".to_owned()),
             name if ON_A_DESCRIPTOR.contains(&name) => descriptor(first as i32),
             _ => None,
@@ -179,7 +180,7 @@ const NAMES: &[(libc::c_long, &str)] = &[
     (libc::SYS_clone, "clone"), (libc::SYS_clone3, "clone3"), (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait"),
     (libc::SYS_rt_sigsuspend, "rt_sigsuspend"), (libc::SYS_sched_yield, "sched_yield"), (libc::SYS_sync, "sync"),
     (libc::SYS_msync, "msync"), (libc::SYS_kill, "kill"), (libc::SYS_tgkill, "tgkill"),
-    (libc::SYS_io_uring_enter, "io_uring_enter"), (libc::SYS_mmap, "mmap"), (libc::SYS_munmap, "munmap"),
+    (libc::SYS_restart_syscall, "restart_syscall"), (libc::SYS_io_uring_enter, "io_uring_enter"), (libc::SYS_mmap, "mmap"), (libc::SYS_munmap, "munmap"),
     (libc::SYS_mprotect, "mprotect"), (libc::SYS_mremap, "mremap"), (libc::SYS_brk, "brk"), (libc::SYS_madvise, "madvise"), (libc::SYS_exit_group, "exit_group"),
 ];
 
@@ -216,6 +217,13 @@ mod tests {
     fn blocked_outside_any_call_is_a_page_fault() {
         let state = State::parse("-1 0x7ffd0 0x400\n").unwrap();
         assert_eq!((state.call.unwrap().name().as_str(), state.stack_pointer), ("a page fault", 0x7ffd0));
+    }
+
+    #[test]
+    fn a_sleep_that_goes_on_after_a_stop_has_its_name() {
+        let call = Call { number: libc::SYS_restart_syscall, args: [0; 6] };
+        assert_eq!(call.name(), "restart_syscall");
+        assert!(call.detail().unwrap().contains("goes on after a stop"), "{call:?}");
     }
 
     #[test]
