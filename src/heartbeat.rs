@@ -32,6 +32,9 @@
 //! - Many polls are not one. In a [`Lab`] each is followed by a turn of the driver. In a current_thread runtime of yours
 //!   the driver is turned every 61 polls, and what lies between two turns is told apart by the tasks that end in it. If
 //!   none ends, and each takes a good part of the budget, they are taken for one: use a [`Lab`].
+//! - A task that spins on `tokio::task::yield_now` is back in its scheduler at each turn. It makes others queue, which is
+//!   [`Pulse::queue_delay`], and stalls nobody.
+//! - A full blocking pool starves no worker: see [`PoolPulse::is_starved`].
 //! - A beat on time vouches for the thread that it came on: its clocks are then not read anew for up to two fifths of the
 //!   budget. Some of what it waited for a CPU meanwhile can excuse the stall that follows, at most that much.
 //!

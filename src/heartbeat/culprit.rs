@@ -40,7 +40,7 @@ pub struct Culprit {
     /// The call's telling argument: the child waited for, the time asked for, the file behind the descriptor.
     pub detail: Option<String>,
     /// The probable source line, from the return addresses on the stack: it can be stale. Needs the feature `backtrace`
-    /// and debug info.
+    /// and debug info. `None` for a thread that was running: the kernel shows the registers of a thread only while it waits.
     pub line: Option<String>,
     /// How many samples said so. Zero if none could be taken and the clocks alone say that it was running.
     pub samples: u32,

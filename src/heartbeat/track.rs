@@ -6,7 +6,7 @@
 //! neither idle nor back in its scheduler. Hence:
 //!
 //! 1. what lies before the timer was due is never charged (at most one interval);
-//! 2. what lies after it is kept, pending;
+//! 2. what lies after it is kept, pending, the longest stretches at least;
 //! 3. the turn, on this very thread, confirms it.
 
 use std::time::{Duration, Instant};
@@ -43,8 +43,11 @@ impl Track {
     pub(super) fn pass(&mut self, now: Reading, due: Option<Instant>) {
         if let (false, Some(due)) = (self.parked, due) {
             let stretch = Stretch::between(&self.base, &now, due);
-            let worth = stretch.filter(|stretch| stretch.split.wall >= SHORT && self.pending.len() < MOST_PENDING);
-            self.pending.extend(worth);
+            self.pending.extend(stretch.filter(|stretch| stretch.split.wall >= SHORT));
+            if self.pending.len() > MOST_PENDING {
+                let shortest = (0..self.pending.len()).min_by_key(|nth| self.pending[*nth].away());
+                shortest.map(|shortest| self.pending.remove(shortest));
+            }
         }
         self.base = now;
     }
@@ -119,6 +122,18 @@ mod tests {
         let mut track = Track::starting(clock.read(0));
         track.pass(clock.read(40), Some(clock.at(5)));
         assert_eq!(charged(&track.turn(clock.read(80), Some(clock.at(5)))), [MS * 35, MS * 40]);
+    }
+
+    #[test]
+    fn many_short_stretches_before_a_turn_leave_room_for_a_long_one() {
+        let clock = Clock(Instant::now());
+        let mut track = Track::starting(clock.read(0));
+        for ms in 1..=100 {
+            track.pass(clock.read(ms), Some(clock.at(0)));
+        }
+        track.pass(clock.read(200), Some(clock.at(0)));
+        let found = charged(&track.turn(clock.read(201), Some(clock.at(0))));
+        assert!(found.contains(&(MS * 100)) && found.len() == MOST_PENDING, "{found:?}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, Verdict, with_teeth};
 use rstest::rstest;
 use tokio::task::{JoinSet, yield_now};
 
-use crate::support::{LONG, SHORT, assert_not_accused, assert_starved, block, spawned, spin};
+use crate::support::{LONG, SHORT, assert_not_accused, assert_starved, block, cpu_time, spawned, spin};
 
 /// 2000 tasks of 100 µs: a fifth of a second in which a ticker task does not get its turn.
 async fn many_short_tasks() {
@@ -92,6 +92,20 @@ async fn a_beat_behind_many_short_tasks_is_queue_delay() {
     assert!(pulse.queue_delay > Duration::from_millis(50), "{pulse}");
     let bad = tokio::spawn(async { Heartbeat::new().watch(one_block_among_many_short_tasks()).await });
     assert_starved(&bad.await.unwrap().pulse);
+}
+
+/// It is back in its scheduler at every turn: whoever waits behind it waits in a queue.
+#[rstest]
+fn a_spin_on_yield_now_is_a_queue_and_a_spin_without_is_a_stall(
+    #[values(Flavor::CurrentThread, Flavor::MultiThread(1))] flavor: Flavor,
+) {
+    assert_starved(&spawned(flavor, || async { spin(LONG) }));
+    assert_not_accused(&spawned(flavor, || async {
+        let begun = cpu_time();
+        while cpu_time() - begun < LONG {
+            yield_now().await;
+        }
+    }));
 }
 
 /// All of them between two turns of the driver, which a runtime of somebody else's turns every 61 polls.
