@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Runtime};
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, Unseen};
 use super::patience::Patience;
 use super::{Flavor, Journal};
 use crate::heartbeat::Heartbeat;
@@ -140,10 +140,17 @@ impl Bench {
             .copied()
             .filter(|birth| birth.waited > pulse.budget / 2 && fleet.has_member(birth.thread))
             .collect();
+        let waited = |unseen: Unseen| Some((unseen, unseen.to.run_queue?.saturating_sub(unseen.from.run_queue?)));
+        let unseen = fleet.unseen().into_iter().filter_map(waited);
+        let unseen: Vec<_> = unseen.filter(|(_, waited)| *waited > pulse.budget / 2).collect();
         for stall in pulse.stalls.iter_mut().filter(|stall| stall.blocked > Some(stall.on_cpu)) {
             let from = journal.began + stall.at;
             let meanwhile = late.iter().filter(|birth| from <= birth.at && birth.at <= from + stall.wall);
-            if let Some(waited) = meanwhile.map(|birth| birth.waited).max() {
+            // Nor is anything else known of a thread that was idle in the pool and took a worker over.
+            let to = from + stall.wall;
+            let taken = unseen.iter().filter(|(unseen, _)| unseen.from.at <= to && from <= unseen.to.at);
+            let waited = meanwhile.map(|birth| birth.waited).chain(taken.map(|(_, waited)| *waited));
+            if let Some(waited) = waited.max() {
                 stall.doubt.get_or_insert(Why::HandedOver { waited });
             }
         }
@@ -233,6 +240,39 @@ mod tests {
         }
     }
 
+    /// It was idle in the pool, and woke late to take a worker over.
+    #[test]
+    fn an_idle_thread_that_wakes_late_to_take_a_worker_over_excuses_the_block_and_a_quick_one_does_not() {
+        for (waited, excused) in [(10, false), (100, true)] {
+            let bench = Bench::new(Flavor::MultiThread(1), Heartbeat::new());
+            let journal = bench.open_journal();
+            let mut pulse = Pulse::empty(Heartbeat::new(), journal.began);
+            pulse.stalls.push(blocked());
+            let reading = |at, run_queue| Reading {
+                at: journal.began + MS * at,
+                thread: ThreadId(7),
+                on_cpu: Duration::ZERO,
+                run_queue: Some(MS * run_queue),
+            };
+            bench.fleet().unwrap().was_unseen(Some(reading(0, 5)), reading(130, 5 + waited));
+            bench.reconsider(&mut pulse);
+            let doubt = excused.then_some(Why::HandedOver { waited: MS * waited });
+            assert_eq!(pulse.stalls[0].doubt, doubt);
+        }
+    }
+
+    fn blocked() -> Stall {
+        Stall {
+            at: Duration::ZERO,
+            wall: MS * 120,
+            on_cpu: Duration::ZERO,
+            run_queue: Some(Duration::ZERO),
+            blocked: Some(MS * 120),
+            culprit: None,
+            doubt: None,
+        }
+    }
+
     #[test]
     fn a_late_thread_excuses_a_blocked_worker_only_if_it_became_one() {
         let bench = Bench::new(Flavor::MultiThread(1), Heartbeat::new());
@@ -242,15 +282,7 @@ mod tests {
             bench.0.births.lock().unwrap().push(birth);
         };
         let mut pulse = Pulse::empty(Heartbeat::new(), journal.began);
-        pulse.stalls.push(Stall {
-            at: Duration::ZERO,
-            wall: MS * 120,
-            on_cpu: Duration::ZERO,
-            run_queue: Some(Duration::ZERO),
-            blocked: Some(MS * 120),
-            culprit: None,
-            doubt: None,
-        });
+        pulse.stalls.push(blocked());
         late(this_thread());
         bench.reconsider(&mut pulse);
         assert_eq!(pulse.stalls[0].doubt, None);

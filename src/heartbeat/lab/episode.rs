@@ -227,12 +227,19 @@ fn runs(inside: &[&Look], index: usize) -> Vec<Run> {
     runs
 }
 
-/// For how long at most, before `until`, some worker's numbers stood still and it was not idle.
-pub(super) fn stood(looks: &[Look], until: Instant) -> Duration {
-    let before: Vec<&Look> = looks.iter().filter(|look| look.at <= until).collect();
-    let workers = before.first().map_or(0, |look| look.workers.len());
-    let runs = (0..workers).flat_map(|index| runs(&before, index)).filter(|run| !run.idle);
-    runs.map(|run| before[run.last].at - before[run.first].at).max().unwrap_or_default()
+/// For how long at most some worker can have been in one poll between `from` and `to`, as far as it was looked at.
+pub(super) fn stood_at_most(looks: &[Look], from: Instant, to: Instant) -> Duration {
+    let inside: Vec<&Look> = looks.iter().filter(|look| from <= look.at && look.at <= to).collect();
+    let Some(workers) = inside.first().map(|look| look.workers.len()) else {
+        return to.saturating_duration_since(from);
+    };
+    let stood = |run: Run| {
+        let begin = run.first.checked_sub(1).map_or(from, |before| inside[before].at);
+        let end = inside.get(run.last + 1).map_or(to, |after| after.at);
+        let (first, last) = (inside[run.first].at, inside[run.last].at);
+        if run.idle { (first - begin).max(end - last) } else { end - begin }
+    };
+    (0..workers).flat_map(|index| runs(&inside, index)).map(stood).max().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -352,6 +359,20 @@ mod tests {
         let worked = |at: u32| at.saturating_sub(79).max(1);
         let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), worked(at))).collect();
         assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stall(_)));
+    }
+
+    #[test]
+    fn a_worker_that_was_hardly_looked_at_may_have_stood_still_between_the_looks() {
+        let spell = spell(200, 0, 0, 0);
+        let at = |ms| spell.start + MS * ms;
+        // Idle, then in a poll that was seen to begin and to be over, then idle.
+        let looks =
+            [spell.look(0, 3, 7, 0), spell.look(90, 4, 7, 0), spell.look(100, 4, 7, 0), spell.look(190, 5, 8, 0)];
+        assert_eq!(stood_at_most(&looks, at(0), at(200)), MS * 190);
+        assert_eq!(stood_at_most(&looks[..1], at(0), at(40)), MS * 40);
+        assert_eq!(stood_at_most(&[], at(0), at(200)), MS * 200, "nobody looked");
+        let idle: Vec<_> = (0..=20).map(|nth| spell.look(nth * 10, 3, 7, 0)).collect();
+        assert_eq!(stood_at_most(&idle, at(0), at(200)), Duration::ZERO);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::RuntimeMetrics;
 
-use super::episode::{Episode, Judgement, stood};
+use super::episode::{Episode, Judgement, Look, stood_at_most};
 use super::hung::ask;
 use super::open;
 use super::patience::Patience;
@@ -34,16 +34,23 @@ pub(in crate::heartbeat) struct Fleet {
     metrics: OnceLock<RuntimeMetrics>,
     sampler: Mutex<Option<Sampler>>,
     closed: AtomicBool,
+    unseen: Mutex<Vec<Unseen>>,
     /// When the watch began, and on which thread: the root, which is no worker.
     opened: OnceLock<(Instant, ThreadId)>,
+}
+
+/// A thread became a worker some time between these two readings of its own, or another than it was (`block_in_place`).
+/// What it did before the second, nobody has read.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unseen {
+    pub(super) from: Reading,
+    pub(super) to: Reading,
 }
 
 /// A thread that was seen to be a worker.
 #[derive(Debug)]
 pub(in crate::heartbeat) struct Member {
     thread: ThreadId,
-    /// When it was first seen; what it did before as a worker, nobody has read.
-    arrived: Instant,
     beacon: Arc<Beacon>,
     busy: AtomicBool,
     log: Mutex<Log>,
@@ -52,7 +59,10 @@ pub(in crate::heartbeat) struct Member {
 #[derive(Debug, Default)]
 struct Log {
     base: Option<(Reading, u64)>,
+    /// Which of the workers it can be, a bit each. None: nobody knows.
     indices: u64,
+    /// How often each worker had gone idle and come back when this one last came back. It cannot again before it parks.
+    parks: Vec<u64>,
     episodes: Vec<Episode>,
     /// Certain by themselves: the driver was not turned, and this thread was to turn it.
     certain: Vec<Stretch>,
@@ -106,6 +116,7 @@ impl Fleet {
             metrics: OnceLock::new(),
             sampler: Mutex::default(),
             closed: AtomicBool::new(false),
+            unseen: Mutex::default(),
             opened: OnceLock::new(),
         })
     }
@@ -140,13 +151,20 @@ impl Fleet {
     /// Hook: this thread is a worker and goes idle.
     pub(super) fn parks(&self) {
         let member = self.member();
+        let before = Reading::last();
         let now = (self.reading(), sleeps());
         member.busy.store(false, Ordering::Relaxed);
         member.beacon.idle();
         let mut log = member.log();
-        log.narrow(self.awake_workers());
         if let Some(base) = log.base.take() {
-            log.keep(base, now, self.heartbeat.budget);
+            let was = log.indices;
+            let indices = if log.is_the_same(self.parks_of_workers()) {
+                log.indices
+            } else {
+                self.was_unseen(before, now.0);
+                was
+            };
+            log.keep(base, now, indices, self.heartbeat.budget);
         }
     }
 
@@ -155,7 +173,7 @@ impl Fleet {
         let member = self.member();
         let now = (self.reading(), sleeps());
         let mut log = member.log();
-        log.narrow(self.awake_workers());
+        log.comes_back(self.parks_of_workers());
         log.base = Some(now);
         drop(log);
         member.busy.store(true, Ordering::Relaxed);
@@ -173,13 +191,21 @@ impl Fleet {
         let (Some(base), Some(due)) = (log.base, judged_from) else {
             return;
         };
+        let (before, was) = (Reading::last(), log.indices);
         let now = self.reading();
         let here = (now, sleeps());
+        if !log.is_the_same(self.parks_of_workers()) {
+            log.keep(base, here, was, self.heartbeat.budget);
+            drop(log);
+            self.was_unseen(before, now);
+            return self.stranger_turns(judged_from);
+        }
+        let indices = log.indices;
         match Stretch::between(&base.0, &now, due) {
             Some(stretch) if stretch.split.charged() + stretch.split.unexplained() > self.heartbeat.budget => {
                 log.certain.push(stretch);
             }
-            _ => log.keep(base, here, self.heartbeat.budget),
+            _ => log.keep(base, here, indices, self.heartbeat.budget),
         }
         log.base = Some(here);
         drop(log);
@@ -192,12 +218,13 @@ impl Fleet {
         if self.opened.get().is_none_or(|(_, root)| *root == this_thread()) {
             return;
         }
+        let member = self.member();
         let now = self.reading();
         let queued =
             lock(&self.members).iter().try_fold(Duration::ZERO, |most, member| Some(most.max(member.queued()?)));
-        let member = self.member();
         let mut log = member.log();
         log.base = Some((now, sleeps()));
+        log.comes_back(self.parks_of_workers());
         let run_queue = now.run_queue.zip(queued).map(|(own, others)| own + others);
         let late = judged_from
             .and_then(|due| Stretch::of_a_stranger(due, &Reading { run_queue, ..now }, self.heartbeat.budget));
@@ -234,8 +261,7 @@ impl Fleet {
                 }
             }
         }
-        let arrivals = lock(&self.members).iter().map(|member| member.arrived).filter(|at| *at > opened).max();
-        if arrivals.is_some_and(|last| stood(&looks, last) > self.heartbeat.budget) {
+        if self.unseen().iter().any(|unseen| unseen.to.at > opened && unseen.may_hide(&looks, self.heartbeat.budget)) {
             pulse.uncovered.get_or_insert(Why::WorkerUnseen);
         }
         let decided = found.len();
@@ -257,10 +283,19 @@ impl Fleet {
         MEMBER.with_borrow_mut(|mine| Arc::clone(mine.get_or_insert_with(|| self.enlist())))
     }
 
+    /// What nobody has read of threads that took a worker over.
+    pub(super) fn unseen(&self) -> Vec<Unseen> {
+        lock(&self.unseen).clone()
+    }
+
+    pub(super) fn was_unseen(&self, from: Option<Reading>, to: Reading) {
+        lock(&self.unseen).extend(from.map(|from| Unseen { from, to }));
+    }
+
     fn enlist(&self) -> Arc<Member> {
+        self.was_unseen(Reading::last(), self.reading());
         let member = Arc::new(Member {
             thread: this_thread(),
-            arrived: Instant::now(),
             beacon: Arc::new(Beacon::new(self.heartbeat.patience(), self.heartbeat.round())),
             busy: AtomicBool::new(false),
             log: Mutex::default(),
@@ -278,35 +313,47 @@ impl Fleet {
         self.heartbeat.reading()
     }
 
-    /// A worker reads its own published numbers as it left them, so its own bit is always among these.
-    fn awake_workers(&self) -> u64 {
-        let Some(metrics) = self.metrics.get() else {
-            return u64::MAX;
-        };
-        if self.workers > 64 {
-            return 0;
-        }
-        let awake = |index: &usize| metrics.worker_park_unpark_count(*index) % 2 == 0;
-        (0..self.workers).filter(awake).fold(0, |bits, index| bits | 1 << index)
+    /// How often each worker has gone idle and come back, as published; of none if they are too many to tell apart. A
+    /// worker reads its own number as it left it: even, while it is awake.
+    fn parks_of_workers(&self) -> impl Iterator<Item = u64> + Clone {
+        let metrics = self.metrics.get().filter(|_| self.workers <= 64);
+        let parks = |metrics: &'_ RuntimeMetrics, index| metrics.worker_park_unpark_count(index);
+        metrics.into_iter().flat_map(move |metrics| (0..self.workers).map(move |index| parks(metrics, index)))
+    }
+}
+
+impl Unseen {
+    /// Whether one poll in it may have been too long. Idle before it took a worker over, a thread seems blocked.
+    fn may_hide(&self, looks: &[Look], budget: Duration) -> bool {
+        Stretch::between(&self.from, &self.to, self.from.at).is_none_or(|stretch| stretch.away() > budget)
+            && stood_at_most(looks, self.from.at, self.to.at) > budget
     }
 }
 
 impl Log {
-    /// Which workers this thread can be, by what is known so far. A thread that took over another worker
-    /// (`block_in_place`) contradicts what was known, and starts afresh.
-    fn narrow(&mut self, awake: u64) {
+    /// A worker that is awake comes back from being idle, or from another thread.
+    fn comes_back(&mut self, parks: impl Iterator<Item = u64>) {
+        self.parks.clear();
+        self.parks.extend(parks);
+        let awake = bits(self.parks.iter().map(|parks| parks % 2 == 0));
         let both = self.indices & awake;
         self.indices = if both == 0 { awake } else { both };
     }
 
-    fn keep(&mut self, from: (Reading, u64), to: (Reading, u64), budget: Duration) {
-        let episode = Episode {
-            from: from.0,
-            to: to.0,
-            sleeps: to.1.saturating_sub(from.1),
-            indices: self.indices,
-            blind: false,
-        };
+    /// Whether it can still be the worker that it was when it came back; whichever it can be now is known afterwards. It
+    /// has not parked since, so its number is what it was. If all of those that it may have been have moved, other threads
+    /// have taken them over, and this one has been given another.
+    fn is_the_same(&mut self, parks: impl Iterator<Item = u64> + Clone) -> bool {
+        let stayed = bits(parks.clone().zip(&self.parks).map(|(now, then)| now % 2 == 0 && now == *then));
+        let both = self.indices & stayed;
+        let same = both != 0 || self.indices == 0;
+        self.indices = if both == 0 { bits(parks.map(|parks| parks % 2 == 0)) } else { both };
+        same
+    }
+
+    fn keep(&mut self, from: (Reading, u64), to: (Reading, u64), indices: u64, budget: Duration) {
+        let sleeps = to.1.saturating_sub(from.1);
+        let episode = Episode { from: from.0, to: to.0, sleeps, indices, blind: false };
         let Some(stretch) = episode.stretch() else { return };
         let charged = stretch.split.charged();
         if charged + stretch.split.unexplained() > budget {
@@ -317,6 +364,36 @@ impl Log {
     }
 }
 
+/// One for each that is true.
+fn bits(of: impl Iterator<Item = bool>) -> u64 {
+    of.enumerate().fold(0, |bits, (index, is)| bits | u64::from(is) << index)
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_whose_worker_went_idle_without_it_serves_another() {
+        let mut log = Log::default();
+        log.comes_back([2, 5].into_iter());
+        assert_eq!(log.indices, 0b01, "the other is idle");
+        log.comes_back([4, 6].into_iter());
+        assert!(log.is_the_same([4, 8].into_iter()));
+        assert_eq!(log.indices, 0b01);
+        // It blocked in `block_in_place`, and both are awake; so that both are does not tell who it is.
+        assert!(!log.is_the_same([6, 8].into_iter()));
+        assert_eq!(log.indices, 0b11, "it may have been given either");
+    }
+
+    #[test]
+    fn who_is_never_known_is_never_another() {
+        let mut log = Log::default();
+        log.comes_back([].into_iter());
+        assert!(log.is_the_same([].into_iter()) && log.indices == 0);
+    }
 }
