@@ -192,6 +192,10 @@ impl Heartbeat {
 
     /// Runs `future` and watches the runtime it runs in. Its output comes back beside the pulse; a panic passes through.
     ///
+    /// A poll that hands its worker over (`block_in_place`) is not charged if the worker was seen to be free. If an idle thread of the
+    /// pool is to take it over and gets no CPU for longer than the budget, nobody can tell: the poll is charged. A [`Lab`]
+    /// can tell.
+    ///
     /// On a current_thread runtime everything is covered: the future, its siblings, the root of `block_on`. On a
     /// multi-thread one only the future's own polls are, and the verdict is never [`Verdict::Steady`]. Outside any
     /// runtime, in one without a timer, with tokio's clock paused, or with settings that cannot be used, the future runs all the same and the

@@ -45,8 +45,13 @@ impl Beacon {
         let _ = self.among.set(metrics);
     }
 
-    pub(super) fn workers(&self) -> Option<WorkersLook> {
-        self.among.get().map(WorkersLook::at)
+    pub(super) fn is_of_several(&self) -> bool {
+        self.among.get().is_some()
+    }
+
+    /// `begins`: whether a thread is just beginning that may take a worker over.
+    pub(super) fn workers(&self, begins: impl FnOnce() -> bool) -> Option<WorkersLook> {
+        self.among.get().map(|metrics| WorkersLook::at(metrics, begins()))
     }
 
     pub(super) fn round(&self) -> Duration {

@@ -136,6 +136,11 @@ impl Sample {
         self.doing == Doing::Running
     }
 
+    /// As a thread does that has not come to what it was started for.
+    pub(super) fn begins(&self) -> bool {
+        self.is_running() || self.doing.waits_for_memory()
+    }
+
     /// Waiting for events, as an idle worker does.
     fn is_parked(&self) -> bool {
         matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall.starts_with("epoll_"))

@@ -19,6 +19,7 @@ use super::control::Control;
 use super::culprit::{Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
 use super::reading::ThreadId;
+use super::reading::thread::younger_than;
 use super::stall::Stretch;
 use super::takeover::WorkersLook;
 
@@ -120,6 +121,8 @@ struct Post {
     stretch: Option<Instant>,
     looks: u32,
     next: Instant,
+    /// Threads that were born in it, before the first look.
+    newborn: Vec<ThreadId>,
 }
 
 impl Rounds {
@@ -147,7 +150,7 @@ impl Rounds {
         match command {
             Command::Watch(beacon) => {
                 let now = Instant::now();
-                self.posts.push(Post { beacon, stretch: None, looks: 0, next: now });
+                self.posts.push(Post { beacon, stretch: None, looks: 0, next: now, newborn: Vec::new() });
             }
             Command::Ask(questions, answer) => {
                 answer(questions.iter().map(|question| self.testify(question)).collect());
@@ -214,6 +217,10 @@ impl Post {
         };
         if self.stretch != Some(since) {
             (self.stretch, self.looks, self.next) = (Some(since), 0, now);
+            self.newborn.clear();
+            if beacon.is_of_several() {
+                self.newborn = younger_than(now.saturating_duration_since(since), thread);
+            }
         }
         if now < self.next {
             return None;
@@ -224,7 +231,8 @@ impl Post {
         let mut sample = sample(thread, self.looks % 4 == 1)?;
         let waiting = !sample.is_running();
         sample.tasks = beacon.tasks_alive().and_then(|alive| TaskLook::at(thread, alive, waiting));
-        sample.workers = beacon.workers();
+        let begins = |thread: &ThreadId| Sample::of(*thread, false).is_some_and(|sample| sample.begins());
+        sample.workers = beacon.workers(|| self.newborn.iter().any(begins));
         (beacon.overdue(now) == Some((thread, since))).then_some(sample)
     }
 
@@ -247,7 +255,7 @@ mod tests {
         let beacon = Beacon::new(Duration::from_millis(1), Duration::ZERO);
         let begun = Instant::now();
         let later = begun + Duration::from_millis(50);
-        let mut post = Post { beacon: Weak::new(), stretch: None, looks: 0, next: begun };
+        let mut post = Post { beacon: Weak::new(), stretch: None, looks: 0, next: begun, newborn: Vec::new() };
         let mut look = |meanwhile: &dyn Fn(&Beacon)| {
             beacon.busy_since(ThreadId(7), begun);
             post.next = begun;

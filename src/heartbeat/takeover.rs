@@ -3,6 +3,10 @@
 //!
 //! A worker that is stuck in a poll is awake and shows the same numbers in every look. So if each of them was idle in
 //! some look, or has moved since the first, none was.
+//!
+//! The thread that is to take it over is often a new one, and until that has begun to run the worker shows what it shows
+//! when it is stuck. So a new thread that had not come to rest all the while is a doubt. One that was idle in the pool
+//! before cannot be told from the others there: if it wakes late, the poll is taken for one that blocks its worker.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +19,15 @@ pub(super) struct WorkersLook {
     at: Instant,
     /// Park count, odd while idle, and busy time.
     workers: Vec<(u64, Duration)>,
+    /// A thread that is younger than the poll had not begun to wait for anything but memory.
+    begins: bool,
 }
 
 impl WorkersLook {
-    pub(super) fn at(metrics: &RuntimeMetrics) -> Self {
+    pub(super) fn at(metrics: &RuntimeMetrics, begins: bool) -> Self {
         let worker = |index| (metrics.worker_park_unpark_count(index), metrics.worker_total_busy_duration(index));
         let workers = (0..metrics.num_workers()).map(worker).collect();
-        Self { at: Instant::now(), workers }
+        Self { at: Instant::now(), workers, begins }
     }
 }
 
@@ -38,6 +44,12 @@ pub(super) fn free_since(looks: &[WorkersLook], end: Instant) -> Option<Instant>
     })
 }
 
+/// Whether in every look up to `late` a thread was just beginning, which may have been meant to take the worker over.
+pub(super) fn may_begin_late(looks: &[WorkersLook], late: Instant) -> bool {
+    let mut looks = looks.iter().take_while(|look| look.at <= late).peekable();
+    looks.peek().is_some() && looks.all(|look| look.begins)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -48,6 +60,7 @@ mod tests {
         let look = |[parks, busy]: &[u64; 2]| WorkersLook {
             at: Instant::now(),
             workers: vec![(2, MS), (*parks, MS * *busy as u32)],
+            begins: false,
         };
         numbers.iter().map(look).collect()
     }
@@ -56,6 +69,18 @@ mod tests {
     fn a_worker_that_stands_still_is_stuck_whatever_the_others_do() {
         assert_eq!(free_since(&looks(&[[2, 1], [2, 2], [3, 3]]), Instant::now()), None);
         assert_eq!(free_since(&[], Instant::now()), None, "nobody looked");
+    }
+
+    #[test]
+    fn a_thread_that_begins_late_may_have_been_meant_to_take_the_worker_over() {
+        let mut looks = looks(&[[2, 1], [2, 1], [2, 1]]);
+        let late = looks[1].at;
+        assert!(!may_begin_late(&looks, late));
+        looks[0].begins = true;
+        assert!(!may_begin_late(&looks, late), "it came to rest in time, and took nothing over");
+        looks[1].begins = true;
+        assert!(may_begin_late(&looks, late));
+        assert!(!may_begin_late(&[], late), "nobody looked");
     }
 
     #[test]

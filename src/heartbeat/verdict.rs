@@ -80,10 +80,10 @@ pub enum Why {
         /// For how long, run-queue wait excluded.
         charged: Duration,
     },
-    /// A thread was started while a worker blocked and had to wait for a CPU itself. If it was to take the worker over
-    /// (`block_in_place`), nobody was to blame but the machine.
+    /// A thread was started while a worker blocked, or woken in the pool, and was late: it had to wait for a CPU itself, or
+    /// for memory. If it was to take the worker over (`block_in_place`), nobody was to blame but the machine.
     HandedOver {
-        /// How long the new thread waited.
+        /// How late it was; of a [`Heartbeat::watch`](super::Heartbeat::watch), at least.
         waited: Duration,
     },
     /// A worker of the runtime was never seen, or a thread that took one over (`block_in_place`) was seen too late to say
@@ -138,7 +138,7 @@ impl fmt::Display for Why {
             ),
             Self::HandedOver { waited } => write!(
                 f,
-                "a thread that may have been meant to take the worker over (`block_in_place`) waited {waited:.1?} for a CPU; run again on a quieter machine"
+                "a thread that may have been meant to take the worker over (`block_in_place`) came {waited:.1?} late; run again on a quieter machine"
             ),
             Self::WorkerUnseen => f.write_str("a worker of the runtime was not seen all the time; run again"),
             Self::Unwitnessed => f.write_str(

@@ -19,7 +19,7 @@ use super::journal::{Journal, Poller, clock_paused};
 use super::observer::{Observer, Question, Testimony};
 use super::pulse::{Pulse, Watched};
 use super::stall::{Stall, Stretch};
-use super::takeover::free_since;
+use super::takeover::{free_since, may_begin_late};
 use super::verdict::Why;
 use super::{ConfigError, Heartbeat, Place};
 
@@ -218,6 +218,9 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
             Some(_) => {
                 let charged = stall.charged();
                 stall.doubt.get_or_insert(Why::Undecided { charged });
+            }
+            None if may_begin_late(&testimony.workers, stretch.from + budget) => {
+                stall.doubt.get_or_insert(Why::HandedOver { waited: budget });
             }
             None => {}
         }

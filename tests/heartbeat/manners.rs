@@ -39,7 +39,8 @@ async fn it_is_polled_no_more_often_than_it_was_woken() {
     });
     let watched = Heartbeat::new().watch(counting).await;
     assert!(watched.pulse.beats >= 1, "{}", watched.pulse);
-    assert_eq!(polls.load(Ordering::Relaxed), 2, "once to begin, once when the timer fired");
+    let polls = polls.load(Ordering::Relaxed);
+    assert!((1..=2).contains(&polls), "{polls}: once to begin, once when the timer fired, unless it had at once");
 }
 
 /// A beat that went on would wake the worker every millisecond.

@@ -8,6 +8,8 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::time::{ClockId, clock_gettime};
+
 /// The kernel's number of a thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct ThreadId(pub(crate) u32);
@@ -59,6 +61,36 @@ impl Clocks {
     }
 }
 
+/// A clock tick of `/proc`: `USER_HZ` is 100 on every architecture tokio runs on.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The threads of this process that are no older than `age`, or a tick, and have the same name as `like`: those of a
+/// runtime are all called the same.
+pub(crate) fn younger_than(age: Duration, like: ThreadId) -> Vec<ThreadId> {
+    let Ok(now) = clock_gettime(ClockId::CLOCK_BOOTTIME) else { return Vec::new() };
+    let born = (Duration::from(now).saturating_sub(age).as_millis() / TICK.as_millis()).saturating_sub(1);
+    let stat = |thread: u32| Stat::parse(&std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?);
+    let Some(old) = stat(like.0) else { return Vec::new() };
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
+    let young = |thread: &u32| stat(*thread).is_some_and(|stat| stat.name == old.name && stat.born >= born);
+    threads.filter(|thread| *thread != like.0).filter(young).map(ThreadId).collect()
+}
+
+/// A thread's name, and in which tick since boot it was born.
+struct Stat {
+    name: String,
+    born: u128,
+}
+
+impl Stat {
+    fn parse(stat: &str) -> Option<Self> {
+        // The name may contain anything.
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        Some(Self { name: name.to_owned(), born: rest.split_ascii_whitespace().nth(19)?.parse().ok()? })
+    }
+}
+
 /// A schedstat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Account {
@@ -94,6 +126,35 @@ mod tests {
         assert_eq!(account.on_cpu, Duration::from_nanos(1500));
         assert_eq!(account.run_queue, Duration::from_micros(2500));
         assert_eq!(account.turns, 12);
+    }
+
+    #[test]
+    fn a_thread_younger_than_another_of_its_name_is_found_and_an_old_one_is_not() {
+        let named = |name: &str| std::thread::Builder::new().name(name.to_owned());
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let (tell, told) = std::sync::mpsc::channel();
+        let stopped = std::sync::Arc::new(std::sync::Mutex::new(stopped));
+        let begun = std::time::Instant::now();
+        let threads = ["a (pool) x", "a (pool) x", "another"].map(|name| {
+            let (tell, stopped) = (tell.clone(), stopped.clone());
+            named(name).spawn(move || {
+                tell.send(ThreadId::here()).unwrap();
+                stopped.lock().unwrap().recv().unwrap_err();
+            })
+        });
+        let ids: Vec<ThreadId> = told.iter().take(3).collect();
+        let found = ids.iter().map(|id| younger_than(begun.elapsed(), *id).len());
+        let mut found: Vec<usize> = found.collect();
+        found.sort_unstable();
+        assert_eq!(found, [0, 1, 1]);
+        let me = ThreadId::here();
+        assert!(!younger_than(begun.elapsed(), me).contains(&me));
+        while begun.elapsed() < TICK * 4 {
+            std::thread::yield_now();
+        }
+        assert!(ids.iter().all(|id| younger_than(Duration::ZERO, *id).is_empty()), "they are older than that");
+        drop(stop);
+        threads.into_iter().for_each(|thread| thread.unwrap().join().unwrap());
     }
 
     #[test]

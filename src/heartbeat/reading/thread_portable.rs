@@ -51,6 +51,11 @@ impl Clocks {
     }
 }
 
+/// Nobody knows.
+pub(crate) fn younger_than(_: Duration, _: ThreadId) -> Vec<ThreadId> {
+    Vec::new()
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Account {
     pub(crate) on_cpu: Duration,
