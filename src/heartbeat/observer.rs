@@ -136,7 +136,8 @@ impl Rounds {
             };
             self.control.woke_after(wait);
             match command {
-                Ok(command) => self.obey(command),
+                // All that were called meanwhile: a round among many threads takes long, and somebody waits for each answer.
+                Ok(first) => std::iter::once(first).chain(commands.try_iter()).for_each(|command| self.obey(command)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
