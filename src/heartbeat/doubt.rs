@@ -23,6 +23,8 @@ pub(super) struct Circumstances {
     pub(super) tracer: Option<u32>,
     /// Where the thread was, in all looks at it.
     pub(super) looks: Looks,
+    /// Whether nobody looked at the thread, though it can be looked at: whoever was to was itself held up.
+    pub(super) overlooked: bool,
 }
 
 /// In how many looks the thread was where.
@@ -83,6 +85,9 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
         Some(Why::Stolen { stolen: seen.stolen })
     } else if explains(memory) {
         Some(Why::Memory)
+    } else if seen.overlooked && stall.on_cpu <= budget {
+        // It may have waited for memory, as whoever was to look may have.
+        Some(Why::Unwitnessed)
     } else {
         None
     };
@@ -172,6 +177,15 @@ mod tests {
         let stopped = Some(Why::ProcessStopped { stood_still });
         let weigh = |budget| weigh(stall(0, Some(120)), Duration::ZERO, budget, &seen).unwrap();
         assert_eq!((weigh(MS * 55).doubt, weigh(MS * 55).charged()), (stopped, MS * 120), "nothing is certain");
+    }
+
+    #[test]
+    fn a_wait_that_nobody_looked_at_may_have_been_for_memory_and_a_computation_cannot() {
+        let seen = Circumstances { overlooked: true, ..Circumstances::default() };
+        let doubt =
+            |on_cpu, blocked| weigh(stall(on_cpu, Some(blocked)), Duration::ZERO, MS * 50, &seen).unwrap().doubt;
+        assert_eq!(doubt(50, 70), Some(Why::Unwitnessed));
+        assert_eq!(doubt(51, 69), None);
     }
 
     #[test]

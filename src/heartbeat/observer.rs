@@ -18,8 +18,8 @@ use super::boundaries::TaskLook;
 use super::control::Control;
 use super::culprit::{Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
-use super::reading::ThreadId;
 use super::reading::thread::younger_than;
+use super::reading::{ThreadId, this_thread};
 use super::stall::Stretch;
 use super::takeover::WorkersLook;
 
@@ -113,6 +113,8 @@ struct Rounds {
     alarms: Vec<(Instant, Waker)>,
     samples: VecDeque<Sample>,
     control: Control,
+    /// Whether the system lets a thread be looked at.
+    can_look: bool,
 }
 
 /// One beacon, and how often it was looked at in its present stretch.
@@ -127,6 +129,7 @@ struct Post {
 
 impl Rounds {
     fn walk(mut self, commands: &Receiver<Command>) {
+        self.can_look = Sample::of(this_thread(), false).is_some();
         loop {
             let wait = self.next_wait();
             self.control.falls_asleep();
@@ -197,7 +200,9 @@ impl Rounds {
         };
         let suspect = majority(self.samples.iter().filter(of_it), question.waited);
         let looks = looks(self.samples.iter().filter(of_it), question.from, question.to);
-        let circumstances = Some(Circumstances { looks, ..self.control.between(question.from, question.to) });
+        let overlooked = self.can_look && looks.all == 0;
+        let control = self.control.between(question.from, question.to);
+        let circumstances = Some(Circumstances { looks, overlooked, ..control });
         let tasks = self.samples.iter().filter(of_it).filter_map(|sample| sample.tasks).collect();
         let workers = self.samples.iter().filter(of_it).filter_map(|sample| sample.workers.clone()).collect();
         Testimony { suspect, circumstances, tasks, workers }

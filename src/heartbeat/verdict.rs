@@ -89,8 +89,8 @@ pub enum Why {
     /// A worker of the runtime was never seen, or a thread that took one over (`block_in_place`) was seen too late to say
     /// what it did.
     WorkerUnseen,
-    /// The observer, a thread of this library's, could not be started or did not answer in time. Whether the process or
-    /// the machine stood still meanwhile is not known.
+    /// The observer, a thread of this library's, could not be started, did not answer in time or never came to look at a
+    /// thread that waited for something. Whether that was for the machine is not known.
     Unwitnessed,
 }
 
@@ -142,7 +142,7 @@ impl fmt::Display for Why {
             ),
             Self::WorkerUnseen => f.write_str("a worker of the runtime was not seen all the time; run again"),
             Self::Unwitnessed => f.write_str(
-                "the thread that looks at the workers could not be started or did not answer in time; run again on a quieter machine, or raise the limit on threads",
+                "the thread that looks at the workers could not be started or was held up itself; run again on a quieter machine, or raise the limit on threads",
             ),
         }
     }

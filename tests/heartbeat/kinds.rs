@@ -13,27 +13,20 @@ type Block = Box<dyn FnOnce() + Send>;
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod ready {
+    use std::fs::File;
     use std::io::Read;
-    use std::process::{Child, ChildStdin, Command, Stdio};
+    use std::process::{Command, Stdio};
     use std::sync::mpsc;
-    use std::thread::JoinHandle;
     use std::time::Duration;
 
     use super::Block;
     use crate::support::{LONG, block};
 
-    fn let_go_later(held: impl Send + 'static) -> JoinHandle<()> {
+    fn let_go_later(held: impl Send + 'static) {
         std::thread::spawn(move || {
             block(LONG);
             drop(held);
-        })
-    }
-
-    /// Runs for as long as its input is open.
-    fn cat() -> (Child, ChildStdin) {
-        let mut child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let stdin = child.stdin.take().unwrap();
-        (child, stdin)
+        });
     }
 
     pub(super) fn sleep() -> Block {
@@ -43,28 +36,26 @@ mod ready {
     pub(super) fn channel() -> Block {
         let (sender, receiver) = mpsc::channel::<()>();
         Box::new(move || {
-            let holder = let_go_later(sender);
+            let_go_later(sender);
             receiver.recv().unwrap_err();
-            holder.join().unwrap();
         })
     }
 
+    /// It runs for as long as its input is open.
     pub(super) fn child() -> Block {
-        let (mut child, stdin) = cat();
+        let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take().unwrap();
         Box::new(move || {
-            let holder = let_go_later(stdin);
+            let_go_later(stdin);
             child.wait().unwrap();
-            holder.join().unwrap();
         })
     }
 
     pub(super) fn pipe() -> Block {
-        let (mut child, stdin) = cat();
+        let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).unwrap();
         Box::new(move || {
-            let holder = let_go_later(stdin);
-            child.stdout.take().unwrap().read_to_end(&mut Vec::new()).unwrap();
-            child.wait().unwrap();
-            holder.join().unwrap();
+            let_go_later(writer);
+            File::from(reader).read_to_end(&mut Vec::new()).unwrap();
         })
     }
 

@@ -44,15 +44,15 @@ where
     Lab::new(flavor).run(|| async { tokio::spawn(f()).await.unwrap() }).unwrap().pulse
 }
 
-/// Where the kernel keeps no schedstat, a noisy machine leaves doubt, and so does a hypervisor that took as much as is
-/// charged; never an acquittal.
+/// Where the kernel keeps no schedstat, a noisy machine leaves doubt; anywhere, so do a hypervisor that took as much as
+/// is charged, and locks on the memory of this process, which starts hundreds of threads and processes meanwhile. None of
+/// them is an acquittal.
 #[track_caller]
 pub(crate) fn assert_starved(pulse: &Pulse) {
     match pulse.verdict() {
         Verdict::Starved => {}
-        Verdict::Inconclusive { why: Why::Stolen { stolen } } => {
-            let charged = pulse.worst().unwrap().charged();
-            assert!(charged > pulse.budget && charged.saturating_sub(stolen) <= pulse.budget, "\n{pulse}");
+        Verdict::Inconclusive { why: Why::Stolen { .. } | Why::Memory | Why::Unwitnessed } => {
+            assert!(pulse.worst().unwrap().charged() > pulse.budget, "\n{pulse}");
         }
         Verdict::Inconclusive { .. } if cfg!(any(not(target_os = "linux"), deadbeat_portable)) => {}
         verdict => panic!("{verdict:?}\n{pulse}"),
@@ -64,7 +64,9 @@ pub(crate) fn assert_starved(pulse: &Pulse) {
 pub(crate) fn assert_steady(pulse: &Pulse) {
     match pulse.verdict() {
         Verdict::Steady => {}
-        Verdict::Inconclusive { why: Why::Memory | Why::SlowMachine { .. } | Why::Stolen { .. } } => {
+        Verdict::Inconclusive {
+            why: Why::Memory | Why::Unwitnessed | Why::SlowMachine { .. } | Why::Stolen { .. },
+        } => {
             assert!(pulse.worst().unwrap().wall > pulse.budget, "\n{pulse}");
         }
         _ => pulse.assert_steady(),
