@@ -39,6 +39,7 @@ fn where_the_first_process_is_hidden_nobody_is_taken_for_gone() {
     group.reap();
     let Some((status, report)) = kill.join().unwrap() else { return };
     assert_eq!((status, report["outcome"].as_str()), (Some(0), Some("terminated")), "{report}");
+    assert!(report["elapsed_ms"].as_f64().unwrap() < 10_000.0, "it took the grace: {report}");
     assert!(held.iter().all(Held::has_ended), "{report}");
 }
 

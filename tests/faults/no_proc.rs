@@ -38,6 +38,7 @@ fn a_group_whose_leader_is_waited_for_is_seen_to_die_at_once() {
     group.reap();
     let report = kill.join().unwrap().unwrap();
     assert_eq!(report.outcome, Outcome::Terminated, "{report:?}");
+    assert!(report.elapsed < LONG / 2, "it took the grace: {report:?}");
     assert!(held.iter().all(|held| held.has_ended()), "not gone: {report:?}");
 }
 
