@@ -7,6 +7,7 @@ use deadbeat::guardian::Guardian;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgid, getsid};
 
+use super::ignored::is_ignored;
 use super::support::{Parent, eventually, inside};
 
 fn link(pid: i32, name: &str) -> String {
@@ -86,12 +87,6 @@ pub(crate) fn signals_do_not_end_it() {
     }
     parent.kill();
     parent.tree.is_dead_soon();
-}
-
-fn is_ignored(signal: Signal) -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim().to_owned();
-    u64::from_str_radix(&ignored, 16).unwrap() & (1 << (signal as i32 - 1)) != 0
 }
 
 pub(crate) fn it_does_not_wait_for_a_child_that_outlives_the_parent() {

@@ -12,6 +12,9 @@ mod death;
 #[cfg(target_os = "linux")]
 mod ends;
 #[cfg(target_os = "linux")]
+#[path = "../common/ignored.rs"]
+mod ignored;
+#[cfg(target_os = "linux")]
 mod impostors;
 #[cfg(target_os = "linux")]
 mod nested;

@@ -10,24 +10,15 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-/// What must come, comes well within this; it bounds a broken test, not a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(40);
+#[path = "../common/eventually.rs"]
+mod eventually;
+pub(crate) use eventually::{SOON, eventually};
 
 /// Of the parents' policy.
 pub(crate) const GRACE: Duration = Duration::from_millis(700);
 
 /// The variable that every process of a test carries, guardians included.
 const TREE: &str = "DEADBEAT_TEST_TREE";
-
-/// Polls for something that must become true.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < SOON, "waited in vain for: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
 
 /// Whether this test runs as PID 1 of a namespace; if not, runs it there, and tells how that went.
 pub(crate) fn inside(test: &str) -> bool {

@@ -1,13 +1,12 @@
 //! What these tests share: starting fixtures, waiting for what must come.
 
-use std::time::{Duration, Instant};
-
 use deadbeat::fixture::{self, Running};
 use deadbeat::group::{Backend, backend};
 use deadbeat::{KillPolicy, ProcessGroup};
 
-/// What must come, comes well within this; it bounds a broken test, not a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+#[path = "../common/eventually.rs"]
+mod eventually;
+pub(crate) use eventually::{SOON, eventually};
 
 /// The default policy, but patient with a machine on which a killed process waits for a CPU to die on. Where zombies
 /// cannot be told from the living it would be patient in vain.
@@ -20,16 +19,6 @@ pub(crate) fn policy() -> KillPolicy {
 
 pub(crate) fn start(name: &str) -> Running {
     fixture::named(name).expect("no such fixture").start().unwrap()
-}
-
-/// Polls for something that must become true.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < SOON, "waited in vain for: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
 }
 
 /// The state of a process, by `/proc`.

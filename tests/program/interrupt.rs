@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rstest::rstest;
 
+use crate::ignored::is_ignored;
 use crate::support::linux::{self, fixtures_of, processes_of, signal_all};
 use crate::support::until;
 use crate::support::{LONG, program};
@@ -55,12 +56,6 @@ impl Drop for Suite {
         let _ = self.child.wait();
         signal_all(&processes_of(self.pid()), self.pid(), linux::Signal::KILL);
     }
-}
-
-fn is_ignored(signal: Signal) -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap().trim();
-    u64::from_str_radix(ignored, 16).unwrap() & (1 << (signal as i32 - 1)) != 0
 }
 
 #[rstest]

@@ -12,6 +12,9 @@ mod formats;
 mod help;
 mod html;
 #[cfg(target_os = "linux")]
+#[path = "../common/ignored.rs"]
+mod ignored;
+#[cfg(target_os = "linux")]
 mod interrupt;
 mod json;
 mod kill;

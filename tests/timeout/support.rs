@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
 
-/// What must come, comes well within this; it bounds a broken test, not a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(40);
+#[path = "../common/eventually.rs"]
+mod eventually;
+pub(crate) use eventually::{SOON, eventually};
 
 /// Which program is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,15 +154,5 @@ impl Victim {
 impl Drop for Victim {
     fn drop(&mut self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
-    }
-}
-
-/// Polls for something that must become true.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < SOON, "waited in vain for: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
     }
 }
