@@ -8,7 +8,6 @@
 //! [`kill_all_children`] is the safety net. It is synchronous, needs no runtime, and works in a panic, after the runtime
 //! was shut down, and when no thread can be started.
 
-use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
@@ -30,6 +29,8 @@ const NEWCOMERS: Duration = Duration::from_millis(50);
 pub struct Registry {
     policy: KillPolicy,
     state: Mutex<State>,
+    /// The thread that holds the state over a call of somebody else's code.
+    holder: Mutex<Option<ThreadId>>,
     swept: Condvar,
 }
 
@@ -82,7 +83,7 @@ enum Phase {
 impl Registry {
     /// An empty registry; groups that are registered by hand will be killed by this policy.
     pub fn new(policy: KillPolicy) -> Registry {
-        Registry { policy, state: Mutex::default(), swept: Condvar::new() }
+        Registry { policy, state: Mutex::default(), holder: Mutex::default(), swept: Condvar::new() }
     }
 
     /// The one of this process, with the default policy.
@@ -149,8 +150,7 @@ impl Registry {
     /// out of reach.
     pub fn reap<T, E>(&self, pgid: i32, reap: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
         let mut state = self.state();
-        HOLDS.set(std::ptr::from_ref(self).addr());
-        let _held = Held;
+        let _held = Held::over(self);
         let reaped = reap()?;
         if reaped.is_some() {
             state.live.remove(&pgid);
@@ -176,7 +176,7 @@ impl Registry {
     /// is logged, and has no report.
     pub fn kill_all(&self) -> Vec<KillReport> {
         let me = std::thread::current().id();
-        if HOLDS.get() == std::ptr::from_ref(self).addr() {
+        if *self.holder() == Some(me) {
             // A panic under the lock, and a hook that ends everything: there is no way to the list from here.
             tracing::warn!("kill_all_children called by a thread that is busy with the registry: nothing was killed");
             return Vec::new();
@@ -232,6 +232,10 @@ impl Registry {
         }
     }
 
+    fn holder(&self) -> MutexGuard<'_, Option<ThreadId>> {
+        self.holder.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A panic in whoever held it leaves the list as good as it was: every change is one call.
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -250,16 +254,19 @@ fn kill_late(climb: Climb) {
     }
 }
 
-thread_local! {
-    /// The registry whose lock this thread holds over a call of somebody else's code, by address.
-    static HOLDS: Cell<usize> = const { Cell::new(0) };
+/// The state is held by this thread over a call of somebody else's code.
+struct Held<'a>(&'a Registry);
+
+impl Held<'_> {
+    fn over(registry: &Registry) -> Held<'_> {
+        *registry.holder() = Some(std::thread::current().id());
+        Held(registry)
+    }
 }
 
-struct Held;
-
-impl Drop for Held {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        HOLDS.set(0);
+        *self.0.holder() = None;
     }
 }
 
