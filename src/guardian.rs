@@ -179,7 +179,7 @@ impl Guardian {
     }
 
     /// The process id of the guardian; `None` while there is none. It is a child of this process, and not to be taken
-    /// for one of its orphans.
+    /// for one of its orphans. Waits for one that is being started.
     pub fn pid(&self) -> Option<i32> {
         self.parent.guardian()
     }

@@ -21,7 +21,7 @@ pub(super) struct Parent {
     program: Program,
     /// The name of this run's mark.
     pub(super) mark: String,
-    /// Its pid, 0 for none: to be read without waiting for the state.
+    /// Its pid, 0 while there is none or it is being started: to be read without waiting for the state.
     guardian: AtomicI32,
     state: Mutex<State>,
 }
@@ -63,8 +63,13 @@ impl Parent {
         Ok(Parent { program, mark, guardian, state: Mutex::new(state) })
     }
 
+    /// While another is being started, this waits for it: one that is there and has no number yet is taken for a stray.
     pub(super) fn guardian(&self) -> Option<i32> {
-        Some(self.guardian.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+        let pid = || Some(self.guardian.load(Ordering::SeqCst)).filter(|pid| *pid != 0);
+        pid().or_else(|| {
+            let _started = self.wait_for_state();
+            pid()
+        })
     }
 
     /// A new ward.
@@ -141,7 +146,7 @@ impl Parent {
             Some(Err(error)) if may == May::NotBlock && error.kind() == io::ErrorKind::WouldBlock => return Err(error),
             Some(Err(error)) => {
                 // Dead, or stopped: before it sees the end of the line it must not be able to do anything.
-                self.guardian.store(0, Ordering::Relaxed);
+                self.guardian.store(0, Ordering::SeqCst);
                 state.line.take().into_iter().for_each(Line::cut);
                 tracing::warn!("the guardian does not listen, another is started when it is needed: {error}");
             }
@@ -161,7 +166,7 @@ impl Parent {
             })
         };
         let line = Line::open(&self.program, &self.mark, brief)?;
-        self.guardian.store(line.pid(), Ordering::Relaxed);
+        self.guardian.store(line.pid(), Ordering::SeqCst);
         state.line = Some(line);
         Ok(())
     }
@@ -173,5 +178,53 @@ impl Drop for Parent {
         if let Some(line) = state.line.take() {
             line.hang_up();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::*;
+    use crate::group::{ProcessGroup, pause};
+    use crate::signal::Signal;
+
+    /// Reads what it is told; the second of its kind not at first.
+    const SLOW: &str =
+        "#!/bin/sh\ncd \"${0%/*}\" || exit\necho $$ >>pids\n[ -e go ] || { : >go; exec cat; }\nsleep 1\nexec cat\n";
+
+    fn pids(dir: &Path) -> Vec<i32> {
+        let text = std::fs::read_to_string(dir.join("pids")).unwrap_or_default();
+        // The last line may be half there.
+        text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')?.parse().ok()).collect()
+    }
+
+    #[test]
+    fn a_guardian_that_is_being_started_is_never_without_a_number() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("guardian");
+        std::fs::write(&program, SLOW).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+        let parent = Parent::open(Program::Named(program), |_| Ok(())).unwrap();
+        // More than a socket holds: the next one is told all of it, and is not up before it has read some.
+        for _ in 0..4000 {
+            parent.expect(&KillPolicy::default(), May::Block).unwrap();
+        }
+        let first = parent.guardian().unwrap();
+        ProcessGroup::new(first).unwrap().signal(Signal::KILL).unwrap();
+        std::thread::scope(|scope| {
+            // The socket takes letters until the first is quite dead.
+            scope.spawn(|| {
+                while parent.guardian() == Some(first) {
+                    parent.expect(&KillPolicy::default(), May::Block).unwrap();
+                }
+            });
+            while pids(dir.path()).len() < 2 {
+                pause(Duration::from_millis(1));
+            }
+            let second = pids(dir.path())[1];
+            assert_eq!(parent.guardian(), Some(second), "it is there, and has no number");
+        });
     }
 }
