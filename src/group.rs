@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -17,6 +17,7 @@ use nix::unistd::{Pid, getpgid, getpgrp};
 use crate::error::{KillError, KillErrorKind};
 use crate::signal::Signal;
 
+#[cfg(feature = "cli")]
 pub(crate) mod family;
 #[cfg(target_os = "linux")]
 mod linux;
@@ -291,6 +292,36 @@ impl Vigil {
     }
 }
 
+/// A descriptor that becomes readable when the leader of a group, a child of this process, has ended.
+#[derive(Debug)]
+pub(crate) struct ExitFd {
+    #[cfg(target_os = "linux")]
+    pidfd: linux::Pidfd,
+    #[cfg(not(target_os = "linux"))]
+    never: std::convert::Infallible,
+}
+
+impl ExitFd {
+    /// `None` where the system has no such thing, or none to spare; or where the leader was reaped.
+    pub(crate) fn of_leader(group: ProcessGroup) -> Option<ExitFd> {
+        #[cfg(target_os = "linux")]
+        if backend() == Backend::Proc {
+            return linux::open_pidfd(group.pgid).ok().map(|pidfd| ExitFd { pidfd });
+        }
+        let _ = group;
+        None
+    }
+}
+
+impl AsRawFd for ExitFd {
+    fn as_raw_fd(&self) -> RawFd {
+        #[cfg(target_os = "linux")]
+        return self.pidfd.as_raw_fd();
+        #[cfg(not(target_os = "linux"))]
+        match self.never {}
+    }
+}
+
 /// Looks at many groups for the price of one walk through the process table. `true`: that one is gone.
 pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
     let mut gone = vec![false; vigils.len()];
@@ -321,6 +352,10 @@ pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
 /// `kill(2)`: to one process, a child of ours that is not reaped yet.
 #[cfg(feature = "cli")]
 pub(crate) fn signal_process(pid: i32, signal: Signal) -> io::Result<()> {
+    if pid <= 1 {
+        // It would go to a whole group, to everybody, or to init.
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     raw::kill(pid, signal.as_raw()).map_err(io::Error::from)
 }
 
@@ -380,6 +415,15 @@ mod tests {
             let error = ProcessGroup::new(pgid).expect_err("accepted");
             assert_eq!((error.kind(), error.pgid()), (KillErrorKind::InvalidGroup, pgid));
             assert!(error.to_string().contains(&format!("process group {pgid}:")), "{error}");
+        }
+    }
+
+    #[test]
+    #[cfg(feature = "cli")]
+    fn what_kill_would_read_as_more_than_one_process_is_refused() {
+        // Should it be sent, it does nothing to anybody who runs.
+        for pid in [0, 1, -1, i32::MIN] {
+            assert_eq!(signal_process(pid, Signal::CONT).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
 

@@ -15,7 +15,6 @@ use nix::sys::prctl::get_child_subreaper;
 /// # Errors
 ///
 /// The system's, where there is no such thing.
-#[cfg(feature = "cli")]
 pub(crate) fn adopt_orphans() -> nix::Result<()> {
     #[cfg(target_os = "linux")]
     return nix::sys::prctl::set_child_subreaper(true);
@@ -37,7 +36,7 @@ pub(crate) fn children() -> Vec<i32> {
 /// Whether nobody who descends from this process can run, but for `spared` and whoever descends from those. `true` only
 /// where nobody is lost from sight when their parents end; `false` says nothing.
 ///
-/// Far cheaper than to look at every process there is.
+/// Far cheaper than to look at every process there is, and yet it may block.
 pub(crate) fn has_died_out(spared: &[i32]) -> bool {
     // Two looks: somebody else who reaps a child of ours meanwhile can hide another from one.
     sees_everybody() && descendants(spared).is_empty() && descendants(spared).is_empty()
@@ -80,7 +79,7 @@ pub(crate) fn runs(pid: i32) -> bool {
 }
 
 /// Whether it descends from this process, and not by way of `spared`.
-#[cfg(all(feature = "cli", target_os = "linux"))]
+#[cfg(target_os = "linux")]
 pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
     let (own, mut pid) = (own_pid(), pid);
     // A line of descent is no longer than this, and one that changes under our eyes must not lead us in circles.
@@ -128,7 +127,7 @@ fn children_by_parent(parent: i32) -> Vec<i32> {
     children
 }
 
-#[cfg(all(test, feature = "cli", target_os = "linux"))]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::process::{Command, Stdio};
 

@@ -11,7 +11,7 @@ use deadbeat::group::{Backend, backend};
 use deadbeat::registry::Registry;
 use deadbeat::{KillErrorKind, Outcome, Signal};
 
-use super::support::{NOBODY, Tree, eventually, isolated, policy};
+use super::support::{NOBODY, SOON, Tree, eventually, isolated, policy};
 
 /// A group of one that ignores SIGTERM; killed and reaped when dropped.
 struct Stubborn(Child);
@@ -282,6 +282,30 @@ fn a_panic_while_holding_it_loses_nothing() {
     assert_eq!(registry.list(), [group.pgid()]);
     assert_eq!(registry.kill_all().len(), 1);
     eventually("it is dead", || group.has_ended());
+}
+
+#[test]
+fn a_sweep_from_within_any_of_the_registries_a_thread_holds_is_no_deadlock() {
+    let (over, is_over) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (outer, inner) = (Registry::new(policy()), Registry::new(policy()));
+        let nested = || {
+            inner.reap::<(), ()>(i32::MAX, || {
+                assert_eq!((outer.kill_all(), inner.kill_all()), (vec![], vec![]));
+                Ok(None)
+            })
+        };
+        outer
+            .reap::<(), ()>(i32::MAX, || {
+                nested()?;
+                // The inner one is free again, the outer one is not.
+                assert_eq!(outer.kill_all(), []);
+                Ok(None)
+            })
+            .unwrap();
+        over.send(()).unwrap();
+    });
+    is_over.recv_timeout(SOON).expect("it waits for itself");
 }
 
 #[test]

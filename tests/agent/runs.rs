@@ -9,7 +9,7 @@ use deadbeat::{Outcome, Signal};
 use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
-use super::support::{NOBODY, Tree, eventually, isolated};
+use super::support::{INSIDE, NOBODY, Tree, eventually, inside, isolated};
 
 fn sees_members() -> bool {
     backend() == Backend::Proc
@@ -150,7 +150,6 @@ proptest! {
 
 #[test]
 fn the_obedient_die_though_the_process_ends_as_soon_as_the_run_is_dropped() {
-    const INSIDE: &str = "DEADBEAT_TEST_INSIDE";
     let tree = Tree::new();
     if std::env::var_os(INSIDE).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -210,5 +209,27 @@ async fn an_exit_that_somebody_else_collected_is_an_error_and_no_hang() {
     });
     let error = run_subprocess_agent(Tree::new().sh("exit 0"), &options).await.unwrap_err();
     assert!(matches!(error, AgentError::Wait(_)), "{error:?}");
+    assert_eq!(registry.list(), NOBODY);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_parent_that_minds_no_children_keeps_no_run_from_its_end() {
+    if std::env::var_os(INSIDE).is_none() {
+        for option in ["--block-signal=CHLD", "--ignore-signal=CHLD"] {
+            inside("runs::a_parent_that_minds_no_children_keeps_no_run_from_its_end", &[option]);
+        }
+        return;
+    }
+    let (options, registry, _) = isolated();
+    // A run that does not see its command's end comes to this one instead.
+    let options = options.timeout(Duration::from_secs(15));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let run = |script: &str| runtime.block_on(run_subprocess_agent(Tree::new().sh(script), &options));
+    assert_eq!(run("exit 7").unwrap().status.code(), Some(7));
+    assert_eq!(run("sleep 60 & exit 3").unwrap().status.code(), Some(3));
+    let soon = options.clone().timeout(Duration::from_millis(100));
+    let error = runtime.block_on(run_subprocess_agent(Tree::new().sh("exec sleep 60"), &soon)).unwrap_err();
+    assert!(matches!(error, AgentError::TimedOut { status: Some(_), .. }), "{error:?}");
     assert_eq!(registry.list(), NOBODY);
 }

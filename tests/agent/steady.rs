@@ -8,7 +8,7 @@ use deadbeat::group::{Backend, backend};
 use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, with_teeth};
 use rstest::rstest;
 
-use super::support::{Tree, eventually, isolated};
+use super::support::{INSIDE, Tree, eventually, inside, isolated};
 
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -68,6 +68,58 @@ fn the_worker_beats_on_however_a_run_ends(#[values(Flavor::CurrentThread, Flavor
             eventually("all are dead", || trees.iter().all(|tree| tree.pids().is_empty()));
             eventually("the registry is empty", || registry.list().is_empty());
             pulse
+        },
+    );
+}
+
+/// Dead, and nobody reaps them: each is one more to be looked at by whoever looks at this process's descendants.
+#[cfg(target_os = "linux")]
+fn many_children() -> usize {
+    const MANY: usize = 6000;
+    // Orphans of a shell that ends at once are ours.
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let script = format!("i=0; while [ $i -lt {MANY} ]; do (: &); i=$((i+1)); done");
+    assert!(std::process::Command::new("sh").args(["-c", &script]).status().unwrap().success());
+    children().len()
+}
+
+#[cfg(target_os = "linux")]
+fn children() -> Vec<String> {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let lists = tasks.map(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default());
+    lists.flat_map(|list| list.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// A look at all descendants, as one takes it who wants to know whether any is left.
+#[cfg(target_os = "linux")]
+fn look_at_all() {
+    for pid in children() {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        tasks.for_each(|task| drop(std::fs::read_to_string(task.path().join("children"))));
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_worker_beats_on_however_many_children_a_subreaper_has() {
+    if std::env::var_os(INSIDE).is_none() {
+        // A subreaper is all of a process, and so are its children.
+        inside("steady::the_worker_beats_on_however_many_children_a_subreaper_has", &[]);
+        return;
+    }
+    // Half of what the looks take, and more than a fork on a busy machine.
+    let beat = || Heartbeat::new().budget(Duration::from_millis(120));
+    let lab = || Lab::new(Flavor::CurrentThread).heartbeat(beat()).deadline(Duration::from_secs(120));
+    println!("{} children", many_children());
+    with_teeth(
+        || lab().run(|| async { [(); 2].map(|()| look_at_all()) }).unwrap().pulse,
+        || {
+            let (options, _, _) = isolated();
+            let command = Tree::new().sh("exit 0");
+            let watched = lab().run(move || async move { run_subprocess_agent(command, &options).await }).unwrap();
+            assert!(watched.output.unwrap().leftovers.is_none());
+            watched.pulse
         },
     );
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use deadbeat::KillPolicy;
 use deadbeat::agent::AgentOptions;
@@ -12,20 +12,23 @@ use deadbeat::registry::Registry;
 use deadbeat::shutdown::Shutdown;
 use tokio::process::{Child, Command};
 
-/// What must come, comes well within this; it bounds a broken test, not a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+#[path = "../common/eventually.rs"]
+mod eventually;
+pub(crate) use eventually::{SOON, eventually};
 
 /// No pid, no pgid.
 pub(crate) const NOBODY: [i32; 0] = [];
 
-/// Polls for something that must become true.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < SOON, "waited in vain for: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
+/// Set in a test that runs once more, in a process of its own.
+pub(crate) const INSIDE: &str = "DEADBEAT_TEST_INSIDE";
+
+/// Runs this test once more, by `env` with these options.
+pub(crate) fn inside(test: &str, options: &[&str]) {
+    let mut command = std::process::Command::new("env");
+    command.args(options).arg(std::env::current_exe().unwrap()).args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && text.contains("1 passed"), "{options:?}: {text}");
 }
 
 /// A short grace, and patience with a machine on which a killed process waits for a CPU to die on. Where zombies cannot

@@ -69,14 +69,14 @@ impl Family {
         self.leader.store(pid, Ordering::SeqCst);
     }
 
-    /// Those who are no prey, nor whoever descends from them.
+    /// Those who are no prey, nor whoever descends from them. To be asked for when others have been found: whoever is a
+    /// guardian among those has a number by then.
     fn spared(&self) -> Vec<i32> {
         self.strangers.iter().copied().chain(self.guardian.pid()).collect()
     }
 
     /// Reaps the orphans that have ended.
     pub(super) fn reap(&self) {
-        // In this order: a guardian that is started in between is not among the children yet.
         let children = children();
         let (spared, leader) = (self.spared(), self.leader.load(Ordering::SeqCst));
         for pid in children.into_iter().filter(|pid| *pid != leader && !spared.contains(pid)) {
@@ -147,8 +147,9 @@ impl Family {
     }
 
     fn has_died_out(&self) -> bool {
+        let children = children();
         let spared = self.spared();
-        children().iter().all(|pid| spared.contains(pid))
+        children.iter().all(|pid| spared.contains(pid))
     }
 
     fn take_reports(&self) -> Vec<KillReport> {

@@ -2,6 +2,7 @@
 //! out, and for a grace of zero, after which nothing is killed.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
 
@@ -42,7 +43,8 @@ pub(super) async fn run(
     let death = call.signal.and_then(|signal| Named::try_from(signal.as_raw()).ok());
     inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death });
     let mut child = command.spawn().map_err(|error| Failure::of_start(&call.command, &error))?;
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+    let pid = pid.ok_or_else(|| Failure::of_ours(&"the command has no process id"))?;
     let alarm = events.alarm();
     alarm.set(call.timeout);
     let mut run = Run { call, terminal, alarm, pid, timed_out: false, kill_is_next: false, asked: 0 };
@@ -121,9 +123,9 @@ impl Run<'_> {
 
     fn send(&self, signal: Signal) {
         // To one that has ended and is not reaped yet it does nothing.
-        let _ = match ProcessGroup::new(self.pid) {
-            Ok(group) if !self.call.foreground => group.signal(signal),
-            _ => signal_process(self.pid, signal),
+        let _ = match self.call.foreground {
+            true => signal_process(self.pid, signal),
+            false => ProcessGroup::new(self.pid).map_err(io::Error::other).and_then(|group| group.signal(signal)),
         };
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! All kills together never hold more than half of what this process may open.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::super::{raw, wait_readable};
 
 /// A pidfd, counted against this process's share of descriptors.
 #[derive(Debug)]
-pub(super) struct Pidfd {
+pub(in crate::group) struct Pidfd {
     fd: OwnedFd,
 }
 
@@ -31,7 +31,7 @@ fn most_pidfds() -> usize {
 }
 
 /// `pidfd_open(2)`: `ESRCH` for a process that is not there, `EMFILE` also when our own share is used up.
-pub(super) fn open(pid: i32) -> Result<Pidfd, Errno> {
+pub(in crate::group) fn open(pid: i32) -> Result<Pidfd, Errno> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
     counted(|| pidfd_open(pid, PidfdFlags::empty()))
 }
@@ -66,6 +66,13 @@ impl Drop for Pidfd {
 impl AsFd for Pidfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// For whoever waits for it with others of its kind.
+impl AsRawFd for Pidfd {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
     }
 }
 

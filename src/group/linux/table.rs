@@ -65,6 +65,7 @@ pub(in crate::group) fn started_at(pid: i32) -> Option<Duration> {
 }
 
 /// Who has it for a child now.
+#[cfg(feature = "cli")]
 pub(in crate::group) fn parent(pid: i32) -> Option<i32> {
     read_stat(pid).map(|stat| stat.parent)
 }

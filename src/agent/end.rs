@@ -1,0 +1,100 @@
+//! How a run ended: by itself, or not.
+
+use std::fmt;
+use std::io;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::error::KillError;
+use crate::kill::KillReport;
+
+/// How a run ended that ended by itself.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct AgentExit {
+    /// The leader's.
+    pub status: ExitStatus,
+    /// The kill of the members it left behind, if there were any and they were to be killed. Never told on the portable
+    /// back-end, where they are killed without being seen.
+    pub leftovers: Option<Result<KillReport, KillError>>,
+}
+
+/// How a run ended that did not end by itself.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum AgentError {
+    /// The command was not started.
+    Spawn(io::Error),
+    /// It ran into its timeout; its group was killed.
+    TimedOut {
+        /// How long it was allowed.
+        timeout: Duration,
+        /// What became of the group.
+        kill: Result<KillReport, KillError>,
+        /// How the leader ended; `None` if it could not be made to. Its group stays registered then.
+        status: Option<ExitStatus>,
+    },
+    /// The shutdown was requested; its group was killed.
+    ShutdownRequested {
+        /// What became of the group; `None` if the request came first and the command was not started.
+        kill: Option<Result<KillReport, KillError>>,
+        /// How the leader ended; `None` if it could not be made to, or never ran.
+        status: Option<ExitStatus>,
+    },
+    /// [`kill_all_children`](crate::registry::kill_all_children) was called, of the registry that the run is in.
+    KilledWithAll {
+        /// How the leader ended; `None` if the call came first and the command was not started.
+        status: Option<ExitStatus>,
+    },
+    /// The command ended, and the kill of what it left behind came to nothing here: it is done on a thread of its own, in
+    /// which the leader is reaped too.
+    Leftovers(KillError),
+    /// The leader cannot be waited for: somebody else has reaped it. Its group was killed.
+    Wait(io::Error),
+}
+
+impl fmt::Display for AgentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let became = |f: &mut fmt::Formatter<'_>, kill: &Result<KillReport, KillError>| match kill {
+            Ok(report) => write!(f, "its process group {} was {}", report.pgid, report.outcome),
+            Err(error) => error.fmt(f),
+        };
+        match self {
+            AgentError::Spawn(error) => write!(f, "the command was not started: {error}"),
+            AgentError::TimedOut { timeout, kill, .. } => {
+                write!(f, "the command ran into its timeout of {timeout:?}: ")?;
+                became(f, kill)
+            }
+            AgentError::ShutdownRequested { kill: Some(kill), .. } => {
+                f.write_str("the command was ended by a shutdown request: ")?;
+                became(f, kill)
+            }
+            AgentError::ShutdownRequested { kill: None, .. } => {
+                f.write_str("the command was not started: the shutdown was requested before")
+            }
+            AgentError::KilledWithAll { status: Some(status) } => {
+                write!(f, "the command was ended with all others, by kill_all_children: {status}")
+            }
+            AgentError::KilledWithAll { status: None } => {
+                f.write_str("the command was not started: kill_all_children was called before")
+            }
+            AgentError::Leftovers(error) => write!(f, "what the command left behind is still being killed: {error}"),
+            AgentError::Wait(error) => {
+                write!(f, "the command's exit was collected by somebody else (do not wait for -1 or pgids): {error}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AgentError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            AgentError::Spawn(error) | AgentError::Wait(error) => Some(error),
+            AgentError::Leftovers(error) | AgentError::TimedOut { kill: Err(error), .. } => Some(error),
+            AgentError::ShutdownRequested { kill: Some(Err(error)), .. } => Some(error),
+            AgentError::TimedOut { .. } | AgentError::ShutdownRequested { .. } | AgentError::KilledWithAll { .. } => {
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! The end of a leader, awaited on a worker and without reaping.
+//!
+//! A pidfd tells it to the runtime's driver, whatever this process was started with. SIGCHLD alone does not: one that was
+//! blocked by whoever started us never arrives.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{sleep, timeout};
+
+use crate::group::{ExitFd, ProcessGroup};
+
+pub(super) struct LeaderExit {
+    children: Signal,
+    /// `None` where there is none to be had.
+    pidfd: Option<AsyncFd<ExitFd>>,
+}
+
+impl LeaderExit {
+    /// Before the leader is started: from here on SIGCHLD is not ignored.
+    pub(super) fn prepare() -> io::Result<LeaderExit> {
+        Ok(LeaderExit { children: signal(SignalKind::child())?, pidfd: None })
+    }
+
+    /// As soon as it is.
+    #[expect(deprecated, reason = "what is to replace it is younger than the oldest tokio that will do")]
+    pub(super) fn hold(&mut self, group: ProcessGroup) {
+        // One that the driver does not take is as good as none.
+        self.pidfd = ExitFd::of_leader(group).and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE).ok());
+    }
+
+    /// Resolves when the leader can be waited for. `poll_interval` bounds how late it is where no descriptor tells.
+    pub(super) async fn of(&mut self, group: ProcessGroup, poll_interval: Duration) {
+        if let Some(pidfd) = &self.pidfd {
+            // An error is the runtime's end, which the sleep below does not outlive.
+            let _ = pidfd.readable().await;
+        }
+        while !group.leader_has_exited() {
+            match self.pidfd {
+                // Under ptrace the tracer comes first.
+                Some(_) => sleep(Duration::from_millis(1)).await,
+                None => drop(timeout(poll_interval, self.children.recv()).await),
+            }
+        }
+    }
+}

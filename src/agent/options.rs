@@ -1,0 +1,160 @@
+//! How to run a command: its time, its policy, what it reads, who else is told of it.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::process::Child;
+
+use crate::guardian::{Guardian, Ward};
+use crate::kill::KillPolicy;
+use crate::registry::Registry;
+use crate::shutdown::Shutdown;
+
+/// What a command reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Stdin {
+    /// Nothing. In a group of its own a child that reads the terminal is stopped by SIGTTIN.
+    #[default]
+    Null,
+    /// What this process reads. The caller takes care of the terminal.
+    Inherit,
+    /// A pipe, to be taken from the child in [`AgentOptions::on_spawn`].
+    Piped,
+}
+
+/// What becomes of members that are left when the leader has ended by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Leftovers {
+    /// They are killed by the policy, before the leader is reaped.
+    #[default]
+    Kill,
+    /// They live on, unregistered: nobody will kill them.
+    Leave,
+}
+
+/// Where the ward of a run is kept when its group is dead, for whoever ends those who have left it, and releases it then.
+pub(crate) type Strays = Arc<Mutex<Option<Ward>>>;
+
+type OnSpawn = Arc<dyn Fn(&mut Child) + Send + Sync>;
+
+/// How to run a command.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct AgentOptions {
+    pub(super) timeout: Option<Duration>,
+    pub(super) policy: KillPolicy,
+    pub(super) stdin: Stdin,
+    pub(super) leftovers: Leftovers,
+    pub(super) on_spawn: Option<OnSpawn>,
+    pub(super) guardian: Option<Guardian>,
+    /// Whoever leaves the group is ended by the caller.
+    pub(super) strays: Option<Strays>,
+    pub(super) registry: Arc<Registry>,
+    pub(super) shutdown: Arc<Shutdown>,
+}
+
+impl Default for AgentOptions {
+    /// No timeout, the default policy, nothing to read, leftovers killed, no guardian, the process's own registry and
+    /// shutdown.
+    fn default() -> AgentOptions {
+        AgentOptions {
+            timeout: None,
+            policy: KillPolicy::default(),
+            stdin: Stdin::default(),
+            leftovers: Leftovers::default(),
+            on_spawn: None,
+            guardian: None,
+            strays: None,
+            registry: Arc::clone(Registry::global()),
+            shutdown: Arc::clone(Shutdown::global()),
+        }
+    }
+}
+
+impl fmt::Debug for AgentOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut options = f.debug_struct("AgentOptions");
+        options.field("timeout", &self.timeout).field("policy", &self.policy);
+        options.field("stdin", &self.stdin).field("leftovers", &self.leftovers);
+        options.field("guardian", &self.guardian).finish_non_exhaustive()
+    }
+}
+
+impl AgentOptions {
+    /// How long the command may run; for ever by default.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> AgentOptions {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// How its group is killed.
+    #[must_use]
+    pub fn policy(mut self, policy: KillPolicy) -> AgentOptions {
+        self.policy = policy;
+        self
+    }
+
+    /// What it reads. Replaces what the `Command` says.
+    #[must_use]
+    pub fn stdin(mut self, stdin: Stdin) -> AgentOptions {
+        self.stdin = stdin;
+        self
+    }
+
+    /// What becomes of members that the leader leaves behind.
+    #[must_use]
+    pub fn leftovers(mut self, leftovers: Leftovers) -> AgentOptions {
+        self.leftovers = leftovers;
+        self
+    }
+
+    /// Called with the child once it runs: the place to take its pipes and read them in a task. A pipe that nobody reads
+    /// blocks the command when it is full. It must neither wait for the child nor keep it.
+    #[must_use]
+    pub fn on_spawn(mut self, f: impl Fn(&mut Child) + Send + Sync + 'static) -> AgentOptions {
+        self.on_spawn = Some(Arc::new(f));
+        self
+    }
+
+    /// Who kills what is left of it when this process dies, even by SIGKILL; nobody by default.
+    ///
+    /// The guardian is told of the run before the command is started, and the command carries the run's
+    /// [mark](crate::guardian::Ward::mark) in its environment, so whoever calls `setsid`, or is forked before the group
+    /// is told of, dies with this process too. With the run such escapees die as well: whenever its group is killed, and
+    /// unless it is told to [leave](Leftovers::Leave) its leftovers, the guardian takes them up the policy's ladder; the
+    /// run does not wait for that. A run that no guardian can be told of is not started ([`AgentError::Spawn`]).
+    ///
+    /// To start a guardian takes a millisecond or two, which is not for a worker: do it before the runtime is, or in a
+    /// `spawn_blocking`. Later on no worker is blocked, not even when the guardian has died and another is needed.
+    #[must_use]
+    pub fn guardian(mut self, guardian: Guardian) -> AgentOptions {
+        self.guardian = Some(guardian);
+        self
+    }
+
+    /// Whoever leaves the group is the caller's to end, as long as this process lives; until then its ward is kept here.
+    #[cfg(feature = "cli")]
+    #[must_use]
+    pub(crate) fn own_strays(mut self, strays: Strays) -> AgentOptions {
+        self.strays = Some(strays);
+        self
+    }
+
+    /// Where its group is registered while it lives; [`Registry::global`] by default.
+    #[must_use]
+    pub fn registry(mut self, registry: Arc<Registry>) -> AgentOptions {
+        self.registry = registry;
+        self
+    }
+
+    /// Whose request ends it; [`Shutdown::global`] by default.
+    #[must_use]
+    pub fn shutdown(mut self, shutdown: Arc<Shutdown>) -> AgentOptions {
+        self.shutdown = shutdown;
+        self
+    }
+}

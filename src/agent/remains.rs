@@ -1,0 +1,105 @@
+//! What is left to do for a child, whoever has it: its group is to be killed, its leader reaped, its group unregistered.
+//!
+//! Dropped before that, it goes to the undertaker.
+
+use std::io;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use tokio::process::Child;
+
+use super::options::Strays;
+use crate::group::ProcessGroup;
+use crate::guardian::Ward;
+use crate::kill::climb::Climb;
+use crate::kill::{KillPolicy, Undertaker};
+use crate::registry::Registry;
+
+/// A child that has to be killed with its group, reaped and unregistered, by whoever has it.
+pub(super) struct Remains {
+    pub(super) child: Option<Child>,
+    pub(super) group: ProcessGroup,
+    pub(super) ward: Option<Ward>,
+    pub(super) strays: Option<Strays>,
+    pub(super) policy: KillPolicy,
+    pub(super) registry: Arc<Registry>,
+}
+
+impl Remains {
+    /// The kill, of which the first signal is sent: should this process end now, the obedient are dead.
+    pub(super) fn begin_kill(&self) -> Climb {
+        self.registry.begin(self.group, &self.policy).then_its_leader(self.policy.reap_within())
+    }
+
+    /// Those that have left the group, which only the guardian can find.
+    pub(super) fn end_strays(&self) {
+        self.ward.iter().filter(|_| self.strays.is_none()).for_each(Ward::end_strays_off_worker);
+    }
+
+    /// The ward to be released, before the leader is reaped. The mark of one whose strays are somebody else's to end is
+    /// guarded on.
+    pub(super) fn take_ward(&mut self) -> Option<Ward> {
+        let ward = self.ward.take()?;
+        #[cfg(feature = "cli")]
+        if let Some(strays) = &self.strays {
+            // That somebody is this program, on a thread of its own.
+            ward.let_go_of_group();
+            *strays.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ward);
+            return None;
+        }
+        Some(ward)
+    }
+
+    /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended, does not, and stays
+    /// registered for the last sweep, and guarded.
+    ///
+    /// For threads that may block, or for a run that is not guarded any more.
+    pub(super) fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
+        let Some(mut child) = self.child.take() else { return Ok(None) };
+        let pgid = self.group.pgid();
+        // Asked once: one that ends right after this is not reaped either, because its group is still guarded.
+        if !self.group.leader_has_exited() {
+            tracing::warn!(pgid, "the leader of a killed group does not end");
+            // tokio would reap it some day, behind the registry's back.
+            std::mem::forget(child);
+            return Ok(None);
+        }
+        // Before its number can become a stranger's.
+        self.take_ward().into_iter().for_each(Ward::release);
+        let reaped = self.registry.reap(pgid, || child.try_wait());
+        if let Err(error) = &reaped {
+            // ECHILD: there is nothing left to wait for, now or ever.
+            tracing::warn!(pgid, "a command's exit was collected by somebody else: {error}");
+            self.registry.unregister(pgid);
+        }
+        reaped
+    }
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        self.end_strays();
+        let climb = self.begin_kill();
+        let mut remains = Remains {
+            child: Some(child),
+            group: self.group,
+            ward: self.ward.take(),
+            strays: self.strays.clone(),
+            policy: self.policy.clone(),
+            registry: Arc::clone(&self.registry),
+        };
+        let Ok(undertaker) = Undertaker::global() else {
+            // No thread to be had: no grace, and the leader stays a zombie that pins its number.
+            let _ = climb.cut_short();
+            std::mem::forget(remains.child.take());
+            return;
+        };
+        undertaker.begin(climb, move |result| {
+            if let Err(error) = result {
+                tracing::warn!(pgid = error.pgid(), "a run was dropped and its group not killed: {error}");
+            }
+            let _ = remains.reap();
+        });
+    }
+}

@@ -1,0 +1,204 @@
+//! One run under way: it is started, it comes to an end, and what is left of it is killed.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::pin;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+
+use super::end::{AgentError, AgentExit};
+use super::exit::LeaderExit;
+use super::options::{AgentOptions, Leftovers, Stdin};
+use super::remains::Remains;
+use crate::error::{KillError, KillErrorKind};
+use crate::group::{Backend, ProcessGroup, backend};
+use crate::guardian::Ward;
+use crate::kill::blocking::{climb_off_worker, climb_off_worker_and};
+use crate::kill::{KillReport, Outcome};
+use crate::signal::Signal;
+
+/// Why a run is over.
+pub(super) enum End {
+    Exited,
+    TimedOut(Duration),
+    ShutdownRequested,
+}
+
+/// A run under way.
+pub(super) struct Run<'a> {
+    remains: Option<Remains>,
+    group: ProcessGroup,
+    exit: LeaderExit,
+    options: &'a AgentOptions,
+}
+
+impl<'a> Run<'a> {
+    /// Starts the command, unless nothing is to be started any more.
+    pub(super) async fn start(mut command: Command, options: &'a AgentOptions) -> Result<Run<'a>, AgentError> {
+        if options.shutdown.is_requested() {
+            return Err(AgentError::ShutdownRequested { kill: None, status: None });
+        }
+        if options.registry.has_swept(None) {
+            return Err(AgentError::KilledWithAll { status: None });
+        }
+        // Before the child: with SIGCHLD ignored by inheritance the kernel would reap it behind our back.
+        let exit = LeaderExit::prepare().map_err(AgentError::Spawn)?;
+        let stdin = match options.stdin {
+            Stdin::Null => Stdio::null(),
+            Stdin::Inherit => Stdio::inherit(),
+            Stdin::Piped => Stdio::piped(),
+        };
+        command.process_group(0).kill_on_drop(false).stdin(stdin);
+        let ward = match &options.guardian {
+            Some(guardian) => Some(guardian.ward_off_worker(&options.policy).await.map_err(AgentError::Spawn)?),
+            None => None,
+        };
+        if let Some((name, value)) = ward.as_ref().map(Ward::mark) {
+            command.env(name, value);
+        }
+        let mut run = match command.spawn() {
+            Ok(child) => Run::begin(child, exit, ward, options)?,
+            Err(error) => {
+                release(ward).await;
+                return Err(AgentError::Spawn(error));
+            }
+        };
+        if let (Some(on_spawn), Some(child)) = (&options.on_spawn, run.child()) {
+            on_spawn(child);
+        }
+        Ok(run)
+    }
+
+    fn begin(
+        mut child: Child,
+        mut exit: LeaderExit,
+        ward: Option<Ward>,
+        options: &'a AgentOptions,
+    ) -> Result<Run<'a>, AgentError> {
+        let group = match ProcessGroup::led_by(&child) {
+            Ok(group) => group,
+            Err(error) => {
+                let _ = child.start_kill();
+                // The ward is not released: whoever carries its mark dies with us at the latest.
+                return Err(AgentError::Spawn(io::Error::other(error)));
+            }
+        };
+        let (policy, registry) = (options.policy.clone(), Arc::clone(&options.registry));
+        if let Some(ward) = &ward {
+            ward.guard_off_worker(group);
+        }
+        let strays = options.strays.clone();
+        let remains = Remains { child: Some(child), group, ward, strays, policy, registry };
+        options.registry.enter(group, &options.policy);
+        exit.hold(group);
+        Ok(Run { remains: Some(remains), group, exit, options })
+    }
+
+    fn child(&mut self) -> Option<&mut Child> {
+        self.remains.as_mut()?.child.as_mut()
+    }
+
+    /// Waits for whatever ends it first. Nobody is reaped by that: until everybody else is dead the leader has to pin the
+    /// pgid.
+    pub(super) async fn until_it_ends(&mut self) -> End {
+        let (group, options) = (self.group, self.options);
+        let mut exited = pin!(self.exit.of(group, options.policy.poll_interval));
+        let mut timeout = pin!(async {
+            match options.timeout {
+                Some(timeout) => {
+                    tokio::time::sleep(timeout).await;
+                    timeout
+                }
+                None => std::future::pending().await,
+            }
+        });
+        let mut request = pin!(options.shutdown.requested());
+        // A command that has ended has ended, even if its time is over by now.
+        poll_fn(|cx| {
+            if exited.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(End::Exited);
+            }
+            if let Poll::Ready(after) = timeout.as_mut().poll(cx) {
+                return Poll::Ready(End::TimedOut(after));
+            }
+            request.as_mut().poll(cx).map(|()| End::ShutdownRequested)
+        })
+        .await
+    }
+
+    /// The leader has ended by itself: whoever it left behind is dealt with, and it is reaped.
+    pub(super) async fn finish(mut self) -> Result<AgentExit, AgentError> {
+        let with_all = self.options.registry.has_swept(Some(self.group));
+        let leftovers = match self.kill_leftovers().await {
+            // What remains is dropped, and so goes to the undertaker; who may not be signalled will not be by that one.
+            Some(Err(error)) if error.kind() != KillErrorKind::NotPermitted => {
+                return Err(AgentError::Leftovers(error));
+            }
+            leftovers => leftovers,
+        };
+        release(self.remains.as_mut().and_then(Remains::take_ward)).await;
+        let reaped = self.remains.take().map_or(Ok(None), |mut remains| remains.reap());
+        let status = reaped.map_err(AgentError::Wait)?;
+        let status = status.ok_or_else(|| AgentError::Wait(io::Error::other("it has not ended")))?;
+        match with_all {
+            true => Err(AgentError::KilledWithAll { status: Some(status) }),
+            false => Ok(AgentExit { status, leftovers }),
+        }
+    }
+
+    async fn kill_leftovers(&self) -> Option<Result<KillReport, KillError>> {
+        if self.options.leftovers == Leftovers::Leave || self.has_nobody_left() {
+            return None;
+        }
+        self.remains.as_ref().into_iter().for_each(Remains::end_strays);
+        let policy = match backend() {
+            Backend::Proc => self.options.policy.clone(),
+            // Its zombie looks alive to the end: without seeing whether anybody is left there is nothing to wait for.
+            Backend::Probe => self.options.policy.clone().signal(Signal::KILL).confirm(Duration::ZERO),
+        };
+        match climb_off_worker(self.options.registry.climb(self.group, &policy)).await {
+            Ok(report) if report.outcome == Outcome::AlreadyGone || backend() == Backend::Probe => None,
+            result => Some(result),
+        }
+    }
+
+    /// Whether the look at this process's descendants, which blocks, can spare a thread. Only for whoever ends the strays
+    /// itself: that is this program, whose one worker has nothing else to do.
+    fn has_nobody_left(&self) -> bool {
+        #[cfg(feature = "cli")]
+        if self.options.strays.is_some() {
+            let guardian = self.options.guardian.as_ref().and_then(crate::guardian::Guardian::pid);
+            return crate::group::family::has_died_out(&guardian.into_iter().collect::<Vec<_>>());
+        }
+        false
+    }
+
+    /// A shutdown request may want its runs sent a signal that is not their policies'.
+    pub(super) fn ask_with(&mut self, signal: Option<Signal>) {
+        if let (Some(signal), Some(remains)) = (signal, &mut self.remains) {
+            remains.policy = remains.policy.clone().signal(signal);
+        }
+    }
+
+    /// The group, then its leader. From the first signal on it does not matter whether anybody waits for this.
+    pub(super) async fn kill(mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
+        let Some(mut remains) = self.remains.take() else { unreachable!("only a run that is over has none") };
+        let climb = remains.begin_kill();
+        remains.end_strays();
+        match climb_off_worker_and(climb, move |kill| (kill, remains.reap())).await {
+            Ok((kill, status)) => (kill, status.unwrap_or(None)),
+            // It never began; what remains was dropped, and so went to the undertaker.
+            Err(error) => (Err(error), None),
+        }
+    }
+}
+
+async fn release(ward: Option<Ward>) {
+    if let Some(ward) = ward {
+        ward.release_off_worker().await;
+    }
+}
