@@ -1,12 +1,12 @@
 //! No way in which a run can end blocks a worker, for all of its grace.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use deadbeat::KillPolicy;
 use deadbeat::agent::{AgentError, run_subprocess_agent};
 use deadbeat::group::{Backend, backend};
 use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, with_teeth};
-use rstest::rstest;
 
 use super::support::{INSIDE, Tree, eventually, inside, isolated};
 
@@ -19,21 +19,35 @@ fn lab(flavor: Flavor) -> Lab {
     Lab::new(flavor).heartbeat(Heartbeat::new().budget(BUDGET)).deadline(Duration::from_secs(120))
 }
 
-#[rstest]
-fn the_worker_beats_on_however_a_run_ends(#[values(Flavor::CurrentThread, Flavor::MultiThread(1))] flavor: Flavor) {
+#[test]
+fn the_one_worker_beats_on_however_a_run_ends() {
+    beats_on("steady::the_one_worker_beats_on_however_a_run_ends", Flavor::CurrentThread);
+}
+
+#[test]
+fn a_worker_of_a_pool_beats_on_however_a_run_ends() {
+    beats_on("steady::a_worker_of_a_pool_beats_on_however_a_run_ends", Flavor::MultiThread(1));
+}
+
+fn beats_on(test: &str, flavor: Flavor) {
     if backend() != Backend::Proc {
         eprintln!("skipped: the portable readings of the heartbeat cannot tell a block from a busy machine");
         return;
     }
+    if std::env::var_os(INSIDE).is_none() {
+        // What a process ignores its children ignore from birth: nobody need wait until they are deaf.
+        inside(test, &["--ignore-signal=TERM"]);
+        return;
+    }
+    let deaf = "sleep 60 & sleep 60";
     with_teeth(
         // The same kill on the worker.
         || {
             let tree = Tree::new();
-            let mut command = tree.stubborn();
+            let mut command = tree.sh(deaf);
             let kill = move || async move {
                 tokio::spawn(async move {
                     let child = command.process_group(0).spawn().unwrap();
-                    tree.wait_until_up();
                     KillPolicy::default().grace(GRACE).kill_blocking(child.id().unwrap() as i32).unwrap();
                 })
                 .await
@@ -42,21 +56,21 @@ fn the_worker_beats_on_however_a_run_ends(#[values(Flavor::CurrentThread, Flavor
         },
         || {
             let trees: [Tree; 4] = std::array::from_fn(|_| Tree::new());
-            let (options, registry, shutdown) = isolated();
-            let options = options.policy(KillPolicy::default().grace(GRACE));
-            let commands = [trees[0].stubborn(), trees[1].stubborn(), trees[2].stubborn()];
-            let leaves = trees[3].sh("trap '' TERM; sleep 60 & exit 0");
+            let [(ended, ended_registry, _), (living, registry, shutdown)] = [isolated(), isolated()];
+            let [ended, living] = [ended, living].map(|options| options.policy(KillPolicy::default().grace(GRACE)));
+            let [times_out, is_asked, is_dropped] = [0, 1, 2].map(|i: usize| trees[i].sh(deaf));
+            let leaves = trees[3].sh("sleep 60 & exit 0");
+            let both_run = Arc::clone(&registry);
             let runs = move || async move {
-                let [times_out, is_asked, is_dropped] = commands;
-                let timed = options.clone().timeout(Duration::from_secs(1));
+                let timed = ended.clone().timeout(Duration::from_millis(100));
                 let times_out = tokio::spawn(async move { run_subprocess_agent(times_out, &timed).await });
-                let leaving = options.clone();
-                let leaves = tokio::spawn(async move { run_subprocess_agent(leaves, &leaving).await });
-                let dropping = options.clone();
+                let leaves = tokio::spawn(async move { run_subprocess_agent(leaves, &ended).await });
+                let dropping = living.clone();
                 let is_dropped = tokio::spawn(async move { run_subprocess_agent(is_dropped, &dropping).await });
-                let is_asked = tokio::spawn(async move { run_subprocess_agent(is_asked, &options).await });
-                // By then one is in its kill for its timeout, and one for what it left; what comes does not change that.
-                tokio::time::sleep(Duration::from_millis(1500)).await;
+                let is_asked = tokio::spawn(async move { run_subprocess_agent(is_asked, &living).await });
+                while both_run.list().len() < 2 {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
                 is_dropped.abort();
                 shutdown.request();
                 assert!(is_dropped.await.unwrap_err().is_cancelled());
@@ -66,7 +80,8 @@ fn the_worker_beats_on_however_a_run_ends(#[values(Flavor::CurrentThread, Flavor
             };
             let pulse = lab(flavor).run(runs).unwrap().pulse;
             eventually("all are dead", || trees.iter().all(|tree| tree.pids().is_empty()));
-            eventually("the registry is empty", || registry.list().is_empty());
+            let registries = [ended_registry, registry];
+            eventually("the registries are empty", || registries.iter().all(|registry| registry.list().is_empty()));
             pulse
         },
     );
