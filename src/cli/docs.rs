@@ -36,7 +36,7 @@ fn page() -> io::Result<Vec<u8>> {
     let man = clap_mangen::Man::new(command.clone());
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    man.render_synopsis_section(&mut page)?;
+    page.extend_from_slice(synopsis(&command).as_bytes());
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
@@ -44,7 +44,7 @@ fn page() -> io::Result<Vec<u8>> {
         page.extend_from_slice(heading.as_bytes());
         let man = clap_mangen::Man::new(command.clone());
         let mut sections = Vec::new();
-        man.render_synopsis_section(&mut sections)?;
+        sections.extend_from_slice(synopsis(command).as_bytes());
         man.render_description_section(&mut sections)?;
         if command.get_arguments().next().is_some() {
             man.render_options_section(&mut sections)?;
@@ -55,4 +55,36 @@ fn page() -> io::Result<Vec<u8>> {
     }
     man.render_version_section(&mut page)?;
     Ok(page)
+}
+
+/// As clap_mangen has it, but for the values that options take, which it leaves out.
+fn synopsis(command: &clap::Command) -> String {
+    let name = command.get_bin_name().unwrap_or(command.get_name());
+    let mut words = vec![format!("\\fB{}\\fR", roff(name))];
+    for option in command.get_arguments().filter(|arg| !arg.is_positional() && !arg.is_hide_set()) {
+        let short = option.get_short().map(|letter| format!("\\fB\\-{letter}\\fR"));
+        let long = option.get_long().map(|long| format!("\\fB\\-\\-{}\\fR", roff(long)));
+        let mut word = [short, long].into_iter().flatten().collect::<Vec<_>>().join("|");
+        if option.get_action().takes_values() {
+            word += &format!(" {}", value(option));
+        }
+        words.push(format!("[{word}]"));
+    }
+    for positional in command.get_positionals() {
+        let dots = if positional.get_num_args().is_some_and(|count| count.max_values() > 1) { " ..." } else { "" };
+        words.push(format!("{}{dots}", value(positional)));
+    }
+    if command.has_subcommands() {
+        words.push("\\fICOMMAND\\fR".to_owned());
+    }
+    format!(".SH SYNOPSIS\n{}\n", words.join(" "))
+}
+
+fn value(arg: &clap::Arg) -> String {
+    let names = arg.get_value_names().unwrap_or_default().iter().map(|name| format!("\\fI{}\\fR", roff(name)));
+    names.collect::<Vec<_>>().join(" ")
+}
+
+fn roff(text: &str) -> String {
+    text.replace('-', "\\-")
 }
