@@ -30,10 +30,12 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
+use signal_hook::consts::SIGPIPE;
 use tokio::runtime::Runtime;
 
 use super::{Pipe, output};
 use crate::guardian::Guardian;
+use crate::signal::Signal;
 use end::{End, FAILED, Failure};
 use events::Events;
 use grammar::{Call, Request};
@@ -74,6 +76,8 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
     let failed = |what: &str, error: io::Error| Failure::of_preparation(what, &error);
     let terminal = Terminal::find();
     let awaited = events::awaited(call.signal);
+    // What is to end the command must not be ignored by it.
+    let pipe = if call.signal.map(Signal::as_raw) == Some(SIGPIPE) { Pipe::Default } else { pipe };
     let mut inherited = Inherited::change(pipe, &awaited, terminal.is_some())
         .map_err(|error| failed("change the signal mask", error.into()))?;
     let whole = !call.foreground && !call.kill_after.is_zero();

@@ -78,6 +78,14 @@ pub(crate) fn runs(pid: i32) -> bool {
     return super::portable::has_exited(pid) == Ok(false);
 }
 
+/// Its command line, or its name in brackets; empty for one that is gone.
+pub(crate) fn command_of(pid: i32) -> String {
+    #[cfg(target_os = "linux")]
+    return super::linux::command_of(pid);
+    #[cfg(not(target_os = "linux"))]
+    return format!("[{pid}]");
+}
+
 /// Whether it descends from this process, and not by way of `spared`.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {

@@ -32,11 +32,11 @@ pub(super) use self::pidfd::Pidfd;
 pub(super) use self::pidfd::open as open_pidfd;
 use self::pidfd::{has_exited, is_reaped, reach_groups};
 pub(super) use self::stray::{Stray, kill_if};
-#[cfg(feature = "cli")]
-pub(super) use self::table::parent;
 pub(super) use self::table::{
     available, is_dying, is_leaving, members, members_where, runs, since_boot, started_at, walk,
 };
+#[cfg(feature = "cli")]
+pub(super) use self::table::{command_of, parent};
 use super::raw;
 
 /// What a look at one group said.

@@ -1,13 +1,14 @@
 //! The command starts with what deadbeat was started with; and deadbeat works, whatever that was.
 
 use std::io::Write;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use rstest::rstest;
+use rustix::process::Signal as LinuxSignal;
 
-use crate::support::{Tool, text};
+use crate::support::{Run, Tool, text};
 
 #[expect(unsafe_code, reason = "what is called between fork and exec are system calls only")]
 fn start_with(command: &mut Command, ignored: &'static [Signal], blocked: &'static [Signal]) {
@@ -65,6 +66,43 @@ fn a_parent_that_minds_no_children_changes_no_status(
         let expected = if status == 124 { 137 } else { status };
         assert_eq!(command.output().unwrap().status.code(), Some(expected));
     }
+}
+
+/// As coreutils' does: the signal that is to end the command is not left ignored, or nothing but SIGKILL would end it.
+#[rstest]
+#[case::term(&[], &[Signal::SIGTERM])]
+#[case::chosen(&["-s", "INT"], &[Signal::SIGINT])]
+#[case::chosen_pipe(&["-s", "PIPE"], &[Signal::SIGPIPE])]
+fn the_signal_that_ends_the_command_is_not_ignored(
+    #[case] signal: &[&str],
+    #[case] ignored: &'static [Signal],
+    #[values("-k20", "-k0", "-fk20")] option: &str,
+) {
+    let status = |tool: Tool, options: &[&str]| {
+        let mut command = tool.command(&[options, &["--preserve-status"], signal, &[".1", "sleep", "40"]].concat());
+        start_with(&mut command, ignored, NONE);
+        command.output().unwrap().status.code()
+    };
+    assert_eq!(status(Tool::Deadbeat, &[option]), Some(128 + ignored[0] as i32));
+    if Tool::Coreutils.is_installed() {
+        assert_eq!(status(Tool::Coreutils, &[]), Some(128 + ignored[0] as i32));
+    }
+}
+
+#[rstest]
+fn a_request_that_was_ignored_at_the_start_stays_ignored(#[values("-k5", "-k0", "-f")] option: &str) {
+    let script = "trap 'echo got it' USR1; echo ready $$; while :; do sleep 9 & wait $!; done";
+    let mut command = Tool::Deadbeat.command(&[option, "300", "sh", "-c", script]);
+    start_with(&mut command, &[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT], NONE);
+    let mut run = Run::start(command);
+    let _victim = run.victim();
+    for signal in [LinuxSignal::HUP, LinuxSignal::INT, LinuxSignal::QUIT, LinuxSignal::USR1] {
+        run.signal(signal);
+    }
+    assert_eq!(run.line(), "got it");
+    run.signal(LinuxSignal::TERM);
+    assert_eq!(run.status().signal(), Some(15));
+    assert_eq!(run.rest(), "");
 }
 
 #[test]

@@ -120,6 +120,29 @@ fn a_request_gives_the_whole_grace_whatever_is_left_of_the_time(#[case] option: 
     assert!(victim.ends_within(SOON));
 }
 
+/// Asked to end, it takes until the time is over: that is the status then, as with coreutils'.
+#[rstest]
+#[case::whole(Tool::Deadbeat, &["-k", "300"])]
+#[case::foreground(Tool::Deadbeat, &["-f", "-k", "300"])]
+#[case::never_kills(Tool::Deadbeat, &["-k", "0"])]
+// Its `-k` would kill at the end of the time.
+#[case::coreutils(Tool::Coreutils, &[])]
+fn one_that_ends_of_a_request_after_its_time_has_timed_out(#[case] tool: Tool, #[case] options: &[&str]) {
+    if !tool.is_installed() {
+        return;
+    }
+    let script = "trap 'echo asked' TERM; trap 'exit 3' USR1; echo ready $$; while :; do sleep 9 & wait $!; done";
+    let started = std::time::Instant::now();
+    let mut run = Run::of(tool, &[options, &["1", "sh", "-c", script]].concat());
+    let victim = run.victim();
+    run.signal(Signal::TERM);
+    assert_eq!(run.line(), "asked");
+    // A slow machine can only make it later.
+    assert!(!victim.ends_within(std::time::Duration::from_secs(3).saturating_sub(started.elapsed())));
+    victim.signal(Signal::USR1);
+    assert_eq!(run.status().code(), Some(124));
+}
+
 #[test]
 fn one_within_another_is_left_to_do_its_own_work() {
     let script = "trap 'echo got USR1; exit' USR1; echo ready $$; while :; do sleep 300 & wait $!; done";

@@ -3,8 +3,9 @@
 use std::os::unix::process::ExitStatusExt;
 
 use rstest::rstest;
+use rustix::process::Signal;
 
-use crate::support::{output, text};
+use crate::support::{Run, Tool, output, text};
 
 #[rstest]
 #[case::ended(&["10", "true"], 0)]
@@ -17,14 +18,9 @@ use crate::support::{output, text};
 #[case::hexadecimal(&["0x.1", "sleep", "300"], 124)]
 #[case::at_once(&["1e-10000", "sleep", "300"], 124)]
 #[case::chosen_signal(&["-s", "INT", ".1", "sleep", "300"], 124)]
-#[case::handled_and_ended_well(&[".3", "sh", "-c", "trap 'exit 0' TERM; sleep 300 & wait"], 124)]
 #[case::preserved(&["-p", ".1", "sleep", "300"], 143)]
-#[case::preserved_and_handled(&["-p", "1", "sh", "-c", "trap 'exit 3' TERM; sleep 300 & wait"], 3)]
-#[case::handled_like_one_that_was_killed(&["1", "sh", "-c", "trap 'exit 137' TERM; sleep 300 & wait"], 124)]
 #[case::killed(&["-s", "9", ".1", "sleep", "300"], 137)]
-#[case::had_to_be_killed(&["-k", ".1", ".1", "sh", "-c", "trap '' TERM; sleep 300; sleep 300"], 137)]
 #[case::signal_0(&["-s", "0", "-k", ".1", ".1", "sleep", "300"], 137)]
-#[case::only_a_child_had_to_be_killed(&["-k", ".3", "1", "sh", "-c", "(trap '' TERM; exec sleep 300) & wait"], 124)]
 #[case::foreground(&["-f", ".1", "sleep", "300"], 124)]
 #[case::foreground_signal_0(&["-f", "-s0", "-k.1", ".1", "sleep", "300"], 137)]
 #[case::never_kills(&["-k", "0", ".1", "sleep", "300"], 124)]
@@ -37,6 +33,26 @@ fn the_status_is_that_of_timeout(#[case] args: &[&str], #[case] status: i32) {
     assert_eq!(output.status.code(), Some(status), "{args:?}: {}", text(&output.stderr));
     assert!(output.stdout.is_empty());
     assert_eq!(output.stderr.is_empty(), !(126..=127).contains(&status), "{args:?}: {}", text(&output.stderr));
+}
+
+/// The time is over when it is ready, and not before.
+#[rstest]
+#[case::ended_well(&[], "trap 'exit 0' TERM; echo ready $$; sleep 300 & wait", 124)]
+#[case::preserved(&["-p"], "trap 'exit 3' TERM; echo ready $$; sleep 300 & wait", 3)]
+#[case::like_one_that_was_killed(&[], "trap 'exit 137' TERM; echo ready $$; sleep 300 & wait", 124)]
+#[case::had_to_be_killed(&["-k", ".1"], "trap '' TERM; echo ready $$; sleep 300; sleep 300", 137)]
+#[case::only_a_child_had_to(&["-k", ".3"], "sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' & wait", 124)]
+fn the_status_is_that_of_timeout_if_the_signal_is_handled(
+    #[case] options: &[&str],
+    #[case] script: &str,
+    #[case] status: i32,
+) {
+    let mut run = Run::of(Tool::Deadbeat, &[options, &["300", "sh", "-c", script]].concat());
+    let victim = run.victim();
+    run.signal(Signal::ALARM);
+    assert_eq!(run.status().code(), Some(status));
+    assert!(!victim.is_alive());
+    assert_eq!((run.rest(), run.stderr()), (String::new(), String::new()));
 }
 
 #[test]
@@ -68,7 +84,14 @@ fn verbose_says_who_needed_what(#[case] args: &[&str], #[case] stderr: &str) {
 
 #[test]
 fn verbose_names_those_who_had_left_the_group() {
-    let stderr = text(&output(&["-v", "10", "sh", "-c", "(setsid sleep 300 &) ; sleep .5"]).stderr);
-    let expected = ", which had left its group: terminated (SIGTERM, SIGCONT)\n";
-    assert!(stderr.starts_with("deadbeat timeout: command 'sh': process ") && stderr.ends_with(expected), "{stderr}");
+    let script = "(setsid sh -c 'echo ready $$; exec sleep 300' &); read go";
+    let mut command = Tool::Deadbeat.command(&["-v", "300", "sh", "-c", script]);
+    command.stdin(std::process::Stdio::piped());
+    let mut run = Run::start(command);
+    let victim = run.victim();
+    run.go();
+    run.status();
+    let who = format!("process {}, which had left its group", victim.pid);
+    let expected = format!("deadbeat timeout: command 'sh': {who}: terminated (SIGTERM, SIGCONT)\n");
+    assert_eq!(run.stderr(), expected);
 }

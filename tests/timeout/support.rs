@@ -1,4 +1,7 @@
 //! What these tests share: a run that says when it is ready, and processes to be outlived, each held by its pidfd.
+//!
+//! A shell that is to hear a signal does so in `wait`: dash loses one that comes while it starts a command, or before a
+//! `read`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -68,7 +71,7 @@ impl Run {
 
     pub(crate) fn start(mut command: Command) -> Run {
         // Its own group, so that a shell's signal to "its" group is not ours.
-        let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Run { child, stdout }
     }
@@ -108,6 +111,13 @@ impl Run {
         self.child.wait().unwrap()
     }
 
+    /// What was said on its standard error; to be asked for when everybody who has it is dead.
+    pub(crate) fn stderr(&mut self) -> String {
+        let mut words = String::new();
+        self.child.stderr.as_mut().unwrap().read_to_string(&mut words).unwrap();
+        words
+    }
+
     /// What is left of its output; to be asked for when everybody is dead.
     pub(crate) fn rest(&mut self) -> String {
         let mut rest = String::new();
@@ -142,6 +152,11 @@ impl Victim {
     pub(crate) fn ends_within(&self, time: Duration) -> bool {
         let timeout = PollTimeout::try_from(time).unwrap();
         poll(&mut [PollFd::new(self.pidfd.as_fd(), PollFlags::POLLIN)], timeout).unwrap() > 0
+    }
+
+    /// To itself, past the tool.
+    pub(crate) fn signal(&self, signal: Signal) {
+        pidfd_send_signal(&self.pidfd, signal).unwrap();
     }
 
     /// Its state as in `proc_pid_stat(5)`.

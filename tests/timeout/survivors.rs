@@ -173,3 +173,32 @@ fn one_grace_is_enough_for_all() {
     let took = start.elapsed();
     assert!((Duration::from_secs(3)..Duration::from_secs(6)).contains(&took), "{took:?}");
 }
+
+#[test]
+fn one_that_may_not_be_signalled_is_told_of() {
+    if !rustix::process::getuid().is_root() {
+        eprintln!("skipped: only root can start a process that it may not signal");
+        return;
+    }
+    // Root without the privilege to signal others, and one of them, who has left the group.
+    let other = "exec setpriv --reuid 12345 --clear-groups sh -c 'echo ready $$; exec sleep 300 >/dev/null 2>&1'";
+    let script = format!("setsid sh -c \"{}\" & wait; sleep 300", other.replace('$', "\\$"));
+    let deadbeat = Tool::Deadbeat.command(&["-k", ".2", "300", "sh", "-c", &script]);
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-kill", "--inh-caps", "-kill"]).arg(deadbeat.get_program());
+    let mut run = Run::start({
+        command.args(deadbeat.get_args()).stdin(std::process::Stdio::null());
+        command
+    });
+    let victim = run.victim();
+    eventually("it to be another program", || {
+        std::fs::read_to_string(format!("/proc/{}/comm", victim.pid)).is_ok_and(|name| name == "sleep\n")
+    });
+    run.signal(Signal::ALARM);
+    assert_eq!(run.status().code(), Some(124));
+    assert!(victim.is_alive(), "it could be signalled, so this shows nothing");
+    let pid = victim.pid;
+    let words =
+        "which had left the command's group, may not be signalled: it lives on (EPERM: it runs as another user)";
+    assert_eq!(run.stderr(), format!("deadbeat timeout: process {pid} (sleep 300), {words}\n"));
+}

@@ -8,6 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::support::{SOON, Tool, Victim, eventually};
 
 /// A shell, the session leader of its terminal.
@@ -53,14 +56,15 @@ impl Session {
         self.master.write_all(keys.as_bytes()).unwrap();
     }
 
-    /// Reads until the words have come, and forgets what came before them.
+    /// Reads until the words have come; returns what came before them, and forgets it all.
     #[track_caller]
-    fn expect(&mut self, words: &str) {
+    fn expect(&mut self, words: &str) -> String {
         let start = Instant::now();
         loop {
             if let Some(at) = self.seen.find(words) {
+                let before = self.seen[..at].to_owned();
                 self.seen.drain(..at + words.len());
-                return;
+                return before;
             }
             match self.output.recv_timeout(SOON.saturating_sub(start.elapsed())) {
                 Ok(chunk) => self.seen += &String::from_utf8_lossy(&chunk),
@@ -122,7 +126,7 @@ fn the_command_reads_the_terminal() {
 
 #[test]
 fn ctrl_c_is_for_the_command() {
-    let script = "$T 300 sh -c 'trap \"echo interrupted; exit 7\" INT; echo ready $$; while :; do sleep .1; done'; echo status $?";
+    let script = "$T 300 sh -c 'trap \"echo interrupted; exit 7\" INT; echo ready $$; while :; do sleep 300 & wait $!; done'; echo status $?";
     let mut session = Session::of(Tool::Deadbeat, script);
     let _victim = session.victim();
     session.type_in("\x03");
@@ -138,6 +142,39 @@ fn a_script_ends_with_a_command_that_dies_of_ctrl_c() {
     let status = session.child.wait().unwrap();
     assert!(!victim.is_alive());
     assert_eq!((status.signal(), session.seen.contains("not interrupted")), (Some(2), false), "{}", session.seen);
+}
+
+/// A member of the job that deadbeat is in, which outlives the end of its session.
+const BYSTANDER: &str =
+    "env --default-signal=INT sh -c 'trap \"\" HUP; echo ready $$; while :; do sleep .1; done' & read word; ";
+
+fn with_bystander(command: &str) -> (Session, Victim) {
+    let mut session = Session::of(Tool::Deadbeat, &format!("{BYSTANDER}{command}; echo status $?"));
+    let bystander = session.victim();
+    session.type_in("\n");
+    (session, bystander)
+}
+
+#[test]
+fn the_rest_of_the_job_dies_of_ctrl_c_alone() {
+    let command = "$T 300 sh -c 'echo deadbeat $PPID; echo ready $$; exec sleep 300'";
+    let (mut session, bystander) = with_bystander(command);
+    session.expect("deadbeat ");
+    let deadbeat = session.expect("ready ").trim().parse().unwrap();
+    kill(Pid::from_raw(deadbeat), Signal::SIGINT).unwrap();
+    session.expect("status 130");
+    assert!(bystander.is_alive(), "what deadbeat was sent came to the rest of its job");
+
+    // No key sends a signal on this terminal, so it was not one that did.
+    let (mut session, bystander) = with_bystander("$T 300 sh -c 'stty -isig; kill -INT $$; exec sleep 300'");
+    session.expect("status 130");
+    assert!(bystander.is_alive(), "what the command did to itself came to the rest of the job");
+
+    // The control.
+    let (mut session, bystander) = with_bystander(command);
+    let _victim = session.victim();
+    session.type_in("\x03");
+    assert!(bystander.ends_within(SOON), "Ctrl-C did not come to the rest of the job");
 }
 
 #[test]
@@ -168,9 +205,11 @@ fn a_job_that_was_put_into_the_background_is_brought_back() {
 
 #[test]
 fn one_that_was_stopped_in_the_background_is_ended_at_its_timeout() {
-    let script = format!("set -m; $T 1 sh -c {READER} & wait %1; echo status $?");
+    let script = format!("set -m; $T 300 sh -c {READER} & read word; kill -ALRM $!; wait %1; echo status $?");
     let mut session = Session::of(Tool::Deadbeat, &script);
     let victim = session.victim();
+    eventually("the command to be stopped for reading", || victim.state() == Some('T'));
+    session.type_in("\n");
     session.expect("status 124");
     assert!(!victim.is_alive());
 }

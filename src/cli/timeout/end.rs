@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGINT, SIGKILL, SIGQUIT};
 
 use super::say;
+use crate::signal::Signal;
 
 const TIMED_OUT: i32 = 124;
 pub(super) const FAILED: i32 = 125;
@@ -23,8 +24,8 @@ pub(super) struct End {
     /// The command's; `None` for one that not even SIGKILL ends.
     pub(super) status: Option<ExitStatus>,
     pub(super) timed_out: bool,
-    /// It was in the terminal's foreground to the end.
-    pub(super) had_terminal: bool,
+    /// It died of a signal that the terminal sent it, as far as can be told.
+    by_terminal: bool,
 }
 
 /// A run that did not come to be.
@@ -66,6 +67,15 @@ fn words(error: &io::Error) -> String {
 }
 
 impl End {
+    /// `had_terminal`: it was in the foreground of a terminal whose keys send signals, to the end. `told` it was these.
+    pub(super) fn new(status: Option<ExitStatus>, timed_out: bool, had_terminal: bool, told: &[Signal]) -> End {
+        let died_of = status.and_then(|status| status.signal());
+        let by_terminal = had_terminal
+            && died_of.is_some_and(|signal| [SIGINT, SIGQUIT].contains(&signal))
+            && !told.iter().any(|told| Some(told.as_raw()) == died_of);
+        End { status, timed_out, by_terminal }
+    }
+
     /// Ends this process.
     pub(super) fn exit(self, preserve_status: bool) -> ! {
         let Some(status) = self.status else { std::process::exit(128 + SIGKILL) };
@@ -73,7 +83,7 @@ impl End {
             say(&"the monitored command dumped core");
         }
         if let (Some(signal), false) = (status.signal(), self.timed_out) {
-            die_of(signal, self.had_terminal);
+            die_of(signal, self.by_terminal);
         }
         std::process::exit(self.code(preserve_status));
     }
@@ -90,15 +100,17 @@ impl End {
 
 /// So that whoever started us sees what the command died of: a shell that runs a script ends it at a Ctrl-C. Comes back
 /// where that signal does not end a process, or not this one, which is the first of a pid namespace.
-fn die_of(signal: i32, had_terminal: bool) {
+fn die_of(signal: i32, by_terminal: bool) {
     if signal == SIGKILL || std::process::id() == 1 {
         return;
     }
     // The command has left a core if it was to leave one.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_dumpable(false);
-    if had_terminal && [SIGINT, SIGQUIT].contains(&signal) {
-        // From the keyboard it goes to all of the job; a shell ends its script only if it got it as well.
+    if by_terminal {
+        // Had the command been in our group, it would have come to all of the job; a shell ends its script only if it got
+        // it as well. What the command was sent otherwise is nobody's affair but ours: coreutils' timeout signals none but
+        // its own group.
         let _ = Named::try_from(signal).and_then(|signal| kill(Pid::from_raw(0), signal));
     }
     let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -125,7 +137,22 @@ mod tests {
         #[case] preserve: bool,
         #[case] code: i32,
     ) {
-        let end = End { status: Some(ExitStatus::from_raw(raw)), timed_out, had_terminal: false };
+        let end = End::new(Some(ExitStatus::from_raw(raw)), timed_out, false, &[]);
         assert_eq!(end.code(preserve), code);
+    }
+
+    #[rstest]
+    #[case::ctrl_c(2, true, &[], true)]
+    #[case::ctrl_backslash(3, true, &[Signal::INT], true)]
+    #[case::no_terminal(2, false, &[], false)]
+    #[case::sent_by_us(2, true, &[Signal::CONT, Signal::INT], false)]
+    #[case::no_key_sends_it(15, true, &[], false)]
+    fn only_what_nobody_else_sent_came_from_the_terminal(
+        #[case] raw: i32,
+        #[case] had_terminal: bool,
+        #[case] told: &[Signal],
+        #[case] by_terminal: bool,
+    ) {
+        assert_eq!(End::new(Some(ExitStatus::from_raw(raw)), false, had_terminal, told).by_terminal, by_terminal);
     }
 }

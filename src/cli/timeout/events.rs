@@ -1,9 +1,7 @@
 //! What can happen while a command runs, in one queue: signals, its time, its end and its stops.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use signal_hook::consts::{FORBIDDEN, SIGALRM, SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -16,6 +14,8 @@ use crate::signal::Signal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     TimeIsUp,
+    /// Those who were asked to end have had their grace.
+    GraceIsOver,
     /// SIGTERM, SIGINT or SIGHUP: to end.
     Ask(Signal),
     /// Any other signal that is the command's affair.
@@ -30,18 +30,21 @@ pub(super) enum Event {
 
 #[derive(Debug)]
 pub(super) struct Events {
-    sender: UnboundedSender<(Event, Option<u64>)>,
-    receiver: UnboundedReceiver<(Event, Option<u64>)>,
-    armed: Arc<AtomicU64>,
+    sender: UnboundedSender<Event>,
+    receiver: UnboundedReceiver<Event>,
 }
 
-/// The signals to listen to: those that are ignored by inheritance stay ignored, but for the two that we need.
+/// The signals to listen to: those that are ignored by inheritance stay ignored, but for the two that we need and the one
+/// that the command is to end of, which the command can then be ended with.
 pub(super) fn awaited(chosen: Option<Signal>) -> Vec<i32> {
-    let mut signals = vec![SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT];
-    let chosen = chosen.map(Signal::as_raw).filter(|signal| !FORBIDDEN.contains(signal));
-    signals.extend(chosen.filter(|signal| !signals.contains(signal) && ![SIGALRM, SIGCHLD].contains(signal)));
-    let mut signals = not_ignored(signals);
-    signals.extend([SIGALRM, SIGCHLD]);
+    let needed =
+        [Some(SIGALRM), Some(SIGCHLD), chosen.map(Signal::as_raw).filter(|signal| !FORBIDDEN.contains(signal))];
+    let mut signals = not_ignored([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGCONT]);
+    for signal in needed.into_iter().flatten() {
+        if !signals.contains(&signal) {
+            signals.push(signal);
+        }
+    }
     signals
 }
 
@@ -59,54 +62,42 @@ impl Events {
                 _ => Event::Pass(name),
             };
             let (mut stream, sender) = (signal(SignalKind::from_raw(number))?, sender.clone());
-            tokio::spawn(async move { while stream.recv().await.is_some() && sender.send((event, None)).is_ok() {} });
+            tokio::spawn(async move { while stream.recv().await.is_some() && sender.send(event).is_ok() {} });
         }
-        Ok(Events { sender, receiver, armed: Arc::default() })
+        Ok(Events { sender, receiver })
     }
 
     pub(super) fn alarm(&self) -> Alarm {
-        Alarm { sender: self.sender.clone(), armed: Arc::clone(&self.armed) }
+        Alarm { sender: self.sender.clone() }
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        loop {
-            // We hold a sender ourselves, so there is always a next one.
-            match ready!(self.receiver.poll_recv(cx)).unwrap_or((Event::TimeIsUp, None)) {
-                // It was set anew meanwhile.
-                (_, Some(alarm)) if alarm != self.armed.load(Ordering::SeqCst) => {}
-                (event, _) => return Poll::Ready(event),
-            }
-        }
+        // We hold a sender ourselves, so there is always a next one.
+        self.receiver.poll_recv(cx).map(|event| event.unwrap_or(Event::TimeIsUp))
     }
 }
 
 /// Puts an event into the queue when its time has come.
 #[derive(Clone, Debug)]
 pub(super) struct Alarm {
-    sender: UnboundedSender<(Event, Option<u64>)>,
-    /// Which time was set last: it is the only one that counts.
-    armed: Arc<AtomicU64>,
+    sender: UnboundedSender<Event>,
 }
 
 impl Alarm {
-    /// In place of what was set before. Zero sets nothing.
-    pub(super) fn set(&self, after: Duration) {
-        if !after.is_zero() {
-            let alarm = self.armed.fetch_add(1, Ordering::SeqCst) + 1;
-            self.send_after(after, Event::TimeIsUp, Some(alarm));
+    /// Zero is never.
+    pub(super) fn set(&self, event: Event, after: Duration) {
+        if after.is_zero() {
+            return;
         }
-    }
-
-    pub(super) fn look_soon(&self) {
-        self.send_after(Duration::from_millis(100), Event::Look, None);
-    }
-
-    fn send_after(&self, after: Duration, event: Event, alarm: Option<u64>) {
         let sender = self.sender.clone();
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
             // The run may have ended just now.
-            let _ = sender.send((event, alarm));
+            let _ = sender.send(event);
         });
+    }
+
+    pub(super) fn look_soon(&self) {
+        self.set(Event::Look, Duration::from_millis(100));
     }
 }

@@ -17,12 +17,12 @@ use tokio::sync::oneshot;
 
 #[cfg(target_os = "linux")]
 use crate::group::family::is_descendant;
-use crate::group::family::{adopt_orphans, children, descendants, runs};
+use crate::group::family::{adopt_orphans, children, command_of, descendants, runs};
 use crate::group::{Vigil, pause};
 use crate::guardian::Guardian;
 use crate::kill::climb::Climb;
 use crate::kill::many::Many;
-use crate::kill::{KillPolicy, KillReport, Outcome};
+use crate::kill::{KillError, KillPolicy, KillReport, Outcome};
 use crate::signal::Signal;
 
 /// Between two looks while others are given their grace.
@@ -30,6 +30,13 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Between two looks that must both find nobody.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// One that had left the command's group, and what became of it.
+pub(super) struct Outsider {
+    pub(super) pid: i32,
+    pub(super) command: String,
+    pub(super) kill: Result<KillReport, KillError>,
+}
 
 pub(super) struct Family {
     guardian: Guardian,
@@ -43,7 +50,7 @@ pub(super) struct Family {
     /// Nobody has any grace left.
     at_once: AtomicBool,
     hunt: Mutex<Option<JoinHandle<()>>>,
-    reports: Mutex<Vec<KillReport>>,
+    ended: Mutex<Vec<Outsider>>,
 }
 
 impl Family {
@@ -61,7 +68,7 @@ impl Family {
             end: OnceLock::new(),
             at_once: AtomicBool::new(false),
             hunt: Mutex::default(),
-            reports: Mutex::default(),
+            ended: Mutex::default(),
         })
     }
 
@@ -116,7 +123,7 @@ impl Family {
 
     /// The command was reaped and its group is dead: whoever is left is hunted down. Tells what became of those who had
     /// left the group. Goes on, on a thread of its own, if it is dropped.
-    pub(super) fn end(self: &Arc<Family>) -> impl Future<Output = Vec<KillReport>> + use<> {
+    pub(super) fn end(self: &Arc<Family>) -> impl Future<Output = Vec<Outsider>> + use<> {
         self.has_leader(0);
         let earlier = self.hunt.lock().unwrap_or_else(PoisonError::into_inner).take();
         let family = Arc::clone(self);
@@ -142,7 +149,7 @@ impl Family {
                 // Without a thread, and deaf meanwhile.
                 Err(_) => family.hunt(),
             }
-            family.take_reports()
+            family.take_ended()
         }
     }
 
@@ -152,8 +159,17 @@ impl Family {
         children.iter().all(|pid| spared.contains(pid))
     }
 
-    fn take_reports(&self) -> Vec<KillReport> {
-        std::mem::take(&mut self.reports.lock().unwrap_or_else(PoisonError::into_inner))
+    /// One that does not end, or may not be signalled, is tried once.
+    fn was_in_vain(&self, pid: i32) -> bool {
+        let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_alive = |kill: &Result<KillReport, KillError>| {
+            !kill.as_ref().is_ok_and(|report| report.outcome != Outcome::Survived)
+        };
+        ended.iter().any(|outsider| outsider.pid == pid && is_alive(&outsider.kill))
+    }
+
+    fn take_ended(&self) -> Vec<Outsider> {
+        std::mem::take(&mut self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Those that the kill of the command's group does not reach.
@@ -184,24 +200,22 @@ impl Family {
             self.reap();
             let policy = self.policy_now();
             let mut found = if policy.signal == Signal::KILL { self.outsiders() } else { self.orphans() };
-            found.retain(|pid| !hunted.contains(pid));
+            found.retain(|pid| !hunted.contains(pid) && !self.was_in_vain(*pid));
             for pid in &found {
                 let Some(vigil) = self.hold(*pid) else { continue };
                 let climb = Climb::over(vigil, &policy);
                 hunted.insert(*pid);
-                let (sender, pid) = (sender.clone(), *pid);
+                // Held, so the name is its own; later there may be none left.
+                let (sender, pid, command) = (sender.clone(), *pid, command_of(*pid));
+                let tell = move |kill| drop(sender.send(Outsider { pid, command, kill }));
                 // The receiver lives as long as the kills.
-                kills.add(climb, Box::new(move |result| drop(sender.send((pid, result)))));
+                kills.add(climb, Box::new(tell));
             }
             kills.step();
-            for (pid, result) in ended.try_iter() {
-                if let Ok(report) = result {
-                    // A number may come again; one that SIGKILL does not end is not tried again.
-                    if report.outcome != Outcome::Survived {
-                        hunted.remove(&pid);
-                    }
-                    self.reports.lock().unwrap_or_else(PoisonError::into_inner).push(report);
-                }
+            for outsider in ended.try_iter() {
+                // A number may come again.
+                hunted.remove(&outsider.pid);
+                self.ended.lock().unwrap_or_else(PoisonError::into_inner).push(outsider);
             }
             if !kills.is_empty() {
                 quiet_looks = 0;

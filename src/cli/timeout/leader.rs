@@ -23,9 +23,10 @@ struct Run<'a> {
     alarm: Alarm,
     pid: i32,
     timed_out: bool,
-    /// SIGKILL follows when the next time is up.
-    kill_is_next: bool,
+    /// How many times we were told to end.
     asked: u32,
+    /// What we have sent it.
+    told: Vec<Signal>,
 }
 
 pub(super) async fn run(
@@ -46,8 +47,8 @@ pub(super) async fn run(
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     let pid = pid.ok_or_else(|| Failure::of_ours(&"the command has no process id"))?;
     let alarm = events.alarm();
-    alarm.set(call.timeout);
-    let mut run = Run { call, terminal, alarm, pid, timed_out: false, kill_is_next: false, asked: 0 };
+    alarm.set(Event::TimeIsUp, call.timeout);
+    let mut run = Run { call, terminal, alarm, pid, timed_out: false, asked: 0, told: Vec::new() };
     let mut exit = pin!(child.wait());
     let status = poll_fn(|cx| {
         loop {
@@ -62,20 +63,23 @@ pub(super) async fn run(
         }
     })
     .await;
-    let had_terminal = terminal.is_some_and(|terminal| terminal.take_back(pid));
+    let had_terminal = terminal.is_some_and(|terminal| terminal.take_back(pid) && terminal.sends_signals());
     let status = status.map_err(|error| Failure::of_ours(&error))?;
-    Ok(End { status: Some(status), timed_out: run.timed_out, had_terminal })
+    Ok(End::new(Some(status), run.timed_out, had_terminal, &run.told))
 }
 
 impl Run<'_> {
     fn heed(&mut self, event: Event) {
         match event {
-            Event::TimeIsUp if self.kill_is_next => self.ask(Some(Signal::KILL)),
+            // Who was asked already has its grace, whatever was left of the time. With none there is nothing but to ask again.
+            Event::TimeIsUp if self.asked > 0 && !self.call.kill_after.is_zero() => self.timed_out = true,
+            Event::TimeIsUp if self.timed_out => {}
             Event::TimeIsUp => {
                 self.timed_out = true;
                 self.ask(self.call.signal);
                 self.arm();
             }
+            Event::GraceIsOver => self.ask(Some(Signal::KILL)),
             Event::Ask(signal) => {
                 self.asked += 1;
                 self.ask(Some(if self.asked == 1 { signal } else { Signal::KILL }));
@@ -93,14 +97,14 @@ impl Run<'_> {
         }
     }
 
-    fn arm(&mut self) {
-        if !self.kill_is_next {
-            self.kill_is_next = !self.call.kill_after.is_zero();
-            self.alarm.set(self.call.kill_after);
+    /// There is one grace, from when it was first asked.
+    fn arm(&self) {
+        if u32::from(self.timed_out) + self.asked == 1 {
+            self.alarm.set(Event::GraceIsOver, self.call.kill_after);
         }
     }
 
-    fn ask(&self, signal: Option<Signal>) {
+    fn ask(&mut self, signal: Option<Signal>) {
         if self.call.verbose {
             let (name, command) = (signals::name(signal), self.call.command.to_string_lossy());
             say(&format_args!("sending signal {name} to command '{command}'"));
@@ -114,14 +118,15 @@ impl Run<'_> {
         }
     }
 
-    fn resume(&self) {
+    fn resume(&mut self) {
         if let Some(terminal) = self.terminal {
             terminal.give(self.pid);
             self.send(Signal::CONT);
         }
     }
 
-    fn send(&self, signal: Signal) {
+    fn send(&mut self, signal: Signal) {
+        self.told.push(signal);
         // To one that has ended and is not reaped yet it does nothing.
         let _ = match self.call.foreground {
             true => signal_process(self.pid, signal),

@@ -12,6 +12,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal as Named, kill, killpg};
 use nix::sys::stat::{SFlag, fstat};
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
@@ -68,6 +69,11 @@ impl Terminal {
         // All of the job, as Ctrl-Z would have. Where nobody could continue us the system does not stop us.
         let _ = kill(Pid::from_raw(0), Named::SIGTSTP);
         Some(Stop::Followed)
+    }
+
+    /// Whether a key sends the foreground a signal now.
+    pub(super) fn sends_signals(self) -> bool {
+        tcgetattr(io::stdin()).is_ok_and(|modes| modes.local_flags.contains(LocalFlags::ISIG))
     }
 
     /// If the command has it, or has died with it.

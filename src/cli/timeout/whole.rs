@@ -9,7 +9,7 @@ use std::task::Poll;
 
 use super::end::{End, Failure};
 use super::events::{Alarm, Event, Events};
-use super::family::Family;
+use super::family::{Family, Outsider};
 use super::grammar::Call;
 use super::inherited::{Inherited, Start};
 use super::terminal::{Stop, Terminal};
@@ -17,7 +17,7 @@ use super::{command, say, signals};
 use crate::agent::{AgentError, AgentExit, AgentOptions, Stdin, Strays, run_subprocess_agent};
 use crate::group::ProcessGroup;
 use crate::guardian::Guardian;
-use crate::kill::{KillError, KillPolicy, KillReport, Outcome};
+use crate::kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::signal::Signal;
@@ -36,6 +36,8 @@ struct Run<'a> {
     timed_out: bool,
     /// How many times we were told to end.
     asked: u32,
+    /// What we have sent the command.
+    told: Vec<Signal>,
     /// The command and its group are dead: what is left is those who had left it.
     is_over: bool,
 }
@@ -62,6 +64,7 @@ pub(super) async fn run(
         pid: Arc::default(),
         timed_out: false,
         asked: 0,
+        told: Vec::new(),
         is_over: false,
     };
     let strays = Strays::default();
@@ -77,13 +80,14 @@ pub(super) async fn run(
             let number = child.id().and_then(|pid| i32::try_from(pid).ok()).unwrap_or(0);
             pid.store(number, Ordering::SeqCst);
             family.has_leader(number);
-            alarm.set(timeout);
+            alarm.set(Event::TimeIsUp, timeout);
         });
     let mut command = command(call);
     inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death: None });
     let mut agent = pin!(run_subprocess_agent(command, &options));
     let end = run.heed_until(agent.as_mut(), events).await;
-    let had_terminal = terminal.is_some_and(|terminal| terminal.take_back(run.pid.load(Ordering::SeqCst)));
+    let had_terminal =
+        terminal.is_some_and(|terminal| terminal.take_back(run.pid.load(Ordering::SeqCst)) && terminal.sends_signals());
     // Those who had left the group have the rest of their grace, in which we listen on.
     run.is_over = true;
     let hunt = pin!(run.family.end());
@@ -120,7 +124,9 @@ impl Run<'_> {
                 self.family.kill_at_once();
             }
             _ if self.is_over => {}
-            Event::TimeIsUp if self.timed_out || self.asked > 0 => {}
+            // Who was asked already has its grace, whatever was left of the time.
+            Event::TimeIsUp if self.asked > 0 => self.timed_out = true,
+            Event::TimeIsUp if self.timed_out => {}
             Event::TimeIsUp => {
                 self.timed_out = true;
                 self.tell(self.call.signal);
@@ -133,7 +139,7 @@ impl Run<'_> {
                         self.tell(Some(signal));
                         self.end(signal);
                     }
-                    (1, true) => self.registry.signal_all(signal),
+                    (1, true) => self.pass(signal),
                     _ => {
                         self.tell(Some(Signal::KILL));
                         self.registry.kill_all_now();
@@ -141,7 +147,9 @@ impl Run<'_> {
                     }
                 }
             }
-            Event::Pass(signal) => self.registry.signal_all(signal),
+            Event::Pass(signal) => self.pass(signal),
+            // The policy's.
+            Event::GraceIsOver => {}
             Event::Continued => self.resume(pid),
             Event::Look if self.terminal.is_some_and(Terminal::is_ours) => self.resume(pid),
             Event::Look => self.alarm.look_soon(),
@@ -160,7 +168,13 @@ impl Run<'_> {
         }
     }
 
-    fn end(&self, signal: Signal) {
+    fn pass(&mut self, signal: Signal) {
+        self.told.push(signal);
+        self.registry.signal_all(signal);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        self.told.push(signal);
         self.shutdown.request_with(signal);
         self.family.begin_end(signal);
     }
@@ -183,15 +197,16 @@ impl Run<'_> {
     fn settle(
         &self,
         end: Result<AgentExit, AgentError>,
-        outsiders: Vec<KillReport>,
+        outsiders: Vec<Outsider>,
         had_terminal: bool,
     ) -> Result<End, Failure> {
-        let end = match end {
+        let (status, timed_out) = match end {
             Ok(exit) => {
                 if let Some(leftovers) = exit.leftovers {
                     self.tell_of(&leftovers, "what it left behind");
+                    complain_of(&leftovers);
                 }
-                End { status: Some(exit.status), timed_out: false, had_terminal }
+                (Some(exit.status), false)
             }
             Err(AgentError::ShutdownRequested { kill, status }) => {
                 if let Some(kill) = kill {
@@ -200,43 +215,58 @@ impl Run<'_> {
                     if forced && self.asked < 2 {
                         self.tell(Some(Signal::KILL));
                     }
-                    self.complain_of(&kill);
+                    complain_of(&kill);
                 }
-                End { status, timed_out: self.timed_out, had_terminal }
+                (status, self.timed_out)
             }
             Err(AgentError::Spawn(error)) => return Err(Failure::of_start(&self.call.command, &error)),
             Err(error) => return Err(Failure::of_ours(&error)),
         };
-        for report in outsiders {
-            let who = format!("process {}, which had left its group", report.pgid);
-            self.tell_of(&Ok(report), &who);
+        for outsider in outsiders {
+            self.tell_of(&outsider.kill, &format!("process {}, which had left its group", outsider.pid));
+            complain_of_outsider(&outsider);
         }
-        Ok(end)
+        Ok(End::new(status, timed_out, had_terminal, &self.told))
     }
 
     fn tell_of(&self, kill: &Result<KillReport, KillError>, who: &str) {
-        match kill {
-            Ok(report) if self.call.verbose && report.outcome != Outcome::AlreadyGone => {
+        if let Ok(report) = kill {
+            if self.call.verbose && report.outcome != Outcome::AlreadyGone {
                 let sent: Vec<_> = report.signals.iter().map(|sent| sent.signal.to_string()).collect();
                 let (command, outcome) = (self.call.command.to_string_lossy(), report.outcome);
                 say(&format_args!("command '{command}': {who}: {outcome} ({})", sent.join(", ")));
             }
-            _ => {}
         }
-        self.complain_of(kill);
     }
+}
 
-    /// What is never kept quiet about.
-    fn complain_of(&self, kill: &Result<KillReport, KillError>) {
-        match kill {
-            Ok(report) if report.outcome == Outcome::Survived => {
-                let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
-                let pgid = report.pgid;
-                say(&format_args!("SIGKILL does not end process group {pgid}: {}", names.join("; ")));
-            }
-            Ok(_) => {}
-            Err(error) => say(error),
+/// What is never kept quiet about.
+fn complain_of(kill: &Result<KillReport, KillError>) {
+    match kill {
+        Ok(report) if report.outcome == Outcome::Survived => {
+            let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
+            let pgid = report.pgid;
+            say(&format_args!("SIGKILL does not end process group {pgid}: {}", names.join("; ")));
         }
+        Ok(_) => {}
+        Err(error) => say(error),
+    }
+}
+
+/// The same of one that had left the group: it is no group that is spoken of.
+fn complain_of_outsider(outsider: &Outsider) {
+    let Outsider { pid, command, kill } = outsider;
+    match kill {
+        Ok(report) if report.outcome == Outcome::Survived => {
+            say(&format_args!("SIGKILL does not end process {pid} ({command})"))
+        }
+        Ok(_) => {}
+        Err(error) if error.kind() == KillErrorKind::NotPermitted => {
+            say(&format_args!(
+                "process {pid} ({command}), which had left the command's group, may not be signalled: it lives on (EPERM: it runs as another user)"
+            ));
+        }
+        Err(error) => say(&format_args!("process {pid} ({command}) is not killed: {error}")),
     }
 }
 

@@ -197,6 +197,11 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     Some(Stat { name, state, parent, flags, threads, started })
 }
 
+#[cfg(feature = "cli")]
+pub(in crate::group) fn command_of(pid: i32) -> String {
+    read_stat(pid).map_or_else(String::new, |stat| command(pid, &stat.name))
+}
+
 fn command(pid: i32, name: &str) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = line.split(|b| *b == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();
