@@ -58,6 +58,30 @@ fn what_cannot_be_printed_is_a_failure() {
 }
 
 #[test]
+fn what_is_printed_to_nobody_is_a_failure() {
+    let closed = |program: &str, args: &str| {
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", &format!("exec \"$0\" {args} >&-"), program]);
+        command.output().unwrap()
+    };
+    let deadbeat = env!("CARGO_BIN_EXE_deadbeat");
+    for option in ["--help", "--version"] {
+        let output = closed(deadbeat, &format!("timeout {option}"));
+        assert_eq!(output.status.code(), Some(125), "{option}");
+        let told = text(&output.stderr);
+        assert!(told.starts_with("deadbeat: cannot write to stdout, which is closed"), "{told}");
+        if Tool::Coreutils.is_installed() {
+            assert_eq!(closed("timeout", option).status.code(), Some(125), "{option}");
+        }
+        // The rest of the program has a status of its own for that.
+        assert_eq!(closed(deadbeat, option).status.code(), Some(2), "{option}");
+    }
+    assert_eq!(closed(deadbeat, "suite --list").status.code(), Some(2));
+    // A command that prints nothing misses nothing.
+    assert_eq!(closed(deadbeat, "timeout 10 sh -c 'exit 3'").status.code(), Some(3));
+}
+
+#[test]
 fn options_of_the_program_may_come_first() {
     let run = |args: &[&str]| std::process::Command::new(env!("CARGO_BIN_EXE_deadbeat")).args(args).output().unwrap();
     assert_eq!(run(&["--color", "never", "timeout", "10", "sh", "-c", "exit 4"]).status.code(), Some(4));
