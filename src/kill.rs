@@ -212,3 +212,21 @@ impl KillPolicy {
         Ok(climb::Climb::new(ProcessGroup::new(pgid)?, self))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_of_a_policy_is_what_was_not_waited_yet_and_asks_no_more() {
+        let policy = KillPolicy::default().signal(Signal::INT).grace(Duration::from_secs(3600)).continue_stopped(false);
+        let begun = Instant::now() - Duration::from_secs(60);
+        let rest = policy.rest(begun);
+        assert!(rest.grace <= Duration::from_secs(3540) && rest.grace > Duration::from_secs(3000), "{rest:?}");
+        assert_eq!(rest, policy.clone().signal(Signal::CONT).grace(rest.grace));
+        assert_eq!(policy.grace(Duration::from_secs(1)).rest(begun).grace, Duration::ZERO);
+        // With SIGKILL there is no grace that could be used up.
+        let at_once = KillPolicy::default().signal(Signal::KILL);
+        assert_eq!(at_once.rest(begun), at_once);
+    }
+}

@@ -287,6 +287,29 @@ mod tests {
         )
     }
 
+    /// A ladder that has just asked for SIGKILL.
+    fn at_sigkill(signal: Signal) -> Ladder {
+        let mut ladder =
+            Ladder::new(&KillPolicy::default().signal(signal).grace(Duration::ZERO).continue_stopped(false));
+        let mut ask = ladder.saw(Duration::ZERO, Sight::Alive);
+        while ask != Ask::Signal(Signal::KILL) {
+            ask = match ask {
+                Ask::Signal(_) => ladder.sent(Duration::ZERO, Sent::Delivered),
+                _ => ladder.saw(Duration::ZERO, Sight::Alive),
+            };
+        }
+        ladder
+    }
+
+    #[test]
+    fn what_a_sigkill_that_reached_nobody_says_depends_on_what_was_sent_before() {
+        let end = |signal, sent| at_sigkill(signal).sent(Duration::ZERO, sent);
+        assert_eq!(end(Signal::KILL, Sent::NoSuchGroup), Ask::Done(Outcome::AlreadyGone));
+        assert_eq!(end(Signal::TERM, Sent::NoSuchGroup), Ask::Done(Outcome::Terminated));
+        assert_eq!(end(Signal::KILL, Sent::NotPermitted), Ask::NotPermitted);
+        assert_eq!(end(Signal::TERM, Sent::NotPermitted), Ask::Done(Outcome::Survived));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 

@@ -98,3 +98,15 @@ mod wire {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outcome_has_one_name_and_fits_a_column() {
+        let all = [Outcome::AlreadyGone, Outcome::Terminated, Outcome::Killed, Outcome::Survived];
+        assert_eq!(all.map(Outcome::as_str), ["already_gone", "terminated", "killed", "survived"]);
+        assert_eq!(format!("{:10}|", Outcome::Killed), "killed    |");
+    }
+}

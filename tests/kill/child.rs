@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use deadbeat::group::{Backend, backend};
 use deadbeat::{KillErrorKind, KillPolicy, Outcome, Signal};
+use nix::errno::Errno;
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
 use tokio::process::{Child, Command};
 
 fn sleeper() -> Command {
@@ -113,4 +116,32 @@ async fn where_sigchld_was_ignored_the_child_is_reaped_and_told_of_all_the_same(
     let mut child = tokio::process::Command::from(child).arg("120").spawn().unwrap();
     let killed = policy().kill_child(&mut child).await.unwrap();
     assert_eq!(killed.status.expect("not reaped").signal(), Some(Signal::TERM.as_raw()));
+}
+
+#[tokio::test]
+async fn the_first_signal_is_the_one_that_was_asked_for() {
+    let mut child = sleeper().process_group(0).spawn().unwrap();
+    let killed = policy().signal(Signal::INT).kill_child(&mut child).await.unwrap();
+    assert_eq!(killed.report.signals.first().map(|sent| sent.signal), Some(Signal::INT));
+    assert_eq!(killed.status.expect("not reaped").signal(), Some(Signal::INT.as_raw()));
+}
+
+#[tokio::test]
+async fn a_child_that_somebody_else_waits_for_has_no_status_and_that_is_no_error() {
+    // Both wait; the other is nearly always first.
+    for _ in 0..50 {
+        let mut child = sleeper().process_group(0).spawn().unwrap();
+        let pid = Pid::from_raw(child.id().unwrap() as i32);
+        let thief = std::thread::spawn(move || waitpid(pid, None));
+        let killed = policy().kill_child(&mut child).await.unwrap();
+        match thief.join().unwrap() {
+            Ok(status) => {
+                assert_eq!(status.pid(), Some(pid));
+                assert_eq!(killed.status, None);
+                return;
+            }
+            Err(error) => assert_eq!((error, killed.status.is_some()), (Errno::ECHILD, true)),
+        }
+    }
+    panic!("the other was never first");
 }

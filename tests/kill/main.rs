@@ -2,6 +2,7 @@
 
 mod cancelled;
 mod child;
+mod forgetful_pool;
 mod hard_cases;
 mod ladder_on_fixtures;
 mod naive;
@@ -11,3 +12,5 @@ mod support;
 mod trees;
 mod undertaker;
 mod undertaker_model;
+mod waits;
+mod warnings;
