@@ -11,6 +11,12 @@ mod output;
 mod suite;
 mod timeout;
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    pub use super::suite::fuzzing::{killer, merged, quoted};
+    pub use super::timeout::fuzzing::{arguments, signal, time};
+}
+
 use std::ffi::OsString;
 use std::process::ExitCode;
 

@@ -25,6 +25,11 @@ pub(crate) mod mark;
 mod portable;
 mod raw;
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    pub use super::linux::stat_line;
+}
+
 /// A process group that may be signalled: never 0, 1, a negative number or the caller's own group.
 ///
 /// It is a number, not a hold on the group: once the leader was waited for and the last member is gone, the system

@@ -58,6 +58,11 @@ mod post;
 mod retreat;
 mod ward;
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    pub use super::letter::letter;
+}
+
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;

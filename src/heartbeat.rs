@@ -68,6 +68,12 @@ mod track;
 mod verdict;
 mod watch;
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    pub use super::culprit::system_call;
+    pub use super::reading::thread::schedstat;
+}
+
 pub use culprit::Culprit;
 #[cfg(any(feature = "cli", feature = "conformance"))]
 pub(crate) use culprit::what_its_threads_do;

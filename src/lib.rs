@@ -146,6 +146,9 @@ pub mod agent;
 pub mod cli;
 mod error;
 pub mod fixture;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod group;
 pub mod guardian;
 pub mod heartbeat;

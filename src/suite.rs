@@ -15,6 +15,11 @@ pub(crate) mod share;
 mod subjects;
 mod words;
 
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing {
+    pub use super::program::command_line;
+}
+
 use std::collections::VecDeque;
 #[cfg(any(feature = "cli", feature = "conformance"))]
 use std::ops::RangeInclusive;

@@ -160,6 +160,30 @@ fn status(report: &Report) -> ExitCode {
     }
 }
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing {
+    use std::path::Path;
+
+    use super::{Report, cells, merge};
+    use crate::report::json;
+
+    /// The name and the template of a killer.
+    pub fn killer(text: &str) -> Option<(String, String)> {
+        cells::killer(text).ok().map(|subject| (subject.name().to_owned(), subject.about().to_owned()))
+    }
+
+    /// One word of a shell command.
+    pub fn quoted(word: &str) -> String {
+        cells::quoted(word)
+    }
+
+    /// What `--merge` makes of files with these texts.
+    pub fn merged(texts: &[&str]) -> Result<Report, String> {
+        let read = |text: &&str| json::from_str(text).map(|report| (Path::new("part.json"), report));
+        merge::merged(texts.iter().map(read).collect::<Result<_, _>>().map_err(|error| error.to_string())?)
+    }
+}
+
 fn progress(cells: u64) -> ProgressBar {
     let target =
         if std::io::stderr().is_terminal() { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };

@@ -122,6 +122,32 @@ fn command(call: &Call) -> tokio::process::Command {
     command
 }
 
+#[cfg(fuzzing)]
+pub(super) mod fuzzing {
+    use std::ffi::OsString;
+    use std::time::Duration;
+
+    use super::{Call, Request, duration, grammar, signals};
+
+    /// What timeout(1) would wait.
+    pub fn time(text: &str) -> Option<Duration> {
+        duration::parse(text)
+    }
+
+    /// A signal's name as messages have it; `None` is what is no signal.
+    pub fn signal(text: &str) -> Option<String> {
+        signals::parse(text).ok().map(signals::name)
+    }
+
+    /// The command with its arguments, of a call that runs one.
+    pub fn arguments(args: Vec<OsString>) -> Option<Vec<OsString>> {
+        match grammar::parse(args) {
+            Ok(Request::Run(Call { command, args, .. })) => Some(std::iter::once(command).chain(args).collect()),
+            _ => None,
+        }
+    }
+}
+
 fn say(message: &dyn Display) {
     output::tell(&format_args!("deadbeat timeout: {message}"));
 }

@@ -32,6 +32,8 @@ pub(super) use self::pidfd::Pidfd;
 pub(super) use self::pidfd::open as open_pidfd;
 use self::pidfd::{has_exited, is_reaped, reach_groups};
 pub(super) use self::stray::{Stray, kill_if};
+#[cfg(fuzzing)]
+pub use self::table::stat_line;
 pub(super) use self::table::{
     available, is_dying, is_leaving, members, members_where, runs, since_boot, started_at, walk,
 };

@@ -77,6 +77,12 @@ impl Letter {
     }
 }
 
+/// What was read, as it is written.
+#[cfg(fuzzing)]
+pub fn letter(bytes: &[u8; LENGTH]) -> Option<[u8; LENGTH]> {
+    Letter::decode(bytes).map(|letter| letter.encode())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,8 @@ mod syscall;
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
 pub(crate) use elsewhere::what_its_threads_do;
+#[cfg(fuzzing)]
+pub use syscall::system_call;
 
 /// What the threads of another process are stuck in; here nobody can tell.
 #[cfg(all(not(all(target_os = "linux", not(deadbeat_portable))), any(feature = "cli", feature = "conformance")))]

@@ -99,6 +99,12 @@ impl Program {
     }
 }
 
+/// What a killer of this template is run as.
+#[cfg(fuzzing)]
+pub fn command_line(template: &str, pgid: i32, grace: Duration) -> Option<String> {
+    Program::new(template).ok().map(|program| program.command_line(pgid, grace))
+}
+
 /// The command and all that it started.
 struct Running {
     child: Child,

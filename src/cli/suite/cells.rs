@@ -155,7 +155,7 @@ fn program() -> String {
 }
 
 /// One word of a shell command.
-fn quoted(word: &str) -> String {
+pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         return word.to_owned();

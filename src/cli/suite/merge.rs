@@ -17,6 +17,11 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Report, String> {
         let report = json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
         reports.push((file.as_path(), report));
     }
+    merged(reports)
+}
+
+/// The whole of these parts, or of these suites; the paths are for what is wrong.
+pub(super) fn merged(reports: Vec<(&Path, Report)>) -> Result<Report, String> {
     check_parts(&reports)?;
     check_cells(&reports)?;
     check_count(&reports)?;

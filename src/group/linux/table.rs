@@ -202,6 +202,12 @@ pub(in crate::group) fn command_of(pid: i32) -> String {
     read_stat(pid).map_or_else(String::new, |stat| command(pid, &stat.name))
 }
 
+/// Name, state, parent, flags, threads and start.
+#[cfg(fuzzing)]
+pub fn stat_line(line: &[u8]) -> Option<(String, char, i32, u64, u32, u64)> {
+    parse_stat(line).map(|stat| (stat.name, stat.state, stat.parent, stat.flags, stat.threads, stat.started))
+}
+
 fn command(pid: i32, name: &str) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = line.split(|b| *b == 0).filter(|word| !word.is_empty()).map(String::from_utf8_lossy).collect();

@@ -73,6 +73,13 @@ impl Call {
     }
 }
 
+/// The call's name, what it waits for, and the stack pointer.
+#[cfg(fuzzing)]
+pub fn system_call(line: &str) -> Option<(Option<(String, Option<String>)>, usize)> {
+    let state = State::parse(line)?;
+    Some((state.call.map(|call| (call.name(), call.detail())), state.stack_pointer))
+}
+
 fn futex(word: usize, operation: usize, value: usize) -> &'static str {
     // As glibc waits for its low-level locks. The standard library, and others, wait with a bit set.
     let contended = operation & 0x7f == 0 && value == 2;
@@ -87,7 +94,7 @@ fn child(pid: i32) -> String {
     match pid {
         -1 => "any child".to_owned(),
         0 => "any child of this process group".to_owned(),
-        group if group < 0 => format!("any child of process group {}", -group),
+        group if group < 0 => format!("any child of process group {}", group.unsigned_abs()),
         pid => format!("pid {pid}{}", command(pid)),
     }
 }
@@ -96,7 +103,7 @@ fn waited_id(kind: i32, id: i32) -> String {
     match kind {
         0 => "any child".to_owned(),
         1 => child(id),
-        2 => child(-id),
+        2 => child(id.wrapping_neg()),
         _ => descriptor(id).unwrap_or_else(|| "a pidfd".to_owned()),
     }
 }
@@ -127,7 +134,7 @@ fn descriptor(fd: i32) -> Option<String> {
 
 fn polled(fds: usize, count: usize) -> Option<String> {
     // A pollfd is eight bytes and begins with its descriptor.
-    let links = (0..count.min(4)).filter_map(|index| descriptor(memory::int(fds + index * 8)?));
+    let links = (0..count.min(4)).filter_map(|index| descriptor(memory::int(fds.wrapping_add(index * 8))?));
     let links: Vec<_> = links.collect();
     (!links.is_empty()).then(|| links.join(", "))
 }
@@ -224,6 +231,19 @@ mod tests {
         let call = Call { number: libc::SYS_restart_syscall, args: [0; 6] };
         assert_eq!(call.name(), "restart_syscall");
         assert!(call.detail().unwrap().contains("goes on after a stop"), "{call:?}");
+    }
+
+    #[test]
+    fn no_argument_is_too_far_out() {
+        let far = usize::MAX;
+        for number in [libc::SYS_wait4, libc::SYS_waitid, libc::SYS_ppoll, libc::SYS_clock_nanosleep, libc::SYS_openat]
+        {
+            for args in [[far; 6], [far, 4, 0, 0, 0, 0], [2, i32::MIN as usize, 0, 0, 0, 0], [i32::MIN as usize; 6]] {
+                // What it says of such a call is nobody's concern; that it says something is.
+                assert!(!Call { number, args }.name().is_empty());
+                let _ = Call { number, args }.detail();
+            }
+        }
     }
 
     #[test]

@@ -109,6 +109,12 @@ impl Account {
     }
 }
 
+/// On-CPU time, run-queue wait, and turns.
+#[cfg(fuzzing)]
+pub fn schedstat(text: &[u8]) -> Option<(Duration, Duration, u64)> {
+    Account::parse(text).map(|account| (account.on_cpu, account.run_queue, account.turns))
+}
+
 /// Whether `/proc` is this process's own view: in a container it can be somebody else's.
 fn own_proc() -> bool {
     let link = std::fs::read_link("/proc/thread-self").ok();

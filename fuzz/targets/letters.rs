@@ -1,0 +1,21 @@
+//! What a guardian is told: what is read is written the same again, and keeps its kind, its ward and its group.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: [u8; 40]| {
+    let Some(written) = deadbeat::fuzzing::letter(&bytes) else {
+        let known = bytes[0] < 6;
+        assert!(!known || bytes[0] == 1, "only a policy with an unknown signal is refused: {bytes:?}");
+        return;
+    };
+    assert_eq!(deadbeat::fuzzing::letter(&written), Some(written));
+    assert_eq!(written[0], bytes[0]);
+    if bytes[0] != 0 {
+        assert_eq!(written[8..16], bytes[8..16]);
+    }
+    if bytes[0] == 2 {
+        assert_eq!(written[4..8], bytes[4..8]);
+    }
+});
