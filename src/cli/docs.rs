@@ -40,10 +40,10 @@ fn page() -> io::Result<Vec<u8>> {
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
-        let heading = format!(".SH \"DEADBEAT {}\"\n", command.get_name().to_ascii_uppercase());
+        let heading = format!(".SH \"DEADBEAT {}\"", command.get_name().to_ascii_uppercase());
         page.extend_from_slice(heading.as_bytes());
         let man = clap_mangen::Man::new(command.clone());
-        let mut sections = Vec::new();
+        let mut sections = b"\n".to_vec();
         sections.extend_from_slice(synopsis(command).as_bytes());
         man.render_description_section(&mut sections)?;
         if command.get_arguments().next().is_some() {
