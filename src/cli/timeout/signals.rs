@@ -26,10 +26,10 @@ pub(super) fn parse(text: &str) -> Result<Option<Signal>, ()> {
     name.parse().map(Some).map_err(drop)
 }
 
-/// As messages name it: `TERM`, `RTMAX-1`, `EXIT`.
+/// As messages name it: `TERM`, `RTMAX-1`, `0`.
 pub(super) fn name(signal: Option<Signal>) -> String {
     match signal {
-        None => "EXIT".to_owned(),
+        None => "0".to_owned(),
         Some(signal) => {
             if let (Ok(min), Ok(max)) = ("RTMIN".parse::<Signal>(), "RTMAX".parse::<Signal>()) {
                 let [from_min, from_max] = [signal.as_raw() - min.as_raw(), max.as_raw() - signal.as_raw()];
@@ -70,7 +70,7 @@ mod tests {
 
     #[rstest]
     fn a_signal_is_named_as_it_can_be_written(
-        #[values("TERM", "KILL", "CONT", "EXIT", "RTMIN", "RTMIN+1", "RTMAX-1", "RTMAX")] text: &str,
+        #[values("TERM", "KILL", "CONT", "0", "RTMIN", "RTMIN+1", "RTMAX-1", "RTMAX")] text: &str,
     ) {
         assert_eq!(name(parse(text).unwrap()), text);
     }

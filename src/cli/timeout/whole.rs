@@ -204,7 +204,7 @@ impl Run<'_> {
             Ok(exit) => {
                 if let Some(leftovers) = exit.leftovers {
                     self.tell_of(&leftovers, "what it left behind");
-                    complain_of(&leftovers);
+                    complain_of(&leftovers, true);
                 }
                 (Some(exit.status), false)
             }
@@ -215,7 +215,7 @@ impl Run<'_> {
                     if forced && self.asked < 2 {
                         self.tell(Some(Signal::KILL));
                     }
-                    complain_of(&kill);
+                    complain_of(&kill, status.is_some());
                 }
                 (status, self.timed_out)
             }
@@ -241,9 +241,10 @@ impl Run<'_> {
 }
 
 /// What is never kept quiet about.
-fn complain_of(kill: &Result<KillReport, KillError>) {
+fn complain_of(kill: &Result<KillReport, KillError>, leader_has_ended: bool) {
     match kill {
-        Ok(report) if report.outcome == Outcome::Survived => {
+        // Where zombies cannot be told from the living nobody is known to be left when the leader has ended.
+        Ok(report) if report.outcome == Outcome::Survived && !(leader_has_ended && report.survivors.is_empty()) => {
             let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
             let pgid = report.pgid;
             say(&format_args!("SIGKILL does not end process group {pgid}: {}", names.join("; ")));
