@@ -135,6 +135,8 @@ fn one_that_ends_of_a_request_after_its_time_has_timed_out(#[case] tool: Tool, #
     let started = std::time::Instant::now();
     let mut run = Run::of(tool, &[options, &["1", "sh", "-c", script]].concat());
     let victim = run.victim();
+    // coreutils' takes a signal for one from before its command if it does not know that command's pid yet.
+    eventually("the tool waits for its command", || run.state() == Some('S'));
     run.signal(Signal::TERM);
     assert_eq!(run.line(), "asked");
     // A slow machine can only make it later.

@@ -103,6 +103,11 @@ impl Run {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Of the tool itself.
+    pub(crate) fn state(&self) -> Option<char> {
+        state(self.pid() as i32)
+    }
+
     pub(crate) fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
@@ -159,10 +164,8 @@ impl Victim {
         pidfd_send_signal(&self.pidfd, signal).unwrap();
     }
 
-    /// Its state as in `proc_pid_stat(5)`.
     pub(crate) fn state(&self) -> Option<char> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        stat.rsplit_once(") ")?.1.chars().next()
+        state(self.pid)
     }
 }
 
@@ -170,4 +173,10 @@ impl Drop for Victim {
     fn drop(&mut self) {
         let _ = pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
+}
+
+/// A process's state as in `proc_pid_stat(5)`.
+fn state(pid: i32) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
 }
