@@ -126,7 +126,8 @@ impl AgentOptions {
     /// [mark](crate::guardian::Ward::mark) in its environment, so whoever calls `setsid`, or is forked before the group
     /// is told of, dies with this process too. With the run such escapees die as well: whenever its group is killed, and
     /// unless it is told to [leave](Leftovers::Leave) its leftovers, the guardian takes them up the policy's ladder; the
-    /// run does not wait for that. A run that no guardian can be told of is not started ([`AgentError::Spawn`]).
+    /// run does not wait for that. A run that no guardian can be told of is not started
+    /// ([`AgentError::Spawn`](crate::agent::AgentError::Spawn)).
     ///
     /// To start a guardian takes a millisecond or two, which is not for a worker: do it before the runtime is, or in a
     /// `spawn_blocking`. Later on no worker is blocked, not even when the guardian has died and another is needed.
