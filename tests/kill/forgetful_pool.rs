@@ -6,6 +6,7 @@
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use deadbeat::group::{Backend, backend};
 use tokio::runtime::{Builder, Runtime};
 use tokio::time::timeout;
 
@@ -43,7 +44,9 @@ fn the_control_only_the_known_bad_tokio_forgets_a_closure() {
 
 #[test]
 fn a_kill_that_the_pool_forgets_is_made_all_the_same() {
-    for _ in 0..ROUNDS {
+    // On the portable back-end the leader, which nobody reaps, holds the whole grace each time.
+    let rounds = if backend() == Backend::Proc { ROUNDS } else { 1 };
+    for _ in 0..rounds {
         let running = start("fast-exit");
         let (runtime, hold) = busy();
         let pgid = running.pgid();
