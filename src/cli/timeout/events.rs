@@ -1,6 +1,8 @@
 //! What can happen while a command runs, in one queue: signals, its time, its end and its stops.
 
+use std::future::{Future, poll_fn};
 use std::io;
+use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -71,7 +73,28 @@ impl Events {
         Alarm { sender: self.sender.clone() }
     }
 
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+    /// Polls what is awaited first, since what is heeded may be for one that is not reaped yet, and hears what happens
+    /// meanwhile.
+    pub(super) async fn heed_until<T>(
+        &mut self,
+        mut awaited: Pin<&mut impl Future<Output = T>>,
+        mut heed: impl FnMut(Event),
+    ) -> T {
+        poll_fn(|cx| {
+            loop {
+                if let Poll::Ready(end) = awaited.as_mut().poll(cx) {
+                    return Poll::Ready(end);
+                }
+                match self.poll(cx) {
+                    Poll::Ready(event) => heed(event),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         // We hold a sender ourselves, so there is always a next one.
         self.receiver.poll_recv(cx).map(|event| event.unwrap_or(Event::TimeIsUp))
     }

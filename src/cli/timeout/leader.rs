@@ -1,10 +1,8 @@
 //! The run that ends with the command alone, as timeout(1) has it: for `--foreground`, where its children are not timed
 //! out, and for a grace of zero, after which nothing is killed.
 
-use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::task::Poll;
 
 use nix::sys::signal::Signal as Named;
 
@@ -49,20 +47,7 @@ pub(super) async fn run(
     let alarm = events.alarm();
     alarm.set(Event::TimeIsUp, call.timeout);
     let mut run = Run { call, terminal, alarm, pid, timed_out: false, asked: 0, told: Vec::new() };
-    let mut exit = pin!(child.wait());
-    let status = poll_fn(|cx| {
-        loop {
-            // First: what follows is for one that is not reaped yet.
-            if let Poll::Ready(status) = exit.as_mut().poll(cx) {
-                return Poll::Ready(status);
-            }
-            match events.poll(cx) {
-                Poll::Ready(event) => run.heed(event),
-                Poll::Pending => return Poll::Pending,
-            }
-        }
-    })
-    .await;
+    let status = events.heed_until(pin!(child.wait()), |event| run.heed(event)).await;
     let had_terminal = terminal.is_some_and(|terminal| terminal.take_back(pid) && terminal.sends_signals());
     let status = status.map_err(|error| Failure::of_ours(&error))?;
     Ok(End::new(Some(status), run.timed_out, had_terminal, &run.told))

@@ -1,11 +1,9 @@
 //! The run of which nothing survives: `run_subprocess_agent`, a guardian for our own death, and the command's whole
 //! family.
 
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError};
-use std::task::Poll;
 
 use super::end::{End, Failure};
 use super::events::{Alarm, Event, Events};
@@ -84,14 +82,14 @@ pub(super) async fn run(
         });
     let mut command = command(call);
     inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death: None });
-    let mut agent = pin!(run_subprocess_agent(command, &options));
-    let end = run.heed_until(agent.as_mut(), events).await;
+    let agent = pin!(run_subprocess_agent(command, &options));
+    let end = events.heed_until(agent, |event| run.heed(event)).await;
     let had_terminal =
         terminal.is_some_and(|terminal| terminal.take_back(run.pid.load(Ordering::SeqCst)) && terminal.sends_signals());
     // Those who had left the group have the rest of their grace, in which we listen on.
     run.is_over = true;
     let hunt = pin!(run.family.end());
-    let outsiders = run.heed_until(hunt, events).await;
+    let outsiders = events.heed_until(hunt, |event| run.heed(event)).await;
     if let Some(ward) = strays.lock().unwrap_or_else(PoisonError::into_inner).take() {
         ward.release();
     }
@@ -99,22 +97,6 @@ pub(super) async fn run(
 }
 
 impl Run<'_> {
-    /// Polls what is awaited first, and hears what happens meanwhile.
-    async fn heed_until<T>(&mut self, mut awaited: Pin<&mut impl Future<Output = T>>, events: &mut Events) -> T {
-        poll_fn(|cx| {
-            loop {
-                if let Poll::Ready(end) = awaited.as_mut().poll(cx) {
-                    return Poll::Ready(end);
-                }
-                match events.poll(cx) {
-                    Poll::Ready(event) => self.heed(event),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
-        })
-        .await
-    }
-
     fn heed(&mut self, event: Event) {
         let pid = self.pid.load(Ordering::SeqCst);
         match event {
