@@ -99,6 +99,20 @@ fn a_time_of_day_that_jumps_cuts_no_grace_short_and_draws_none_out() {
     assert!(held.iter().all(Held::has_ended));
 }
 
+/// Whether a guardian has a pidfd of this process. There is one guardian in this namespace, if any.
+fn guardian_holds(pid: i32) -> bool {
+    let is_guardian = |process: &std::path::Path| {
+        std::fs::read(process.join("cmdline"))
+            .is_ok_and(|line| line.split(|b| *b == 0).nth(1) == Some(b"__deadbeat-guardian"))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let pidfds = processes.filter(|process| is_guardian(process)).flat_map(|it| std::fs::read_dir(it.join("fdinfo")));
+    pidfds.flatten().flatten().any(|fd| {
+        let info = std::fs::read_to_string(fd.path()).unwrap_or_default();
+        info.lines().any(|line| line.strip_prefix("Pid:\t") == Some(&pid.to_string()))
+    })
+}
+
 #[test]
 fn where_the_time_since_boot_is_another_the_guardian_takes_nobody_for_a_stranger() {
     let place = ["unshare", "--time", "--boottime", "100000000", "--pid", "--fork", "--mount-proc", "--kill-child"];
@@ -109,7 +123,11 @@ fn where_the_time_since_boot_is_another_the_guardian_takes_nobody_for_a_stranger
     assert!(uptime.split('.').next().unwrap().parse::<u64>().unwrap() > 100_000_000, "{uptime}");
     // Without an environment its group is all that it can be found by.
     let mut run = Group::start(deadbeat("timeout -k .2 60 env -i sh -c").arg(STUBBORN));
-    let member = Held::of(run.line().parse().unwrap());
+    let pid = run.line().parse().unwrap();
+    let member = Held::of(pid);
+    // Before it is told of the group, nobody can know whose it was.
+    let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid))).unwrap();
+    crate::support::eventually("the guardian holds the group", || guardian_holds(group.as_raw()));
     run.signal_leader(rustix::process::Signal::KILL);
     run.reap();
     crate::support::eventually("the guardian has killed it", || member.has_ended());

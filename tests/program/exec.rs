@@ -132,8 +132,9 @@ fn a_command_that_hangs_is_killed_with_all_that_it_started() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killer_that_gets_those_who_left_the_group_too_is_right() {
+    // In the middle of its exec it has no environment to be seen.
     let by_mark = format!(
-        r#"mark=$(tr '\0' '\n' </proc/{{pgid}}/environ | grep ^DEADBEAT_FIXTURE=) || exit 9
+        r#"until mark=$(tr '\0' '\n' </proc/{{pgid}}/environ | grep ^DEADBEAT_FIXTURE=); do :; done
         sh {RIGHT} {{pgid}} {{grace}}
         kill -KILL $(grep -lsaz "^$mark\$" /proc/[0-9]*/environ | cut -d / -f 3)"#
     );
@@ -147,7 +148,6 @@ fn a_killer_that_gets_those_who_left_the_group_too_is_right() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_fixture_outlives_the_deadline_of_its_kill() {
-    // In the middle of its exec it has no environment to be seen.
     let killer = r"until tr '\0' '\n' </proc/{pgid}/environ | grep ^DEADBEAT_LIFE= >&2; do :; done; exit 1";
     for (deadline, life) in [("", "120"), ("--deadline 150s", "210"), ("--deadline 1h", "3660")] {
         let why = complaint(killer, "fast-exit", deadline);

@@ -24,24 +24,38 @@ pub(super) fn last_pid() -> Option<i32> {
     std::str::from_utf8(&line[..length]).ok()?.split_ascii_whitespace().last()?.parse().ok()
 }
 
+/// The numbers go up to this, and begin anew: `proc_sys_kernel(5)`. One that cannot be read is the largest there is.
+fn pid_max() -> i32 {
+    const LARGEST: i32 = 1 << 22;
+    let text = fs::read_to_string("/proc/sys/kernel/pid_max");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(LARGEST)
+}
+
+/// The numbers that may have been handed out between these two, the second included; `None` if they are too many.
+fn handed_out(before: i32, now: i32, max: fn() -> i32) -> Option<impl Iterator<Item = i32>> {
+    const MANY: usize = 4096;
+    // The maximum itself is never handed out.
+    let (until_the_end, anew) =
+        if now < before { (before + 1..max(), 1..now + 1) } else { (before + 1..now + 1, 0..0) };
+    let count = until_the_end.len() + anew.len();
+    (count <= MANY).then(|| until_the_end.chain(anew))
+}
+
 /// Whom the system has given birth to in a stretch of time.
 pub(super) enum Born {
     /// By group; a pid that is in no group any more has died meanwhile, and may have been anybody's.
     Known { groups: Vec<i32>, vanished: bool },
-    /// Too many, or the numbers have wrapped.
+    /// Too many to ask for.
     Anybody,
 }
 
 impl Born {
     /// Where the system does not say what it hands out, nobody counts as born.
     pub(super) fn since(before: Option<i32>) -> Born {
-        const MANY: i32 = 4096;
         let (mut groups, mut vanished) = (Vec::new(), false);
         if let (Some(before), Some(now)) = (before, last_pid()) {
-            if now < before || now - before > MANY {
-                return Born::Anybody;
-            }
-            for pid in before + 1..=now {
+            let Some(numbers) = handed_out(before, now, pid_max) else { return Born::Anybody };
+            for pid in numbers {
                 match getpgid(Some(Pid::from_raw(pid))) {
                     Ok(pgid) => groups.push(pgid.as_raw()),
                     Err(_) => vanished = true,
@@ -65,5 +79,35 @@ impl Born {
             Born::Known { groups, vanished } => *vanished || groups.contains(&pgid),
             Born::Anybody => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(before: i32, now: i32) -> Option<Vec<i32>> {
+        handed_out(before, now, || 32_768).map(Iterator::collect)
+    }
+
+    #[test]
+    fn the_numbers_begin_anew_after_the_last() {
+        assert_eq!(numbers(300, 300), Some(vec![]));
+        assert_eq!(numbers(300, 302), Some(vec![301, 302]));
+        assert_eq!(numbers(32_765, 2), Some(vec![32_766, 32_767, 1, 2]));
+        assert_eq!(numbers(32_767, 1), Some(vec![1]));
+    }
+
+    #[test]
+    fn too_many_are_not_asked_for() {
+        assert_eq!(numbers(1000, 1000 + 4096).map(|all| all.len()), Some(4096));
+        assert_eq!(numbers(1000, 1000 + 4097), None);
+        assert_eq!(numbers(32_000, 4000), None);
+    }
+
+    #[test]
+    fn the_system_says_how_far_its_numbers_go() {
+        assert!((300..=1 << 22).contains(&pid_max()), "{}", pid_max());
+        assert!(last_pid().unwrap() < pid_max());
     }
 }

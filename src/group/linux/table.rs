@@ -22,13 +22,31 @@ use super::reserve;
 const EXITING: u64 = 0x4;
 
 /// Whether this `/proc` shows the world that our pids live in, with everybody's processes. Probed once: after
-/// `unshare --pid` without a mount it shows another namespace, and with `hidepid` it shows our own processes only.
+/// `unshare --pid` without a mount it shows another namespace, and with `hidepid` it shows those only whom we may trace.
 pub(in crate::group) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
         let is_us = fs::read_link("/proc/self").is_ok_and(|link| link == Path::new(&std::process::id().to_string()));
-        is_us && fs::metadata("/proc/1").is_ok()
+        // Where the mounts cannot be told, the first process at least is nobody's but root's, as a rule.
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        is_us && fs::metadata("/proc/1").is_ok() && (!hides_processes(&mounts) || may_trace_everybody())
     })
+}
+
+/// Whether the `/proc` of these `proc_pid_mountinfo(5)` is mounted with a `hidepid`, which is an option of its file system
+/// (`proc(5)`): after the ` - `, the type and the source. Of several mounts on one place the last is seen.
+fn hides_processes(mounts: &str) -> bool {
+    let proc = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
+    let options = proc.and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2)).unwrap_or_default();
+    let hidepid = options.split(',').find_map(|option| option.strip_prefix("hidepid="));
+    hidepid.is_some_and(|value| !matches!(value, "0" | "off"))
+}
+
+/// What `hidepid` asks for before it shows somebody else's process: `ptrace(2)`'s access, which root of a container may
+/// lack.
+fn may_trace_everybody() -> bool {
+    let ours = rustix::thread::capabilities(None);
+    ours.is_ok_and(|ours| ours.effective.contains(rustix::thread::CapabilitySet::SYS_PTRACE))
 }
 
 /// The members that can still run, with what `ps` would say of them.
@@ -223,6 +241,18 @@ mod tests {
         let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
         let (name, flags) = ("a) S (b) 1 ".into(), 4_228_364);
         assert_eq!(parse_stat(line), Some(Stat { name, state: 'Z', parent: 1, flags, threads: 3, started: 99 }));
+    }
+
+    #[test]
+    fn a_proc_that_hides_processes_is_told_by_its_mount() {
+        let plain = "22 27 0:21 / /proc rw,relatime - proc proc rw\n";
+        let beside = "23 22 0:21 / /proc/other rw,hidepid=2 shared:1 - proc proc rw,hidepid=2\n";
+        assert!(!hides_processes("") && !hides_processes(plain) && !hides_processes(&format!("{plain}{beside}")));
+        for (value, hides) in [("0", false), ("off", false), ("1", true), ("invisible", true), ("ptraceable", true)] {
+            let last = format!("61 22 0:48 / /proc rw,relatime shared:7 - proc none rw,gid=5,hidepid={value}\n");
+            assert_eq!(hides_processes(&format!("{beside}{plain}{last}")), hides, "{value}");
+            assert!(!hides_processes(&format!("{last}{plain}")), "another is mounted over it");
+        }
     }
 
     #[test]
