@@ -23,7 +23,7 @@ pub(super) struct Circumstances {
     pub(super) tracer: Option<u32>,
     /// Where the thread was, in all looks at it.
     pub(super) looks: Looks,
-    /// Whether nobody looked at the thread, though it can be looked at: whoever was to was itself held up.
+    /// Whether no look at the thread says what it did, though it can be looked at: whoever was to look was itself held up.
     pub(super) overlooked: bool,
 }
 

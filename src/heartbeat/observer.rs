@@ -200,7 +200,7 @@ impl Rounds {
         };
         let suspect = majority(self.samples.iter().filter(of_it), question.waited);
         let looks = looks(self.samples.iter().filter(of_it), question.from, question.to);
-        let overlooked = self.can_look && looks.all == 0;
+        let overlooked = self.can_look && suspect.is_none();
         let control = self.control.between(question.from, question.to);
         let circumstances = Some(Circumstances { looks, overlooked, ..control });
         let tasks = self.samples.iter().filter(of_it).filter_map(|sample| sample.tasks).collect();
@@ -255,6 +255,21 @@ impl Post {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_never_seen_to_wait_was_overlooked_however_often_it_was_seen() {
+        let (thread, from) = (ThreadId(7), Instant::now());
+        let at = |ms| from + Duration::from_millis(ms);
+        let overlooked = |can_look, looks: u64| {
+            let samples = (0..looks).map(|ms| Sample::running(thread, at(ms))).collect();
+            let rounds = Rounds { samples, can_look, ..Rounds::default() };
+            let testify = |waited| rounds.testify(&Question { thread, from, to: at(70), waited: Some(waited) });
+            [true, false].map(|waited| testify(waited).circumstances.unwrap().overlooked)
+        };
+        assert_eq!(overlooked(true, 0), [true, true], "nobody looked");
+        assert_eq!(overlooked(true, 3), [true, false], "it was seen to run, whether it waited or ran");
+        assert_eq!(overlooked(false, 0), [false, false], "nobody can look");
+    }
 
     #[test]
     fn a_thread_that_came_back_while_it_was_looked_at_was_not_seen() {

@@ -89,8 +89,8 @@ pub enum Why {
     /// A worker of the runtime was never seen, or a thread that took one over (`block_in_place`) was seen too late to say
     /// what it did.
     WorkerUnseen,
-    /// The observer, a thread of this library's, could not be started, did not answer in time or never came to look at a
-    /// thread that waited for something. Whether that was for the machine is not known.
+    /// The observer, a thread of this library's, could not be started, did not answer in time or never saw what a
+    /// thread waited for. Whether that was for the machine is not known.
     Unwitnessed,
 }
 
