@@ -4,13 +4,14 @@ use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 
-/// What must come, comes well within this; it bounds a broken test, not a slow machine.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+#[path = "../common/eventually.rs"]
+mod eventually;
+pub(crate) use eventually::{SOON, eventually};
 
 /// A grace that nothing takes the whole of, unless it has gone wrong.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
@@ -29,16 +30,6 @@ const SKIPPED: &str = "skipped: ";
 /// Past the capture of the test runner, which would show it of failed tests only.
 pub(crate) fn skip(why: &str) {
     let _ = writeln!(std::io::stderr(), "{SKIPPED}{why}");
-}
-
-/// Polls for something that must become true.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_true() {
-        assert!(start.elapsed() < SOON, "waited in vain for: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
 }
 
 /// Whether this test runs in that place, a command that runs another; if not, runs it there, and fails if it failed.

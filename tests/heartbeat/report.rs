@@ -37,7 +37,8 @@ fn a_pulse_serializes_in_milliseconds() {
     for key in ["at_ms", "wall_ms", "on_cpu_ms"] {
         assert!(stall[key].is_number(), "no {key} in {json}");
     }
-    assert!(stall["wall_ms"].as_f64().unwrap() >= 149.0, "{json}");
+    // What the whole process stood still in it was taken off.
+    assert!((75.0..75_000.0).contains(&stall["wall_ms"].as_f64().unwrap()), "{json}");
     assert_eq!(json["budget_ms"], 50.0);
     assert!(json["lateness"]["p99_ms"].is_number(), "{json}");
 }

@@ -152,6 +152,9 @@ fn with_no_descriptor_left_an_obedient_group_is_still_seen_to_die() {
     eventually("it leads a group", || {
         nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pgid))).unwrap().as_raw() == pgid
     });
+    // Until then it is a shell, which may.
+    let comm = format!("/proc/{}/comm", parent.id());
+    eventually("its parent never waits", || std::fs::read_to_string(&comm).unwrap() == "sleep\n");
     // What is probed once, and kept in reserve, is so in better days.
     assert!(!ProcessGroup::new(pgid).unwrap().is_gone());
     assert!(ProcessGroup::new(i32::MAX).unwrap().is_gone());
