@@ -135,7 +135,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     }
 
     let progress = progress(suite.cells().len() as u64);
-    let run = |cell: &Cell| process::run(&suite, cell, cells::command(cell));
+    let run = |cell: &Cell| process::run(&suite, cell, || cells::command(cell));
     // Where the report is read too, it says why.
     let tell_why = !args.publish.is_read_with_stderr();
     let mut report = suite.run_by(run, |cell| {

@@ -218,8 +218,12 @@ impl Conformance {
     }
 
     fn try_cell(&self, cell: &Cell) -> Result<(), Failed> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args([ONE_CELL, &cell.name()]);
+        let program = std::env::current_exe()?;
+        let command = || {
+            let mut command = Command::new(&program);
+            command.args([ONE_CELL, &cell.name()]);
+            command
+        };
         let report = process::run(&self.suite, cell, command);
         let known = self.known_failures.iter().find(|known| matches(&known.pattern, &report.name()));
         judge(&report, known.map(|known| &*known.reason)).map_err(Failed::from)

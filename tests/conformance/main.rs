@@ -33,6 +33,7 @@ fn main() {
             a_wrong_function_fails_and_says_why
             a_known_failure_is_run_and_forgiven
             a_known_failure_that_passes_is_an_error
+            what_proves_nothing_is_measured_again_and_what_fails_is_not
             a_hang_is_ended_and_reported_with_its_culprit
             an_abort_is_the_failure_of_its_cell_alone
             a_report_counts_whoever_holds_its_socket

@@ -1,5 +1,6 @@
 //! What a stranger would write: one kill function, judged on one runtime with a short grace.
 
+use std::io::Write;
 use std::time::Duration;
 
 use deadbeat::suite::{Conformance, RUNTIMES};
@@ -13,7 +14,7 @@ pub(crate) const GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) fn main_if_asked() {
     let Ok(stranger) = std::env::var(STRANGER) else { return };
-    let tests = Conformance::new().grace(GRACE).deadline(2 * GRACE).runtimes([RUNTIMES[0]]);
+    let tests = Conformance::new().grace(GRACE).runtimes([RUNTIMES[0]]);
     let policy = KillPolicy::default().grace(GRACE);
     let kill = |policy: KillPolicy| {
         move |pgid| {
@@ -32,7 +33,11 @@ pub(crate) fn main_if_asked() {
             tests.subject("ours", kill(policy)).known_failure("ours/stopped/*", "sends no SIGCONT").main()
         }
         "at-once" => tests.subject("ours", kill(policy.signal(Signal::KILL))).main(),
+        "stopped-once" => tests.subject("ours", stopped(policy, 1)).main(),
+        "stopped" => tests.subject("ours", stopped(policy, usize::MAX)).main(),
+        "never-stopped" => tests.subject("ours", stopped(policy.signal(Signal::KILL), 0)).main(),
         "hangs" => tests
+            .deadline(2 * GRACE)
             .subject("ours", |_| async {
                 #[expect(clippy::disallowed_methods, reason = "the stranger's bug: it never comes back")]
                 std::thread::sleep(Duration::from_secs(3600));
@@ -58,6 +63,29 @@ pub(crate) fn main_if_asked() {
         other => panic!("no stranger {other}"),
     }
 }
+
+/// Where each call of a function is written down.
+pub(crate) const CALLS: &str = "DEADBEAT_TEST_CALLS";
+
+/// In the first `times` of its calls the process is stopped for longer than the budget while it blocks its worker, which
+/// nobody can charge it with.
+fn stopped(policy: KillPolicy, times: usize) -> impl Fn(i32) -> BoxFuture {
+    move |pgid| {
+        let policy = policy.clone();
+        Box::pin(async move {
+            let calls = std::env::var(CALLS).unwrap();
+            let mut file = std::fs::File::options().create(true).append(true).open(&calls).unwrap();
+            file.write_all(b".").unwrap();
+            if std::fs::read(&calls).unwrap().len() <= times {
+                let stop = format!("kill -STOP $PPID; sleep {}; kill -CONT $PPID", GRACE.as_secs_f64() * 0.75);
+                assert!(std::process::Command::new("sh").args(["-c", &stop]).status().unwrap().success());
+            }
+            drop(policy.kill(pgid).await);
+        })
+    }
+}
+
+type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A child that never becomes another program holds whatever this process has open.
 #[expect(unsafe_code, reason = "between fork and its death the child makes one system call, again and again")]

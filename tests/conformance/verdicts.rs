@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::strangers::CALLS;
 use crate::support::{run, tests_of};
 
 pub(crate) fn a_right_function_passes_and_the_control_is_caught() {
@@ -40,6 +41,28 @@ pub(crate) fn a_known_failure_that_passes_is_an_error() {
     let (status, text) = run("excused-for-nothing", "ours/stopped");
     assert_eq!(status, Some(101), "{text}");
     assert!(text.contains("it passes, though it is a known failure (sends no SIGCONT)"), "{text}");
+}
+
+pub(crate) fn what_proves_nothing_is_measured_again_and_what_fails_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |stranger: &'static str, cell: &'static str| {
+        let calls = dir.path().join(stranger);
+        move || {
+            let output = tests_of(stranger, cell).env(CALLS, &calls).output().unwrap();
+            (output.status.code(), fs::read(calls).unwrap().len(), String::from_utf8(output.stdout).unwrap())
+        }
+    };
+    std::thread::scope(|scope| {
+        let once = scope.spawn(run("stopped-once", "ours/fast-exit"));
+        let always = scope.spawn(run("stopped", "ours/fast-exit"));
+        let (status, calls, text) = run("never-stopped", "ours/slow-exit")();
+        assert_eq!((status, calls), (Some(101), 1), "{text}");
+        let (status, calls, text) = once.join().unwrap();
+        assert_eq!((status, calls), (Some(0), 2), "{text}");
+        let (status, calls, text) = always.join().unwrap();
+        assert_eq!((status, calls), (Some(101), 3), "{text}");
+        assert!(text.contains("inconclusive: the whole process stood still for"), "{text}");
+    });
 }
 
 pub(crate) fn a_hang_is_ended_and_reported_with_its_culprit() {
