@@ -40,7 +40,10 @@ fn main() {
             what_the_function_says_is_told_with_its_failure
             an_interruption_leaves_no_fixture;
     };
-    libtest_mimic::run(&libtest_mimic::Arguments::from_args(), trials).exit();
+    let mut arguments = libtest_mimic::Arguments::from_args();
+    // They wait far more than they compute.
+    arguments.test_threads.get_or_insert(8);
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
 #[cfg(not(target_os = "linux"))]

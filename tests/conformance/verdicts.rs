@@ -45,24 +45,19 @@ pub(crate) fn a_known_failure_that_passes_is_an_error() {
 
 pub(crate) fn what_proves_nothing_is_measured_again_and_what_fails_is_not() {
     let dir = tempfile::tempdir().unwrap();
-    let run = |stranger: &'static str, cell: &'static str| {
+    let run = |stranger: &str, cell: &str| {
         let calls = dir.path().join(stranger);
-        move || {
-            let output = tests_of(stranger, cell).env(CALLS, &calls).output().unwrap();
-            (output.status.code(), fs::read(calls).unwrap().len(), String::from_utf8(output.stdout).unwrap())
-        }
+        let output = tests_of(stranger, cell).env(CALLS, &calls).output().unwrap();
+        (output.status.code(), fs::read(calls).unwrap().len(), String::from_utf8(output.stdout).unwrap())
     };
-    std::thread::scope(|scope| {
-        let once = scope.spawn(run("stopped-once", "ours/fast-exit"));
-        let always = scope.spawn(run("stopped", "ours/fast-exit"));
-        let (status, calls, text) = run("never-stopped", "ours/slow-exit")();
-        assert_eq!((status, calls), (Some(101), 1), "{text}");
-        let (status, calls, text) = once.join().unwrap();
-        assert_eq!((status, calls), (Some(0), 2), "{text}");
-        let (status, calls, text) = always.join().unwrap();
-        assert_eq!((status, calls), (Some(101), 3), "{text}");
-        assert!(text.contains("inconclusive: the whole process stood still for"), "{text}");
-    });
+    let (status, calls, text) = run("unproved-once", "ours/fast-exit");
+    // A busy machine may have proved nothing the second time.
+    assert!(status == Some(0) && calls > 1, "{calls} calls: {text}");
+    let (status, calls, text) = run("unproved", "ours/fast-exit");
+    assert_eq!((status, calls), (Some(101), 3), "{text}");
+    assert!(text.contains("inconclusive: tokio's clock is paused"), "{text}");
+    let (status, calls, text) = run("proved-wrong", "ours/slow-exit");
+    assert_eq!((status, calls), (Some(101), 1), "{text}");
 }
 
 pub(crate) fn a_hang_is_ended_and_reported_with_its_culprit() {

@@ -91,7 +91,7 @@ fn the_signal_that_ends_the_command_is_not_ignored(
 
 #[rstest]
 fn a_request_that_was_ignored_at_the_start_stays_ignored(#[values("-k5", "-k0", "-f")] option: &str) {
-    let script = "trap 'echo got it' USR1; echo ready $$; while :; do sleep 9 & wait $!; done";
+    let script = "trap 'echo got it' USR1; echo ready $$; while :; do sleep 1 >/dev/null & wait $!; done";
     let mut command = Tool::Deadbeat.command(&[option, "300", "sh", "-c", script]);
     start_with(&mut command, &[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT], NONE);
     let mut run = Run::start(command);
