@@ -21,7 +21,11 @@ mod report;
 mod seat;
 mod undertaker;
 
+use std::io;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
 
 pub use crate::error::{KillError, KillErrorKind};
 pub use crate::group::Member;
@@ -51,16 +55,20 @@ pub use undertaker::{Burial, Undertaker};
 /// ```
 pub async fn kill_process_group(pgid: i32) {
     // The rule is to return right after SIGKILL, so nothing is confirmed.
-    match KillPolicy::default().confirm(Duration::ZERO).kill(pgid).await {
+    let result = KillPolicy::default().confirm(Duration::ZERO).kill(pgid).await;
+    if let Some(warning) = warning(&result) {
+        tracing::warn!(pgid, "kill_process_group: {warning}");
+    }
+}
+
+/// What is to be said of a kill after which the group may live.
+fn warning(result: &Result<KillReport, KillError>) -> Option<String> {
+    match result {
         Ok(report) if report.outcome == Outcome::Survived => {
-            tracing::warn!(
-                pgid,
-                "kill_process_group: members that may not be signalled live on: {:?}",
-                report.survivors
-            );
+            Some(format!("members that may not be signalled live on: {:?}", report.survivors))
         }
-        Ok(_) => {}
-        Err(error) => tracing::warn!(pgid, "kill_process_group: {error}"),
+        Ok(_) => None,
+        Err(error) => Some(error.to_string()),
     }
 }
 
@@ -186,11 +194,8 @@ impl KillPolicy {
             true => child.wait().await.map(Some),
             false => child.try_wait(),
         };
-        match status {
+        match unless_collected(status) {
             Ok(status) => Ok(ChildKill { report, status }),
-            Err(error) if error.raw_os_error() == Some(nix::errno::Errno::ECHILD as i32) => {
-                Ok(ChildKill { report, status: None })
-            }
             Err(error) => Err(KillError::os(group.pgid(), error)),
         }
     }
@@ -213,9 +218,97 @@ impl KillPolicy {
     }
 }
 
+/// An exit that somebody else has collected is one that nobody can tell here, and no error.
+fn unless_collected(status: io::Result<Option<ExitStatus>>) -> io::Result<Option<ExitStatus>> {
+    match status {
+        Err(error) if error.raw_os_error() == Some(Errno::ECHILD as i32) => Ok(None),
+        status => status,
+    }
+}
+
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::climb::Climb;
     use super::*;
+    use crate::fixture::{self, Running};
+    use crate::group::pause;
+
+    /// What must come, comes well within this; it bounds a broken test, not a slow machine.
+    pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+    /// Polls for something that must become true.
+    #[track_caller]
+    pub(crate) fn eventually(what: &str, is_true: impl Fn() -> bool) {
+        let begun = Instant::now();
+        while !is_true() {
+            assert!(begun.elapsed() < SOON, "waited in vain for: {what}");
+            pause(Duration::from_millis(1));
+        }
+    }
+
+    /// A group of one, which is dead and reaped when this is dropped.
+    pub(crate) fn start(fixture: &str) -> Running {
+        fixture::named(fixture).unwrap().start().unwrap()
+    }
+
+    /// Of a group that is gone: no process can have such a number.
+    pub(crate) fn climb_of_nobody() -> Climb {
+        KillPolicy::default().climb(i32::MAX).unwrap()
+    }
+
+    #[test]
+    fn each_setting_changes_itself_and_nothing_else() {
+        let (default, time) = (KillPolicy::default, Duration::from_millis(1234));
+        let set = [
+            (default().signal(Signal::INT), KillPolicy { signal: Signal::INT, ..default() }),
+            (default().continue_stopped(false), KillPolicy { continue_stopped: false, ..default() }),
+            (default().grace(time), KillPolicy { grace: time, ..default() }),
+            (default().poll_interval(time), KillPolicy { poll_interval: time, ..default() }),
+            (default().confirm(time), KillPolicy { confirm: time, ..default() }),
+        ];
+        for (policy, expected) in set {
+            assert_eq!(policy, expected);
+            assert_ne!(policy, default());
+        }
+        // Nobody looks without any pause.
+        assert_eq!(default().poll_interval(Duration::ZERO).poll_interval, Duration::from_millis(1));
+    }
+
+    #[test]
+    fn only_of_a_group_that_may_live_there_is_something_to_say() {
+        let member = Member { pid: 4242, state: 'S', command: "sleep 60".into(), signalable: false };
+        let report = |outcome| {
+            let survivors = vec![member.clone()];
+            Ok(KillReport { pgid: 4242, outcome, signals: Vec::new(), elapsed: Duration::ZERO, survivors })
+        };
+        for outcome in [Outcome::AlreadyGone, Outcome::Terminated, Outcome::Killed] {
+            assert_eq!(warning(&report(outcome)), None);
+        }
+        let survived = warning(&report(Outcome::Survived)).expect("nobody is told");
+        assert!(survived.contains("sleep 60"), "{survived}");
+        let refused = warning(&Err(KillError::new(1, KillErrorKind::InvalidGroup))).expect("nobody is told");
+        assert!(refused.contains("refused to signal process group 1"), "{refused}");
+    }
+
+    #[test]
+    fn only_an_exit_that_somebody_else_collected_is_as_good_as_none() {
+        let status = ExitStatus::from_raw(0x0700);
+        assert_eq!(unless_collected(Ok(Some(status))).unwrap(), Some(status));
+        assert_eq!(unless_collected(Ok(None)).unwrap(), None);
+        assert_eq!(unless_collected(Err(Errno::ECHILD.into())).unwrap(), None);
+        let error = unless_collected(Err(Errno::EINVAL.into())).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::EINVAL as i32));
+    }
+
+    #[test]
+    fn a_leader_may_take_as_long_as_its_death_and_a_second_at_least() {
+        for (confirm, within) in [(0, 1000), (999, 1000), (1001, 1001)] {
+            let policy = KillPolicy::default().confirm(Duration::from_millis(confirm));
+            assert_eq!(policy.reap_within(), Duration::from_millis(within));
+        }
+    }
 
     #[test]
     fn what_is_left_of_a_policy_is_what_was_not_waited_yet_and_asks_no_more() {
