@@ -48,3 +48,28 @@ mod loom_tests {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::kill::Outcome;
+    use crate::kill::tests::climb_of_nobody;
+
+    #[test]
+    fn whoever_is_first_has_the_kill_and_nobody_else() {
+        let (told, ends) = channel();
+        let seat = Seat::new(climb_of_nobody(), Box::new(move |result| told.send(result).unwrap()));
+        let other = seat.clone();
+        other.climb_here();
+        assert_eq!(ends.try_recv().expect("not told").unwrap().outcome, Outcome::AlreadyGone);
+        assert!(seat.take().is_none() && other.take().is_none());
+        seat.climb_here();
+        assert!(ends.try_recv().is_err(), "told twice");
+
+        let seat = Seat::new(climb_of_nobody(), Box::new(drop));
+        let (climb, _) = seat.take().expect("nobody was first");
+        assert_eq!(climb.pgid(), i32::MAX);
+    }
+}

@@ -23,6 +23,9 @@ use super::many::{Many, Then};
 use super::seat::Seat;
 use super::{KillError, KillErrorKind, KillPolicy, KillReport};
 
+/// How long whoever else may begin a kill is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// Kills any number of groups at once, on one thread of its own that needs no runtime.
 ///
 /// ```
@@ -145,7 +148,6 @@ impl Undertaker {
 
     /// Begins this kill if in a second nobody else has.
     pub(super) fn begin_if_nobody_does(&self, seat: Seat) {
-        const PATIENCE: Duration = Duration::from_secs(1);
         let mut letters = self.inbox.letters();
         // With its thread dead, the others are all there is.
         if !letters.dead {
@@ -250,8 +252,8 @@ fn bury_alone(climb: Climb, then: Then) {
 }
 
 /// The first of them, if its time has come. All have the same patience, so the first to come is the first to be due.
-fn due(seats: &mut VecDeque<(Instant, Seat)>) -> Option<Seat> {
-    if seats.front()?.0 > Instant::now() {
+fn due(seats: &mut VecDeque<(Instant, Seat)>, now: Instant) -> Option<Seat> {
+    if seats.front()?.0 > now {
         return None;
     }
     seats.pop_front().map(|(_, seat)| seat)
@@ -267,7 +269,7 @@ fn work(kills: &mut Many, inbox: &Inbox, mut door: &UnixStream) {
             seats.extend(letters.seats.drain(..));
             letters.closed
         };
-        while let Some(seat) = due(&mut seats) {
+        while let Some(seat) = due(&mut seats, Instant::now()) {
             if let Some((climb, then)) = seat.take() {
                 tracing::debug!(pgid = climb.pgid(), "the blocking pool has not begun a kill");
                 kills.add(climb, then);
@@ -279,7 +281,124 @@ fn work(kills: &mut Many, inbox: &Inbox, mut door: &UnixStream) {
         }
         let left = seats.front().map_or(Duration::MAX, |(until, _)| until.saturating_duration_since(Instant::now()));
         kills.sleep(Some(door.as_fd()), left);
-        // Emptied before the letters are read, so that no ring is lost.
-        while door.read(&mut [0; 64]).is_ok_and(|length| length == 64) {}
+        // Before the letters are read, so that no ring is lost; of very many the rest wakes us once more.
+        let _ = door.read(&mut [0; 64]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::channel;
+
+    use tokio::runtime::Builder;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::group::pause;
+    use crate::kill::Outcome;
+    use crate::kill::tests::{SOON, climb_of_nobody, eventually};
+
+    fn undertaker() -> Undertaker {
+        Undertaker::new(KillPolicy::default()).unwrap()
+    }
+
+    /// What it is told lies there to be read; the other end of its bell.
+    fn without_a_thread() -> (Undertaker, UnixStream) {
+        let (bell, door) = UnixStream::pair().unwrap();
+        door.set_nonblocking(true).unwrap();
+        let inbox = Arc::new(Inbox { letters: Mutex::default(), bell });
+        let (_, ended) = oneshot::channel();
+        (Undertaker { policy: KillPolicy::default(), inbox, ended, thread: None }, door)
+    }
+
+    fn seat_of_nobody() -> Seat {
+        Seat::new(climb_of_nobody(), Box::new(drop))
+    }
+
+    /// A kill whose end takes a while, and whether it has come.
+    fn slow_end() -> (Arc<AtomicBool>, Then) {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let then: Then = Box::new(move |_| {
+            pause(Duration::from_millis(40));
+            over.store(true, Ordering::SeqCst);
+        });
+        (is_over, then)
+    }
+
+    #[test]
+    fn each_kill_is_begun_however_long_there_was_none() {
+        let (undertaker, runtime) = (undertaker(), Builder::new_current_thread().enable_time().build().unwrap());
+        for _ in 0..10 {
+            let burial = undertaker.kill(i32::MAX);
+            assert_eq!(burial.pgid(), i32::MAX);
+            let report = runtime.block_on(async { timeout(SOON, burial).await }).expect("nobody has begun").unwrap();
+            assert_eq!(report.outcome, Outcome::AlreadyGone);
+        }
+    }
+
+    #[test]
+    fn whoever_shuts_it_down_waits_for_the_last_kill_to_have_ended() {
+        let (is_over, then) = slow_end();
+        let awaited = undertaker();
+        awaited.begin(climb_of_nobody(), then);
+        let runtime = Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(async { timeout(SOON, awaited.shutdown()).await }).expect("it does not end");
+        assert!(is_over.load(Ordering::SeqCst), "it was not waited for");
+
+        let (is_over, then) = slow_end();
+        let blocking = undertaker();
+        blocking.begin(climb_of_nobody(), then);
+        let (told, end) = channel();
+        std::thread::spawn(move || {
+            blocking.shutdown_blocking();
+            told.send(is_over.load(Ordering::SeqCst)).unwrap();
+        });
+        assert_eq!(end.recv_timeout(SOON), Ok(true), "it does not end, or was not waited for");
+    }
+
+    #[test]
+    fn dropped_it_leaves_no_thread_behind() {
+        let undertaker = undertaker();
+        let inbox = Arc::downgrade(&undertaker.inbox);
+        drop(undertaker);
+        // The thread has the other half of it.
+        eventually("the thread has ended", || inbox.strong_count() == 0);
+    }
+
+    #[test]
+    fn a_kill_that_others_should_begin_is_left_to_them_for_a_second() {
+        let (undertaker, mut door) = without_a_thread();
+        let before = Instant::now();
+        undertaker.begin_if_nobody_does(seat_of_nobody());
+        let until = undertaker.inbox.letters().seats[0].0;
+        assert!(before + PATIENCE <= until && until <= Instant::now() + PATIENCE);
+        assert_eq!(door.read(&mut [0; 8]).unwrap(), 1, "nobody would read it");
+
+        let mut seats = VecDeque::from([(until, seat_of_nobody()), (until, seat_of_nobody())]);
+        assert!(due(&mut seats, until - Duration::from_nanos(1)).is_none());
+        assert!(due(&mut seats, until).is_some());
+        assert!(due(&mut seats, until + PATIENCE).is_some());
+        assert!(due(&mut seats, until + PATIENCE).is_none(), "there is none left");
+    }
+
+    #[test]
+    fn what_comes_after_its_thread_has_died_is_done_by_others() {
+        let (undertaker, _door) = without_a_thread();
+        undertaker.inbox.letters().dead = true;
+        undertaker.begin_if_nobody_does(seat_of_nobody());
+        assert!(undertaker.inbox.letters().seats.is_empty(), "nobody would ever take it");
+        let (told, ends) = channel();
+        undertaker.begin(climb_of_nobody(), move |result| told.send(result).unwrap());
+        let report = ends.recv_timeout(SOON).expect("it was lost").unwrap();
+        assert_eq!(report.outcome, Outcome::AlreadyGone);
+    }
+
+    #[test]
+    fn it_can_be_shown_while_others_use_it() {
+        let undertaker = undertaker();
+        let _letters = undertaker.inbox.letters();
+        assert!(format!("{undertaker:?}").contains("inbox: Inbox"));
     }
 }
