@@ -201,14 +201,134 @@ pub(super) fn step_all(climbs: &mut [&mut Climb]) -> Vec<Step> {
         let gone = look_at_all(&mut vigils);
         for ((i, now), gone) in open.drain(..).zip(times).zip(gone) {
             let climb = &mut *climbs[i];
-            let sight = match gone {
-                true => Sight::Gone,
-                // A question that costs something, asked where the answer decides.
-                false if climb.ladder.would_give_up(now) && climb.vigil.may_be_leaving() => Sight::Leaving,
-                false => Sight::Alive,
-            };
+            let sight = sight(gone, climb.ladder.would_give_up(now), || climb.vigil.may_be_leaving());
             let ask = climb.ladder.saw(now, sight);
             steps[i] = climb.follow(ask);
         }
+    }
+}
+
+/// Whether it is leaving is a question that costs something, asked where the answer decides.
+fn sight(gone: bool, decides: bool, is_leaving: impl FnOnce() -> bool) -> Sight {
+    match gone {
+        true => Sight::Gone,
+        false if decides && is_leaving() => Sight::Leaving,
+        false => Sight::Alive,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::{Backend, backend};
+    use crate::kill::blocking::climb_here;
+    use crate::kill::tests::{climb_of_nobody, eventually, start};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn whether_it_is_leaving_is_asked_only_where_that_decides() {
+        let nobody_asks = || -> bool { unreachable!("it decides nothing") };
+        assert_eq!(sight(true, false, nobody_asks), Sight::Gone);
+        assert_eq!(sight(true, true, nobody_asks), Sight::Gone);
+        assert_eq!(sight(false, false, nobody_asks), Sight::Alive);
+        assert_eq!(sight(false, true, || true), Sight::Leaving);
+        assert_eq!(sight(false, true, || false), Sight::Alive);
+    }
+
+    #[test]
+    fn the_report_says_whom_what_and_when() {
+        let running = start("fast-exit");
+        // Nothing is waited for where its zombie holds the grace.
+        let grace = if backend() == Backend::Proc { HOUR } else { Duration::ZERO };
+        let policy = KillPolicy::default().grace(grace).confirm(Duration::ZERO);
+        let report = climb_here(Climb::new(running.group(), &policy)).unwrap();
+        assert_eq!(report.pgid, running.pgid());
+        let [term, cont, ..] = report.signals[..] else { panic!("{report:?}") };
+        assert_eq!((term.signal, cont.signal), (Signal::TERM, Signal::CONT));
+        assert!(term.at <= cont.at && cont.at <= report.elapsed && !report.elapsed.is_zero(), "{report:?}");
+    }
+
+    #[test]
+    fn the_result_is_held_back_until_the_leader_can_be_waited_for_or_its_time_is_over() {
+        let running = start("ignore-term");
+        let climb = || Climb::new(running.group(), &KillPolicy::default());
+        let killed = |climb: &mut Climb| Ok(climb.report(Outcome::Killed));
+        let finish = |mut climb: Climb| {
+            let result = killed(&mut climb);
+            climb.finish(result)
+        };
+        assert!(matches!(finish(climb()), Step::Done(Ok(_))), "nobody has asked for the leader");
+        assert!(matches!(finish(climb().then_its_leader(Duration::ZERO)), Step::Done(Ok(_))), "its time is over");
+        // Whoever lives on will not end in that time either.
+        let mut given_up = climb().then_its_leader(HOUR);
+        let survived = Ok(given_up.report(Outcome::Survived));
+        assert!(matches!(given_up.finish(survived), Step::Done(Ok(_))));
+        let refused = Err(KillError::new(running.pgid(), KillErrorKind::NotPermitted));
+        assert!(matches!(climb().then_its_leader(HOUR).finish(refused), Step::Done(Err(_))));
+
+        let mut patient = climb().then_its_leader(HOUR);
+        let result = killed(&mut patient);
+        assert!(matches!(patient.finish(result), Step::Wait(_)));
+        assert!(matches!(patient.step(), Step::Wait(_)), "the leader lives");
+        running.group().signal(Signal::KILL).unwrap();
+        eventually("it can be waited for", || running.group().leader_has_exited());
+        let step = patient.step();
+        assert!(matches!(&step, Step::Done(Ok(report)) if report.outcome == Outcome::Killed), "{step:?}");
+    }
+
+    #[test]
+    fn a_ladder_that_has_ended_is_woken_by_nobody_and_sleeps_its_time() {
+        let running = start("ignore-term");
+        let policy = KillPolicy::default().grace(HOUR).poll_interval(HOUR);
+        let mut climb = Climb::new(running.group(), &policy);
+        assert!(matches!(climb.step(), Step::Wait(_)));
+        // Its exit would end the wait.
+        assert_eq!(climb.wake_fd().is_some(), backend() == Backend::Proc);
+        let report = climb.report(Outcome::Killed);
+        climb.ended = Some((Instant::now(), Ok(report)));
+        drop(running);
+        assert!(climb.wake_fd().is_none());
+        let (begun, time) = (Instant::now(), Duration::from_millis(5));
+        climb.wait(time);
+        assert!(begun.elapsed() >= time);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn survivors_are_named_and_nobody_else() {
+        let running = start("ignore-term");
+        let mut climb = Climb::new(running.group(), &KillPolicy::default());
+        let killed = climb.report(Outcome::Killed);
+        assert_eq!((killed.outcome, killed.survivors), (Outcome::Killed, Vec::new()));
+        let survived = climb.report(Outcome::Survived);
+        let survivors: Vec<i32> = survived.survivors.iter().map(|member| member.pid).collect();
+        assert_eq!((survived.outcome, survivors), (Outcome::Survived, vec![running.pgid()]));
+    }
+
+    #[test]
+    fn a_group_that_has_gone_since_the_last_look_did_not_survive() {
+        let sent = |signal| SentSignal { signal, at: Duration::ZERO };
+        let (term, kill) = (sent(Signal::TERM), sent(Signal::KILL));
+        let ends =
+            [(vec![term], Outcome::Terminated), (vec![kill], Outcome::Killed), (vec![term, kill], Outcome::Killed)];
+        for (signals, outcome) in ends {
+            let mut climb = climb_of_nobody();
+            climb.signals = signals.clone();
+            let report = climb.report(Outcome::Survived);
+            assert_eq!((report.outcome, report.signals), (outcome, signals));
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn one_that_lives_and_whom_no_list_shows_survives_all_the_same() {
+        // A single process, outside any group of its number.
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let vigil = Vigil::of_process(child.id() as i32, |_| true).unwrap();
+        let report = Climb::over(vigil, &KillPolicy::default()).report(Outcome::Survived);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((report.outcome, report.survivors), (Outcome::Survived, Vec::new()));
     }
 }

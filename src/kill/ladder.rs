@@ -310,6 +310,31 @@ mod tests {
         assert_eq!(end(Signal::TERM, Sent::NotPermitted), Ask::Done(Outcome::Survived));
     }
 
+    #[test]
+    fn a_sigkill_that_is_not_to_be_confirmed_is_the_end() {
+        let after = |confirm| {
+            let policy = KillPolicy::default().signal(Signal::KILL).confirm(confirm);
+            let mut ladder = Ladder::new(&policy);
+            assert_eq!(ladder.saw(Duration::ZERO, Sight::Alive), Ask::Signal(Signal::KILL));
+            ladder.sent(Duration::ZERO, Sent::Delivered)
+        };
+        assert_eq!(after(Duration::ZERO), Ask::Done(Outcome::Killed));
+        assert_eq!(after(Duration::from_nanos(1)), Ask::Look);
+    }
+
+    #[test]
+    fn whoever_is_seen_alive_is_given_up_when_the_time_to_confirm_is_over_and_not_before() {
+        let (second, nano) = (Duration::from_secs(1), Duration::from_nanos(1));
+        let mut ladder = Ladder::new(&KillPolicy::default().signal(Signal::KILL).confirm(second));
+        assert!(!ladder.would_give_up(Duration::MAX), "nothing was sent yet");
+        ladder.saw(Duration::ZERO, Sight::Alive);
+        assert!(!ladder.would_give_up(Duration::MAX), "nobody knows yet what came of it");
+        assert_eq!(ladder.sent(second, Sent::Delivered), Ask::Look);
+        assert!(!ladder.would_give_up(second * 2 - nano));
+        assert!(ladder.would_give_up(second * 2));
+        assert_eq!(ladder.saw(second * 2, Sight::Alive), Ask::Done(Outcome::Survived));
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 

@@ -50,10 +50,7 @@ impl Many {
         let steps = step_all(&mut due.iter_mut().map(|job| &mut job.climb).collect::<Vec<_>>());
         for (job, step) in due.into_iter().zip(steps) {
             match step {
-                Step::Wait(time) => {
-                    let now = Instant::now();
-                    job.due = now.checked_add(time).unwrap_or(now + FAR);
-                }
+                Step::Wait(time) => job.due = later(Instant::now(), time),
                 Step::Done(result) => {
                     // What it does is its owner's affair, and must not end the other kills.
                     let then = job.then.take();
@@ -88,5 +85,82 @@ impl Many {
         for i in woken {
             self.jobs[i].due = now;
         }
+    }
+}
+
+/// That much later, if any clock goes so far.
+fn later(now: Instant, time: Duration) -> Instant {
+    now.checked_add(time).unwrap_or(now + FAR)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::resume_unwind;
+    use std::sync::mpsc::channel;
+
+    use super::*;
+    use crate::group::{Backend, backend};
+    use crate::kill::tests::{climb_of_nobody, start};
+    use crate::kill::{KillPolicy, Outcome};
+    use crate::signal::Signal;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn a_wait_beyond_every_clock_is_one_of_a_day_at_least() {
+        let now = Instant::now();
+        assert_eq!(later(now, HOUR), now + HOUR);
+        assert!(later(now, Duration::MAX) >= now + 24 * HOUR);
+    }
+
+    #[test]
+    fn each_is_told_of_its_end_whatever_the_others_do_when_they_are() {
+        let (told, ends) = channel();
+        let mut many = Many::default();
+        assert!(many.is_empty());
+        many.add(
+            climb_of_nobody(),
+            Box::new(|_| {
+                resume_unwind(Box::new(()));
+            }),
+        );
+        many.add(climb_of_nobody(), Box::new(move |result| told.send(result).unwrap()));
+        assert!(!many.is_empty());
+        many.step();
+        assert_eq!(ends.try_recv().expect("not told").unwrap().outcome, Outcome::AlreadyGone);
+        assert!(many.is_empty());
+    }
+
+    #[test]
+    fn whoever_is_not_due_is_not_looked_at_and_can_be_had_back() {
+        let mut many = Many::default();
+        many.add(climb_of_nobody(), Box::new(drop));
+        many.jobs[0].due += HOUR;
+        many.step();
+        let left: Vec<i32> = many.into_climbs().map(|(climb, _)| climb.pgid()).collect();
+        assert_eq!(left, [i32::MAX]);
+    }
+
+    #[test]
+    fn an_exit_ends_a_sleep_of_an_hour() {
+        if backend() != Backend::Proc {
+            return;
+        }
+        let running = start("ignore-term");
+        let (told, ends) = channel();
+        let mut many = Many::default();
+        let policy = KillPolicy::default().grace(HOUR).poll_interval(HOUR);
+        many.add(Climb::new(running.group(), &policy), Box::new(move |result| told.send(result).unwrap()));
+        many.step();
+        running.group().signal(Signal::KILL).unwrap();
+        // A signal to this process makes it a short one now and then.
+        for _ in 0..100 {
+            if many.is_empty() {
+                break;
+            }
+            many.sleep(None, HOUR);
+            many.step();
+        }
+        assert_eq!(ends.try_recv().expect("nobody has woken it").unwrap().outcome, Outcome::Terminated);
     }
 }
