@@ -204,8 +204,8 @@ impl Registry {
                 // The receiver lives as long as the kills.
                 kills.add(entry.sweep(), Box::new(move |result| drop(sender.send(result))));
             }
-            // Under the same lock: who comes later is not for us to wait for. There may be no end of them.
-            state.late |= kills.is_empty() || start.elapsed() >= longest.unwrap_or_default();
+            // Under the same lock: who comes later is not for us to wait for.
+            state.late = is_full(kills.is_empty(), start.elapsed(), longest);
             drop(state);
             if kills.is_empty() {
                 break;
@@ -240,6 +240,12 @@ impl Registry {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a sweep takes nobody in any more: it has ended, or has been going on for the longest grace of the first. There
+/// may be no end of newcomers.
+fn is_full(has_ended: bool, elapsed: Duration, longest: Option<Duration>) -> bool {
+    has_ended || elapsed >= longest.unwrap_or_default()
 }
 
 fn kill_late(climb: Climb) {
@@ -299,4 +305,98 @@ pub fn unregister_child(pgid: i32) {
 /// Kills every group of the global registry; see [`Registry::kill_all`].
 pub fn kill_all_children() -> Vec<KillReport> {
     Registry::global().kill_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::RecvTimeoutError;
+
+    use super::*;
+    use crate::error::KillErrorKind;
+    use crate::kill::Outcome;
+    use crate::kill::tests::{SOON, eventually, start};
+
+    /// No process can have it.
+    const NOBODY: i32 = i32::MAX;
+
+    fn registry() -> Arc<Registry> {
+        let at_once = KillPolicy::default().grace(Duration::ZERO).confirm(Duration::ZERO);
+        Arc::new(Registry::new(at_once))
+    }
+
+    #[test]
+    fn a_group_is_listed_until_it_is_taken_off_or_reaped() {
+        let registry = registry();
+        assert_eq!(registry.register(1).unwrap_err().kind(), KillErrorKind::InvalidGroup);
+        assert_eq!(registry.list(), [0; 0]);
+        registry.register(NOBODY).unwrap();
+        registry.register(NOBODY).unwrap();
+        assert_eq!(registry.list(), [NOBODY]);
+        assert_eq!(registry.reap::<(), ()>(NOBODY, || Ok(None)), Ok(None));
+        assert_eq!(registry.reap::<(), u8>(NOBODY, || Err(7)), Err(7));
+        assert_eq!(registry.list(), [NOBODY], "it was not reaped");
+        assert_eq!(registry.reap::<u8, ()>(NOBODY, || Ok(Some(7))), Ok(Some(7)));
+        assert_eq!(registry.list(), [0; 0]);
+        registry.register(NOBODY).unwrap();
+        registry.unregister(NOBODY);
+        assert_eq!(registry.list(), [0; 0]);
+    }
+
+    #[test]
+    fn a_sweep_takes_each_once_even_after_a_call_under_the_lock() {
+        let (registry, group) = (registry(), ProcessGroup::new(NOBODY).unwrap());
+        registry.register(NOBODY).unwrap();
+        registry.reap::<(), ()>(NOBODY, || Ok(None)).unwrap();
+        assert!(!registry.has_swept(None) && !registry.has_swept(Some(group)));
+        let outcomes: Vec<Outcome> = registry.kill_all().iter().map(|report| report.outcome).collect();
+        assert_eq!(outcomes, [Outcome::AlreadyGone]);
+        assert!(registry.has_swept(None) && registry.has_swept(Some(group)));
+        assert!(!registry.has_swept(Some(ProcessGroup::new(NOBODY - 1).unwrap())), "it was never in here");
+        assert_eq!(registry.kill_all(), []);
+    }
+
+    #[test]
+    fn whoever_calls_during_a_sweep_waits_for_its_end_unless_it_is_the_sweeper() {
+        let registry = registry();
+        registry.state().phase = Phase::Sweeping(std::thread::current().id());
+        let sweep = Sweep(&registry);
+        let (told, ends) = channel();
+        let other = Arc::clone(&registry);
+        std::thread::spawn(move || told.send(other.kill_all()).unwrap());
+        assert_eq!(ends.recv_timeout(Duration::from_millis(50)), Err(RecvTimeoutError::Timeout), "it did not wait");
+        assert_eq!(registry.kill_all(), []);
+        drop(sweep);
+        assert_eq!(ends.recv_timeout(SOON), Ok(Vec::new()), "it waits for ever");
+    }
+
+    #[test]
+    fn a_sweep_takes_newcomers_in_for_the_longest_grace_of_the_first() {
+        let (second, nano) = (Duration::from_secs(1), Duration::from_nanos(1));
+        assert!(!is_full(false, second - nano, Some(second)));
+        assert!(is_full(false, second, Some(second)));
+        assert!(is_full(false, Duration::ZERO, None), "there were no first");
+        assert!(is_full(true, Duration::ZERO, Some(second)), "nobody is there any more to take them");
+    }
+
+    #[test]
+    fn whoever_comes_after_the_end_of_all_is_killed_without_a_sweep() {
+        let (registry, late) = (registry(), start("ignore-term"));
+        assert_eq!(registry.kill_all(), []);
+        registry.register(late.pgid()).unwrap();
+        eventually("the late one is dead", || late.has_ended());
+    }
+
+    #[test]
+    fn a_signal_to_all_reaches_each_and_the_last_word_is_sigkill() {
+        let (registry, obedient, stubborn) = (registry(), start("fast-exit"), start("ignore-term"));
+        registry.register(obedient.pgid()).unwrap();
+        registry.register(stubborn.pgid()).unwrap();
+        registry.signal_all(Signal::TERM);
+        eventually("the obedient one is dead", || obedient.has_ended());
+        assert_eq!(obedient.leader_ended_by(), Some(Signal::TERM));
+        assert!(!stubborn.has_ended());
+        registry.kill_all_now();
+        eventually("the other is dead too", || stubborn.has_ended());
+        assert_eq!(registry.list().len(), 2, "nobody has reaped them");
+    }
 }

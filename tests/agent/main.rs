@@ -1,5 +1,6 @@
 //! The callers: runs that leave nothing behind however they end, the registry, the shutdown request.
 
+mod global;
 mod registry;
 mod registry_model;
 mod runs;
