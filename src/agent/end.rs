@@ -98,3 +98,46 @@ impl std::error::Error for AgentError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+    use crate::kill::{KillErrorKind, Outcome};
+
+    #[test]
+    fn each_end_says_what_ended_it_what_became_of_the_group_and_what_stood_in_the_way() {
+        let status = Some(ExitStatus::from_raw(15));
+        let report = || {
+            let (signals, survivors) = (Vec::new(), Vec::new());
+            KillReport { pgid: 4242, outcome: Outcome::Killed, signals, elapsed: Duration::ZERO, survivors }
+        };
+        let panicked = || KillError::new(4242, KillErrorKind::Panicked);
+        let io = || io::Error::other("out of luck");
+        let timed_out = |kill| AgentError::TimedOut { timeout: Duration::from_secs(7), kill, status };
+        let requested = |kill| AgentError::ShutdownRequested { kill, status };
+        let killed = "process group 4242 was killed";
+        // And whether another error is behind it.
+        let ends: [(AgentError, &[&str], bool); 10] = [
+            (AgentError::Spawn(io()), &["not started", "out of luck"], true),
+            (timed_out(Ok(report())), &["timeout of 7s", killed], false),
+            (timed_out(Err(panicked())), &["timeout of 7s", "4242 panicked"], true),
+            (requested(Some(Ok(report()))), &["shutdown request", killed], false),
+            (requested(Some(Err(panicked()))), &["shutdown request", "4242 panicked"], true),
+            (requested(None), &["not started", "shutdown"], false),
+            (AgentError::KilledWithAll { status }, &["kill_all_children", "signal: 15"], false),
+            (AgentError::KilledWithAll { status: None }, &["not started", "kill_all_children"], false),
+            (AgentError::Leftovers(panicked()), &["still being killed", "4242 panicked"], true),
+            (AgentError::Wait(io()), &["by somebody else", "out of luck"], true),
+        ];
+        for (end, words, has_source) in ends {
+            let text = end.to_string();
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            let source = end.source().map(ToString::to_string);
+            assert_eq!(source.is_some(), has_source, "{text}");
+            assert!(source.is_none_or(|source| text.contains(&source)), "{text}");
+        }
+    }
+}

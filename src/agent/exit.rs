@@ -47,3 +47,26 @@ impl LeaderExit {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::group::{Backend, backend};
+    use crate::kill::tests::{SOON, start};
+    use crate::signal::Signal;
+
+    #[tokio::test]
+    async fn a_leaders_end_is_told_by_a_descriptor_and_not_before_it_has_come() {
+        let hour = Duration::from_secs(3600);
+        let (leader, mut exit) = (start("ignore-term"), LeaderExit::prepare().unwrap());
+        let group = leader.group();
+        exit.hold(group);
+        // Where SIGCHLD is blocked, nothing else would tell.
+        assert_eq!(exit.pidfd.is_some(), backend() == Backend::Proc);
+        let early = timeout(Duration::from_millis(20), exit.of(group, hour)).await;
+        assert!(early.is_err(), "it lives");
+        group.signal(Signal::KILL).unwrap();
+        timeout(SOON, exit.of(group, hour)).await.expect("nobody has told");
+        assert!(group.leader_has_exited());
+    }
+}

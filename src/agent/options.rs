@@ -159,3 +159,30 @@ impl AgentOptions {
         self
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_set_is_had_and_what_is_not_is_the_default() {
+        let time = Duration::from_secs(7);
+        let policy = KillPolicy::default().grace(time);
+        let (registry, shutdown) = (Arc::new(Registry::new(policy.clone())), Arc::new(Shutdown::new()));
+        let default = AgentOptions::default();
+        assert_eq!((default.timeout, default.policy), (None, KillPolicy::default()));
+        assert_eq!((default.stdin, default.leftovers), (Stdin::Null, Leftovers::Kill));
+        assert!(default.on_spawn.is_none() && default.guardian.is_none() && default.strays.is_none());
+        assert!(Arc::ptr_eq(&default.registry, Registry::global()));
+        assert!(Arc::ptr_eq(&default.shutdown, Shutdown::global()));
+
+        let set = AgentOptions::default().timeout(time).policy(policy.clone()).stdin(Stdin::Piped);
+        let set = set.leftovers(Leftovers::Leave).on_spawn(|_| {});
+        let set = set.registry(Arc::clone(&registry)).shutdown(Arc::clone(&shutdown));
+        assert_eq!((set.timeout, &set.policy), (Some(time), &policy));
+        assert_eq!((set.stdin, set.leftovers), (Stdin::Piped, Leftovers::Leave));
+        assert!(set.on_spawn.is_some());
+        assert!(Arc::ptr_eq(&set.registry, &registry) && Arc::ptr_eq(&set.shutdown, &shutdown));
+        assert!(format!("{set:?}").contains("timeout: Some(7s)"));
+    }
+}

@@ -21,6 +21,9 @@ use crate::kill::blocking::{climb_off_worker, climb_off_worker_and};
 use crate::kill::{KillReport, Outcome};
 use crate::signal::Signal;
 
+/// What came of the kill of whoever the leader left behind, if there was any.
+type Leftover = Option<Result<KillReport, KillError>>;
+
 /// Why a run is over.
 pub(super) enum End {
     Exited,
@@ -133,13 +136,8 @@ impl<'a> Run<'a> {
     /// The leader has ended by itself: whoever it left behind is dealt with, and it is reaped.
     pub(super) async fn finish(mut self) -> Result<AgentExit, AgentError> {
         let with_all = self.options.registry.has_swept(Some(self.group));
-        let leftovers = match self.kill_leftovers().await {
-            // What remains is dropped, and so goes to the undertaker; who may not be signalled will not be by that one.
-            Some(Err(error)) if error.kind() != KillErrorKind::NotPermitted => {
-                return Err(AgentError::Leftovers(error));
-            }
-            leftovers => leftovers,
-        };
+        // If that fails, what remains is dropped, and so goes to the undertaker.
+        let leftovers = unless_undone(self.kill_leftovers().await)?;
         release(self.remains.as_mut().and_then(Remains::take_ward)).await;
         let reaped = self.remains.take().map_or(Ok(None), |mut remains| remains.reap());
         let status = reaped.map_err(AgentError::Wait)?;
@@ -150,7 +148,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn kill_leftovers(&self) -> Option<Result<KillReport, KillError>> {
+    async fn kill_leftovers(&self) -> Leftover {
         if self.options.leftovers == Leftovers::Leave || self.has_nobody_left() {
             return None;
         }
@@ -197,8 +195,138 @@ impl<'a> Run<'a> {
     }
 }
 
+/// A kill that came to nothing here is another's to be done. Who may not be signalled will not be by that one.
+fn unless_undone(leftover: Leftover) -> Result<Leftover, AgentError> {
+    match leftover {
+        Some(Err(error)) if error.kind() != KillErrorKind::NotPermitted => Err(AgentError::Leftovers(error)),
+        leftover => Ok(leftover),
+    }
+}
+
 async fn release(ward: Option<Ward>) {
     if let Some(ward) = ward {
         ward.release_off_worker().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::path::{Path, PathBuf};
+
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::agent::run_subprocess_agent;
+    use crate::guardian::Guardian;
+    use crate::kill::KillPolicy;
+    use crate::kill::tests::eventually;
+    use crate::registry::Registry;
+    use crate::shutdown::Shutdown;
+
+    // What a guardian is told, by the first byte of a letter.
+    const ANSWER: u8 = 0;
+    const EXPECT: u8 = 1;
+    const GUARD: u8 = 2;
+    const RELEASE: u8 = 3;
+    const END_STRAYS: u8 = 4;
+    /// The length of a letter.
+    const LETTER: usize = 40;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    /// A short grace, and a registry and a shutdown of their own.
+    fn options() -> AgentOptions {
+        let policy = KillPolicy::default().grace(Duration::from_millis(20)).confirm(Duration::ZERO);
+        let (registry, shutdown) = (Arc::new(Registry::new(policy.clone())), Arc::new(Shutdown::new()));
+        AgentOptions::default().policy(policy).registry(registry).shutdown(shutdown)
+    }
+
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    /// A guardian that does nothing but write down what it is told, and where.
+    fn recorder(dir: &Path) -> (Guardian, PathBuf) {
+        let program = dir.join("guardian");
+        // Written by another process: a child that anybody here forks meanwhile would hold it open, and what is open to be
+        // written does not run (`ETXTBSY`).
+        let write =
+            r#"printf '%s\n' '#!/bin/sh' 'printf deadbeat >&0' 'exec cat >"$0.letters"' >"$0" && chmod 700 "$0""#;
+        let written = std::process::Command::new("sh").args(["-c", write]).arg(&program).status();
+        assert!(written.unwrap().success());
+        (Guardian::start(&program).unwrap(), dir.join("guardian.letters"))
+    }
+
+    /// Whether in this run its guardian is told just this.
+    #[track_caller]
+    fn is_told(letters: &[u8], options: AgentOptions, run: impl FnOnce(&AgentOptions)) {
+        let dir = tempfile::tempdir().unwrap();
+        let (guardian, book) = recorder(dir.path());
+        let options = options.guardian(guardian);
+        run(&options);
+        drop(options);
+        eventually("the guardian is told", || {
+            let told = std::fs::read(&book).unwrap_or_default();
+            told.chunks(LETTER).map(|letter| letter[0]).eq(letters.iter().copied())
+        });
+    }
+
+    #[test]
+    fn a_guardian_is_told_of_a_run_before_it_and_released_after_it_however_it_ends() {
+        let runtime = runtime();
+        let run = |command: Command, options: &AgentOptions| runtime.block_on(run_subprocess_agent(command, options));
+        is_told(&[ANSWER, EXPECT, GUARD, END_STRAYS, RELEASE], options(), |options| {
+            assert!(run(sh("exit 0"), options).is_ok());
+        });
+        is_told(&[ANSWER, EXPECT, GUARD, RELEASE], options().leftovers(Leftovers::Leave), |options| {
+            assert!(run(sh("exit 0"), options).is_ok());
+        });
+        is_told(&[ANSWER, EXPECT, GUARD, END_STRAYS, RELEASE], options().timeout(Duration::ZERO), |options| {
+            let end = run(sh("exec sleep 60"), options);
+            assert!(matches!(end, Err(AgentError::TimedOut { status: Some(_), .. })), "{end:?}");
+        });
+        is_told(&[ANSWER, EXPECT, GUARD, END_STRAYS, RELEASE], options(), |options| {
+            let dropped = async { timeout(Duration::ZERO, run_subprocess_agent(sh("exec sleep 60"), options)).await };
+            assert!(runtime.block_on(dropped).is_err());
+        });
+        is_told(&[ANSWER, EXPECT, RELEASE], options(), |options| {
+            let end = run(Command::new("/no/such/program"), options);
+            assert!(matches!(end, Err(AgentError::Spawn(_))), "{end:?}");
+        });
+    }
+
+    #[test]
+    fn a_request_with_a_signal_ends_the_run_by_that_one() {
+        let options = options();
+        let asking = Arc::clone(&options.shutdown);
+        // A grace in which nothing else ends it.
+        let options = options.policy(KillPolicy::default()).on_spawn(move |_| asking.request_with(Signal::USR1));
+        let end = runtime().block_on(run_subprocess_agent(sh("exec sleep 60"), &options));
+        let Err(AgentError::ShutdownRequested { kill: Some(Ok(_)), status: Some(status) }) = end else {
+            panic!("{end:?}")
+        };
+        assert_eq!(status.signal(), Some(Signal::USR1.as_raw()));
+    }
+
+    #[test]
+    fn only_a_kill_that_another_could_do_better_is_left_to_another() {
+        let failed = |kind| Some(Err(KillError::new(4242, kind)));
+        assert!(matches!(unless_undone(None), Ok(None)));
+        let report = KillReport {
+            pgid: 4242,
+            outcome: Outcome::Terminated,
+            signals: Vec::new(),
+            elapsed: Duration::ZERO,
+            survivors: Vec::new(),
+        };
+        assert!(matches!(unless_undone(Some(Ok(report))), Ok(Some(Ok(_)))));
+        assert!(matches!(unless_undone(failed(KillErrorKind::NotPermitted)), Ok(Some(Err(_)))));
+        assert!(matches!(unless_undone(failed(KillErrorKind::Panicked)), Err(AgentError::Leftovers(_))));
     }
 }
