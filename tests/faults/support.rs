@@ -12,6 +12,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open};
 #[path = "../common/eventually.rs"]
 mod eventually;
 pub(crate) use eventually::{SOON, eventually};
+#[path = "../common/inside.rs"]
+mod inside;
+pub(crate) use inside::{inside, skip};
 
 /// A grace that nothing takes the whole of, unless it has gone wrong.
 pub(crate) const LONG: Duration = Duration::from_secs(20);
@@ -24,47 +27,6 @@ pub(crate) const STUBBORN: &str = "trap '' TERM; sleep 60 & echo $!; wait";
 
 /// A pid namespace with mounts of its own: nobody in it can reach a stranger. Its command is the first process.
 pub(crate) const NAMESPACE: [&str; 6] = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
-
-const SKIPPED: &str = "skipped: ";
-
-/// Past the capture of the test runner, which would show it of failed tests only.
-pub(crate) fn skip(why: &str) {
-    let _ = writeln!(std::io::stderr(), "{SKIPPED}{why}");
-}
-
-/// Whether this test runs in that place, a command that runs another; if not, runs it there, and fails if it failed.
-#[track_caller]
-pub(crate) fn inside<F: Fn() -> T, T>(test: F, place: &[&str]) -> bool {
-    const INSIDE: &str = "DEADBEAT_INSIDE_A_PLACE";
-    if std::env::var_os(INSIDE).is_some() {
-        return true;
-    }
-    let _ = test;
-    let name = std::any::type_name::<F>().split_once("::").expect("a test has a path").1;
-    let this = std::env::current_exe().unwrap();
-    let run = |args: &[&str]| {
-        let mut command = Command::new("sh");
-        command.args(["-c", "exec 2>&1; exec \"$@\"", "sh"]).args(place).arg(&this).args(args).env(INSIDE, "1");
-        said_by(command.stdin(Stdio::null()))
-    };
-    // The harness itself, with nothing to run: all that the place needs is there, or it says what is not.
-    let control = run(&["--exact", "no such test"]);
-    if !control.contains("0 passed") {
-        skip(&format!("{name}: this machine makes no such place: {}", control.trim()));
-        return false;
-    }
-    let said = run(&["--exact", name, "--nocapture", "--test-threads=1"]);
-    assert!(said.contains("1 passed"), "{said}");
-    said.lines().filter_map(|line| line.strip_prefix(SKIPPED)).for_each(skip);
-    false
-}
-
-fn said_by(command: &mut Command) -> String {
-    match command.output() {
-        Ok(output) => String::from_utf8_lossy(&output.stdout).into_owned(),
-        Err(error) => error.to_string(),
-    }
-}
 
 /// The program.
 pub(crate) fn deadbeat(args: &str) -> Command {
