@@ -97,8 +97,9 @@ pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
         }
         match super::linux::parent(pid) {
             Some(parent) if parent == own => return true,
-            Some(parent) if parent > 1 => pid = parent,
-            _ => return false,
+            // Of the first there is the number 0, which nobody has.
+            Some(parent) => pid = parent,
+            None => return false,
         }
     }
     false

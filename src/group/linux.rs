@@ -206,8 +206,7 @@ pub(super) fn look<K: Copy>(watches: &mut [(K, &mut Watch)]) -> Vec<(K, Sight)> 
                 *sight = watch.weigh(&seen[&watch.pgid], &born, row);
             }
         }
-        if rows.iter().all(|row| row.dead != 1) {
-            // Nobody is in the middle of a row: the next one starts here.
+        if are_between_rows(&rows) {
             born_since = births::last_pid();
         }
     }
@@ -234,6 +233,11 @@ struct Row {
     unseen: usize,
     /// Walks that saw nobody alive and nobody born in the group, whoever else came and went meanwhile.
     quiet: usize,
+}
+
+/// Nobody is in the middle of a row: the next one starts here.
+fn are_between_rows(rows: &[Row]) -> bool {
+    rows.iter().all(|row| row.dead != 1)
 }
 
 impl Watch {

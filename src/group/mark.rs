@@ -66,18 +66,22 @@ impl Mark {
     }
 
     pub(crate) fn is_on(&self, pid: i32) -> bool {
-        let mut text = environment(pid).unwrap_or_default();
-        // In the middle of an execve it reads empty: look again rather than take it for a stranger.
-        for _ in 0..100 {
-            if !text.is_empty() || !is_in_exec(pid) {
-                break;
-            }
-            std::thread::yield_now();
-            text = environment(pid).unwrap_or_default();
-        }
+        let text = read_past_an_exec(|| environment(pid).unwrap_or_default(), || is_in_exec(pid));
         let ours = format!("{}={}", self.name, self.value).into_bytes();
         text.split(|b| *b == 0).any(|entry| entry == ours)
     }
+}
+
+/// In the middle of an execve it reads empty: looks again rather than take it for a stranger.
+fn read_past_an_exec(read: impl Fn() -> Vec<u8>, is_in_exec: impl Fn() -> bool) -> Vec<u8> {
+    for _ in 0..100 {
+        let text = read();
+        if !text.is_empty() || !is_in_exec() {
+            return text;
+        }
+        std::thread::yield_now();
+    }
+    read()
 }
 
 /// A process with a variable of some name in its environment.
@@ -97,6 +101,16 @@ pub(crate) struct Carriers {
     pub(crate) some_in_exec: bool,
 }
 
+#[cfg(target_os = "linux")]
+impl Carriers {
+    /// Takes in what the environment of one process shows.
+    fn note(&mut self, (pid, pgid): (i32, i32), name: &str, environment: &[u8], is_in_exec: impl FnOnce() -> bool) {
+        self.some_in_exec |= environment.is_empty() && is_in_exec();
+        let value = value_in(environment, name).filter(|_| super::linux::runs(pid));
+        self.found.extend(value.map(|value| Carrier { pid, pgid, value }));
+    }
+}
+
 /// Everybody who carries the variable. Without a `/proc` to read it is nobody.
 pub(crate) fn carriers(name: &str) -> Carriers {
     let mut carriers = Carriers::default();
@@ -104,11 +118,9 @@ pub(crate) fn carriers(name: &str) -> Carriers {
     if super::linux::available() {
         // What was seen before an error counts.
         let _ = super::linux::walk(|pid, pgid| {
-            let environment = environment(pid);
-            carriers.some_in_exec |= environment.as_ref().is_ok_and(|text| text.is_empty()) && is_in_exec(pid);
-            let value = environment.ok().and_then(|text| value_in(&text, name));
-            let found = value.filter(|_| super::linux::runs(pid)).map(|value| Carrier { pid, pgid, value });
-            carriers.found.extend(found);
+            if let Ok(environment) = environment(pid) {
+                carriers.note((pid, pgid), name, &environment, || is_in_exec(pid));
+            }
         });
     }
     let _ = name;

@@ -24,10 +24,11 @@ static PIDFDS: AtomicUsize = AtomicUsize::new(0);
 /// Half of what this process may open: the other half is its own.
 fn most_pidfds() -> usize {
     static MOST: OnceLock<usize> = OnceLock::new();
-    *MOST.get_or_init(|| {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX))
-    })
+    *MOST.get_or_init(|| half_of(rustix::process::getrlimit(rustix::process::Resource::Nofile).current))
+}
+
+fn half_of(limit: Option<u64>) -> usize {
+    limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX))
 }
 
 /// `pidfd_open(2)`: `ESRCH` for a process that is not there, `EMFILE` also when our own share is used up.

@@ -29,8 +29,12 @@ pub(in crate::group) fn available() -> bool {
         let is_us = fs::read_link("/proc/self").is_ok_and(|link| link == Path::new(&std::process::id().to_string()));
         // Where the mounts cannot be told, the first process at least is nobody's but root's, as a rule.
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        is_us && fs::metadata("/proc/1").is_ok() && (!hides_processes(&mounts) || may_trace_everybody())
+        is_us && fs::metadata("/proc/1").is_ok() && shows_everybody(&mounts, may_trace_everybody)
     })
+}
+
+fn shows_everybody(mounts: &str, may_trace: fn() -> bool) -> bool {
+    !hides_processes(mounts) || may_trace()
 }
 
 /// Whether the `/proc` of these `proc_pid_mountinfo(5)` is mounted with a `hidepid`, which is an option of its file system
@@ -91,7 +95,7 @@ pub(in crate::group) fn parent(pid: i32) -> Option<i32> {
 /// Calls `visit(pid, pgid)` for each process in the table.
 pub(in crate::group) fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
     let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     // One is kept for the day when no descriptor is to be had; its position is shared, so its users take turns.
     static SPARE: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
     let open = || openat(CWD, c"/proc", flags, Mode::empty());
@@ -138,15 +142,19 @@ pub(in crate::group) fn runs(pid: i32) -> bool {
 /// Whether it has been sent a SIGKILL and has only not come to die of it: on a busy machine that takes its time.
 pub(in crate::group) fn is_dying(pid: i32) -> bool {
     let status = reserve::or_with_the_reserve(|| fs::read_to_string(format!("/proc/{pid}/status"))).unwrap_or_default();
-    let pending = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
-    let has_kill = |mask: &str| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (SIGKILL - 1)) != 0);
-    pending.into_iter().any(has_kill) || read_stat(pid).is_some_and(|stat| stat.flags & EXITING != 0)
+    is_sent_sigkill(&status) || read_stat(pid).is_some_and(|stat| stat.is_exiting())
+}
+
+/// By the signals pending for its main thread, and for whichever thread, in a `proc_pid_status(5)`.
+fn is_sent_sigkill(status: &str) -> bool {
+    let mut pending = status.lines().filter_map(|line| line.strip_prefix("SigPnd:").or(line.strip_prefix("ShdPnd:")));
+    pending.any(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (SIGKILL - 1)) != 0))
 }
 
 /// Whether it is dying and nothing but a CPU is wanting: not one that is stuck in the kernel or frozen, to which SIGKILL
 /// has not come yet and may never.
 pub(in crate::group) fn is_leaving(pid: i32) -> bool {
-    read_stat(pid).is_none_or(|stat| stat.flags & EXITING != 0 || stat.state == 'R' && is_dying(pid))
+    read_stat(pid).is_none_or(|stat| stat.is_leaving(|| is_dying(pid)))
 }
 
 fn is_in_table(pid: i32) -> bool {
@@ -170,6 +178,14 @@ impl Stat {
     /// `Z` alone is no proof of death: it is the *main* thread's state, and others may run on.
     fn runs(&self, pid: i32) -> bool {
         !is_dead(self.state) || (self.threads > 1 && some_thread_runs(pid))
+    }
+
+    fn is_exiting(&self) -> bool {
+        self.flags & EXITING != 0
+    }
+
+    fn is_leaving(&self, is_dying: impl FnOnce() -> bool) -> bool {
+        self.is_exiting() || self.state == 'R' && is_dying()
     }
 }
 
