@@ -409,9 +409,175 @@ pub(crate) fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
+#[cfg(all(test, target_os = "linux"))]
+#[path = "../tests/common/inside.rs"]
+mod inside;
+
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+    use std::time::Instant;
+
+    #[cfg(target_os = "linux")]
+    use nix::libc;
+    use rustix::process::{WaitId, WaitIdOptions, WaitIdStatus, waitid};
+
+    #[cfg(target_os = "linux")]
+    use super::inside::inside;
     use super::*;
+
+    /// A child of ours, killed and reaped when dropped.
+    pub(super) struct Started(pub(super) Child);
+
+    impl Started {
+        /// One that is what it is started as: right after a spawn its command line may still be empty.
+        pub(super) fn new(command: &mut Command) -> Started {
+            let started = Started(command.stdin(Stdio::piped()).spawn().unwrap());
+            #[cfg(target_os = "linux")]
+            if linux::available() {
+                let line = format!("/proc/{}/cmdline", started.pid());
+                while !started.has_ended() && std::fs::read(&line).is_ok_and(|line| line.is_empty()) {
+                    std::thread::yield_now();
+                }
+            }
+            started
+        }
+
+        /// One that leads a group of its own, and lives until its stdin ends.
+        pub(super) fn leader() -> Started {
+            Started::new(Command::new("cat").process_group(0))
+        }
+
+        pub(super) fn pid(&self) -> i32 {
+            i32::try_from(self.0.id()).unwrap()
+        }
+
+        pub(super) fn group(&self) -> ProcessGroup {
+            ProcessGroup::new(self.pid()).unwrap()
+        }
+
+        /// It ends by itself, and is not reaped.
+        pub(super) fn end(&mut self) {
+            drop(self.0.stdin.take());
+            self.wait_for_its_end();
+        }
+
+        /// SIGKILL, and the end of it; it is not reaped.
+        pub(super) fn kill(&mut self) {
+            self.0.kill().unwrap();
+            self.wait_for_its_end();
+        }
+
+        fn wait_for_its_end(&self) {
+            self.status(WaitIdOptions::empty());
+        }
+
+        pub(super) fn has_ended(&self) -> bool {
+            self.status(WaitIdOptions::NOHANG).is_some()
+        }
+
+        fn status(&self, how: WaitIdOptions) -> Option<WaitIdStatus> {
+            let pid = WaitId::Pid(rustix::process::Pid::from_child(&self.0));
+            let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | how;
+            rustix::io::retry_on_intr(|| waitid(pid.clone(), options)).unwrap()
+        }
+
+        /// SIGKILL, and nothing of it is left.
+        pub(super) fn reap(&mut self) {
+            self.0.kill().unwrap();
+            self.0.wait().unwrap();
+        }
+    }
+
+    impl Drop for Started {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    /// A leader with one more in its group, which lives on without it.
+    #[cfg(target_os = "linux")]
+    pub(super) struct Pair {
+        pub(super) leader: Started,
+        pub(super) member: i32,
+        held: std::os::fd::OwnedFd,
+    }
+
+    #[cfg(target_os = "linux")]
+    impl Pair {
+        pub(super) fn start() -> Pair {
+            use std::io::BufRead;
+            let script = "sleep 60 2>&1 & echo $!; exec cat";
+            let mut leader =
+                Started::new(Command::new("sh").args(["-c", script]).process_group(0).stdout(Stdio::piped()));
+            let mut line = String::new();
+            io::BufReader::new(leader.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            let member = line.trim().parse().unwrap();
+            let held = rustix::process::pidfd_open(
+                rustix::process::Pid::from_raw(member).unwrap(),
+                rustix::process::PidfdFlags::empty(),
+            );
+            Pair { leader, member, held: held.unwrap() }
+        }
+
+        /// SIGKILL, and the end of it; who reaps it is not ours to say.
+        pub(super) fn kill_member(&self) {
+            use std::os::fd::AsFd;
+            let _ = rustix::process::pidfd_send_signal(&self.held, rustix::process::Signal::KILL);
+            while !wait_readable(&mut [PollFd::new(self.held.as_fd(), PollFlags::POLLIN)], Duration::from_secs(1)) {}
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    impl Drop for Pair {
+        fn drop(&mut self) {
+            let _ = rustix::process::pidfd_send_signal(&self.held, rustix::process::Signal::KILL);
+        }
+    }
+
+    /// What opens a file by its name.
+    #[cfg(target_os = "linux")]
+    pub(super) const OPEN: &[libc::c_long] = &[
+        libc::SYS_openat,
+        #[cfg(target_arch = "x86_64")]
+        libc::SYS_open,
+    ];
+
+    /// Runs it where these calls fail: on a thread of its own.
+    #[cfg(target_os = "linux")]
+    pub(super) fn failing<T: Send>(calls: &[libc::c_long], error: Errno, run: impl FnOnce() -> T + Send) -> T {
+        failing_if(calls.iter().map(|call| (*call, Vec::new())).collect(), error, run)
+    }
+
+    /// Runs it where no group can be signalled by a pidfd, as before Linux 6.9.
+    #[cfg(target_os = "linux")]
+    pub(super) fn before_6_9<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+        use seccompiler::{SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompRule};
+        let has_flags = SeccompCondition::new(3, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, 0).unwrap();
+        let rule = SeccompRule::new(vec![has_flags]).unwrap();
+        failing_if(vec![(libc::SYS_pidfd_send_signal, vec![rule])], Errno::EINVAL, run)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn failing_if<T: Send>(
+        calls: Vec<(libc::c_long, Vec<seccompiler::SeccompRule>)>,
+        error: Errno,
+        run: impl FnOnce() -> T + Send,
+    ) -> T {
+        use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
+        let arch = std::env::consts::ARCH.try_into().unwrap();
+        let refuse = SeccompAction::Errno(error as u32);
+        let filter = SeccompFilter::new(calls.into_iter().collect(), SeccompAction::Allow, refuse, arch).unwrap();
+        let program = BpfProgram::try_from(filter).unwrap();
+        let on_thread = || {
+            apply_filter(&program).unwrap();
+            run()
+        };
+        let ran = std::thread::scope(|scope| scope.spawn(on_thread).join());
+        ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
 
     #[test]
     fn a_pgid_that_killpg_would_read_as_somebody_else_is_refused() {
@@ -438,5 +604,208 @@ mod tests {
         let group = ProcessGroup::new(i32::MAX).unwrap();
         assert!(group.is_gone());
         assert_eq!(group.signal(Signal::TERM).unwrap_err().raw_os_error(), Some(Errno::ESRCH as i32));
+    }
+
+    #[test]
+    fn a_group_is_shown_by_its_number() {
+        let group = ProcessGroup::new(i32::MAX).unwrap();
+        assert_eq!(group.pgid(), i32::MAX);
+        assert_eq!(
+            (format!("{group}"), format!("{group:?}")),
+            ("2147483647".into(), "ProcessGroup(2147483647)".into())
+        );
+    }
+
+    #[test]
+    fn a_member_that_may_not_be_signalled_is_shown_as_such() {
+        let member = Member { pid: 42, state: 'S', command: "sleep 60".into(), signalable: true };
+        assert_eq!(member.to_string(), "42 [S] sleep 60");
+        let member = Member { signalable: false, ..member };
+        assert_eq!(member.to_string(), "42 [S] sleep 60 (not permitted to signal it)");
+    }
+
+    #[test]
+    fn the_back_end_is_what_this_proc_and_the_build_allow() {
+        #[cfg(target_os = "linux")]
+        let has_proc = linux::available() && !cfg!(deadbeat_portable);
+        #[cfg(not(target_os = "linux"))]
+        let has_proc = false;
+        assert_eq!(backend() == Backend::Proc, has_proc);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_proc_of_another_pid_namespace_is_not_believed() {
+        let place = ["unshare", "--pid", "--fork", "--kill-child"];
+        if !inside(a_proc_of_another_pid_namespace_is_not_believed, &place) {
+            return;
+        }
+        assert_eq!((linux::available(), backend()), (false, Backend::Probe));
+        let mut leader = Started::leader();
+        let (group, mark) = (leader.group(), mark::Mark::new("DEADBEAT_TEST", "nobody"));
+        let refused = [group.members(), mark.members()].map(|members| members.unwrap_err().kind());
+        assert_eq!(refused, [io::ErrorKind::Unsupported; 2]);
+        assert!(mark::carriers("PATH").found.is_empty());
+        assert!(ExitFd::of_leader(group).is_none());
+        assert!(!was_started_after(leader.pid(), Duration::ZERO), "it is somebody else's start");
+        // Its number is known to no group here until it is reaped.
+        assert!(!group.is_gone());
+        leader.kill();
+        assert!(!group.is_gone());
+        leader.reap();
+        assert!(group.is_gone());
+    }
+
+    #[tokio::test]
+    async fn of_a_child_only_the_group_that_it_leads_is_had() {
+        let start = |command: &mut tokio::process::Command| command.stdin(Stdio::piped()).spawn().unwrap();
+        let mut leader = start(tokio::process::Command::new("cat").process_group(0));
+        let mut follower = start(&mut tokio::process::Command::new("cat"));
+        let (group, none) = (ProcessGroup::led_by(&leader), ProcessGroup::led_by(&follower));
+        let pids = [&leader, &follower].map(|child| i32::try_from(child.id().unwrap()).unwrap());
+        for child in [&mut leader, &mut follower] {
+            child.kill().await.unwrap();
+        }
+        assert_eq!(group.unwrap().pgid(), pids[0]);
+        let none = none.unwrap_err();
+        assert_eq!((none.kind(), none.pgid()), (KillErrorKind::NotLeader, pids[1]));
+        let reaped = ProcessGroup::led_by(&leader).unwrap_err();
+        assert_eq!((reaped.kind(), reaped.pgid()), (KillErrorKind::AlreadyReaped, -1));
+    }
+
+    #[test]
+    fn a_living_group_is_not_gone_and_can_be_asked_for_its_members() {
+        let mut leader = Started::leader();
+        let group = leader.group();
+        assert!(!group.is_gone() && !group.leader_has_exited());
+        group.signal(Signal::CONT).unwrap();
+        match group.members() {
+            Ok(members) => assert_eq!(members.iter().map(|member| member.pid).collect::<Vec<_>>(), [leader.pid()]),
+            Err(error) => assert_eq!(error.kind(), io::ErrorKind::Unsupported),
+        }
+        leader.kill();
+        assert!(group.leader_has_exited(), "it can be waited for");
+        assert_eq!(group.is_gone(), backend() == Backend::Proc, "a zombie");
+        leader.reap();
+        assert!(group.leader_has_exited(), "it was waited for");
+        assert!(group.is_gone());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_member_is_dying_from_its_sigkill_on() {
+        let mut leader = Started::leader();
+        let [member] = <[Member; 1]>::try_from(leader.group().members().unwrap()).unwrap();
+        assert!(!member.is_dying());
+        leader.0.kill().unwrap();
+        assert!(member.is_dying());
+    }
+
+    #[test]
+    fn many_looks_at_once_are_answered_in_their_order() {
+        let (mut gone, alive) = (Started::leader(), Started::leader());
+        let mut vigils = [gone.group(), alive.group(), gone.group()].map(Vigil::new);
+        assert_eq!(look_at_all(&mut vigils.each_mut()), [false; 3]);
+        gone.reap();
+        assert_eq!(look_at_all(&mut vigils.each_mut()), [true, false, true]);
+        assert!(vigils[0].look() && !vigils[1].look());
+        assert_eq!([0, 1].map(|i| vigils[i].signal(Signal::CONT)), [Err(Errno::ESRCH), Ok(())]);
+        assert_eq!(vigils[1].wake_fd().is_some(), backend() == Backend::Proc, "what its exit wakes");
+        assert!(vigils[0].wake_fd().is_none(), "nobody is left whose exit could be waited for");
+        assert!(!vigils[1].may_be_leaving() && look_at_all(&mut []).is_empty());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_single_process_is_watched_for_as_long_as_it_is_the_one_that_is_meant() {
+        let mut leader = Started::leader();
+        let pid = leader.pid();
+        assert!(Vigil::of_process(pid, |_| false).is_none() && Vigil::of_process(i32::MAX, |_| true).is_none());
+        assert!(Vigil::of_process(1, |_| true).is_none(), "init must not be signalled");
+        let mut vigil = Vigil::of_process(pid, move |it| it == pid).unwrap();
+        assert_eq!(vigil.group().pgid(), pid);
+        assert!(!vigil.look() && !vigil.may_be_leaving() && vigil.wake_fd().is_some());
+        vigil.signal(Signal::KILL).unwrap();
+        assert!(linux::is_dying(pid));
+        leader.kill();
+        assert!(vigil.look() && vigil.may_be_leaving());
+    }
+
+    #[test]
+    fn a_wait_is_no_spin() {
+        let (mut gone, alive) = (Started::leader(), Started::leader());
+        gone.reap();
+        for group in [gone.group(), alive.group()] {
+            let mut vigil = Vigil::new(group);
+            vigil.look();
+            // A signal to this process may end one early, but not all of them.
+            let (start, mut waits) = (Instant::now(), 0);
+            while start.elapsed() < Duration::from_millis(20) {
+                vigil.wait(Duration::from_millis(20));
+                waits += 1;
+            }
+            assert!(waits < 100, "{waits} waits of {group}");
+        }
+        let start = Instant::now();
+        pause(Duration::from_millis(5));
+        assert!(start.elapsed() >= Duration::from_millis(5));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_exit_of_a_leader_makes_its_descriptor_readable() {
+        use std::os::fd::AsFd;
+        let mut leader = Started::leader();
+        let Some(exit) = ExitFd::of_leader(leader.group()) else {
+            return assert_eq!(backend(), Backend::Probe);
+        };
+        let link = std::fs::read_link(format!("/proc/self/fd/{}", exit.as_raw_fd())).unwrap();
+        assert!(link.to_string_lossy().contains("pidfd"), "{link:?}");
+        let is_readable = || wait_readable(&mut [PollFd::new(exit.pidfd.as_fd(), PollFlags::POLLIN)], Duration::ZERO);
+        assert!(!is_readable());
+        leader.kill();
+        assert!(is_readable());
+    }
+
+    #[test]
+    fn what_there_is_to_read_ends_a_wait() {
+        use std::io::Write;
+        use std::os::fd::AsFd;
+        let (mut writer, reader) = std::os::unix::net::UnixStream::pair().unwrap();
+        let is_readable = |at_most| wait_readable(&mut [PollFd::new(reader.as_fd(), PollFlags::POLLIN)], at_most);
+        assert!(!is_readable(Duration::ZERO) && !is_readable(Duration::from_micros(1)));
+        writer.write_all(b"x").unwrap();
+        // However long it was to be: nothing overflows.
+        assert!(is_readable(Duration::ZERO) && is_readable(Duration::MAX));
+    }
+
+    #[test]
+    fn a_signal_is_ignored_only_by_order() {
+        // The standard library gives this order, and nobody the other.
+        assert!(ignores(nix::libc::SIGPIPE) && !ignores(Signal::KILL.as_raw()));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn only_what_was_started_later_was_started_after() {
+        let mut cat = Started::leader();
+        let started = linux::started_at(cat.pid()).unwrap();
+        assert!(started > Duration::ZERO && since_boot() >= started);
+        let (tick, instant) = (Duration::from_millis(10), Duration::from_nanos(1));
+        for (at, is_after) in [(started - instant, true), (started, false), (started + tick, false)] {
+            assert_eq!(was_started_after(cat.pid(), at), is_after, "{at:?} {started:?}");
+        }
+        cat.reap();
+        assert!(!was_started_after(cat.pid(), Duration::ZERO), "nobody has the number");
+    }
+
+    #[test]
+    #[cfg(feature = "cli")]
+    fn a_child_is_signalled_by_its_number() {
+        let error = signal_process(i32::MAX, Signal::KILL).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(Errno::ESRCH as i32));
+        let cat = Started::leader();
+        signal_process(cat.pid(), Signal::KILL).unwrap();
+        cat.wait_for_its_end();
     }
 }

@@ -138,8 +138,11 @@ fn children_by_parent(parent: i32) -> Vec<i32> {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};
 
+    use super::super::inside::inside;
+    use super::super::tests::Started;
     use super::*;
 
     #[test]
@@ -153,5 +156,58 @@ mod tests {
         assert!(found.iter().all(|children| children.contains(&pid)), "{pid}: {found:?}");
         assert_eq!(related, [true, false]);
         assert!(!is_descendant(1, &[]) && !descendants(&[]).contains(&pid));
+    }
+
+    /// A child, and its child, which says its own number and outlives its parent.
+    fn two_generations() -> (Started, i32) {
+        let script = "sh -c 'echo $$; exec sleep 60 2>&1' & exec cat";
+        let mut child = Started::new(Command::new("sh").args(["-c", script]).stdout(Stdio::piped()));
+        let mut line = String::new();
+        BufReader::new(child.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        (child, line.trim().parse().unwrap())
+    }
+
+    fn end(pid: i32) {
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
+    #[test]
+    fn a_grandchild_descends_from_us_and_not_if_its_parent_is_spared() {
+        let (child, grandchild) = two_generations();
+        assert!(is_descendant(grandchild, &[]) && !is_descendant(grandchild, &[child.pid()]));
+        assert!(!is_descendant(own_pid(), &[]), "nobody is their own");
+        let with = descendants(&[]);
+        let without = descendants(&[child.pid()]);
+        end(grandchild);
+        assert!(with.contains(&child.pid()) && with.contains(&grandchild), "{with:?}");
+        assert!(!without.contains(&child.pid()) && !without.contains(&grandchild), "{without:?}");
+    }
+
+    #[test]
+    fn a_command_is_told_while_there_is_somebody_to_have_it() {
+        let mut cat = Started::leader();
+        assert_eq!((runs(cat.pid()), command_of(cat.pid())), (true, "cat".into()));
+        cat.kill();
+        assert_eq!((runs(cat.pid()), command_of(cat.pid())), (false, "[cat]".into()));
+        cat.reap();
+        assert_eq!((runs(cat.pid()), command_of(cat.pid())), (false, String::new()));
+    }
+
+    #[test]
+    fn nobody_is_known_to_have_died_out_before_orphans_are_adopted() {
+        if !inside(nobody_is_known_to_have_died_out_before_orphans_are_adopted, &[]) {
+            return;
+        }
+        assert_eq!((children(), has_died_out(&[])), (vec![], false), "orphans would be lost from sight");
+        adopt_orphans().unwrap();
+        assert!(has_died_out(&[]));
+        let (mut child, grandchild) = two_generations();
+        assert!(!has_died_out(&[]) && has_died_out(&[child.pid()]));
+        child.reap();
+        assert_eq!((children(), descendants(&[])), (vec![grandchild], vec![grandchild]), "an orphan");
+        assert!(!has_died_out(&[]) && has_died_out(&[grandchild]));
+        end(grandchild);
+        nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(grandchild), None).unwrap();
+        assert!(has_died_out(&[]));
     }
 }

@@ -285,3 +285,260 @@ impl Watch {
 fn is_member(pid: i32, pgid: i32) -> bool {
     getpgid(Some(Pid::from_raw(pid))) == Ok(Pid::from_raw(pgid))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use nix::libc;
+
+    use super::super::inside::inside;
+    use super::super::tests::{Pair, Started, before_6_9, failing};
+    use super::super::{Eyes, Vigil};
+    use super::*;
+
+    /// A watch on the group of that number, whose leader was another process, and is reaped.
+    fn of_a_reaped_leader(pgid: i32) -> Watch {
+        let mut leader = Started::leader();
+        let held = pidfd::open(leader.pid());
+        leader.reap();
+        Watch::over(pgid, held)
+    }
+
+    fn look_at(watch: &mut Watch) -> Sight {
+        look(&mut [((), watch)])[0].1
+    }
+
+    fn reach(watch: &Watch) -> bool {
+        watch.leader.as_ref().is_some_and(reach_groups)
+    }
+
+    #[test]
+    fn the_witness_is_the_leader_and_then_another_who_is_known_to_live() {
+        let mut pair = Pair::start();
+        let pgid = pair.leader.pid();
+        let mut watch = Watch::new(pgid);
+        assert_eq!((watch.witness_pid(), watch.witness_lives(), watch.witness_fd().is_some()), (None, false, false));
+        watch.known.insert(0, pair.member);
+        assert!(watch.has_witness());
+        assert!(matches!(watch.witness, Some(Witness::Leader)), "it is held anyway: {watch:?}");
+        assert_eq!(
+            (watch.witness_pid(), watch.witness_lives(), watch.witness_fd().is_some()),
+            (Some(pgid), true, true)
+        );
+        pair.leader.kill();
+        assert!(!watch.witness_lives(), "a zombie");
+        assert!(watch.has_witness());
+        assert!(matches!(watch.witness, Some(Witness::Member(..))), "{watch:?}");
+        let member = Some(pair.member);
+        assert_eq!((watch.witness_pid(), watch.witness_lives(), watch.witness_fd().is_some()), (member, true, true));
+        pair.kill_member();
+        assert!(!watch.has_witness());
+        assert_eq!((watch.witness_pid(), watch.known), (None, vec![]));
+    }
+
+    #[test]
+    fn who_is_in_another_group_is_no_witness() {
+        let (ours, other) = (Started::leader(), Started::leader());
+        let members = [(ours.pid(), ours.pid()), (other.pid(), ours.pid()), (i32::MAX, i32::MAX)];
+        assert_eq!(members.map(|(pid, pgid)| is_member(pid, pgid)), [true, false, false]);
+        let mut watch = Watch::new(ours.pid());
+        watch.known = vec![other.pid()];
+        assert!(!watch.has_witness());
+        watch.witness = Some(Witness::Member(other.pid(), pidfd::open(other.pid()).unwrap()));
+        assert!(!watch.witness_lives());
+    }
+
+    #[test]
+    fn without_a_descriptor_for_it_a_witness_is_one_that_is_in_the_group_and_runs() {
+        let (mut ours, other) = (Started::leader(), Started::leader());
+        let pgid = ours.pid();
+        let has_witness = |known| {
+            failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || {
+                let mut watch = Watch::new(pgid);
+                assert!(watch.leader.is_none() && !watch.leaderless);
+                watch.known = vec![known];
+                (watch.has_witness(), watch.known)
+            })
+        };
+        assert_eq!(has_witness(pgid), (true, vec![]));
+        assert_eq!(has_witness(other.pid()), (false, vec![]));
+        ours.kill();
+        assert_eq!(has_witness(pgid), (false, vec![]), "a zombie");
+    }
+
+    #[test]
+    fn a_number_that_another_process_has_is_a_strangers_and_takes_no_signal() {
+        let mut stranger = Started::leader();
+        let pid = stranger.pid();
+        let leaderless = || Watch::over(pid, Err(Errno::ESRCH));
+        for (mut watch, is_a_strangers) in [
+            (Watch::new(pid), false),
+            (Watch::over(pid, Err(Errno::EMFILE)), false),
+            (leaderless(), true),
+            (of_a_reaped_leader(pid), true),
+        ] {
+            assert_eq!(watch.is_a_strangers(), is_a_strangers, "{watch:?}");
+            let (sight, signalled) =
+                if is_a_strangers { (Sight::Gone, Err(Errno::ESRCH)) } else { (Sight::Alive, Ok(())) };
+            assert_eq!((watch.signal(0), watch.glance()), (signalled, Some(sight)));
+            // And it is none of the group's that a walk comes upon.
+            let (seen, born) = ([Seen { pid, runs: true }], Born::since(None));
+            assert_eq!(watch.weigh(&seen, &born, &mut Row::default()), Some(sight), "{watch:?}");
+        }
+        let (mut watch, reaped) = (leaderless(), of_a_reaped_leader(i32::MAX));
+        stranger.reap();
+        assert!(!watch.is_a_strangers() && !reaped.is_a_strangers(), "nobody has the number");
+        assert_eq!(look_at(&mut watch), Sight::Gone);
+    }
+
+    #[test]
+    fn a_group_is_signalled_by_its_leader_who_was_reaped() {
+        let mut pair = Pair::start();
+        let watch = Watch::new(pair.leader.pid());
+        assert_eq!(watch.signal(0), Ok(()));
+        pair.leader.reap();
+        // By number it is not, before a member was seen.
+        assert_eq!(watch.signal(0), if reach(&watch) { Ok(()) } else { Err(Errno::ESRCH) });
+        assert!(!watch.is_empty());
+    }
+
+    #[test]
+    fn only_the_kernel_calls_a_group_empty() {
+        let mut leader = Started::leader();
+        let mut watch = Watch::new(leader.pid());
+        assert!(!watch.is_empty());
+        leader.kill();
+        assert!(!watch.is_empty(), "a zombie is something");
+        assert_eq!(watch.glance(), None, "and nobody's life");
+        leader.reap();
+        assert_eq!(watch.is_empty(), reach(&watch));
+        assert_eq!(watch.glance(), reach(&watch).then_some(Sight::Gone));
+        assert!(!Watch::over(leader.pid(), Err(Errno::ESRCH)).is_empty(), "there is no leader to ask by");
+        assert_eq!(watch.signal(0), Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn before_linux_6_9_a_group_is_signalled_by_a_number_that_somebody_vouches_for() {
+        if !inside(before_linux_6_9_a_group_is_signalled_by_a_number_that_somebody_vouches_for, &[]) {
+            return;
+        }
+        before_6_9(|| {
+            let mut pair = Pair::start();
+            let mut watch = Watch::new(pair.leader.pid());
+            assert!(!reach(&watch) && !watch.is_empty());
+            assert_eq!(watch.signal(0), Ok(()), "the leader, who is not reaped");
+            pair.leader.reap();
+            assert_eq!(watch.signal(0), Err(Errno::ESRCH), "nobody: it may be anybody's");
+            assert_eq!(look_at(&mut watch), Sight::Alive);
+            assert_eq!(watch.signal(0), Ok(()), "the member who was seen");
+            pair.kill_member();
+            assert_eq!(watch.signal(0), Err(Errno::ESRCH));
+        });
+    }
+
+    #[test]
+    fn of_a_group_that_proc_does_not_show_only_the_kernel_is_asked() {
+        let mut leader = Started::leader();
+        let mut watch = Watch { blind: true, ..Watch::over(leader.pid(), Err(Errno::EMFILE)) };
+        assert_eq!(watch.glance(), Some(Sight::Alive));
+        leader.kill();
+        assert_eq!(watch.glance(), Some(Sight::Alive), "it cannot know");
+        leader.reap();
+        assert_eq!(watch.glance(), Some(Sight::Gone));
+    }
+
+    /// What a group in the process table is taken for, after walks that saw this of it.
+    fn weighed(walks: &[(&[bool], bool, bool)]) -> Vec<Option<Sight>> {
+        let mut leader = Started::leader();
+        leader.kill();
+        let pgid = leader.pid();
+        let (mut watch, mut row) = (Watch::new(pgid), Row::default());
+        let weigh = |(members, is_born, vanished): &(&[bool], bool, bool)| {
+            let members: Vec<_> = members.iter().map(|runs| Seen { pid: pgid, runs: *runs }).collect();
+            let groups = if *is_born { vec![pgid] } else { vec![i32::MAX] };
+            watch.weigh(&members, &Born::Known { groups, vanished: *vanished }, &mut row)
+        };
+        walks.iter().map(weigh).collect()
+    }
+
+    #[test]
+    fn a_group_is_gone_after_two_walks_in_a_row_that_saw_its_dead_and_nobody_born() {
+        let (dead, none): (&[bool], &[bool]) = (&[false, false], &[]);
+        let (quiet, born, vanished, unseen) =
+            ((dead, false, false), (dead, true, false), (dead, false, true), (none, false, false));
+        // Taken for alive by the walk, and yet nobody who lives can be found.
+        let runs: (&[bool], bool, bool) = (&[false, true], false, false);
+        for (walks, gone_after) in [
+            (vec![quiet; 2], Some(2)),
+            (vec![quiet, vanished, quiet, quiet], Some(4)),
+            (vec![quiet, born, quiet, quiet], Some(4)),
+            (vec![quiet, unseen, quiet, quiet], Some(4)),
+            (vec![quiet, runs, quiet, quiet], Some(4)),
+            // Six in vain decide too, if nobody was seen to be born into it.
+            (vec![vanished; WALKS], Some(WALKS)),
+            (vec![vanished, born, vanished, vanished, vanished, vanished, vanished], Some(WALKS + 1)),
+            (vec![born; WALKS + 2], None),
+        ] {
+            let mut expected = vec![None; walks.len()];
+            if let Some(last) = gone_after {
+                expected[last - 1] = Some(Sight::Gone);
+            }
+            assert_eq!(weighed(&walks), expected, "{walks:?}");
+        }
+        // What the kernel knows of and the walks do not show, twice in a row.
+        assert_eq!(weighed(&[unseen, quiet, unseen, unseen]), [None, None, None, Some(Sight::Alive)]);
+    }
+
+    #[test]
+    fn a_member_who_runs_is_the_next_witness_and_a_group_without_any_is_gone_if_the_kernel_says_so() {
+        let (mut leader, nobody) = (Started::leader(), Born::since(None));
+        let (mut watch, mut row) = (Watch::new(leader.pid()), Row { dead: 1, unseen: 1, quiet: 1 });
+        watch.known.clear();
+        let seen = [Seen { pid: leader.pid(), runs: true }];
+        assert_eq!(watch.weigh(&seen, &nobody, &mut row), Some(Sight::Alive));
+        assert_eq!((watch.witness_pid(), row.dead, row.unseen), (Some(leader.pid()), 0, 0));
+        leader.reap();
+        assert_eq!(watch.weigh(&[], &nobody, &mut row), Some(Sight::Gone));
+        assert!(!watch.blind);
+    }
+
+    #[test]
+    fn births_are_counted_from_the_beginning_of_a_row() {
+        let rows = |dead: &[usize]| dead.iter().map(|dead| Row { dead: *dead, ..Row::default() }).collect::<Vec<_>>();
+        assert!(are_between_rows(&[]) && are_between_rows(&rows(&[0, 2])));
+        assert!(!are_between_rows(&rows(&[1])) && !are_between_rows(&rows(&[0, 1, 2])));
+    }
+
+    #[test]
+    fn many_are_looked_at_together_and_each_is_told_by_its_key() {
+        let (mut dead, alive) = (Started::leader(), Started::leader());
+        dead.kill();
+        let [mut first, mut second] = [&dead, &alive].map(|leader| Watch::new(leader.pid()));
+        let sights = look(&mut [("dead", &mut first), ("alive", &mut second)]);
+        assert_eq!(sights, [("dead", Sight::Gone), ("alive", Sight::Alive)]);
+        assert!(!first.is_undecided() && !second.is_undecided());
+    }
+
+    #[test]
+    fn a_look_that_could_not_tell_calls_nobody_gone_and_is_soon_repeated() {
+        let mut leader = Started::leader();
+        leader.kill();
+        let mut vigil = Vigil { group: leader.group(), eyes: Eyes::Proc(Watch::new(leader.pid())) };
+        let patience =
+            |vigil: &Vigil| [1, 1000].map(|millis| vigil.patience(Duration::from_millis(millis)).as_millis());
+        assert_eq!(patience(&vigil), [1, 1000]);
+        let gone = failing(&[libc::SYS_getdents64], Errno::ENOMEM, || vigil.look());
+        assert_eq!((gone, vigil.may_be_leaving(), patience(&vigil)), (false, true, [1, 5]));
+        assert_eq!((vigil.look(), vigil.may_be_leaving(), patience(&vigil)), (true, false, [1, 1000]));
+    }
+
+    #[test]
+    fn a_witness_may_be_leaving_when_it_is_dying() {
+        let mut leader = Started::leader();
+        let mut watch = Watch::new(leader.pid());
+        assert_eq!((look_at(&mut watch), watch.may_be_leaving()), (Sight::Alive, false));
+        leader.kill();
+        assert!(watch.may_be_leaving());
+    }
+}

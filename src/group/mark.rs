@@ -147,6 +147,8 @@ fn value_in(environment: &[u8], name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -161,5 +163,114 @@ mod tests {
             let chance = |mark: &Mark| mark.value.rsplit_once('-').unwrap().1.to_owned();
             assert!(marks[..i].iter().all(|other| chance(other) != chance(mark)), "{value}");
         }
+    }
+
+    #[test]
+    fn what_is_in_the_middle_of_an_exec_is_read_again_and_not_for_ever() {
+        let read = |texts: &[&str], is_in_exec: bool| {
+            let reads = Cell::new(0);
+            let read = || {
+                let text = texts[reads.get().min(texts.len() - 1)];
+                reads.set(reads.get() + 1);
+                text.into()
+            };
+            (String::from_utf8(read_past_an_exec(read, || is_in_exec)).unwrap(), reads.get())
+        };
+        assert_eq!(read(&["A=1"], true), ("A=1".into(), 1), "it has passed");
+        assert_eq!(read(&["", "A=1"], false), (String::new(), 1), "a zombie");
+        assert_eq!(read(&["", "", "A=1"], true), ("A=1".into(), 3));
+        assert_eq!(read(&[""], true), (String::new(), 101), "whatever it is, it is not marked");
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod linux_tests {
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::super::inside::skip;
+    use super::super::linux::is_dying;
+    use super::super::tests::Started;
+    use super::*;
+
+    #[test]
+    fn a_variable_is_found_by_its_whole_name() {
+        let environment = b"A=1\0AB=2\0B=3=4\0C\0D=\0E=\xff\0B=5\0";
+        for (name, value) in [
+            ("A", Some("1")),
+            ("AB", Some("2")),
+            ("B", Some("3=4")),
+            ("C", None),
+            ("D", Some("")),
+            ("E", None),
+            ("F", None),
+        ] {
+            assert_eq!(value_in(environment, name).as_deref(), value, "{name}");
+        }
+    }
+
+    #[test]
+    fn who_carries_the_variable_counts_while_it_runs_and_who_may_be_about_to_is_told_of() {
+        let mut zombie = Started::leader();
+        zombie.kill();
+        let us = std::process::id() as i32;
+        let all = &mut Carriers::default();
+        let mut note = |pid, environment: &str, is_in_exec| {
+            let known = all.found.len();
+            all.note((pid, 7), "N", environment.as_bytes(), || is_in_exec);
+            (all.found[known..].iter().map(|carrier| carrier.value.clone()).collect::<String>(), all.some_in_exec)
+        };
+        assert_eq!(note(us, "A=1\0N=v\0", true), ("v".into(), false), "what can be read is not in an exec any more");
+        assert_eq!(note(us, "A=1\0", true), (String::new(), false));
+        assert_eq!(note(zombie.pid(), "N=v\0", false), (String::new(), false));
+        assert_eq!(note(us, "", false), (String::new(), false));
+        assert_eq!(note(us, "", true), (String::new(), true));
+        assert_eq!(note(us, "N=w\0", false), ("w".into(), true), "one was");
+        assert!(all.found.iter().all(|carrier| (carrier.pid, carrier.pgid) == (us, 7)));
+    }
+
+    #[test]
+    fn the_marked_are_found_and_killed_and_nobody_else() {
+        let mark = Mark::fresh("DEADBEAT_TEST_MARKED");
+        let (name, value) = mark.variable();
+        let start = |value| Started::new(Command::new("cat").env(name, value));
+        let (marked, other) = (start(value), start("another"));
+        let pids = [&marked, &other].map(Started::pid);
+        assert_eq!(pids.map(|pid| mark.is_on(pid)), [true, false]);
+        let members = mark.members().unwrap();
+        assert_eq!(members.iter().map(|member| member.pid).collect::<Vec<_>>(), pids[..1]);
+        let mut found = carriers(name).found;
+        found.sort_by_key(|carrier| carrier.pid != pids[0]);
+        let ours = nix::unistd::getpgrp().as_raw();
+        let found: Vec<_> = found.iter().map(|carrier| (carrier.pid, carrier.pgid, carrier.value.as_str())).collect();
+        assert_eq!(found, [(pids[0], ours, value), (pids[1], ours, "another")]);
+        mark.kill();
+        assert_eq!(pids.map(is_dying), [true, false]);
+    }
+
+    #[test]
+    fn a_program_that_has_no_arguments_yet_is_in_the_middle_of_an_exec() {
+        // `prctl(PR_SET_MM, PR_SET_MM_MAP, ..)`: all as it is in `proc_pid_stat(5)`, but for the end of the arguments.
+        let script = format!(
+            r#"open F, "/proc/self/stat"; $_ = <F>; s/.*\) //; @f = split;
+            $map = pack "Q12 L l", @f[23, 24, 42, 43, 44], syscall({}, 0), @f[25, 45, 45, 47, 48], 0, 0, -1;
+            syscall({}, 35, 14, $map, length $map, 0) == 0 or exit 1; $| = 1; print "ready\n"; <STDIN>"#,
+            nix::libc::SYS_brk,
+            nix::libc::SYS_prctl
+        );
+        let mut perl = Command::new("perl");
+        perl.args(["-e", &script]).env_clear().stdin(Stdio::piped()).stdout(Stdio::piped());
+        let Ok(perl) = perl.spawn() else { return skip("in the middle of an exec: needs perl") };
+        let (mut perl, mut said) = (Started(perl), String::new());
+        BufReader::new(perl.0.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        if said != "ready\n" {
+            return skip("in the middle of an exec: needs a kernel that lets it have no arguments");
+        }
+        assert!(is_in_exec(perl.pid()));
+        assert!(carriers("N").some_in_exec);
+        assert!(!Mark::new("N", "v").is_on(perl.pid()), "it does not come to an end");
+        perl.kill();
+        assert!(!is_in_exec(perl.pid()), "a zombie has no program");
+        assert!(!is_in_exec(std::process::id() as i32));
     }
 }

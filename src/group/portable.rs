@@ -39,3 +39,43 @@ pub(super) fn has_exited(pid: i32) -> Result<bool, Errno> {
     let status = waitid(WaitId::Pid(pid), options).map_err(|error| Errno::from_raw(error.raw_os_error()))?;
     Ok(status.is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Started;
+    use super::*;
+
+    #[test]
+    fn a_group_is_there_until_its_last_zombie_is_reaped() {
+        let mut leader = Started::leader();
+        let mut watch = Watch::new(leader.pid());
+        assert!(!watch.look());
+        leader.kill();
+        assert!(!watch.look(), "a zombie is not told from the living");
+        leader.reap();
+        assert!(watch.look());
+        assert_eq!(watch.signal(0), Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn an_exit_is_seen_without_being_collected() {
+        let mut child = Started::leader();
+        let pid = child.pid();
+        assert_eq!(has_exited(pid), Ok(false));
+        child.kill();
+        assert_eq!([has_exited(pid), has_exited(pid)], [Ok(true); 2]);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&child.0.wait().unwrap()), Some(9));
+        assert_eq!([has_exited(pid), has_exited(0)], [Err(Errno::ECHILD); 2]);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn who_may_not_signal_a_group_is_told_so_whatever_became_of_its_leader() {
+        let mut leader = Started::leader();
+        let watch = Watch::new(leader.pid());
+        let forbidden = || super::super::tests::failing(&[nix::libc::SYS_kill], Errno::EPERM, || watch.signal(0));
+        assert_eq!(forbidden(), Err(Errno::EPERM));
+        leader.kill();
+        assert_eq!(forbidden(), Err(Errno::EPERM), "on Linux that is no answer for the dead");
+    }
+}

@@ -64,3 +64,36 @@ pub(super) fn is_ignored(signal: i32) -> bool {
     };
     action.sa_sigaction == libc::SIG_IGN
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Started;
+    use super::*;
+
+    #[test]
+    fn a_signal_comes_to_whom_it_is_sent_and_to_nobody_who_is_gone() {
+        assert_eq!([killpg(i32::MAX, 0), kill(i32::MAX, 0)], [Err(Errno::ESRCH); 2]);
+        for send in [killpg, kill] {
+            let mut leader = Started::leader();
+            assert_eq!(send(leader.pid(), libc::SIGKILL), Ok(()));
+            let status = leader.0.wait().unwrap();
+            assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(libc::SIGKILL));
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_pidfd_is_the_same_process_and_the_same_group_for_ever() {
+        use std::os::fd::AsFd;
+        let mut leader = Started::leader();
+        let pid = rustix::process::Pid::from_child(&leader.0);
+        let pidfd = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).unwrap();
+        let ask = || [pidfd_kill(pidfd.as_fd(), 0), pidfd_killpg(pidfd.as_fd(), 0)];
+        // Before Linux 6.9 there is no such thing for groups.
+        let unknown = ask()[1] == Err(Errno::EINVAL);
+        let both = |answer| [answer, if unknown { Err(Errno::EINVAL) } else { answer }];
+        assert_eq!(ask(), both(Ok(())));
+        leader.reap();
+        assert_eq!(ask(), both(Err(Errno::ESRCH)));
+    }
+}

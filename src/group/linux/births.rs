@@ -84,6 +84,9 @@ impl Born {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
+    use super::super::super::tests::{OPEN, Started, failing};
     use super::*;
 
     fn numbers(before: i32, now: i32) -> Option<Vec<i32>> {
@@ -109,5 +112,32 @@ mod tests {
     fn the_system_says_how_far_its_numbers_go() {
         assert!((300..=1 << 22).contains(&pid_max()), "{}", pid_max());
         assert!(last_pid().unwrap() < pid_max());
+        assert_eq!(failing(OPEN, Errno::EACCES, pid_max), 4_194_304, "it is taken for the largest there is");
+    }
+
+    #[test]
+    fn who_was_born_meanwhile_is_seen_in_its_group() {
+        let before = last_pid();
+        let leader = Started::leader();
+        let born = Born::since(before);
+        assert!(born.is_seen_in(leader.pid()) && born.may_be_in(leader.pid()));
+        assert!(!born.is_seen_in(i32::MAX), "no group has that number");
+        // A system that does not say has nobody born.
+        let unknown = Born::since(None);
+        assert!(!unknown.is_seen_in(leader.pid()) && !unknown.may_be_in(leader.pid()));
+    }
+
+    #[test]
+    fn one_that_vanished_may_have_been_anybodys_and_of_too_many_each_may() {
+        let born = |vanished| Born::Known { groups: vec![7, 9], vanished };
+        for (born, group, is_seen, may_be) in [
+            (born(false), 9, true, true),
+            (born(false), 8, false, false),
+            (born(true), 8, false, true),
+            (born(true), 7, true, true),
+            (Born::Anybody, 8, true, true),
+        ] {
+            assert_eq!((born.is_seen_in(group), born.may_be_in(group)), (is_seen, may_be), "{group}");
+        }
     }
 }

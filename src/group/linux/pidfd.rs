@@ -100,3 +100,74 @@ pub(super) fn reach_groups(leader: &Pidfd) -> bool {
         Err(_) => matches!(raw::pidfd_killpg(leader.as_fd(), 0), Ok(()) | Err(Errno::ESRCH | Errno::EPERM)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+
+    use super::super::super::inside::inside;
+    use super::super::super::tests::{Started, before_6_9, failing};
+    use super::*;
+
+    #[test]
+    fn half_of_no_limit_is_none() {
+        assert_eq!([half_of(Some(64)), half_of(Some(3)), half_of(None)], [32, 1, usize::MAX]);
+    }
+
+    #[test]
+    fn all_together_never_hold_more_than_half_of_what_may_be_open() {
+        let place = ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
+        if !inside(all_together_never_hold_more_than_half_of_what_may_be_open, &place) {
+            return;
+        }
+        let us = std::process::id() as i32;
+        let first = open(us).unwrap();
+        // No descriptor was to be had there, and none is held.
+        let refused = || [(); 40].map(|()| open(us).err());
+        assert_eq!(failing(&[libc::SYS_pidfd_open], Errno::ENFILE, refused), [Some(Errno::ENFILE); 40]);
+        let mut held: Vec<_> = (1..32).map(|_| first.again().unwrap()).collect();
+        for _ in 0..2 {
+            assert_eq!([open(us), first.again()].map(Result::err), [Some(Errno::EMFILE); 2]);
+        }
+        held.pop();
+        held.push(open(us).expect("what is let go can be had again"));
+        assert_eq!(open(us).err(), Some(Errno::EMFILE));
+    }
+
+    #[test]
+    fn a_process_is_held_from_its_life_to_its_grave() {
+        let mut leader = Started::leader();
+        let pidfd = open(leader.pid()).unwrap();
+        assert_eq!(pidfd.as_raw_fd(), pidfd.as_fd().as_raw_fd());
+        let again = pidfd.again().unwrap();
+        let ask = || [&pidfd, &again].map(|pidfd| (has_exited(pidfd.as_fd()), is_reaped(pidfd)));
+        assert_eq!(ask(), [(false, false); 2]);
+        leader.kill();
+        assert_eq!(ask(), [(true, false); 2]);
+        leader.reap();
+        assert_eq!(ask(), [(true, true); 2]);
+        assert_eq!([open(i32::MAX), open(0)].map(Result::err), [Some(Errno::ESRCH); 2]);
+    }
+
+    #[test]
+    fn whether_groups_are_in_reach_is_asked_of_the_kernel() {
+        if !inside(whether_groups_are_in_reach_is_asked_of_the_kernel, &[]) {
+            return;
+        }
+        let leader = Started::leader();
+        let pidfd = open(leader.pid()).unwrap();
+        let reach = raw::pidfd_killpg(pidfd.as_fd(), 0) != Err(Errno::EINVAL);
+        // Without a descriptor for it nothing is settled; with one it is, for ever.
+        let without = || failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || reach_groups(&pidfd));
+        assert_eq!(without(), reach);
+        before_6_9(|| assert!(!without() && !reach_groups(&pidfd)));
+        assert!(!reach_groups(&pidfd), "it was settled");
+    }
+
+    #[test]
+    fn groups_are_in_reach_if_the_kernel_knows_the_flag() {
+        let leader = Started::leader();
+        let pidfd = open(leader.pid()).unwrap();
+        assert_eq!(reach_groups(&pidfd), raw::pidfd_killpg(pidfd.as_fd(), 0) != Err(Errno::EINVAL));
+    }
+}

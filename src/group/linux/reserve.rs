@@ -32,3 +32,29 @@ pub(super) fn or_with_the_reserve<T>(read: impl Fn() -> io::Result<T>) -> io::Re
     *reserve = File::open("/dev/null").ok();
     result
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn only_a_read_that_wants_a_descriptor_is_tried_again_with_the_reserve() {
+        keep();
+        let reads = |first: Errno| {
+            let tries = Cell::new(0);
+            let read = || {
+                tries.set(tries.get() + 1);
+                if tries.get() == 1 { Err(io::Error::from(first)) } else { Ok(7) }
+            };
+            let result = or_with_the_reserve(read);
+            (result.map_err(|error| error.raw_os_error()), tries.get())
+        };
+        // Twice: what was given up is taken back.
+        for wanting in [Errno::EMFILE, Errno::ENFILE, Errno::EMFILE] {
+            assert_eq!(reads(wanting), (Ok(7), 2), "{wanting}");
+        }
+        assert_eq!(reads(Errno::ENOENT), (Err(Some(Errno::ENOENT as i32)), 1), "it would be the same again");
+    }
+}

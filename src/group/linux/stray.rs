@@ -75,3 +75,69 @@ pub(in crate::group) fn kill_if(pid: i32, sure: impl Fn() -> bool) {
         Err(_) => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use nix::libc;
+
+    use super::super::super::tests::{Started, failing};
+    use super::super::table::is_dying;
+    use super::*;
+
+    #[test]
+    fn only_the_one_that_is_meant_is_held() {
+        let cat = Started::leader();
+        let pid = cat.pid();
+        let hold = |is_it: bool| Stray::hold(pid, Box::new(move |it| it == pid && is_it));
+        let stray = hold(true).unwrap();
+        assert_eq!((stray.fd().is_some(), format!("{stray:?}")), (true, format!("Stray({pid})")));
+        assert!(hold(false).is_none() && Stray::hold(i32::MAX, Box::new(|_| true)).is_none());
+        let (fd, other) = failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || {
+            (hold(true).map(|stray| stray.fd().is_some()), hold(false).is_some())
+        });
+        assert_eq!((fd, other), (Some(false), false), "without a descriptor");
+    }
+
+    #[test]
+    fn one_that_is_held_is_gone_when_it_has_ended_and_signalled_until_then() {
+        let mut cat = Started::leader();
+        let stray = Stray::hold(cat.pid(), Box::new(|_| true)).unwrap();
+        assert!(!stray.is_gone());
+        assert_eq!(stray.signal(libc::SIGKILL), Ok(()));
+        assert!(is_dying(cat.pid()));
+        cat.kill();
+        assert!(stray.is_gone(), "a zombie");
+        cat.reap();
+        assert!(stray.is_gone());
+        assert_eq!(stray.signal(0), Err(Errno::ESRCH));
+    }
+
+    #[test]
+    fn without_a_descriptor_it_is_looked_at_before_each_signal() {
+        let mut cat = Started::leader();
+        let pid = cat.pid();
+        let unheld = |is_it| Stray { pid, pidfd: None, is_it: Box::new(move |_| is_it) };
+        assert!(!unheld(true).is_gone() && unheld(false).is_gone());
+        assert_eq!(unheld(false).signal(libc::SIGKILL), Err(Errno::ESRCH));
+        assert!(!is_dying(pid));
+        assert_eq!(unheld(true).signal(libc::SIGKILL), Ok(()));
+        assert!(is_dying(pid));
+        cat.kill();
+        assert!(unheld(true).is_gone(), "a zombie");
+    }
+
+    #[test]
+    fn only_who_is_surely_meant_is_killed_with_a_descriptor_or_without() {
+        let kills: [fn(i32, bool); 2] = [
+            |pid, sure| kill_if(pid, || sure),
+            |pid, sure| failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || kill_if(pid, || sure)),
+        ];
+        for kill in kills {
+            let cat = Started::leader();
+            kill(cat.pid(), false);
+            assert!(!is_dying(cat.pid()));
+            kill(cat.pid(), true);
+            assert!(is_dying(cat.pid()));
+        }
+    }
+}
