@@ -9,7 +9,7 @@
 //! descriptors; so when we see the end, each child is past closing them in its exec, and all that can still hide its mark
 //! is the rest of that, which a look can tell.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
@@ -45,6 +45,45 @@ struct Ward {
     released: bool,
     /// How many in a row showed none of its strays, after that.
     quiet_looks: u32,
+}
+
+impl Ward {
+    /// Of the one grace for all of its strays, counted from the beginning: whoever is born later has less of it.
+    fn grace_left(&self) -> Duration {
+        self.policy.grace.saturating_sub(self.ending.map_or(Duration::ZERO, |since| since.elapsed()))
+    }
+
+    /// After a look so long after the end began. It may have missed some, if somebody is `in_exec`.
+    fn was_looked_for(&mut self, elapsed: Duration, some_are_chased: bool, some_in_exec: bool) {
+        let some_may_show = some_in_exec && elapsed < EXEC;
+        let quiet = self.released && !some_are_chased && !some_may_show;
+        self.quiet_looks = if quiet { self.quiet_looks + 1 } else { 0 };
+    }
+}
+
+/// What one look showed, of all wards together whose strays are being ended.
+#[derive(Clone, Copy, Debug)]
+struct Look {
+    took: Duration,
+    /// It came upon some that had not been chased.
+    found_some: bool,
+    all_are_released: bool,
+    some_have_grace: bool,
+    chase_is_over: bool,
+}
+
+impl Look {
+    /// Until the next one. A look takes longer the more processes there are, and a tenth of the time is enough; but
+    /// nobody is to wait for us for much longer than for their own grace.
+    fn pause(self) -> Duration {
+        let pause = (self.took * 10).min(INTERVAL * 5);
+        match self.all_are_released {
+            // Those who fork faster than that are chased without one once nobody has any grace left.
+            true if self.found_some && !self.some_have_grace => Duration::ZERO,
+            true if self.chase_is_over || !self.some_have_grace => pause.max(PAUSE),
+            _ => pause.max(INTERVAL),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,20 +167,20 @@ impl Hunt {
 
     pub(super) fn step(&mut self) {
         // The groups first: a look at every process there is takes its time.
-        if self.chase.step() {
-            self.next_look = self.next_look.min(Instant::now() + PAUSE);
-        }
+        self.step_chase();
         if self.is_looking() && Instant::now() >= self.next_look {
             self.look();
         }
+        self.step_chase();
+        self.wards.retain(|_, ward| ward.quiet_looks < 2);
+        // Of one that was not to be killed the number may be another's some day.
+        self.chase.chased.retain(|_, chased| self.wards.contains_key(&chased.ward));
+    }
+
+    /// The last of them may have left somebody behind: that is seen soon.
+    fn step_chase(&mut self) {
         if self.chase.step() {
             self.next_look = self.next_look.min(Instant::now() + PAUSE);
-        }
-        let (chase, count) = (&mut self.chase, self.wards.len());
-        self.wards.retain(|_, ward| ward.quiet_looks < 2);
-        if self.wards.len() < count {
-            // Of one that was not to be killed the number may be another's some day.
-            chase.chased.retain(|_, chased| self.wards.contains_key(&chased.ward));
         }
     }
 
@@ -156,27 +195,22 @@ impl Hunt {
     }
 
     fn look(&mut self) {
-        let look = Instant::now();
-        let (found, some_in_exec) = self.chase.begin_strays(&self.mark, &self.wards);
-        let (mut all_are_released, mut some_have_grace) = (true, false);
+        let start = Instant::now();
+        let (found_some, some_in_exec) = self.chase.begin_strays(&self.mark, &self.wards);
         for (number, ward) in &mut self.wards {
-            let Some(elapsed) = ward.ending.map(|since| since.elapsed()) else { continue };
-            let some_may_show = some_in_exec && elapsed < EXEC;
-            let quiet = ward.released && !found.contains(number) && !some_may_show && !self.chase.is_after(*number);
-            ward.quiet_looks = if quiet { ward.quiet_looks + 1 } else { 0 };
-            all_are_released &= ward.released;
-            some_have_grace |= elapsed < ward.policy.grace;
+            if let Some(since) = ward.ending {
+                ward.was_looked_for(since.elapsed(), self.chase.is_after(*number), some_in_exec);
+            }
         }
-        // A look takes longer the more processes there are, and a tenth of the time is enough; but nobody is to wait for us
-        // for much longer than for their own grace.
-        let pause = (look.elapsed() * 10).min(INTERVAL * 5);
-        let pause = match all_are_released {
-            // Those who fork faster than that are chased without one once nobody has any grace left.
-            true if !found.is_empty() && !some_have_grace => Duration::ZERO,
-            true if self.chase.is_over() || !some_have_grace => pause.max(PAUSE),
-            _ => pause.max(INTERVAL),
+        let mut ending = self.wards.values().filter(|ward| ward.ending.is_some());
+        let look = Look {
+            took: start.elapsed(),
+            found_some,
+            all_are_released: ending.clone().all(|ward| ward.released),
+            some_have_grace: ending.any(|ward| !ward.grace_left().is_zero()),
+            chase_is_over: self.chase.is_over(),
         };
-        self.next_look = Instant::now() + pause;
+        self.next_look = Instant::now() + look.pause();
     }
 }
 
@@ -219,11 +253,11 @@ impl Chase {
         self.kills.add(climb, Box::new(then));
     }
 
-    /// Tells for which wards there were any that are not chased yet, and whether some process could not be told.
+    /// Tells whether there were any that are not chased yet, and whether some process could not be told.
     #[cfg(target_os = "linux")]
-    fn begin_strays(&mut self, mark: &str, wards: &BTreeMap<u64, Ward>) -> (HashSet<u64>, bool) {
+    fn begin_strays(&mut self, mark: &str, wards: &BTreeMap<u64, Ward>) -> (bool, bool) {
         use crate::group::{Vigil, mark};
-        let mut found = HashSet::new();
+        let mut found_some = false;
         let carriers = mark::carriers(mark);
         for carrier in carriers.found {
             let (pid, prey) = (carrier.pid, Prey::Stray(carrier.pid));
@@ -231,7 +265,9 @@ impl Chase {
             else {
                 continue;
             };
-            let Some(since) = ward.ending else { continue };
+            if ward.ending.is_none() {
+                continue;
+            }
             let is_in_its_group = ward.group.as_ref().is_some_and(|group| group.pgid() == carrier.pgid);
             let is_chased = |prey| self.chased.contains_key(&prey);
             if is_in_its_group || is_chased(prey) || is_chased(Prey::Group(carrier.pgid)) {
@@ -239,19 +275,18 @@ impl Chase {
             }
             let its_mark = mark::Mark::new(mark, &carrier.value);
             let Some(vigil) = Vigil::of_process(pid, move |pid| its_mark.is_on(pid)) else { continue };
-            // One grace for all, counted from the beginning: whoever is born later has less of it.
-            let left = ward.policy.grace.saturating_sub(since.elapsed());
+            let left = ward.grace_left();
             let policy = ward.policy.clone().grace(left);
             let policy = if left.is_zero() { policy.signal(Signal::KILL) } else { policy };
             self.begin(prey, *number, Climb::over(vigil, &policy));
-            found.insert(*number);
+            found_some = true;
         }
-        (found, carriers.some_in_exec)
+        (found_some, carriers.some_in_exec)
     }
 
     #[cfg(not(target_os = "linux"))]
-    fn begin_strays(&mut self, _mark: &str, _wards: &BTreeMap<u64, Ward>) -> (HashSet<u64>, bool) {
-        (HashSet::new(), false)
+    fn begin_strays(&mut self, _mark: &str, _wards: &BTreeMap<u64, Ward>) -> (bool, bool) {
+        (false, false)
     }
 
     /// Tells whether the last of them has just ended.
@@ -267,5 +302,333 @@ impl Chase {
             }
         }
         self.is_over() && !was_over
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const FAR: Duration = Duration::from_secs(3600);
+
+    /// Of no test's processes.
+    fn hunt() -> Hunt {
+        Hunt::new(format!("DEADBEAT_TEST_HUNT_{}", std::process::id()))
+    }
+
+    fn ward(policy: KillPolicy) -> Ward {
+        Ward { policy, group: None, ending: None, released: false, quiet_looks: 0 }
+    }
+
+    /// A climb that has nobody to kill: no process can have this number.
+    fn over_nobody() -> Climb {
+        Climb::new(ProcessGroup::new(i32::MAX).unwrap(), &KillPolicy::default())
+    }
+
+    #[test]
+    fn it_looks_often_and_long_enough_and_leaves_grace_and_signal_as_they_are() {
+        let asked = KillPolicy::default().grace(MS * 70).continue_stopped(false);
+        let hasty = asked.clone().poll_interval(MS * 5).confirm(Duration::ZERO);
+        assert_eq!(patient(hasty), asked.clone().poll_interval(MS * 5).confirm(CONFIRM));
+        let slow = asked.clone().poll_interval(FAR).confirm(CONFIRM * 2);
+        assert_eq!(patient(slow), asked.poll_interval(INTERVAL).confirm(CONFIRM * 2));
+    }
+
+    #[test]
+    fn the_next_look_is_as_near_as_whoever_is_left_needs_and_the_look_costs() {
+        let quiet = Look {
+            took: Duration::ZERO,
+            found_some: false,
+            all_are_released: true,
+            some_have_grace: false,
+            chase_is_over: true,
+        };
+        let held = Look { all_are_released: false, ..quiet };
+        for (look, pause) in [
+            (quiet, PAUSE),
+            (Look { chase_is_over: false, ..quiet }, PAUSE),
+            (Look { some_have_grace: true, ..quiet }, PAUSE),
+            (Look { some_have_grace: true, chase_is_over: false, ..quiet }, INTERVAL),
+            (Look { found_some: true, chase_is_over: false, ..quiet }, Duration::ZERO),
+            (Look { found_some: true, chase_is_over: false, some_have_grace: true, ..quiet }, INTERVAL),
+            (held, INTERVAL),
+            (Look { found_some: true, ..held }, INTERVAL),
+            (Look { took: MS * 3, ..quiet }, MS * 30),
+            (Look { took: MS * 3, ..held }, INTERVAL),
+            (Look { took: MS * 30, ..held }, MS * 300),
+            (Look { took: MS * 1000, ..quiet }, MS * 500),
+        ] {
+            assert_eq!(look.pause(), pause, "{look:?}");
+        }
+    }
+
+    #[test]
+    fn a_look_is_quiet_that_shows_none_of_a_released_wards_strays_and_can_have_missed_none() {
+        let quiet = |released, elapsed, some_are_chased, some_in_exec| {
+            let mut ward = Ward { released, quiet_looks: 1, ..ward(KillPolicy::default()) };
+            ward.was_looked_for(elapsed, some_are_chased, some_in_exec);
+            ward.quiet_looks
+        };
+        assert_eq!(quiet(true, MS, false, false), 2);
+        assert_eq!(quiet(false, MS, false, false), 0, "there may be more of them");
+        assert_eq!(quiet(true, MS, true, false), 0);
+        assert_eq!(quiet(true, MS, false, true), 0, "its mark may show yet");
+        assert_eq!(quiet(true, EXEC - MS, false, true), 0);
+        assert_eq!(quiet(true, EXEC, false, true), 2, "no exec takes so long");
+        assert_eq!(quiet(true, EXEC + MS, false, true), 2);
+        assert_eq!(quiet(true, EXEC + MS, true, false), 0);
+    }
+
+    #[test]
+    fn the_grace_is_counted_from_when_the_end_began() {
+        let mut ward = ward(KillPolicy::default().grace(FAR));
+        assert_eq!(ward.grace_left(), FAR);
+        ward.ending = Some(Instant::now());
+        let left = ward.grace_left();
+        assert!(left <= FAR && left > FAR / 2, "{left:?}");
+        ward.policy.grace = Duration::ZERO;
+        assert_eq!(ward.grace_left(), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_ward_is_kept_until_it_is_released_and_longer_if_it_has_strays_to_end() {
+        let mut hunt = hunt();
+        assert!(hunt.is_over());
+        hunt.expect(1, KillPolicy::default());
+        hunt.expect(2, KillPolicy::default());
+        assert!(!hunt.is_over() && !hunt.is_looking());
+        hunt.end_strays(2);
+        assert!(hunt.is_looking());
+        hunt.release(1);
+        hunt.release(2);
+        // Told by nobody who knows what it says.
+        hunt.release(3);
+        hunt.end_strays(3);
+        let left: Vec<_> = hunt.wards.iter().map(|(number, ward)| (*number, ward.released)).collect();
+        assert_eq!(left, [(2, true)]);
+        assert!(!hunt.is_over());
+    }
+
+    #[test]
+    fn it_looks_when_a_look_is_due_and_somebody_is_being_ended() {
+        let looks = |hunt: &mut Hunt, at: Instant| {
+            hunt.next_look = at;
+            hunt.step();
+            hunt.next_look != at
+        };
+        let (mut hunt, now) = (hunt(), Instant::now());
+        hunt.expect(1, KillPolicy::default());
+        assert!(!looks(&mut hunt, now), "the parent lives, and ends nobody");
+        hunt.end_strays(1);
+        assert!(!looks(&mut hunt, now + FAR), "it is not due");
+        assert!(looks(&mut hunt, now));
+        assert!(hunt.next_look >= now + INTERVAL, "there is a pause after it");
+    }
+
+    #[test]
+    fn two_quiet_looks_in_a_row_end_it_and_not_one() {
+        let mut hunt = hunt();
+        hunt.expect(1, KillPolicy::default());
+        hunt.chase.chased.insert(Prey::Stray(7), Chased { ward: 1, survived: true });
+        hunt.chase.chased.insert(Prey::Stray(8), Chased { ward: 2, survived: true });
+        hunt.parent_has_gone();
+        assert!(hunt.wards[&1].released && hunt.is_looking());
+        let mut quiet = Vec::new();
+        while !hunt.is_over() {
+            hunt.next_look = Instant::now();
+            hunt.step();
+            // A look that comes upon an exec elsewhere on the machine is none.
+            quiet.extend(hunt.wards.get(&1).map(|ward| ward.quiet_looks));
+        }
+        assert!(quiet.contains(&1) && !quiet.contains(&2), "{quiet:?}");
+        assert!(hunt.chase.chased.is_empty(), "the number of one that survived may be another's some day");
+    }
+
+    #[test]
+    fn the_chase_tells_of_its_end_once() {
+        let mut chase = Chase::new();
+        assert!(chase.is_over() && !chase.step(), "there was none");
+        chase.begin(Prey::Stray(7), 1, over_nobody());
+        assert!(!chase.is_over() && chase.is_after(1) && !chase.is_after(2));
+        assert!(chase.step());
+        assert!(chase.is_over() && !chase.is_after(1) && !chase.step());
+        assert!(chase.chased.is_empty(), "one that is dead is forgotten: its number may be another's");
+    }
+
+    #[test]
+    fn who_survived_is_not_tried_again_and_a_group_is_forgotten_whatever_became_of_it() {
+        let mut chase = Chase::new();
+        for prey in [Prey::Group(5), Prey::Group(6), Prey::Stray(7), Prey::Stray(8)] {
+            chase.chased.insert(prey, Chased { ward: 1, survived: false });
+            chase.sender.send((prey, matches!(prey, Prey::Group(5) | Prey::Stray(7)))).unwrap();
+        }
+        assert!(!chase.step());
+        let left: Vec<_> = chase.chased.iter().map(|(prey, chased)| (*prey, chased.survived)).collect();
+        assert_eq!(left, [(Prey::Stray(8), true)]);
+        assert!(!chase.is_after(1));
+    }
+
+    #[test]
+    fn when_the_last_has_died_the_next_look_is_soon_but_not_at_once() {
+        let mut hunt = hunt();
+        let start = Instant::now();
+        for (before, after) in [(start + FAR, start + PAUSE), (start, start)] {
+            hunt.next_look = before;
+            hunt.chase.begin(Prey::Group(7), 1, over_nobody());
+            hunt.step_chase();
+            assert!(hunt.next_look >= after && hunt.next_look < start + FAR);
+            assert!(hunt.next_look <= before);
+        }
+        hunt.next_look = start + FAR;
+        hunt.step_chase();
+        assert_eq!(hunt.next_look, start + FAR, "nobody has died");
+    }
+
+    #[test]
+    fn it_sleeps_until_the_next_look_or_until_it_is_told_something() {
+        use std::io::Write;
+        use std::os::fd::AsFd;
+        let mut hunt = hunt();
+        hunt.expect(1, KillPolicy::default());
+        hunt.end_strays(1);
+        hunt.next_look = Instant::now() + MS * 20;
+        let mut naps = 0;
+        while Instant::now() < hunt.next_look {
+            hunt.sleep(None);
+            naps += 1;
+        }
+        // A signal can cut one short.
+        assert!(naps < 100, "{naps} naps in 20 ms");
+        let (line, mut parent) = std::os::unix::net::UnixStream::pair().unwrap();
+        hunt.next_look = Instant::now() + FAR;
+        parent.write_all(b"a letter").unwrap();
+        hunt.sleep(Some(line.as_fd()));
+    }
+
+    #[cfg(target_os = "linux")]
+    mod on_processes {
+        use std::collections::HashSet;
+        use std::os::unix::process::{CommandExt, ExitStatusExt};
+        use std::process::{Child, Command};
+
+        use super::*;
+        use crate::group::mark::Mark;
+        use crate::group::{pause, since_boot};
+
+        /// A group of one, with this value of a mark. Killed and reaped on drop.
+        struct Marked(Child);
+
+        impl Marked {
+            fn start(name: &str, value: &str) -> Marked {
+                let child = Command::new("sleep").arg("120").env(name, value).process_group(0).spawn().unwrap();
+                let marked = Marked(child);
+                // Its environment shows a moment after it is there.
+                while !Mark::new(name, value).is_on(marked.pid()) {
+                    pause(MS);
+                }
+                marked
+            }
+
+            fn pid(&self) -> i32 {
+                self.0.id() as i32
+            }
+
+            /// By which signal it has ended, if it has.
+            fn ended_by(&mut self) -> Option<i32> {
+                self.0.try_wait().unwrap().map(|status| status.signal().unwrap())
+            }
+
+            /// Goes on with the hunt until this one is dead, and no prey any more.
+            fn dies(&mut self, hunt: &mut Hunt) -> i32 {
+                let start = Instant::now();
+                let prey = [Prey::Group(self.pid()), Prey::Stray(self.pid())];
+                loop {
+                    hunt.step();
+                    let is_chased = prey.iter().any(|prey| hunt.chase.chased.contains_key(prey));
+                    if let Some(signal) = self.ended_by().filter(|_| !is_chased) {
+                        return signal;
+                    }
+                    assert!(start.elapsed() < Duration::from_secs(40), "it lives on: {:?}", hunt.chase.chased.keys());
+                    pause(MS);
+                }
+            }
+        }
+
+        impl Drop for Marked {
+            fn drop(&mut self) {
+                let _ = self.0.kill();
+                let _ = self.0.wait();
+            }
+        }
+
+        fn hunt(test: &str) -> (Hunt, String) {
+            let name = format!("DEADBEAT_TEST_{test}_{}", std::process::id());
+            (Hunt::new(name.clone()), name)
+        }
+
+        fn chased(hunt: &Hunt) -> HashSet<Prey> {
+            hunt.chase.chased.keys().copied().collect()
+        }
+
+        #[test]
+        fn strays_are_those_with_a_mark_of_a_ward_that_is_being_ended_outside_of_groups_that_somebody_ends() {
+            let (mut hunt, name) = hunt("STRAYS");
+            let (mut member, mut stray) = (Marked::start(&name, "1"), Marked::start(&name, "1"));
+            let (mut other, mut unknown) = (Marked::start(&name, "2"), Marked::start(&name, "3"));
+            hunt.expect(1, KillPolicy::default().grace(FAR));
+            hunt.expect(2, KillPolicy::default().grace(Duration::ZERO));
+            hunt.guard(1, member.pid(), since_boot());
+            hunt.end_strays(1);
+            let begin = |hunt: &mut Hunt| hunt.chase.begin_strays(&hunt.mark, &hunt.wards).0;
+            assert!(begin(&mut hunt));
+            assert_eq!(chased(&hunt), HashSet::from([Prey::Stray(stray.pid())]));
+            assert!(!begin(&mut hunt), "it is chased already");
+            assert_eq!(stray.dies(&mut hunt), Signal::TERM.as_raw());
+            assert_eq!([&mut member, &mut other, &mut unknown].map(Marked::ended_by), [None; 3]);
+
+            hunt.parent_has_gone();
+            assert!(begin(&mut hunt));
+            let expected = [Prey::Group(member.pid()), Prey::Stray(other.pid())];
+            assert_eq!(chased(&hunt), HashSet::from(expected), "a member of a group that is chased is no stray");
+            assert_eq!(member.dies(&mut hunt), Signal::TERM.as_raw());
+            assert_eq!(other.dies(&mut hunt), Signal::KILL.as_raw(), "it had no grace");
+            assert_eq!(unknown.ended_by(), None);
+        }
+
+        #[test]
+        fn the_chase_goes_on_while_somebody_has_grace() {
+            let child = Marked::start("DEADBEAT_TEST_GRACE", "1");
+            let mut chase = Chase::new();
+            // Of that signal it does not die.
+            let policy = KillPolicy::default().signal(Signal::CONT).grace(FAR);
+            chase.begin(Prey::Group(child.pid()), 1, Climb::new(ProcessGroup::new(child.pid()).unwrap(), &policy));
+            assert!(!chase.step() && !chase.is_over() && chase.is_after(1));
+        }
+
+        #[test]
+        fn a_group_is_guarded_from_when_it_is_told_of_until_it_is_let_go_or_released() {
+            let (mut hunt, name) = hunt("GROUPS");
+            let child = Marked::start(&name, "nobody's");
+            let guarded = |hunt: &Hunt| hunt.wards[&1].group.as_ref().map(Climb::pgid);
+            hunt.expect(1, KillPolicy::default());
+            hunt.guard(1, child.pid(), since_boot());
+            assert_eq!(guarded(&hunt), Some(child.pid()));
+            hunt.let_go(1);
+            assert_eq!(guarded(&hunt), None);
+            // It was told of before this one was born, so another was meant.
+            hunt.guard(1, child.pid(), Duration::ZERO);
+            assert_eq!(guarded(&hunt), None);
+            hunt.guard(1, 1, since_boot());
+            assert_eq!(guarded(&hunt), None);
+            hunt.guard(1, child.pid(), since_boot());
+            hunt.end_strays(1);
+            hunt.release(1);
+            assert_eq!(guarded(&hunt), None);
+            // Of a ward that is not known.
+            hunt.guard(2, child.pid(), since_boot());
+            hunt.let_go(2);
+            assert_eq!(hunt.wards.len(), 1);
+        }
     }
 }
