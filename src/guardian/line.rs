@@ -112,8 +112,8 @@ impl Line {
 
     /// Waits until the program has said that it is a guardian.
     pub(super) fn shake_hands(&mut self) -> io::Result<()> {
-        let ended = |_| no_guardian("it ended without an answer");
-        self.send(&Letter::Answer).map_err(ended)?;
+        let ended = || no_guardian("it ended without an answer");
+        self.send(&Letter::Answer).map_err(|_| ended())?;
         let deadline = Instant::now() + HANDSHAKE;
         let mut answer = Vec::new();
         while answer.len() < ANSWER.len() {
@@ -126,11 +126,10 @@ impl Line {
             }
             let mut chunk = [0; ANSWER.len()];
             match self.socket.read(&mut chunk) {
-                Ok(0) => return Err(ended(io::ErrorKind::UnexpectedEof.into())),
+                Ok(0) => return Err(ended()),
                 Ok(length) => answer.extend_from_slice(&chunk[..length]),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                // It has ended with our letter unread.
-                Err(error) => return Err(ended(error)),
+                // Interrupted; or it has ended with our letter unread, and after that error comes the end.
+                Err(_) => {}
             }
         }
         if answer == ANSWER { Ok(()) } else { Err(no_guardian("its answer was none")) }
@@ -147,6 +146,7 @@ impl Line {
         #[cfg(not(target_vendor = "apple"))]
         let flags = flags | SendFlags::NOSIGNAL;
         let deadline = Instant::now() + patience;
+        let left = || deadline.saturating_duration_since(Instant::now());
         loop {
             match send(&self.socket, &letter.encode(), flags) {
                 Ok(LENGTH) => return Ok(()),
@@ -154,9 +154,8 @@ impl Line {
                     return Err(io::Error::new(io::ErrorKind::WriteZero, "half a letter was sent to the guardian"));
                 }
                 Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) if Instant::now() < deadline => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    wait_readable(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)], left);
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::NOBUFS) if !left().is_zero() => {
+                    wait_readable(&mut [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)], left());
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -187,4 +186,97 @@ impl Line {
 fn no_guardian(why: &str) -> io::Error {
     let remedy = "its main() must begin with deadbeat::guardian::main_if_requested(), of this version of deadbeat";
     io::Error::other(format!("the program is no guardian, {why}: {remedy}"))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::io::Write;
+    use std::net::Shutdown;
+
+    use super::*;
+    use crate::group::pause;
+
+    const SOON: Duration = Duration::from_secs(40);
+
+    /// A line whose other end the test has, in place of a guardian that has ended.
+    pub(in crate::guardian) fn held() -> (Line, UnixStream) {
+        let line = Line::open(&Program::Named("true".into()), "DEADBEAT_TEST_LINE", |_| Ok(())).unwrap();
+        let (socket, theirs) = UnixStream::pair().unwrap();
+        (Line { socket, ..line }, theirs)
+    }
+
+    #[test]
+    fn a_letter_waits_for_room_as_long_as_it_may() {
+        let (line, theirs) = held();
+        let mut sent = 0;
+        let error = loop {
+            match line.send_within(&Letter::Release { ward: sent }, Duration::ZERO) {
+                Ok(()) => sent += 1,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(sent >= 100, "there was room for {sent}");
+        let last_of = |letters: u64| {
+            let mut read = vec![0; letters as usize * LENGTH];
+            (&theirs).read_exact(&mut read).unwrap();
+            read.chunks_exact(LENGTH).last().and_then(|letter| Letter::decode(letter.first_chunk()?))
+        };
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| {
+                // There is no room yet when the next one is sent.
+                pause(Duration::from_millis(20));
+                last_of(sent)
+            });
+            line.send_within(&Letter::Release { ward: sent }, SOON).unwrap();
+            assert_eq!(reader.join().unwrap(), Some(Letter::Release { ward: sent - 1 }));
+        });
+        assert_eq!(last_of(1), Some(Letter::Release { ward: sent }), "what was refused was not written");
+    }
+
+    #[test]
+    fn a_guardian_is_known_by_its_answer() {
+        let why = |answer: &[u8]| {
+            let (mut line, mut theirs) = held();
+            theirs.write_all(answer).unwrap();
+            theirs.shutdown(Shutdown::Write).unwrap();
+            line.shake_hands().err().map(|error| error.to_string())
+        };
+        assert_eq!(why(&ANSWER), None);
+        for (answer, expected) in [
+            (&b"DEADBEAT"[..], "its answer was none"),
+            (&ANSWER[1..], "it ended without an answer"),
+            (b"", "it ended without an answer"),
+        ] {
+            let why = why(answer).expect("taken for a guardian");
+            assert!(why.contains(expected), "{answer:?}: {why}");
+        }
+    }
+
+    #[test]
+    fn an_answer_may_come_in_pieces() {
+        let (mut line, mut theirs) = held();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut letter = [0; LENGTH];
+                theirs.read_exact(&mut letter).unwrap();
+                assert_eq!(Letter::decode(&letter), Some(Letter::Answer));
+                for byte in ANSWER {
+                    theirs.write_all(&[byte]).unwrap();
+                    std::thread::yield_now();
+                }
+            });
+            line.shake_hands().unwrap();
+        });
+    }
+
+    #[test]
+    fn who_ends_with_our_letter_unread_is_no_guardian() {
+        let (mut line, theirs) = held();
+        std::thread::scope(|scope| {
+            scope.spawn(move || wait_readable(&mut [PollFd::new(theirs.as_fd(), PollFlags::POLLIN)], SOON));
+            let why = line.shake_hands().unwrap_err().to_string();
+            assert!(why.contains("it ended without an answer"), "{why}");
+        });
+    }
 }

@@ -47,7 +47,7 @@ fn serve(hunt: &mut Hunt) -> io::Result<()> {
     loop {
         hunt.step();
         hunt.sleep(Some(line.as_fd()));
-        let mut chunk = [0; 64 * LENGTH];
+        let mut chunk = [0; 4096];
         match recv(&line, &mut chunk, RecvFlags::DONTWAIT) {
             Ok((_, 0)) => return Ok(()),
             Ok((_, length)) => unread.extend_from_slice(&chunk[..length]),
@@ -55,12 +55,21 @@ fn serve(hunt: &mut Hunt) -> io::Result<()> {
             // A reset, where the parent left an answer of ours unread; it has gone either way.
             Err(_) => return Ok(()),
         }
-        let whole = unread.len() - unread.len() % LENGTH;
-        for letter in unread.drain(..whole).as_slice().chunks_exact(LENGTH) {
-            let letter = letter.first_chunk().and_then(Letter::decode).ok_or(io::ErrorKind::InvalidData)?;
+        for letter in take_letters(&mut unread)? {
             obey(hunt, letter)?;
         }
     }
+}
+
+/// Of what was read, the letters that are there in whole. The beginning of another stays.
+fn take_letters(unread: &mut Vec<u8>) -> io::Result<Vec<Letter>> {
+    let whole = unread.len() - unread.len() % LENGTH;
+    let taken = unread.drain(..whole);
+    let letters = taken.as_slice().chunks_exact(LENGTH).map(|letter| {
+        let letter = letter.first_chunk().and_then(Letter::decode);
+        letter.ok_or_else(|| io::ErrorKind::InvalidData.into())
+    });
+    letters.collect()
 }
 
 fn obey(hunt: &mut Hunt, letter: Letter) -> io::Result<()> {
@@ -73,4 +82,43 @@ fn obey(hunt: &mut Hunt, letter: Letter) -> io::Result<()> {
         Letter::Release { ward } => hunt.release(ward),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kill::KillPolicy;
+
+    #[test]
+    fn letters_are_read_whole_however_they_come() {
+        let letters = [
+            Letter::Expect { ward: 1, policy: KillPolicy::default() },
+            Letter::EndStrays { ward: 1 },
+            Letter::Release { ward: 1 },
+        ];
+        let text: Vec<u8> = letters.iter().flat_map(Letter::encode).collect();
+        for size in [1, LENGTH - 1, LENGTH, LENGTH + 1, 3 * LENGTH] {
+            let (mut unread, mut read) = (Vec::new(), Vec::new());
+            for chunk in text.chunks(size) {
+                unread.extend_from_slice(chunk);
+                read.extend(take_letters(&mut unread).unwrap());
+                assert!(unread.len() < LENGTH, "{} bytes are left, {size} at a time", unread.len());
+            }
+            assert_eq!((read.as_slice(), unread.len()), (&letters[..], 0), "{size} at a time");
+        }
+    }
+
+    #[test]
+    fn from_a_parent_that_speaks_otherwise_nothing_is_taken() {
+        let mut unread = [Letter::Release { ward: 1 }.encode(), [0xff; LENGTH]].concat();
+        assert_eq!(take_letters(&mut unread).unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn what_it_is_told_is_done() {
+        let mut hunt = Hunt::new("DEADBEAT_TEST_POST".to_owned());
+        let mut obey = |letter| obey(&mut hunt, letter).map(|()| hunt.is_over()).unwrap();
+        assert!(!obey(Letter::Expect { ward: 1, policy: KillPolicy::default() }));
+        assert!(obey(Letter::Release { ward: 1 }));
+    }
 }

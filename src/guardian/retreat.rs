@@ -39,3 +39,18 @@ fn inherited() -> Vec<i32> {
     let numbers = listed.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     numbers.filter(|fd| *fd > 2).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    #[test]
+    fn all_that_is_open_is_let_go_but_what_everybody_has() {
+        let file = fs::File::open("/dev/null").unwrap();
+        let inherited = inherited();
+        assert!(inherited.contains(&file.as_raw_fd()), "{inherited:?}");
+        assert!(inherited.iter().all(|fd| *fd > 2), "{inherited:?}");
+    }
+}
