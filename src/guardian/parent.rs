@@ -182,17 +182,78 @@ impl Drop for Parent {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::net::UnixStream;
     use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Instant;
 
+    use super::super::letter::LENGTH;
+    use super::super::line::tests::held;
     use super::*;
     use crate::group::{ProcessGroup, pause};
     use crate::signal::Signal;
 
+    const SOON: Duration = Duration::from_secs(40);
+
     /// Reads what it is told; the second of its kind not at first.
     const SLOW: &str =
         "#!/bin/sh\ncd \"${0%/*}\" || exit\necho $$ >>pids\n[ -e go ] || { : >go; exec cat; }\nsleep 1\nexec cat\n";
+
+    /// Writes down what it is told.
+    const WRITER: &str = "#!/bin/sh\nexec cat >>\"${0%/*}/told\"\n";
+
+    /// One whose guardian is the test, at the other end of the line.
+    pub(in crate::guardian) fn told() -> (Arc<Parent>, UnixStream) {
+        let (line, theirs) = held();
+        let guardian = AtomicI32::new(line.pid());
+        let state = Mutex::new(State { line: Some(line), ..State::default() });
+        let mark = "DEADBEAT_TEST_PARENT".to_owned();
+        (Arc::new(Parent { program: Program::Named("true".into()), mark, guardian, state }), theirs)
+    }
+
+    /// As while another thread waits for the guardian, until this is dropped.
+    pub(in crate::guardian) fn keep_busy(parent: &Parent) -> impl Sized {
+        parent.wait_for_state()
+    }
+
+    /// All that the guardian has been told since.
+    pub(in crate::guardian) fn heard(mut guardian: &UnixStream) -> Vec<Letter> {
+        let mut told = Vec::new();
+        guardian.set_nonblocking(true).unwrap();
+        let error = guardian.read_to_end(&mut told).expect_err("the line has ended");
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        guardian.set_nonblocking(false).unwrap();
+        letters(&told)
+    }
+
+    /// Waits for it.
+    pub(in crate::guardian) fn next(mut guardian: &UnixStream) -> Letter {
+        guardian.set_read_timeout(Some(SOON)).unwrap();
+        let mut letter = [0; LENGTH];
+        guardian.read_exact(&mut letter).unwrap();
+        Letter::decode(&letter).unwrap()
+    }
+
+    fn letters(told: &[u8]) -> Vec<Letter> {
+        told.chunks_exact(LENGTH).map(|letter| Letter::decode(letter.first_chunk().unwrap()).unwrap()).collect()
+    }
+
+    /// One whose guardian is this script.
+    fn scripted(dir: &Path, script: &str) -> Parent {
+        let program = dir.join("guardian");
+        std::fs::write(&program, script).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+        loop {
+            match Parent::open(Program::Named(program.clone()), |_| Ok(())) {
+                // Another test's child, which has not come to its exec yet, can have it open for writing too.
+                Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => pause(Duration::from_millis(1)),
+                parent => return parent.unwrap(),
+            }
+        }
+    }
 
     fn pids(dir: &Path) -> Vec<i32> {
         let text = std::fs::read_to_string(dir.join("pids")).unwrap_or_default();
@@ -201,12 +262,109 @@ mod tests {
     }
 
     #[test]
+    fn the_guardian_is_told_what_happens_as_it_happens() {
+        let (parent, guardian) = told();
+        let (policy, at) = (KillPolicy::default(), Duration::from_secs(7));
+        let first = parent.guardian();
+        assert!(first.is_some());
+        assert_eq!(parent.expect(&policy, May::Block).unwrap(), 1);
+        assert_eq!(parent.expect(&policy, May::NotBlock).unwrap(), 2);
+        parent.guard(1, 4242, at, May::NotBlock).unwrap();
+        parent.end_strays(1, May::Block).unwrap();
+        parent.release(2, May::Block).unwrap();
+        // Whoever comes late does nothing.
+        parent.guard(2, 4242, at, May::Block).unwrap();
+        parent.end_strays(2, May::Block).unwrap();
+        let expected = [
+            Letter::Expect { ward: 1, policy: policy.clone() },
+            Letter::Expect { ward: 2, policy },
+            Letter::Guard { ward: 1, pgid: 4242, at },
+            Letter::EndStrays { ward: 1 },
+            Letter::Release { ward: 2 },
+        ];
+        assert_eq!(heard(&guardian), expected);
+        assert_eq!(parent.guardian(), first);
+    }
+
+    #[test]
+    fn who_must_not_block_is_refused_while_the_guardian_does_not_read_or_others_wait_for_it() {
+        let (parent, guardian) = told();
+        let first = parent.guardian();
+        assert!(first.is_some());
+        let expect = |may| parent.expect(&KillPolicy::default(), may).map_err(|error| error.kind());
+        let full = (0..).find_map(|_| expect(May::NotBlock).err());
+        assert_eq!(full, Some(io::ErrorKind::WouldBlock));
+        assert_eq!(parent.guardian(), first, "it is there, and only slow");
+        assert_eq!(
+            parent.wait_for_state().wards.len(),
+            heard(&guardian).len(),
+            "nobody knows of a ward that was refused"
+        );
+
+        let state = parent.wait_for_state();
+        std::thread::scope(|scope| {
+            let start = Instant::now();
+            let refused = scope.spawn(|| expect(May::NotBlock));
+            while !refused.is_finished() && start.elapsed() < Duration::from_secs(10) {
+                pause(Duration::from_millis(1));
+            }
+            assert_eq!(parent.guardian(), first, "who it is can be told all the time");
+            let waits = scope.spawn(|| expect(May::Block));
+            pause(Duration::from_millis(5));
+            drop(state);
+            assert_eq!(refused.join().unwrap(), Err(io::ErrorKind::WouldBlock));
+            assert!(waits.join().unwrap().is_ok());
+        });
+    }
+
+    #[test]
+    fn the_next_guardian_is_told_everything_by_whoever_may_wait_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut parent = scripted(dir.path(), WRITER);
+        // In place of the first one, which has read nothing then: it is looked at what the second one reads.
+        let (line, theirs) = held();
+        parent.guardian = AtomicI32::new(line.pid());
+        parent.state.get_mut().unwrap().line.replace(line).unwrap().hang_up();
+        let first = parent.guardian();
+        let (policy, at) = (KillPolicy::default(), Duration::from_secs(7));
+        assert_eq!(parent.expect(&policy, May::Block).unwrap(), 1);
+        assert_eq!(parent.expect(&policy, May::Block).unwrap(), 2);
+        parent.guard(1, 4242, at, May::Block).unwrap();
+        drop(theirs);
+        let refused = parent.end_strays(2, May::NotBlock).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(parent.guardian(), None, "a dead one is none");
+        assert_eq!(parent.expect(&policy, May::Block).unwrap(), 3);
+        let second = parent.guardian();
+        assert!(second.is_some() && second != first);
+        let expected = [
+            Letter::Expect { ward: 1, policy: policy.clone() },
+            Letter::Guard { ward: 1, pgid: 4242, at },
+            Letter::Expect { ward: 2, policy: policy.clone() },
+            Letter::EndStrays { ward: 2 },
+            Letter::Expect { ward: 3, policy },
+        ];
+        let start = Instant::now();
+        let read = || letters(&std::fs::read(dir.path().join("told")).unwrap_or_default());
+        while read() != expected {
+            assert!(start.elapsed() < SOON, "{:?}", read());
+            pause(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn without_a_ward_no_guardian_is_needed() {
+        let (parent, theirs) = told();
+        let ward = parent.expect(&KillPolicy::default(), May::Block).unwrap();
+        drop(theirs);
+        parent.release(ward, May::Block).unwrap();
+        assert_eq!(parent.guardian(), None);
+    }
+
+    #[test]
     fn a_guardian_that_is_being_started_is_never_without_a_number() {
         let dir = tempfile::tempdir().unwrap();
-        let program = dir.path().join("guardian");
-        std::fs::write(&program, SLOW).unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
-        let parent = Parent::open(Program::Named(program), |_| Ok(())).unwrap();
+        let parent = scripted(dir.path(), SLOW);
         // More than a socket holds: the next one is told all of it, and is not up before it has read some.
         for _ in 0..4000 {
             parent.expect(&KillPolicy::default(), May::Block).unwrap();

@@ -28,9 +28,8 @@ impl Ward {
 
     /// For a worker: what may block is done on another thread.
     pub(super) async fn announce_off_worker(parent: &Arc<Parent>, policy: &KillPolicy) -> io::Result<Ward> {
-        match Ward::announce(parent, policy, May::NotBlock) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            announced => return announced,
+        if let Ok(ward) = Ward::announce(parent, policy, May::NotBlock) {
+            return Ok(ward);
         }
         let (parent, policy) = (Arc::clone(parent), policy.clone());
         let (answer, answered) = oneshot::channel();
@@ -74,12 +73,9 @@ impl Ward {
 
     fn tell_off_worker(&self, tell: impl Fn(&Parent, May) -> io::Result<()> + Send + 'static) {
         let warn = |error| tracing::warn!("the guardian has died and no new one can be started: {error}");
-        match tell(&self.parent, May::NotBlock) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let parent = Arc::clone(&self.parent);
-                elsewhere(move || tell(&parent, May::Block).unwrap_or_else(warn)).unwrap_or_else(warn);
-            }
-            told => told.unwrap_or_else(warn),
+        if tell(&self.parent, May::NotBlock).is_err() {
+            let parent = Arc::clone(&self.parent);
+            elsewhere(move || tell(&parent, May::Block).unwrap_or_else(warn)).unwrap_or_else(warn);
         }
     }
 
@@ -124,4 +120,91 @@ impl Ward {
 /// On a thread of its own: it may take the start of a process, or wait for one that does not listen.
 fn elsewhere(f: impl FnOnce() + Send + 'static) -> io::Result<()> {
     std::thread::Builder::new().name("guardian-post".into()).spawn(f).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::super::letter::Letter;
+    use super::super::parent::tests::{heard, keep_busy, next, told};
+    use super::*;
+
+    /// On one worker: whatever waits there makes everybody wait.
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    fn child() -> ProcessGroup {
+        ProcessGroup::new(i32::MAX).unwrap()
+    }
+
+    #[test]
+    fn each_ward_has_a_mark_and_what_becomes_of_it_is_told() {
+        let (parent, guardian) = told();
+        let policy = KillPolicy::default();
+        let mut first = Ward::announce(&parent, &policy, May::Block).unwrap();
+        let second = block_on(Ward::announce_off_worker(&parent, &policy)).unwrap();
+        assert_eq!(first.mark(), (parent.mark.as_str(), "1"));
+        assert_eq!(second.mark(), (parent.mark.as_str(), "2"));
+        assert_eq!(first.guard(1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+        let before = since_boot();
+        first.guard(child().pgid()).unwrap();
+        second.guard_off_worker(child());
+        second.end_strays_off_worker();
+        first.release();
+        block_on(second.release_off_worker());
+        let heard = heard(&guardian);
+        let [Letter::Guard { at: one, .. }, Letter::Guard { at: two, .. }] = heard[2..4] else { panic!("{heard:?}") };
+        assert!(before <= one && one <= two && two <= since_boot(), "{before:?} {one:?} {two:?}");
+        let pgid = child().pgid();
+        let expected = [
+            Letter::Expect { ward: 1, policy: policy.clone() },
+            Letter::Expect { ward: 2, policy },
+            Letter::Guard { ward: 1, pgid, at: one },
+            Letter::Guard { ward: 2, pgid, at: two },
+            Letter::EndStrays { ward: 2 },
+            Letter::Release { ward: 1 },
+            Letter::Release { ward: 2 },
+        ];
+        assert_eq!(heard, expected);
+    }
+
+    #[test]
+    fn what_would_keep_a_worker_is_done_elsewhere() {
+        let (parent, guardian) = told();
+        let ward = block_on(async {
+            let busy = keep_busy(&parent);
+            let announcing = Arc::clone(&parent);
+            let announcing =
+                tokio::spawn(async move { Ward::announce_off_worker(&announcing, &KillPolicy::default()).await });
+            tokio::task::yield_now().await;
+            assert!(!announcing.is_finished());
+            drop(busy);
+            announcing.await.unwrap().unwrap()
+        });
+        assert!(matches!(next(&guardian), Letter::Expect { ward: 1, .. }));
+
+        let busy = keep_busy(&parent);
+        ward.guard_off_worker(child());
+        ward.end_strays_off_worker();
+        drop(busy);
+        // Of two that had to wait either can come first.
+        let told = [next(&guardian), next(&guardian)].map(|letter| match letter {
+            Letter::Guard { ward: 1, pgid, .. } => Some(pgid),
+            Letter::EndStrays { ward: 1 } => None,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(HashSet::from(told), HashSet::from([Some(child().pgid()), None]));
+
+        block_on(async {
+            let busy = keep_busy(&parent);
+            let releasing = tokio::spawn(ward.release_off_worker());
+            tokio::task::yield_now().await;
+            assert!(!releasing.is_finished());
+            drop(busy);
+            releasing.await.unwrap();
+        });
+        assert_eq!(heard(&guardian), [Letter::Release { ward: 1 }]);
+    }
 }
