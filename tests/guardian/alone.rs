@@ -89,6 +89,20 @@ pub(crate) fn signals_do_not_end_it() {
     parent.tree.is_dead_soon();
 }
 
+pub(crate) fn it_may_open_as_much_as_it_can_be_allowed() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -Sn 256 && ulimit -Hn 512 && exec \"$0\""]).arg(std::env::current_exe().unwrap());
+    let mut parent = Parent::start_by(command, super::parent::ROLE);
+    let guardian = parent.guardian();
+    let open_files = |pid: i32| {
+        let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        line.split_ascii_whitespace().take(2).map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually("it has raised its limit", || open_files(guardian) == ["512", "512"]);
+    assert_eq!(open_files(parent.pid()), ["256", "512"], "the parent had no more to begin with");
+}
+
 pub(crate) fn it_does_not_wait_for_a_child_that_outlives_the_parent() {
     let mut parent = Parent::start();
     let guardian = parent.guardian();

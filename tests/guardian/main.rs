@@ -60,6 +60,7 @@ fn main() {
             it_has_a_session_of_its_own_and_holds_nothing_but_its_line
             it_has_one_even_if_the_parents_group_is_outside_its_pid_namespace
             signals_do_not_end_it
+            it_may_open_as_much_as_it_can_be_allowed
             it_does_not_wait_for_a_child_that_outlives_the_parent
             nobody_can_start_it_by_hand;
         clean:
