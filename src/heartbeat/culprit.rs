@@ -362,6 +362,89 @@ mod tests {
     }
 
     #[test]
+    fn what_an_eighth_of_the_looks_shows_beside_a_wait_for_events_is_the_runtimes_own() {
+        let call = |busy, parked| {
+            let mut samples = vec![waiting("wait4", None); busy];
+            samples.extend(vec![waiting("epoll_wait", None); parked]);
+            majority(samples.iter(), None).unwrap().culprit.syscall.unwrap()
+        };
+        assert_eq!([call(1, 7), call(2, 14), call(3, 22)], ["epoll_wait"; 3]);
+        assert_eq!([call(1, 6), call(3, 13), call(3, 20)], ["wait4"; 3]);
+    }
+
+    #[test]
+    fn the_detail_is_what_most_of_its_looks_show() {
+        let samples = ["pid 7", "pid 8", "pid 7", "pid 9"].map(|detail| waiting("wait4", Some(detail)));
+        assert_eq!(majority(samples.iter(), None).unwrap().culprit.detail.as_deref(), Some("pid 7"));
+    }
+
+    #[test]
+    fn a_suspects_stacks_are_those_of_its_own_looks_that_have_one() {
+        let with_stack = |stack: &[usize], sample| Sample { stack: stack.to_vec(), ..sample };
+        let samples = [
+            with_stack(&[1, 2], waiting("flock", None)),
+            with_stack(&[3], sample(Doing::Running)),
+            waiting("flock", None),
+            with_stack(&[4], waiting("flock", None)),
+        ];
+        let mut suspect = majority(samples.iter(), None).unwrap();
+        assert_eq!(suspect.take_stacks(), [vec![1, 2], vec![4]]);
+        assert!(suspect.take_stacks().is_empty(), "taken");
+    }
+
+    #[test]
+    fn one_look_that_is_certain_says_it_all() {
+        let culprit = Suspect::certain(waiting("flock", Some("/a/lock"))).named_by(Instant::now());
+        assert_eq!(culprit.to_string(), "waiting in flock: /a/lock (1 of 1 samples)");
+        let culprit = Suspect::certain(sample(Doing::Running)).named_by(Instant::now());
+        assert_eq!(culprit.to_string(), "running: a computation or a spin (1 of 1 samples)");
+    }
+
+    #[test]
+    fn what_the_clocks_alone_say_claims_no_look() {
+        let culprit = Culprit::running_by_the_clocks();
+        assert_eq!(culprit.to_string(), "running: a computation or a spin");
+        assert!(culprit.is_running());
+        let line = Some("src/job.rs:7".to_owned());
+        let culprit = Culprit { syscall: Some("flock".to_owned()), line, ..culprit };
+        assert_eq!(culprit.to_string(), "waiting in flock, probably at src/job.rs:7");
+        assert!(!culprit.is_running());
+    }
+
+    #[test]
+    fn a_thread_that_runs_or_waits_for_memory_may_not_have_come_to_what_it_was_started_for() {
+        let begins = [sample(Doing::Running), waiting("mprotect", None), waiting("futex", Some(C_LIBRARY))];
+        assert!(begins.iter().all(Sample::begins));
+        let has_come = [waiting("futex", Some("a lock")), waiting("epoll_wait", None)];
+        assert!(!has_come.iter().any(Sample::begins));
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+    fn a_look_shows_the_call_and_a_deep_one_the_stack_where_somebody_can_read_it() {
+        let (tell, told) = channel();
+        let (stop, stopped) = channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(ThreadId::here()).unwrap();
+            stopped.recv().unwrap_err();
+        });
+        let (id, start) = (told.recv().unwrap(), Instant::now());
+        // Until it has come to its wait.
+        let look = |deep| loop {
+            let sample = Sample::of(id, deep).unwrap();
+            if sample.may_idle() {
+                break sample;
+            }
+            assert!(start.elapsed() < Duration::from_secs(30), "{sample:?}");
+            std::thread::yield_now();
+        };
+        assert!(look(false).stack.is_empty());
+        assert_eq!(look(true).stack.is_empty(), !cfg!(feature = "backtrace"));
+        drop(stop);
+        thread.join().unwrap();
+    }
+
+    #[test]
     fn no_samples_no_culprit() {
         assert!(majority([].iter(), None).is_none());
     }

@@ -22,19 +22,32 @@ pub(crate) fn what_its_threads_do(pid: i32) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
     use super::*;
+    use crate::group::ProcessGroup;
+    use crate::signal::Signal;
 
     #[test]
-    fn another_process_is_seen_to_wait() {
-        let mut cat = std::process::Command::new("cat");
-        let mut cat = cat.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    fn another_process_is_seen_to_wait_and_to_be_stopped() {
+        let mut cat = Command::new("cat").process_group(0).stdin(Stdio::piped()).spawn().unwrap();
         let pid = cat.id() as i32;
-        let start = std::time::Instant::now();
-        // Until it has come to its read; a slow machine makes it late, never wrong.
-        while what_its_threads_do(pid) != ["cat waiting in read"] {
-            assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", what_its_threads_do(pid));
-            std::thread::yield_now();
-        }
+        let start = Instant::now();
+        // A slow machine makes it late, never wrong.
+        let comes_to = |what: &str| {
+            while what_its_threads_do(pid) != [what] {
+                assert!(start.elapsed() < Duration::from_secs(30), "{what}: {:?}", what_its_threads_do(pid));
+                std::thread::yield_now();
+            }
+        };
+        comes_to("cat waiting in read");
+        let group = ProcessGroup::new(pid).unwrap();
+        group.signal(Signal::STOP).unwrap();
+        comes_to("cat stopped");
+        group.signal(Signal::CONT).unwrap();
+        comes_to("cat waiting in read");
         drop(cat.stdin.take());
         cat.wait().unwrap();
     }

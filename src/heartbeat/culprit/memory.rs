@@ -112,4 +112,37 @@ mod tests {
         }
         assert!(is_c_librarys(0x7ff9_2000_0030), "the arena of a heap");
     }
+
+    #[test]
+    #[cfg(target_env = "gnu")]
+    fn the_c_library_of_this_program_has_data() {
+        assert!(!c_library().is_empty());
+        assert!(c_library().iter().all(|range| is_c_librarys(range.start) && is_c_librarys(range.end - 1)));
+    }
+
+    #[test]
+    fn what_can_be_read_is_read_and_what_cannot_is_nothing() {
+        let words = [-7i64, 1 << 40];
+        assert_eq!(two_words(words.as_ptr() as usize), Some(words));
+        let number = -1234i32;
+        assert_eq!(int(&raw const number as usize), Some(number));
+        assert_eq!((two_words(8), int(8), c_string(8), stack(8)), (None, None, None, Vec::new()));
+    }
+
+    #[test]
+    fn a_string_ends_at_its_zero_and_without_one_near_it_is_none() {
+        let of = |text: &[u8]| c_string(text.as_ptr() as usize);
+        assert_eq!(of(b"/etc/passwd\0and more").as_deref(), Some("/etc/passwd"));
+        assert_eq!(of(b"\0").as_deref(), Some(""));
+        let longest = [vec![b'x'; 255], vec![0; 300]].concat();
+        assert_eq!(of(&longest), Some("x".repeat(255)));
+        let longer = [vec![b'x'; 256], vec![0; 300]].concat();
+        assert_eq!(of(&longer), None);
+    }
+
+    #[test]
+    fn of_a_stack_the_top_16_kib_are_copied() {
+        let words: Vec<usize> = (1..=4096).collect();
+        assert_eq!(stack(words.as_ptr() as usize), words[..16 * 1024 / size_of::<usize>()]);
+    }
 }

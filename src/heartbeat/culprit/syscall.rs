@@ -246,12 +246,28 @@ mod tests {
         }
     }
 
+    fn detail(number: libc::c_long, args: &[usize]) -> Option<String> {
+        let mut call = Call { number, args: [0; 6] };
+        call.args[..args.len()].copy_from_slice(args);
+        call.detail()
+    }
+
     #[test]
     fn a_wait_names_whom_it_waits_for() {
         assert_eq!(child(-1), "any child");
+        assert_eq!(child(0), "any child of this process group");
         assert_eq!(child(-42), "any child of process group 42");
-        assert!(child(std::process::id() as i32).contains('('), "a live process has a command");
+        let us = std::process::id() as i32;
+        let words: Vec<String> = std::env::args().filter(|word| !word.is_empty()).collect();
+        let command: String = words.join(" ").chars().take(60).collect();
+        assert_eq!(child(us), format!("pid {us} ({command})"));
+        assert_eq!(child(i32::MAX), format!("pid {}", i32::MAX), "of one that is gone nobody knows the command");
+        assert_eq!(waited_id(0, 42), "any child");
+        assert_eq!(waited_id(1, us), child(us));
         assert_eq!(waited_id(2, 42), "any child of process group 42");
+        assert_eq!(waited_id(3, -1), "a pidfd");
+        assert_eq!(detail(libc::SYS_wait4, &[-42i32 as usize]).as_deref(), Some("any child of process group 42"));
+        assert_eq!(detail(libc::SYS_waitid, &[2, 42]).as_deref(), Some("any child of process group 42"));
     }
 
     #[test]
@@ -259,6 +275,83 @@ mod tests {
         let timespec = [0i64, 120_000_000];
         assert_eq!(asked(timespec.as_ptr() as usize).as_deref(), Some("120 ms asked for"));
         assert_eq!(asked(8), None, "an address nobody may read");
+        let long = [2i64, 500_000];
+        let long = long.as_ptr() as usize;
+        let told = Some("2000.5 ms asked for".to_owned());
+        assert_eq!(detail(libc::SYS_nanosleep, &[long]), told);
+        // The clock, the flags, the time.
+        assert_eq!(detail(libc::SYS_clock_nanosleep, &[1, 0, long]), told);
+        assert_eq!(detail(libc::SYS_clock_nanosleep, &[1, 1, long]), None, "a deadline is no duration");
+        assert_eq!(detail(libc::SYS_clock_nanosleep, &[1, 2, long]), told, "another flag");
+    }
+
+    #[test]
+    fn a_call_on_a_path_tells_the_path() {
+        let path = c"/a/path".as_ptr() as usize;
+        let told = Some("/a/path".to_owned());
+        for number in [libc::SYS_openat, libc::SYS_openat2, libc::SYS_newfstatat, libc::SYS_unlinkat, libc::SYS_mkdirat]
+        {
+            assert_eq!(detail(number, &[8, path, 8]), told, "{number}");
+        }
+        assert_eq!(detail(libc::SYS_execve, &[path, 8]), told);
+        #[cfg(target_arch = "x86_64")]
+        for number in [libc::SYS_open, libc::SYS_stat, libc::SYS_unlink, libc::SYS_rename] {
+            assert_eq!(detail(number, &[path, 8]), told, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_call_on_descriptors_tells_what_is_behind_them() {
+        use std::os::fd::AsRawFd;
+        let (null, zero) = (std::fs::File::open("/dev/null").unwrap(), std::fs::File::open("/dev/zero").unwrap());
+        let null_fd = null.as_raw_fd() as usize;
+        assert_eq!(detail(libc::SYS_read, &[null_fd]).as_deref(), Some("/dev/null"));
+        assert_eq!(detail(libc::SYS_flock, &[null_fd]).as_deref(), Some("/dev/null"));
+        assert_eq!(detail(libc::SYS_sched_yield, &[null_fd]), None, "it is on none");
+        assert_eq!(waited_id(3, null.as_raw_fd()), "/dev/null");
+        // As the kernel has them: a descriptor, and the events asked for and seen.
+        let polled =
+            [[null.as_raw_fd(), 1], [zero.as_raw_fd(), 1], [-1, 1], [null.as_raw_fd(), 1], [zero.as_raw_fd(), 1]];
+        let told = |count| detail(libc::SYS_ppoll, &[polled.as_ptr() as usize, count]);
+        assert_eq!(told(0), None);
+        assert_eq!(told(2).as_deref(), Some("/dev/null, /dev/zero"));
+        assert_eq!(told(5).as_deref(), Some("/dev/null, /dev/zero, /dev/null"), "four are enough");
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(detail(libc::SYS_poll, &[polled.as_ptr() as usize, 1]).as_deref(), Some("/dev/null"));
+    }
+
+    #[test]
+    fn a_lock_is_the_c_librarys_if_it_is_its_own_and_waited_for_as_it_does() {
+        let (arena, ours) = (0x7ff9_2000_0030, 0u32);
+        let ours = &raw const ours as usize;
+        for (args, expected) in [
+            ([arena, 0x80, 2], super::super::C_LIBRARY),
+            ([arena, 0, 2], super::super::C_LIBRARY),
+            ([arena, 0x80, 1], "a lock, a channel, a condition variable or a join"),
+            // With a bit set.
+            ([arena, 0x89, 2], "a lock, a channel, a condition variable or a join"),
+            ([ours, 0x80, 2], "a lock, a channel, a condition variable or a join"),
+        ] {
+            assert_eq!(detail(libc::SYS_futex, &args).as_deref(), Some(expected), "{args:x?}");
+        }
+    }
+
+    #[test]
+    fn a_call_without_a_telling_argument_says_what_it_waits_for_or_nothing() {
+        let start = Some("starting a process".to_owned());
+        assert_eq!([libc::SYS_clone, libc::SYS_clone3].map(|number| detail(number, &[])), [start.clone(), start]);
+        let signal = Some("a signal".to_owned());
+        let waits = [libc::SYS_rt_sigtimedwait, libc::SYS_rt_sigsuspend];
+        assert_eq!(waits.map(|number| detail(number, &[])), [signal.clone(), signal]);
+        assert_eq!(detail(libc::SYS_epoll_pwait, &[]), None);
+    }
+
+    #[test]
+    fn who_looks_at_a_thread_sees_its_call_and_at_one_that_is_gone_nothing() {
+        let own = State::of(ThreadId::here()).unwrap();
+        // What asks is in the call it asks by.
+        assert!(own.call.is_none_or(|call| call.name() == "read"), "{:?}", own.call);
+        assert!(State::of(ThreadId(u32::MAX)).is_none());
     }
 
     #[test]
