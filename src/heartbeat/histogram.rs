@@ -11,8 +11,8 @@ use super::pulse::Ms;
 
 const SUB_BITS: u32 = 5;
 const SUB: u64 = 1 << SUB_BITS;
-/// Up to 2^32 µs, over an hour; later than that counts as that.
-const BUCKETS: usize = (SUB * (32 - SUB_BITS as u64 + 1)) as usize;
+/// In microseconds, over an hour; later than that counts as that.
+const LATEST: u64 = u32::MAX as u64;
 
 /// A histogram of beat lateness in microseconds, corrected for coordinated omission.
 #[derive(Clone, Default)]
@@ -74,10 +74,9 @@ impl Lateness {
 
 /// Values below 32 have a bucket each; above, 32 buckets to each power of two.
 fn bucket_of(micros: u64) -> usize {
-    let micros = micros.min((1 << 32) - 1);
+    let micros = micros.min(LATEST);
     let shift = (u64::BITS - micros.leading_zeros()).saturating_sub(SUB_BITS + 1);
-    let bucket = u64::from(shift) * SUB + (micros >> shift);
-    (bucket as usize).min(BUCKETS - 1)
+    (u64::from(shift) * SUB + (micros >> shift)) as usize
 }
 
 fn highest_in(bucket: usize) -> u64 {
@@ -154,7 +153,55 @@ mod tests {
 
     #[test]
     fn an_empty_histogram_has_quantiles_too() {
-        assert_eq!(Lateness::default().quantile(0.5), Duration::ZERO);
+        let mut late = Lateness::default();
+        assert!(late.is_empty());
+        assert_eq!(late.quantile(0.5), Duration::ZERO);
+        late.record(Duration::ZERO, MS * 5);
+        assert!(!late.is_empty(), "a punctual beat is one too");
+    }
+
+    #[test]
+    fn up_to_63_microseconds_are_exact_and_then_two_and_more_share_a_bucket() {
+        assert!((0..64).all(|micros| highest_in(bucket_of(micros)) == micros));
+        for (micros, highest) in [(64, 65), (65, 65), (66, 67), (127, 127), (128, 131), (131, 131), (132, 135)] {
+            assert_eq!(highest_in(bucket_of(micros)), highest, "{micros}");
+        }
+    }
+
+    #[test]
+    fn later_than_an_hour_and_more_counts_as_that() {
+        assert_eq!(bucket_of(u64::MAX), bucket_of(LATEST));
+        assert_eq!(highest_in(bucket_of(LATEST)), LATEST);
+        let mut late = Lateness::default();
+        late.record(Duration::MAX, Duration::MAX);
+        assert_eq!(late.quantile(0.5), Duration::from_micros(LATEST));
+    }
+
+    /// A hundred beats: most of them 2 ms late, one 3 and one 4.
+    fn hundred_beats() -> Lateness {
+        let mut late = Lateness::default();
+        for ms in std::iter::repeat_n(2, 98).chain([3, 4]) {
+            late.record(MS * ms, MS * 5);
+        }
+        late
+    }
+
+    #[test]
+    fn people_are_told_the_median_the_tail_and_the_latest() {
+        let late = hundred_beats();
+        assert_eq!(late.to_string(), "p50 2.0 ms, p99 3.0 ms, max 4.0 ms of 100 beats due");
+        assert_eq!(format!("{late:?}"), "Lateness { len: 100, p50: 2.015ms, p99: 3.007ms, max: 4ms }");
+    }
+
+    #[test]
+    #[cfg(feature = "serde")]
+    fn programs_are_told_in_milliseconds() {
+        let told = serde_json::to_value(hundred_beats()).unwrap();
+        assert_eq!(told["len"], 100);
+        for (key, ms) in [("p50_ms", 2.015), ("p90_ms", 2.015), ("p99_ms", 3.007), ("p999_ms", 4.0), ("max_ms", 4.0)] {
+            let told = told[key].as_f64().unwrap();
+            assert!((told - ms).abs() < 1e-9, "{key}: {told}");
+        }
     }
 
     proptest! {
