@@ -60,22 +60,28 @@ impl Counters {
 impl Control {
     /// The observer has done what there was to do; how long that took is nobody's lateness.
     pub(super) fn falls_asleep(&mut self) {
-        let now = Instant::now();
+        self.falls_asleep_at(Instant::now(), Reading::here);
+    }
+
+    fn falls_asleep_at(&mut self, now: Instant, read: impl FnOnce() -> Reading) {
         let long = self.woke.is_none_or(|woke| now - woke > SLACK);
         if long || self.before.is_none_or(|before| now - before.at > READ_EVERY) {
-            self.before = Some(Reading::here());
+            self.before = Some(read());
         }
         self.asleep = Some(now);
     }
 
     /// The observer is awake, having meant to sleep for `asked` at most; `None`: for as long as nobody calls.
     pub(super) fn woke_after(&mut self, asked: Option<Duration>) {
-        let now = Instant::now();
+        self.woke_at(Instant::now(), asked, Reading::here);
+    }
+
+    fn woke_at(&mut self, now: Instant, asked: Option<Duration>, read: impl FnOnce() -> Reading) {
         self.woke = Some(now);
         if let (Some(asleep), Some(asked)) = (self.asleep.take(), asked) {
             let due = asleep + asked;
             if now > due + SLACK {
-                let (before, after) = (self.before.and_then(|before| before.run_queue), Reading::here());
+                let (before, after) = (self.before.and_then(|before| before.run_queue), read());
                 let run_queue = before.zip(after.run_queue).map_or(Duration::ZERO, |(from, to)| to - from);
                 self.late.push_back(Late { asleep, due, came: now, run_queue });
                 self.before = Some(after);
@@ -119,6 +125,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heartbeat::reading::this_thread;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -153,6 +160,83 @@ mod tests {
         assert!(control.late.iter().all(|late| late.due > busy + MS * 20), "{:?}", control.late);
     }
 
+    fn reading(at: Instant, run_queue: u32) -> Reading {
+        Reading { at, thread: this_thread(), on_cpu: Duration::ZERO, run_queue: Some(MS * run_queue) }
+    }
+
+    #[test]
+    fn an_observer_that_sleeps_longer_than_it_asked_and_a_timer_takes_was_late() {
+        let start = Instant::now();
+        let a_little = Duration::from_nanos(1);
+        for (asked, slept, late) in [
+            (Some(MS * 5), MS * 5, false),
+            (Some(MS * 5), MS * 5 + SLACK, false),
+            (Some(MS * 5), MS * 5 + SLACK + a_little, true),
+            (Some(MS * 5), MS * 900, true),
+            (None, MS * 900, false),
+        ] {
+            let mut control = Control::default();
+            control.falls_asleep_at(start, || reading(start, 100));
+            let came = start + slept;
+            control.woke_at(came, asked, || reading(came, 130));
+            assert_eq!(control.late.len(), usize::from(late), "{slept:?}");
+            for late in &control.late {
+                assert_eq!((late.asleep, late.due, late.came, late.run_queue), (start, start + MS * 5, came, MS * 30));
+                assert_eq!(control.before.unwrap().at, came, "what is known now, is known for the next sleep");
+            }
+            control.woke_at(came + MS * 900, asked, || reading(came, 900));
+            assert_eq!(control.late.len(), usize::from(late), "it did not go to sleep");
+        }
+    }
+
+    #[test]
+    fn an_oversleep_is_noticed_by_the_clock_on_the_wall() {
+        let mut control = Control::default();
+        control.falls_asleep();
+        let asleep = Instant::now();
+        while asleep.elapsed() <= SLACK {
+            std::hint::spin_loop();
+        }
+        control.woke_after(Some(Duration::ZERO));
+        assert_eq!(control.late.len(), 1);
+    }
+
+    #[test]
+    fn what_the_observer_waited_for_a_cpu_is_read_anew_after_a_long_round_and_now_and_then() {
+        let now = Instant::now();
+        let a_little = Duration::from_nanos(1);
+        for (round, age, anew) in [
+            (Some(SLACK), Some(READ_EVERY), false),
+            (Some(SLACK + a_little), Some(READ_EVERY), true),
+            (Some(SLACK), Some(READ_EVERY + a_little), true),
+            (Some(MS * 900), Some(MS * 900), true),
+            (None, Some(READ_EVERY), true),
+            (Some(SLACK), None, true),
+        ] {
+            let mut control = Control {
+                woke: round.map(|round| now - round),
+                before: age.map(|age| reading(now - age, 1)),
+                ..Control::default()
+            };
+            control.falls_asleep_at(now, || reading(now, 2));
+            let read = control.before.unwrap().run_queue == Some(MS * 2);
+            assert_eq!((read, control.asleep), (anew, Some(now)), "{round:?} {age:?}");
+        }
+    }
+
+    #[test]
+    fn the_counters_are_read_now_and_then() {
+        let mut control = Control::default();
+        control.woke_at(Instant::now(), None, Reading::here);
+        let read = control.counters[0].at;
+        for (after, readings) in
+            [(Duration::ZERO, 1), (COUNTERS_EVERY - Duration::from_nanos(1), 1), (COUNTERS_EVERY, 2)]
+        {
+            control.woke_at(read + after, None, Reading::here);
+            assert_eq!(control.counters.len(), readings, "{after:?}");
+        }
+    }
+
     #[test]
     fn what_was_stolen_after_the_stretch_or_from_another_cpu_is_not_counted() {
         let start = Instant::now();
@@ -165,6 +249,8 @@ mod tests {
         let control = Control { counters, ..Control::default() };
         let seen = control.between(start + MS * 50, start + MS * 150);
         assert_eq!((seen.stolen, seen.asleep), (MS * 30, None));
+        let seen = control.between(start + MS * 250, start + MS * 400);
+        assert_eq!((seen.stolen, seen.asleep), (MS * 360, Some(MS * 700)));
     }
 
     #[test]
