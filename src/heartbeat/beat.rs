@@ -165,3 +165,141 @@ impl<T: OnTurn> Wake for Beat<T> {
         self.go_round(Some(Instant::now()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[derive(Default)]
+    struct Told {
+        /// When each beat was due, when the next one is, and when it came.
+        turns: Mutex<Vec<[Instant; 3]>>,
+        early: AtomicBool,
+    }
+
+    impl OnTurn for Told {
+        fn on_turn(&self, due: Instant, next: Instant, now: Instant) {
+            let mut turns = self.turns.lock().unwrap();
+            turns.push([due, next, now]);
+            assert!(turns.len() < 10, "it never ends: {turns:?}");
+        }
+
+        fn on_early(&self) {
+            self.early.store(true, Ordering::SeqCst);
+        }
+    }
+
+    impl Beat<Told> {
+        /// Once an hour, so that none comes by itself.
+        fn hourly() -> Arc<Self> {
+            Self::start(Arc::default(), HOUR).0
+        }
+
+        fn with_due(self: Arc<Self>, next: Instant, other: Instant) -> Arc<Self> {
+            let mut timers = self.timers.lock().unwrap();
+            (timers.next.due, timers.other.due) = (next, other);
+            drop(timers);
+            self
+        }
+
+        fn turns(&self) -> Vec<[Instant; 3]> {
+            self.on_turn.turns.lock().unwrap().clone()
+        }
+
+        fn is_armed(&self) -> [bool; 2] {
+            let timers = self.timers.lock().unwrap();
+            [&timers.next, &timers.other].map(|timer| timer.sleep.is_some())
+        }
+    }
+
+    #[test]
+    fn a_runtime_without_a_timer_is_told_from_one_with() {
+        let has = |builder: &mut tokio::runtime::Builder| builder.build().unwrap().block_on(async { has_timer() });
+        assert!(has(tokio::runtime::Builder::new_current_thread().enable_time()));
+        assert!(!has(&mut tokio::runtime::Builder::new_current_thread()));
+    }
+
+    #[tokio::test]
+    async fn the_first_beats_are_due_after_one_interval_and_after_two() {
+        let before = Instant::now();
+        let (beat, due) = Beat::start(Arc::<Told>::default(), HOUR);
+        assert!(before + HOUR <= due && due <= Instant::now() + HOUR);
+        let timers = beat.timers.lock().unwrap();
+        assert_eq!((timers.next.due, timers.other.due), (due, due + HOUR));
+        assert!(beat.turns().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_beat_is_told_when_it_comes_and_goes_behind_the_other() {
+        let now = Instant::now();
+        let (due, next) = (now - HOUR, now + HOUR / 2);
+        let beat = Beat::hourly().with_due(due, next);
+        Arc::clone(&beat).wake();
+        let [[told_due, told_next, came]] = beat.turns()[..] else { panic!("{:?}", beat.turns()) };
+        assert_eq!((told_due, told_next), (due, next));
+        assert!(now <= came && came <= Instant::now());
+        let timers = beat.timers.lock().unwrap();
+        assert_eq!((timers.next.due, timers.other.due), (next, next + HOUR));
+    }
+
+    #[tokio::test]
+    async fn if_both_are_due_the_beat_starts_afresh() {
+        let now = Instant::now();
+        for other in [now - HOUR, now] {
+            let beat = Beat::hourly().with_due(now - HOUR * 2, other);
+            let mut timers = beat.timers.lock().unwrap();
+            assert!(!timers.rearm(now, HOUR, Waker::noop()));
+            assert!(now + HOUR <= timers.next.due && timers.next.due <= Instant::now() + HOUR);
+            assert_eq!(timers.other.due, timers.next.due + HOUR);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_timer_says_whether_it_was_due_already() {
+        let beat = Beat::hourly();
+        let mut timers = beat.timers.lock().unwrap();
+        let timer = &mut timers.next;
+        assert!(!timer.arm(Waker::noop()) && !timer.has_fired());
+        timer.due = Instant::now() - HOUR;
+        assert!(timer.arm(Waker::noop()) && timer.has_fired());
+        timers.disarm();
+        assert!(!timers.next.arm(Waker::noop()) && !timers.next.has_fired(), "it is no more");
+    }
+
+    #[tokio::test]
+    async fn a_wake_for_which_nothing_is_due_is_none() {
+        let beat = Beat::hourly();
+        Arc::clone(&beat).wake();
+        assert!(beat.turns().is_empty() && !beat.on_turn.early.load(Ordering::SeqCst));
+        assert_eq!(beat.is_armed(), [true, true]);
+    }
+
+    #[tokio::test]
+    async fn a_timer_that_fired_before_it_was_due_ends_the_beat() {
+        let beat = Beat::hourly();
+        let mut timers = beat.timers.lock().unwrap();
+        timers.next.due = Instant::now() - HOUR;
+        assert!(timers.next.arm(Waker::noop()));
+        timers.next.due = Instant::now() + HOUR;
+        drop(timers);
+        Arc::clone(&beat).wake();
+        assert!(beat.turns().is_empty() && beat.on_turn.early.load(Ordering::SeqCst));
+        assert_eq!(beat.is_armed(), [false, false]);
+    }
+
+    #[tokio::test]
+    async fn a_beat_that_is_stopped_has_no_timers_as_soon_as_nobody_holds_them() {
+        let beat = Beat::hourly();
+        beat.stop();
+        assert_eq!(beat.is_armed(), [false, false]);
+        let beat = Beat::hourly();
+        let delivering = beat.timers.lock().unwrap();
+        beat.stop();
+        drop(delivering);
+        assert_eq!(beat.is_armed(), [true, true]);
+        Arc::clone(&beat).wake();
+        assert_eq!(beat.is_armed(), [false, false]);
+    }
+}
