@@ -92,16 +92,44 @@ mod tests {
     #[test]
     fn a_thread_is_overdue_when_patience_is_over_and_not_before() {
         epoch();
-        let beacon = Beacon::new(Duration::from_millis(10), Duration::ZERO);
-        let since = Instant::now();
+        let patience = Duration::from_millis(10);
+        let beacon = Beacon::new(patience, Duration::ZERO);
+        let thread = ThreadId(4_194_303);
+        let since = epoch() + Duration::from_micros(12_345_678);
         assert_eq!(beacon.overdue(since + Duration::from_secs(1)), None, "idle");
-        beacon.busy_since(ThreadId(4_194_303), since);
-        assert_eq!(beacon.overdue(since + Duration::from_millis(9)), None);
-        let (thread, seen) = beacon.overdue(since + Duration::from_millis(11)).unwrap();
-        assert_eq!(thread, ThreadId(4_194_303));
-        assert!(since - seen < Duration::from_micros(2));
-        beacon.idle();
-        assert_eq!(beacon.overdue(since + Duration::from_secs(1)), None);
+        let reading = Reading { at: since, thread, on_cpu: Duration::ZERO, run_queue: None };
+        let ways: [&dyn Fn(); 2] = [&|| beacon.busy(&reading), &|| beacon.busy_since(thread, since)];
+        for is_busy in ways {
+            is_busy();
+            assert_eq!(beacon.overdue(since + patience - Duration::from_nanos(1)), None);
+            assert_eq!(beacon.overdue(since + patience), Some((thread, since)));
+            beacon.idle();
+            assert_eq!(beacon.overdue(since + Duration::from_secs(1)), None);
+        }
+    }
+
+    #[test]
+    fn after_twelve_days_the_time_begins_anew_and_the_thread_is_still_the_right_one() {
+        let beacon = Beacon::new(Duration::ZERO, Duration::ZERO);
+        let (thread, lap) = (ThreadId(4_194_302), Duration::from_micros(1 << 40));
+        let since = epoch() + Duration::from_micros(7);
+        beacon.busy_since(thread, since + lap);
+        assert_eq!(beacon.overdue(since + lap), Some((thread, since)));
+    }
+
+    #[tokio::test]
+    async fn the_numbers_of_a_runtime_are_told_to_whoever_looks() {
+        let round = Duration::from_millis(7);
+        let (only, of_several) = (Beacon::new(Duration::ZERO, round), Beacon::new(Duration::ZERO, round));
+        assert!(only.tasks_alive().is_none() && !only.is_of_several() && only.workers(|| false).is_none());
+        let metrics = tokio::runtime::Handle::current().metrics();
+        let tasks = [(); 2].map(|()| tokio::spawn(std::future::pending::<()>()));
+        only.belongs_to(metrics.clone());
+        assert_eq!((only.tasks_alive(), only.is_of_several()), (Some(tasks.len()), false));
+        of_several.is_among(metrics);
+        assert_eq!((of_several.tasks_alive(), of_several.is_of_several()), (None, true));
+        assert!(of_several.workers(|| false).is_some());
+        assert_eq!(only.round(), round);
     }
 }
 

@@ -138,6 +138,45 @@ mod tests {
         assert!(bounds(&stretch, &looks).unwrap().least >= MS * 140);
     }
 
+    /// Of a wait for a CPU nobody is charged, so a stretch with one of 130 ms holds 10 ms that were blocked somewhere.
+    #[test]
+    fn the_longest_poll_lies_between_what_one_run_of_looks_shows_and_what_its_surroundings_leave() {
+        let spent = stretch(200, 60, 130);
+        let looks =
+            [look(&spent, 20, 3, 5), look(&spent, 60, 3, 15), look(&spent, 100, 2, 30), look(&spent, 150, 2, 50)];
+        // At least the 20 ms on a CPU from the third look to the last, at most the 45 ms from the second look to the
+        // end; give or take a tick, and what was blocked may have been anywhere.
+        let least_and_most = Bounds { least: MS * 20 - BOOKED, most: MS * 45 + BOOKED + MS * 10 };
+        assert_eq!(bounds(&spent, &looks), Some(least_and_most));
+    }
+
+    #[test]
+    fn what_was_blocked_and_has_no_room_elsewhere_was_in_the_run_that_is_left() {
+        let spent = stretch(200, 60, 0);
+        let looks = [look(&spent, 10, 3, 5), look(&spent, 20, 2, 10), look(&spent, 180, 2, 30)];
+        let least_and_most = Bounds { least: MS * 20 - BOOKED + MS * 140, most: MS * 190 };
+        assert_eq!(bounds(&spent, &looks), Some(least_and_most));
+    }
+
+    #[test]
+    fn a_thread_that_was_waiting_in_two_looks_was_blocked_between_them_if_it_had_no_cpu() {
+        let stretch = stretch(200, 60, 0);
+        let waiting = TaskLook { waiting: true, ..look(&stretch, 20, 3, 5) };
+        let awake = TaskLook { waiting: false, ..waiting };
+        assert!(waiting.blocked_until(&TaskLook { at: stretch.to, alive: 9, ..waiting }));
+        assert!(!waiting.blocked_until(&awake) && !awake.blocked_until(&waiting) && !awake.blocked_until(&awake));
+        assert!(!waiting.blocked_until(&TaskLook { turns: 2, ..waiting }));
+        assert!(!waiting.blocked_until(&TaskLook { on_cpu: waiting.on_cpu + MS, ..waiting }));
+    }
+
+    #[test]
+    fn a_look_is_to_be_had_wherever_the_kernel_keeps_an_account() {
+        let thread = crate::heartbeat::reading::this_thread();
+        let account = Clocks::of(thread).and_then(|clocks| clocks.account());
+        let looked = TaskLook::at(thread, 7, true).map(|look| (look.alive, look.waiting));
+        assert_eq!(looked, account.map(|_| (7, true)));
+    }
+
     #[test]
     fn tasks_that_nobody_saw_end_prove_nothing_and_nor_do_those_that_begin() {
         let stretch = stretch(200, 200, 0);

@@ -220,6 +220,17 @@ mod tests {
     }
 
     #[test]
+    fn without_a_schedstat_what_keeps_to_the_budget_with_all_that_is_not_explained_is_no_stall() {
+        let seen = Circumstances { control: MS * 90, ..Circumstances::default() };
+        for (unexplained, is_doubt) in [(30, false), (31, true)] {
+            let weighed = weigh(stall(20, None), MS * unexplained, MS * 50, &seen);
+            assert_eq!(weighed.is_some_and(|stall| stall.doubt.is_some()), is_doubt, "{unexplained}");
+            let unwitnessed = unwitnessed(stall(20, None), MS * unexplained, MS * 50);
+            assert_eq!(unwitnessed.map(|stall| stall.doubt), is_doubt.then_some(Some(Why::Unwitnessed)));
+        }
+    }
+
+    #[test]
     fn without_a_schedstat_a_spin_is_a_spin() {
         let seen = Circumstances { control: MS * 90, ..Circumstances::default() };
         let stall = weigh(stall(100, None), MS * 20, MS * 50, &seen).unwrap();

@@ -201,6 +201,62 @@ mod tests {
         assert_eq!(Split::between(&from, &to), None);
     }
 
+    #[test]
+    fn a_stretch_begins_no_earlier_than_it_is_asked_to_and_keeps_what_came_after() {
+        let start = Instant::now();
+        let (from, to) = (reading(start, 10, 0, Some(0)), reading(start, 110, 40, Some(20)));
+        for (earliest, begins, charged) in [(0, 10, 80), (10, 10, 80), (60, 60, 30), (150, 110, 0)] {
+            let stretch = Stretch::between(&from, &to, start + MS * earliest).unwrap();
+            assert_eq!((stretch.from, stretch.to), (start + MS * begins, to.at), "{earliest}");
+            assert_eq!((stretch.split.charged(), stretch.on_cpu_then), (MS * charged, MS * 40), "{earliest}");
+        }
+    }
+
+    #[test]
+    fn a_thread_was_away_all_the_time_that_is_not_known_to_be_a_wait_for_a_cpu() {
+        let start = Instant::now();
+        for (run_queue, away) in [(Some(30), 90), (None, 120)] {
+            let (from, to) = (reading(start, 0, 0, run_queue.map(|_| 0)), reading(start, 120, 20, run_queue));
+            assert_eq!(Stretch::between(&from, &to, start).unwrap().away(), MS * away);
+        }
+    }
+
+    /// Of a thread that was never read before it is known how long it ever waited for a CPU and ran, not when.
+    #[test]
+    fn a_strangers_waits_for_a_cpu_are_all_taken_to_be_in_the_stretch_if_it_is_too_long_all_the_same() {
+        let (start, budget) = (Instant::now(), MS * 50);
+        for (on_cpu, run_queue, of_it) in [
+            (300, Some(149), (51, Some(149))),
+            (20, Some(149), (20, Some(149))),
+            (300, Some(150), (0, None)),
+            (300, Some(151), (0, None)),
+            (300, Some(900), (0, None)),
+            (300, Some(0), (200, Some(0))),
+            (300, None, (0, None)),
+        ] {
+            let to = reading(start, 200, on_cpu, run_queue);
+            let stretch = Stretch::of_a_stranger(start, &to, budget).unwrap();
+            let (on_cpu, run_queue) = (MS * of_it.0, of_it.1.map(|ms| MS * ms));
+            assert_eq!(stretch.split, Split { wall: MS * 200, on_cpu, run_queue });
+            assert_eq!((stretch.from, stretch.to), (start, to.at));
+        }
+        assert!(Stretch::of_a_stranger(start + MS, &reading(start, 0, 0, None), budget).is_none(), "not yet");
+    }
+
+    #[test]
+    fn a_stall_that_nobody_saw_is_a_computation_if_it_ran_for_most_of_it_or_for_longer_than_it_was_blocked() {
+        let ran = |on_cpu: u32, blocked: Option<u32>| {
+            let (at, wall, on_cpu, run_queue) = (Duration::ZERO, MS * 100, MS * on_cpu, None);
+            let blocked = blocked.map(|ms| MS * ms);
+            let stall = Stall { at, wall, on_cpu, run_queue, blocked, culprit: None, doubt: None };
+            stall.culprit_by_the_clocks().is_some_and(|culprit| culprit.is_running())
+        };
+        assert!(ran(51, None) && !ran(50, None), "of the rest nothing is known");
+        assert!(ran(51, Some(49)) && !ran(50, Some(50)));
+        assert!(ran(40, Some(39)) && !ran(40, Some(40)), "the rest was a wait for a CPU");
+        assert!(!ran(10, Some(90)));
+    }
+
     proptest! {
         #[test]
         fn the_parts_always_sum_to_the_whole(wall in 0u32..500, cpu in 0u32..600, queue in proptest::option::of(0u32..600), skip in 0u32..600) {

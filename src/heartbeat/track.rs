@@ -146,6 +146,15 @@ mod tests {
     }
 
     #[test]
+    fn a_thread_back_from_being_idle_is_charged_from_then_on() {
+        let clock = Clock(Instant::now());
+        let mut track = Track::starting(clock.read(0));
+        track.park(clock.read(1), Some(clock.at(5)));
+        track.unpark(clock.read(300));
+        assert_eq!(charged(&track.park(clock.read(420), Some(clock.at(5)))), [MS * 120]);
+    }
+
+    #[test]
     fn a_stall_right_before_going_idle_is_certain_without_a_turn() {
         let clock = Clock(Instant::now());
         let mut track = Track::starting(clock.read(0));
@@ -166,5 +175,7 @@ mod tests {
         let mut track = Track::starting(clock.read(0));
         let stretch = track.polled(clock.at(1), clock.read(61)).unwrap();
         assert_eq!(stretch.split.charged(), MS * 60);
+        assert!(stretch.one_poll);
+        assert_eq!(charged(&track.turn(clock.read(71), Some(clock.at(0)))), [MS * 10], "and not once more by the turn");
     }
 }
