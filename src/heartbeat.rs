@@ -276,3 +276,62 @@ enum Place {
     /// Outside any runtime.
     Nowhere,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn what_cannot_be_watched_with_is_refused_and_what_can_is_kept() {
+        let a_little = Duration::from_nanos(1);
+        for (interval, budget, error) in [
+            (Duration::ZERO, MS, Some(ConfigError::ZeroInterval)),
+            (a_little, a_little, None),
+            (MS * 50, MS * 50, None),
+            (
+                MS * 50 + a_little,
+                MS * 50,
+                Some(ConfigError::BudgetBelowInterval { budget: MS * 50, interval: MS * 50 + a_little }),
+            ),
+            (MS, DAY, None),
+            (MS, DAY + a_little, Some(ConfigError::TooLong)),
+            (DAY + a_little, DAY + a_little, Some(ConfigError::TooLong)),
+        ] {
+            let heartbeat = Heartbeat { interval, budget, ..Heartbeat::new() };
+            let asked = error.map_or(Ok(heartbeat), Err);
+            assert_eq!(Heartbeat::new().budget(budget).try_interval(interval), asked);
+            assert_eq!(Heartbeat::new().interval(interval).try_budget(budget), asked);
+        }
+        let told = Heartbeat::new().blocking_pool(true).budget(MS * 7);
+        assert_eq!(told, Heartbeat { blocking_pool: Some(true), budget: MS * 7, ..Heartbeat::new() });
+    }
+
+    #[test]
+    fn an_error_says_what_to_change() {
+        let below = ConfigError::BudgetBelowInterval { budget: MS * 4, interval: MS * 5 };
+        for (error, words) in [
+            (ConfigError::ZeroInterval, ["zero", "5 ms is usual"]),
+            (below, ["budget of 4ms is below the interval of 5ms", "raise the one"]),
+            (ConfigError::NoWorkers, ["at least one worker", "ask for one"]),
+            (ConfigError::NoTimer, ["no timer", "enable_time"]),
+            (ConfigError::TooLong, ["longer than a day", "lower it"]),
+            (ConfigError::NoRuntime, ["no tokio runtime here", "watch inside one"]),
+        ] {
+            let message = error.to_string();
+            assert!(words.iter().all(|word| message.contains(word)), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_watch_is_refused_where_no_beat_can_come_and_runs_where_one_can() {
+        let watch = |builder: &mut tokio::runtime::Builder| {
+            let runtime = builder.build().unwrap();
+            runtime.block_on(Heartbeat::new().try_watch(async { 7 })).map(|watched| watched.output)
+        };
+        assert_eq!(watch(&mut tokio::runtime::Builder::new_current_thread()), Err(ConfigError::NoTimer));
+        assert_eq!(watch(tokio::runtime::Builder::new_current_thread().enable_time()), Ok(7));
+    }
+}

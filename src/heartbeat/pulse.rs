@@ -219,9 +219,69 @@ mod tests {
         assert!(report(2).contains(": 2 beats in"), "{}", report(2));
     }
 
+    fn starved() -> Pulse {
+        Pulse { stalls: vec![stall(None)], ..pulse(9, BUDGET * 2) }
+    }
+
+    fn uncovered() -> Pulse {
+        Pulse { uncovered: Some(Why::MultiThread), ..pulse(9, BUDGET * 2) }
+    }
+
+    #[test]
+    fn only_a_steady_pulse_is_asserted_to_be() {
+        let message = |pulse: Pulse| {
+            let panic = std::panic::catch_unwind(|| pulse.assert_steady()).err()?;
+            panic.downcast_ref::<String>().cloned()
+        };
+        assert_eq!(message(pulse(9, BUDGET * 2)), None);
+        assert_eq!(message(starved()), Some(format!("the runtime was starved\n{}", starved())));
+        assert_eq!(message(uncovered()), Some(format!("the watch proves nothing\n{}", uncovered())));
+    }
+
+    #[test]
+    fn the_worst_stall_is_the_one_charged_most_of_those_without_a_doubt() {
+        let charged = |doubt, times| Stall { blocked: Some(BUDGET * times), ..stall(doubt) };
+        let worst = |stalls: Vec<Stall>| Pulse { stalls, ..pulse(9, BUDGET) }.worst().map(Stall::charged);
+        assert_eq!(worst(Vec::new()), None);
+        let doubted = [charged(Some(Why::Memory), 4), charged(Some(Why::Memory), 5)];
+        assert_eq!(worst(doubted.to_vec()), Some(BUDGET * 5));
+        let certain = [charged(None, 2), charged(None, 3), charged(None, 2)];
+        assert_eq!(worst([&doubted[..], &certain].concat()), Some(BUDGET * 3));
+    }
+
+    #[test]
+    fn a_report_says_what_there_is_to_say_and_no_more() {
+        let waited = |longest| Some(PoolPulse { longest, ..PoolPulse::default() });
+        let took = |took| Some(Shutdown { took, over: true, cut_short: false, behind: None });
+        let doubted = Pulse { stalls: vec![stall(Some(Why::Memory))], ..pulse(9, BUDGET * 2) };
+        let mut late = Lateness::default();
+        late.record(BUDGET, BUDGET);
+        let (base, below) = (pulse(9, BUDGET * 2), BUDGET - Duration::from_nanos(1));
+        let all = ["reason", "longest", "stall", "lateness", "queue delay", "pool", "shutdown", "doubt", "to do"];
+        for (pulse, says) in [
+            (base.clone(), vec!["longest"]),
+            (uncovered(), vec!["reason", "longest"]),
+            (starved(), vec!["stall", "to do"]),
+            (doubted, vec!["stall", "doubt"]),
+            (Pulse { lateness: late, ..base.clone() }, vec!["longest", "lateness"]),
+            (Pulse { queue_delay: BUDGET, ..base.clone() }, vec!["longest", "queue delay"]),
+            (Pulse { queue_delay: below, ..base.clone() }, vec!["longest"]),
+            (Pulse { blocking_pool: waited(BUDGET), ..base.clone() }, vec!["longest", "pool"]),
+            (Pulse { blocking_pool: waited(below), ..base.clone() }, vec!["longest"]),
+            (Pulse { shutdown: took(BUDGET), ..base.clone() }, vec!["longest", "shutdown"]),
+            (Pulse { shutdown: took(below), ..base }, vec!["longest"]),
+        ] {
+            let report = pulse.to_string();
+            let said: Vec<_> = all.into_iter().filter(|head| report.contains(&format!("\n  {head} "))).collect();
+            assert_eq!(said, says, "\n{report}");
+        }
+        let report = starved().to_string();
+        assert!(report.contains("of wall time") && report.contains("100.0 ms"), "{report}");
+    }
+
     #[test]
     fn a_stall_outranks_what_was_not_covered_and_a_doubt_does_not_outrank_a_stall() {
-        let uncovered = Pulse { uncovered: Some(Why::MultiThread), ..pulse(9, BUDGET * 2) };
+        let uncovered = uncovered();
         assert_eq!(uncovered.verdict(), Verdict::Inconclusive { why: Why::MultiThread });
         let doubted = Pulse { stalls: vec![stall(Some(Why::Memory))], ..uncovered.clone() };
         assert_eq!(doubted.verdict(), Verdict::Inconclusive { why: Why::Memory });

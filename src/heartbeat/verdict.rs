@@ -165,3 +165,20 @@ impl fmt::Display for Verdict {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_that_proves_nothing_says_why_and_what_to_do() {
+        let verdict = Verdict::Inconclusive { why: Why::Suspended { asleep: Duration::from_secs(2) } };
+        assert_eq!(verdict.to_string(), "inconclusive: the machine was suspended for 2.0s; run again");
+        assert_eq!([Verdict::Steady, Verdict::Starved].map(|verdict| verdict.to_string()), ["steady", "starved"]);
+        #[cfg(feature = "serde")]
+        assert_eq!(
+            serde_json::to_value(&verdict).unwrap(),
+            serde_json::json!({ "inconclusive": { "why": "the machine was suspended for 2.0s; run again" } })
+        );
+    }
+}
