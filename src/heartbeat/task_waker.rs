@@ -88,9 +88,23 @@ mod tests {
         task.wake();
         assert_eq!((one.get(), two.get()), (2, 1));
     }
+
+    /// The lock is for a task that moves: who never does keeps nobody from waking it.
+    #[test]
+    fn a_task_that_comes_again_with_the_same_waker_needs_no_lock() {
+        let one = Arc::new(Count::default());
+        let task = TaskWaker::default();
+        for times in 1..=3 {
+            task.set(&Waker::from(Arc::clone(&one)));
+            assert!(!task.moved.load(Ordering::SeqCst) && task.latest.lock().unwrap().is_none());
+            task.wake();
+            assert_eq!(one.get(), times);
+        }
+    }
 }
 
-#[cfg(all(test, deadbeat_loom))]
+#[cfg(test)]
+#[cfg(deadbeat_loom)]
 mod loom_tests {
     use std::sync::Arc as CountArc;
 
