@@ -25,6 +25,9 @@ const DEAD_AFTER: Duration = Duration::from_secs(10);
 /// What a slow machine is granted where something is too late, however short the grace: as much as with the default one.
 const LEAST_ROOM: Duration = Duration::from_secs(5);
 
+/// Between two looks at the group, if nothing happens there.
+const LOOK: Duration = Duration::from_millis(20);
+
 /// How long the fixture outlives the deadline of its kill: its end must never be taken for the subject's doing.
 const BEYOND: Duration = Duration::from_secs(60);
 const LEAST_LIFE: Duration = Duration::from_secs(120);
@@ -36,6 +39,8 @@ struct Seen {
     /// Since the subject was called; `None` if the group was still there at the end.
     gone_after: Option<Duration>,
     gone_before: bool,
+    /// How much longer than it meant to whoever watched the group looked away, at worst.
+    held_up: Duration,
     leader_ended_by: Option<Signal>,
     cleaned_up: bool,
     /// Of a program there is none.
@@ -136,12 +141,12 @@ fn watch(
     lives.look(false);
     let marks = Arc::new(Marks::default());
     let start = Instant::now();
-    let (acted, (gone_at, lives)) = std::thread::scope(|scope| {
+    let (acted, (gone_at, lives, held_up)) = std::thread::scope(|scope| {
         let (over, ended) = mpsc::channel::<()>();
         let observer = scope.spawn(move || observe(vigil, lives, &ended));
         let observed = || {
             drop(over);
-            observer.join().unwrap_or_else(|_| (None, Lives::of(running)))
+            observer.join().unwrap_or_else(|_| (None, Lives::of(running), Duration::ZERO))
         };
         match &cell.subject.kill {
             Kill::Call(kill) => {
@@ -175,6 +180,7 @@ fn watch(
         elapsed,
         gone_after: gone_at.map(|at| at.saturating_duration_since(start)),
         gone_before,
+        held_up,
         leader_ended_by: running.leader_ended_by(),
         cleaned_up: running.cleaned_up(),
         pulse,
@@ -183,24 +189,29 @@ fn watch(
     (seen, timeline)
 }
 
-/// Looks at the group until it is gone, or until a moment after the subject has ended; tells when it was gone.
-fn observe<'a>(mut vigil: Vigil, mut lives: Lives<'a>, ended: &Receiver<()>) -> (Option<Instant>, Lives<'a>) {
+/// Looks at the group until it is gone, or until a moment after the subject has ended; tells when it was gone, and how
+/// long it was itself held up at worst.
+fn observe<'a>(mut vigil: Vigil, mut lives: Lives<'a>, ended: &Receiver<()>) -> (Option<Instant>, Lives<'a>, Duration) {
     let mut ended_at = None;
     let mut woken = false;
+    let (mut looked_at, mut held_up) = (Instant::now(), Duration::ZERO);
     loop {
-        if vigil.look() {
-            let now = Instant::now();
+        let gone = vigil.look();
+        let now = Instant::now();
+        held_up = held_up.max((now - looked_at).saturating_sub(LOOK));
+        looked_at = now;
+        if gone {
             lives.all_gone(now);
-            return (Some(now), lives);
+            return (Some(now), lives, held_up);
         }
         lives.look(woken);
         let since_the_end = ended_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
         if since_the_end >= LEFTOVER_JUDGED_AFTER && (since_the_end >= DEAD_AFTER || !lives.are_dying()) {
-            return (None, lives);
+            return (None, lives, held_up);
         }
-        let (asleep, at_most) = (Instant::now(), Duration::from_millis(20));
-        vigil.wait(at_most);
-        woken = asleep.elapsed() < at_most;
+        let asleep = Instant::now();
+        vigil.wait(LOOK);
+        woken = asleep.elapsed() < LOOK;
         if ended_at.is_none() && ended.try_recv() == Err(TryRecvError::Disconnected) {
             ended_at = Some(Instant::now());
         }
@@ -284,21 +295,25 @@ impl Seen {
 
 fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> (CellVerdict, String) {
     let expected = &report.expected;
+    let (elapsed, grace, gone_after) = (seen.elapsed, policy.grace, seen.gone_after.unwrap_or_default());
     let mut faults = Vec::from_iter(seen.fault.clone());
+    // Those that a machine with no time for the group, or for the subject, brings about too.
+    let mut late = Vec::new();
     if let Some(Err(error)) = &seen.told {
         faults.push(error.to_string());
     }
     if expected.outcome.is_some() && report.outcome != expected.outcome {
         let name = |outcome: Option<Outcome>| outcome.map_or("unknown", Outcome::as_str);
-        faults.push(format!("outcome {}, not {}", name(report.outcome), name(expected.outcome)));
+        let fault = format!("outcome {}, not {}", name(report.outcome), name(expected.outcome));
+        let in_vain = expected.outcome == Some(Outcome::Terminated) && elapsed >= grace / 2;
+        if in_vain { &mut late } else { &mut faults }.push(fault);
     }
-    let (elapsed, grace, gone_after) = (seen.elapsed, policy.grace, seen.gone_after.unwrap_or_default());
     match expected.timing {
         // A slow machine can only make it later: the bounds are far from what is expected. What the group takes to go is
         // its own affair, up to the whole grace.
         Timing::Prompt if elapsed >= grace || elapsed.saturating_sub(gone_after) >= grace / 2 => {
             let gone = seen.gone_after.map(|after| format!(", though the group was gone after {after:.1?}"));
-            faults.push(format!("took {elapsed:.1?} of the {grace:?} of grace{}", gone.unwrap_or_default()));
+            late.push(format!("took {elapsed:.1?} of the {grace:?} of grace{}", gone.unwrap_or_default()));
         }
         Timing::Grace if report.known_bad && elapsed < grace => {
             faults.push(format!("back after {elapsed:.1?}, before the {grace:?} of grace were over"));
@@ -309,9 +324,7 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
         }
         _ => {}
     }
-    if let Some(fault) = seen.too_late(grace).filter(|_| expected.outcome == Some(Outcome::Killed)) {
-        faults.push(fault);
-    }
+    late.extend(seen.too_late(grace).filter(|_| expected.outcome == Some(Outcome::Killed)));
     // Seen late at worst, so what was seen before half the grace was over was over before.
     let early = seen.gone_after.filter(|after| expected.outcome == Some(Outcome::Killed) && *after < grace / 2);
     if let Some(after) = early {
@@ -332,6 +345,12 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
 
     let verdict = seen.pulse.as_ref().map(Pulse::verdict);
     let mut unclear = None;
+    if seen.held_up >= grace / 8 && !late.is_empty() {
+        let held_up = seen.held_up;
+        unclear = Some(format!("{}; but the machine kept the suite waiting too, for {held_up:.1?}", late.join("; ")));
+    } else {
+        faults.append(&mut late);
+    }
     match (verdict, expected.pulse) {
         (Some(Verdict::Steady), ExpectedPulse::Steady)
         | (Some(Verdict::Starved), ExpectedPulse::Starved)
@@ -344,11 +363,55 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
         (Some(Verdict::Steady), ExpectedPulse::Starved) => {
             faults.push("the worker was expected to stand still, and did not: the suite has lost its teeth".into());
         }
-        (Some(Verdict::Inconclusive { why, .. }), _) => unclear = Some(why.to_string()),
+        (Some(Verdict::Inconclusive { why, .. }), _) => unclear = unclear.or(Some(why.to_string())),
     }
     match (faults.is_empty(), unclear) {
         (false, _) => (CellVerdict::Fail, faults.join("; ")),
         (true, Some(why)) => (CellVerdict::Inconclusive, why),
         (true, None) => (CellVerdict::Pass, String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::Suite;
+
+    const GRACE: Duration = Duration::from_secs(5);
+
+    /// Of the right subject, by a watcher that was held up so long.
+    fn judged(outcome: Outcome, elapsed: Duration, gone_after: Duration, held_up: Duration) -> (CellVerdict, String) {
+        let cells = Suite::default().cells();
+        let cell = cells.iter().find(|cell| cell.name() == "spawn-blocking/fast-exit/current-thread").unwrap();
+        let report = CellReport { outcome: Some(outcome), ..unjudged(cell) };
+        let gone_after = Some(gone_after);
+        let (told, leader_ended_by, pulse, fault) = (None, None, None, None);
+        let (gone_before, cleaned_up) = (false, true);
+        let seen = Seen { told, elapsed, gone_after, gone_before, held_up, leader_ended_by, cleaned_up, pulse, fault };
+        judge(cell, &report, &seen, &KillPolicy::default().grace(GRACE))
+    }
+
+    #[test]
+    fn what_came_late_on_a_machine_that_was_late_itself_proves_nothing() {
+        let much = GRACE / 8;
+        let verdict = |outcome, elapsed, gone_after, held_up| judged(outcome, elapsed, gone_after, held_up).0;
+        assert_eq!(verdict(Outcome::Terminated, GRACE / 9, GRACE / 9, GRACE), CellVerdict::Pass);
+        for (outcome, elapsed, gone_after) in [
+            (Outcome::Killed, GRACE, GRACE),
+            (Outcome::Survived, GRACE, GRACE),
+            (Outcome::Terminated, GRACE, GRACE / 9),
+        ] {
+            let (quiet, why) = judged(outcome, elapsed, gone_after, much - Duration::from_nanos(1));
+            assert_eq!(quiet, CellVerdict::Fail, "{why}");
+            let (busy, why_too) = judged(outcome, elapsed, gone_after, much);
+            assert_eq!(busy, CellVerdict::Inconclusive);
+            assert_eq!(why_too, format!("{why}; but the machine kept the suite waiting too, for 625.0ms"));
+        }
+    }
+
+    #[test]
+    fn what_came_early_is_no_slow_machines_doing() {
+        let early = GRACE / 2 - Duration::from_nanos(1);
+        assert_eq!(judged(Outcome::Killed, early, early, GRACE).0, CellVerdict::Fail);
     }
 }

@@ -79,7 +79,8 @@ fn all_are_killed_in_one_grace_and_a_second_call_does_nothing() {
         groups.iter().for_each(|group| drop(policy().grace(grace).kill_blocking(group.pgid())));
     });
     println!("200 together: {together:.3} graces; 3 one by one: {one_by_one:.3}; called again: {again:.3}");
-    let in_time = |graces: f64| graces < 2.0;
+    // As long as the control takes at least: a machine that is busy has 200 to find the time for.
+    let in_time = |graces: f64| graces < 3.0;
     assert!(in_time(together), "{together} graces");
     assert!(!in_time(one_by_one), "the control was not caught: {one_by_one} graces");
 }
