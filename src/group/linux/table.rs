@@ -238,7 +238,10 @@ pub(in crate::group) fn command_of(pid: i32) -> String {
 
 /// Name, state, parent, flags, threads and start.
 #[cfg(fuzzing)]
-pub fn stat_line(line: &[u8]) -> Option<(String, char, i32, u64, u32, u64)> {
+type Fields = (String, char, i32, u64, u32, u64);
+
+#[cfg(fuzzing)]
+pub fn stat_line(line: &[u8]) -> Option<Fields> {
     parse_stat(line).map(|stat| (stat.name, stat.state, stat.parent, stat.flags, stat.threads, stat.started))
 }
 
