@@ -156,7 +156,7 @@ mod loom_tests {
                     assert_eq!(since, at(thread.0), "{thread:?}");
                 }
             }
-            workers.map(|worker| worker.join().unwrap());
+            workers.into_iter().for_each(|worker| worker.join().unwrap());
         });
     }
 }
