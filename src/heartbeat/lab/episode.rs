@@ -124,7 +124,7 @@ impl Episode {
         let account = |look: &Look| look.account(self.thread());
         inside.windows(2).enumerate().any(|(nth, pair)| {
             let moved = pair[0].workers.get(index) != pair[1].workers.get(index);
-            let later = inside[nth + 1..].iter().find(|look| look.at >= pair[1].at + BOOKED);
+            let later = inside[nth..].iter().find(|look| look.at >= pair[1].at + BOOKED);
             let before = account(pair[0]);
             moved && before.is_some() && later.is_some_and(|later| account(later) == before)
         })
@@ -171,7 +171,7 @@ impl Episode {
             let blocked = lost(split).saturating_sub(rest).min(wall - on_cpu);
             // What the account does not tell may all have been work.
             let work = if seen.is_some() { on_cpu } else { split.on_cpu.min(wall - blocked) };
-            let run_queue = split.run_queue.map(|_| wall - on_cpu - blocked);
+            let run_queue = split.run_queue.map(|_| wall - work - blocked);
             let split = Split { wall, on_cpu: work, run_queue };
             (on_cpu + blocked, self.part(from, to, split))
         });
@@ -370,9 +370,142 @@ mod tests {
             [spell.look(0, 3, 7, 0), spell.look(90, 4, 7, 0), spell.look(100, 4, 7, 0), spell.look(190, 5, 8, 0)];
         assert_eq!(stood_at_most(&looks, at(0), at(200)), MS * 190);
         assert_eq!(stood_at_most(&looks[..1], at(0), at(40)), MS * 40);
+        assert_eq!(stood_at_most(&looks, at(95), at(105)), MS * 10, "what was seen before and after says nothing");
         assert_eq!(stood_at_most(&[], at(0), at(200)), MS * 200, "nobody looked");
         let idle: Vec<_> = (0..=20).map(|nth| spell.look(nth * 10, 3, 7, 0)).collect();
         assert_eq!(stood_at_most(&idle, at(0), at(200)), Duration::ZERO);
+    }
+
+    fn kind(judgement: &Judgement) -> &str {
+        match judgement {
+            Judgement::Stall(_) => "stall",
+            Judgement::Fair => "fair",
+            Judgement::Undecided(_) => "undecided",
+        }
+    }
+
+    #[test]
+    fn what_was_charged_no_more_than_the_budget_is_fair_though_nobody_looked() {
+        for (on_cpu, run_queue, expected) in
+            [(50, 0, "undecided"), (50, 69, "undecided"), (50, 70, "fair"), (0, 69, "undecided"), (0, 70, "fair")]
+        {
+            let judgement = spell(120, on_cpu, run_queue, 0).episode().judge(&[], BUDGET);
+            assert_eq!(kind(&judgement), expected, "{on_cpu} ms on a CPU, {run_queue} ms waiting for one");
+        }
+    }
+
+    #[test]
+    fn of_several_sleeps_one_is_as_long_as_the_average_and_that_must_be_above_the_budget() {
+        for (wall, sleeps, expected) in [(100, 2, "undecided"), (101, 2, "stall"), (150, 3, "undecided")] {
+            let judgement = spell(wall, 0, 0, sleeps).episode().judge(&[], BUDGET);
+            assert_eq!(kind(&judgement), expected, "{sleeps} sleeps in {wall} ms");
+        }
+    }
+
+    #[test]
+    fn a_spell_whose_end_nobody_read_is_undecided_whatever_was_seen() {
+        let spell = spell(120, 120, 0, 0);
+        let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, at)).collect();
+        let blind = Episode { blind: true, ..spell.episode() };
+        assert_eq!(
+            (kind(&spell.episode().judge(&looks, BUDGET)), kind(&blind.judge(&looks, BUDGET))),
+            ("stall", "undecided")
+        );
+    }
+
+    #[test]
+    fn looks_at_either_end_count_and_those_beyond_do_not() {
+        let before = spell(60, 60, 0, 0);
+        let spell = Spell { start: before.start + MS * 100, ..before };
+        let judge = |looks: &[Look]| kind(&spell.episode().judge(looks, BUDGET)).to_owned();
+        let looks: Vec<_> = (0..=60).map(|at| spell.look(at, 2, 7, at)).collect();
+        assert_eq!(judge(&looks[5..=55]), "undecided", "it stood still for 50 ms");
+        assert_eq!((judge(&looks[..=51]), judge(&looks[9..])), ("stall".to_owned(), "stall".to_owned()), "for 51 ms");
+        let beyond = [(90, 0), (170, 60)].map(|(at, on_cpu)| before.look(at, 2, 7, on_cpu));
+        assert_eq!(judge(&beyond), "undecided");
+    }
+
+    #[test]
+    fn whichever_worker_it_may_have_been_must_have_stood_still() {
+        let spell = spell(120, 120, 0, 0);
+        let look = |at| {
+            let worker = |busy| Worker { parks: 2, busy: MS * busy };
+            Look { workers: [at, 7, 7].map(worker).to_vec(), ..spell.look(at, 2, 0, at) }
+        };
+        let looks: Vec<_> = (1..120).map(look).collect();
+        for (indices, expected) in [(0b001, "fair"), (0b010, "stall"), (0b110, "stall"), (0b011, "undecided")] {
+            let episode = Episode { indices, ..spell.episode() };
+            assert_eq!(kind(&episode.judge(&looks, BUDGET)), expected, "{indices:b}");
+        }
+    }
+
+    #[test]
+    fn a_poll_that_was_two_thirds_of_its_spell_is_shown_as_the_whole_of_it_and_any_other_by_itself() {
+        // It works first and then sleeps; its numbers stand still from here to there.
+        let charged = |on_cpu: u32, still: std::ops::RangeInclusive<u32>| {
+            let spell = spell(120, on_cpu, 0, 0);
+            let busy = |at| if still.contains(&at) { 500 } else { at };
+            let looks: Vec<_> = (0..=120).map(|at| spell.look(at, 2, busy(at), at.min(on_cpu))).collect();
+            let judgement = spell.episode().judge(&looks, BUDGET);
+            let Judgement::Stall(stretch) = judgement else { panic!("{}", kind(&judgement)) };
+            stretch.split.charged()
+        };
+        assert_eq!((charged(120, 20..=100), charged(120, 20..=99)), (MS * 120, MS * 79));
+        assert_eq!((charged(60, 40..=120), charged(60, 40..=119)), (MS * 120, MS * 79));
+    }
+
+    /// A spell of 100 ms, and looks at it: when, the worker's numbers, and how long the thread had been on a CPU by then
+    /// and had waited for one.
+    fn looked_at(on_cpu: u32, run_queue: u32, looks: &[(u32, u64, u32, u32, u32)]) -> (Instant, Episode, Vec<Look>) {
+        let spell = spell(100, on_cpu, run_queue, 0);
+        let look = |(at, parks, busy, on_cpu, run_queue): &(u32, u64, u32, u32, u32)| {
+            let mut look = spell.look(*at, *parks, *busy, *on_cpu);
+            look.accounts[0].1.run_queue = MS * *run_queue;
+            look
+        };
+        (spell.start, spell.episode(), looks.iter().map(look).collect())
+    }
+
+    #[test]
+    fn at_most_a_poll_was_charged_what_was_done_from_the_look_before_it_to_the_look_after_it() {
+        let at_most = |on_cpu, run_queue, looks: &[_]| {
+            let (_, episode, looks) = looked_at(on_cpu, run_queue, looks);
+            let split = episode.stretch().unwrap().split;
+            episode.at_most(&looks.iter().collect::<Vec<_>>(), 0, &split).as_millis()
+        };
+        assert_eq!(at_most(60, 10, &[]), 90, "nobody looked");
+        // From 10 to 90 ms it ran for 50. How much of the 8 that it waited had begun before, nobody knows.
+        let idle_first = [(10, 1, 0, 5, 1), (20, 2, 0, 10, 2), (60, 2, 0, 45, 7), (90, 2, 9, 55, 9)];
+        assert_eq!(at_most(60, 10, &idle_first), 80);
+        // From 30 ms to the end it ran for 18 and waited 39, of which no more than 2 had begun before.
+        let idle_long = [(28, 1, 0, 1, 1), (30, 1, 0, 2, 1), (90, 2, 5, 19, 39)];
+        assert_eq!(at_most(20, 40, &idle_long), 33);
+        // From the beginning to 80 ms it ran for 15 and waited 35.
+        let at_once = [(49, 2, 0, 9, 19), (50, 2, 0, 10, 20), (80, 2, 9, 15, 35)];
+        assert_eq!(at_most(20, 40, &at_once), 45);
+    }
+
+    #[test]
+    fn at_least_a_poll_was_charged_what_does_not_fit_into_the_rest_of_its_spell_and_its_parts_sum_up() {
+        let at_least = |on_cpu, run_queue, looks: &[_], told: bool| {
+            let (start, episode, mut looks) = looked_at(on_cpu, run_queue, looks);
+            looks.iter_mut().filter(|_| !told).for_each(|look| look.accounts.clear());
+            let split = episode.stretch().unwrap().split;
+            let (sure, Stretch { from, to, split, .. }) =
+                episode.at_least(&looks.iter().collect::<Vec<_>>(), 0, &split);
+            let parts = [split.on_cpu, split.run_queue.unwrap(), split.blocked().unwrap()];
+            ([from - start, to - start, sure].map(|time| time.as_millis()), parts.map(|part| part.as_millis()))
+        };
+        // From 20 to 60 ms it ran for 35. In the rest of the spell it ran for 25 of 60 ms, so all of the block may be there.
+        let short = [(10, 1, 0, 5, 1), (20, 2, 0, 10, 2), (60, 2, 0, 45, 7), (90, 2, 9, 55, 9)];
+        assert_eq!(at_least(60, 10, &short, true), ([20, 60, 35], [35, 5, 0]));
+        // From 20 to 90 ms it ran for 30. In the rest it ran for 10 of 30 ms, so 20 of the 50 may be there.
+        let long = [(20, 2, 0, 5, 1), (90, 2, 0, 35, 9)];
+        assert_eq!(at_least(40, 10, &long, true), ([20, 90, 60], [30, 10, 30]));
+        // The kernel books a tick at a time, and here more than the thread knows of.
+        assert_eq!(at_least(60, 0, &[(10, 2, 0, 0, 0), (90, 2, 0, 70, 0)], true), ([10, 90, 80], [70, 0, 10]));
+        // Nobody told of its account. It may have worked for all the time that it was not blocked for sure.
+        assert_eq!(at_least(60, 10, &long, false), ([20, 90, 30], [40, 0, 30]));
     }
 
     #[test]
