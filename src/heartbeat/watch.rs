@@ -12,7 +12,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::beat::{Beat, has_timer};
-use super::boundaries::bounds;
+use super::boundaries::{Bounds, bounds};
 use super::culprit::{Stacks, Suspect, find_lines};
 use super::doubt::{unwitnessed, weigh};
 use super::journal::{Journal, Poller, clock_paused};
@@ -115,7 +115,7 @@ impl Watch {
         let watched = self.journal.began.elapsed();
         let found = std::mem::take(&mut self.journal.state().found);
         let stalls = stalls(&found, testify(self.observer.as_ref(), &found).await, &self.journal);
-        let root = self.journal.state().root.filter(|root| root.away() > config.budget);
+        let root = self.journal.state().root.filter(|root| too_long(root, config.budget));
         let root = root.as_slice();
         let root_blocked = root.iter().zip(testify(self.observer.as_ref(), root).await).map(root_blocked).next();
         let state = self.journal.state();
@@ -188,6 +188,10 @@ pub(super) fn add_lines(testimonies: &mut [Testimony], lines: Vec<Option<String>
     }
 }
 
+pub(super) fn too_long(stretch: &Stretch, budget: Duration) -> bool {
+    stretch.away() > budget
+}
+
 /// The root of a multi-thread runtime is no worker: that it was away starves nobody, and its beats prove nothing.
 pub(super) fn root_blocked((stretch, testimony): (&Stretch, Testimony)) -> Why {
     Why::RootBlocked { charged: stretch.away(), culprit: testimony.suspect.map(|suspect| suspect.culprit) }
@@ -204,31 +208,54 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
             Some(circumstances) => weigh(stall, unexplained, budget, circumstances)?,
             None => unwitnessed(stall, unexplained, budget)?,
         };
-        match bounds(stretch, &testimony.tasks) {
-            Some(bounds) if bounds.most <= budget => return None,
-            Some(bounds) if bounds.least <= budget => {
-                let charged = stall.charged();
-                stall.doubt.get_or_insert(Why::Undecided { charged });
-            }
-            _ => {}
-        }
-        match free_since(&testimony.workers, stretch.to) {
-            Some(free) if free <= stretch.from + budget => return None,
-            // It may have blocked before it handed its worker over.
-            Some(_) => {
-                let charged = stall.charged();
-                stall.doubt.get_or_insert(Why::Undecided { charged });
-            }
-            None if may_begin_late(&testimony.workers, stretch.from + budget) => {
-                stall.doubt.get_or_insert(Why::HandedOver { waited: budget });
-            }
-            None => {}
+        let (charged, late) = (stall.charged(), stretch.from + budget);
+        let (free, workers) = (free_since(&testimony.workers, stretch.to), &testimony.workers);
+        let of_workers = by_the_workers(free, late, || may_begin_late(workers, late));
+        for finding in [by_the_tasks(bounds(stretch, &testimony.tasks), budget), of_workers] {
+            let why = match finding {
+                Finding::Acquitted => return None,
+                Finding::Upheld => continue,
+                Finding::Undecided => Why::Undecided { charged },
+                Finding::HandedOver => Why::HandedOver { waited: budget },
+            };
+            stall.doubt.get_or_insert(why);
         }
         let suspect = testimony.suspect.map(|suspect| suspect.culprit);
         stall.culprit = suspect.or_else(|| stall.culprit_by_the_clocks());
         Some(stall)
     });
     stalls.collect()
+}
+
+/// What its runtime's public numbers make of a stall.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finding {
+    /// It was none.
+    Acquitted,
+    /// It may be none.
+    Undecided,
+    /// Nor may it if a thread that begins was to take the worker over.
+    HandedOver,
+    Upheld,
+}
+
+fn by_the_tasks(bounds: Option<Bounds>, budget: Duration) -> Finding {
+    match bounds {
+        Some(bounds) if bounds.most <= budget => Finding::Acquitted,
+        Some(bounds) if bounds.least <= budget => Finding::Undecided,
+        _ => Finding::Upheld,
+    }
+}
+
+/// `free`: from when on no worker can have been in that poll. At `late` it had been for as long as it may.
+fn by_the_workers(free: Option<Instant>, late: Instant, begins_late: impl FnOnce() -> bool) -> Finding {
+    match free {
+        Some(free) if free <= late => Finding::Acquitted,
+        // It may have blocked before it handed its worker over.
+        Some(_) => Finding::Undecided,
+        None if begins_late() => Finding::HandedOver,
+        None => Finding::Upheld,
+    }
 }
 
 /// Wakes the task, and remembers that it was the watched future that asked for it.
@@ -286,9 +313,162 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heartbeat::culprit::Sample;
     use crate::heartbeat::doubt::Circumstances;
     use crate::heartbeat::reading::ThreadId;
     use crate::heartbeat::stall::Split;
+    use crate::heartbeat::takeover::WorkersLook;
+    use crate::heartbeat::verdict::Verdict;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// All of it blocked, of a thread that there is not.
+    fn slept(from: Instant, wall: u32) -> Stretch {
+        let wall = MS * wall;
+        let split = Split { wall, on_cpu: Duration::ZERO, run_queue: Some(Duration::ZERO) };
+        let (thread, on_cpu_then) = (ThreadId(0), Duration::ZERO);
+        Stretch { thread, from, to: from + wall, split, on_cpu_then, one_poll: true }
+    }
+
+    #[test]
+    fn a_stretch_as_long_as_the_budget_is_not_too_long() {
+        let from = Instant::now();
+        assert!(!too_long(&slept(from, 50), MS * 50) && too_long(&slept(from, 51), MS * 50));
+        let queued = Split { run_queue: Some(MS), ..slept(from, 51).split };
+        assert!(!too_long(&Stretch { split: queued, ..slept(from, 51) }, MS * 50), "a wait for a CPU is no part of it");
+    }
+
+    #[test]
+    fn a_stall_that_was_many_polls_is_none_and_one_that_may_have_been_is_a_doubt() {
+        let finding = |least, most| by_the_tasks(Some(Bounds { least: MS * least, most: MS * most }), MS * 50);
+        assert_eq!(finding(10, 50), Finding::Acquitted);
+        assert_eq!((finding(10, 51), finding(50, 51)), (Finding::Undecided, Finding::Undecided));
+        assert_eq!((finding(51, 51), by_the_tasks(None, MS * 50)), (Finding::Upheld, Finding::Upheld));
+    }
+
+    #[test]
+    fn a_poll_that_handed_its_worker_over_in_time_is_none_and_one_that_did_so_later_is_a_doubt() {
+        let late = Instant::now();
+        let finding = |free: Option<Instant>, begins| by_the_workers(free, late, || begins);
+        assert_eq!(
+            (finding(Some(late - MS), false), finding(Some(late), true)),
+            (Finding::Acquitted, Finding::Acquitted)
+        );
+        assert_eq!(finding(Some(late + MS), true), Finding::Undecided);
+        assert_eq!((finding(None, true), finding(None, false)), (Finding::HandedOver, Finding::Upheld));
+    }
+
+    /// Of a runtime whose worker stands still, for all that is seen of it.
+    #[test]
+    fn a_thread_that_still_begins_when_the_budget_is_over_is_a_doubt_and_what_it_does_later_is_none() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let before = Instant::now();
+        let workers = vec![WorkersLook::at(&runtime.metrics(), true)];
+        let journal = Journal::new(Heartbeat::new(), false, None);
+        let doubt = |from| {
+            let circumstances = Some(Circumstances::default());
+            let testimony = Testimony { circumstances, workers: workers.clone(), ..Testimony::default() };
+            let [stall] = &stalls(&[slept(from, 3_600_000)], vec![testimony], &journal)[..] else { panic!("no stall") };
+            stall.doubt.clone()
+        };
+        // An hour is time enough for the look on any machine. It came within the budget, or after it.
+        let budget = journal.config.budget;
+        assert_eq!(doubt(Instant::now()), Some(Why::HandedOver { waited: budget }));
+        assert_eq!(doubt(before - budget), None);
+    }
+
+    #[test]
+    fn each_stretch_has_a_testimony_though_nobody_is_there_to_give_it() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        for asked in 0..3 {
+            let found = vec![slept(Instant::now(), 120); asked];
+            let testimonies = runtime.block_on(testify(None, &found));
+            assert_eq!(testimonies.len(), asked);
+            assert!(testimonies.iter().all(|testimony| testimony.circumstances.is_none()));
+        }
+    }
+
+    #[test]
+    fn a_source_line_goes_to_the_suspect_whose_stack_it_was_found_on() {
+        let suspect = || Some(Suspect::certain(Sample::running(ThreadId(1), Instant::now())));
+        let mut testimonies = [suspect(), None, suspect()].map(|suspect| Testimony { suspect, ..Testimony::default() });
+        let stacks: Vec<_> = stacks(&mut testimonies).iter().map(Vec::len).collect();
+        assert_eq!(stacks, [1, 0, 1]);
+        add_lines(&mut testimonies, vec![Some("one".to_owned()), Some("two".to_owned()), None]);
+        let lines = testimonies.iter().map(|testimony| testimony.suspect.as_ref().map(|it| it.culprit.line.as_deref()));
+        assert_eq!(lines.collect::<Vec<_>>(), [Some(Some("one")), None, Some(None)]);
+    }
+
+    #[test]
+    fn how_often_a_thread_is_looked_at_and_read_follows_from_the_beat_and_the_budget() {
+        let heartbeat = Heartbeat::new().interval(MS * 10).budget(MS * 80);
+        assert_eq!(heartbeat.patience(), MS * 20, "a beat, and an eighth of the budget");
+        assert_eq!(heartbeat.round(), MS * 40, "half of the budget");
+        assert_eq!(heartbeat.fresh(), MS, "a tenth of a beat");
+        assert_eq!(heartbeat.reusable(), MS * 32, "two fifths of the budget");
+    }
+
+    #[test]
+    fn a_wake_of_the_watched_future_is_remembered_and_wakes_its_task() {
+        #[derive(Default)]
+        struct Told(AtomicBool);
+        impl Wake for Told {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let ways: [fn(Waker); 2] = [Waker::wake, |waker| waker.wake_by_ref()];
+        for wake in ways {
+            let (journal, told) = (Journal::new(Heartbeat::new(), false, None), Arc::new(Told::default()));
+            journal.task().set(&Waker::from(Arc::clone(&told)));
+            let own = Arc::new(OwnWaker { woken: AtomicBool::new(false), journal });
+            wake(Waker::from(Arc::clone(&own)));
+            assert!(own.woken.load(Ordering::SeqCst) && told.0.load(Ordering::SeqCst));
+        }
+    }
+
+    /// Nothing is awaited in it, so no timer fires and nobody but the clock itself can tell.
+    #[tokio::test]
+    async fn a_clock_that_is_paused_at_the_end_proves_nothing() {
+        let watched = Heartbeat::new().watch(async { tokio::time::pause() }).await;
+        assert_eq!(watched.pulse.verdict(), Verdict::Inconclusive { why: Why::PausedClock });
+        tokio::time::resume();
+        let long = Heartbeat::new().budget(Duration::from_secs(3600));
+        assert_eq!(long.watch(async {}).await.pulse.verdict(), Verdict::Steady);
+    }
+
+    /// With a beat so often.
+    fn started(interval: Duration) -> Watch {
+        let hour = Duration::from_secs(3600);
+        Watch::start(Journal::new(Heartbeat::new().interval(interval).budget(hour), false, None))
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_is_dropped_leaves_nobody_to_be_looked_at() {
+        let watch = started(Duration::from_secs(3600));
+        let journal = Arc::clone(&watch.journal);
+        let is_busy = || journal.beacon().overdue(Instant::now() + Duration::from_secs(36_000)).is_some();
+        assert!(is_busy());
+        drop(watch);
+        assert!(!is_busy());
+    }
+
+    #[tokio::test]
+    async fn a_last_beat_is_waited_for_only_if_one_is_overdue_and_there_is_somebody_to_end_the_wait() {
+        let poll = |watch: &Watch| pin!(watch.last_beat()).poll(&mut Context::from_waker(Waker::noop()));
+        let mut punctual = started(Duration::from_secs(3600));
+        assert_eq!(poll(&punctual), Poll::Ready(true));
+        punctual.observer = None;
+        assert_eq!(poll(&punctual), Poll::Ready(true));
+        let mut overdue = started(MS);
+        // The driver is not turned.
+        std::thread::park_timeout(MS * 10);
+        let observer = overdue.observer.take();
+        assert_eq!(poll(&overdue), Poll::Ready(false));
+        overdue.observer = observer;
+        assert_eq!(poll(&overdue), Poll::Pending);
+        assert!(overdue.last_beat().await, "it comes");
+    }
 
     #[test]
     fn a_stall_without_a_testimony_convicts_nobody() {
