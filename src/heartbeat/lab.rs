@@ -9,7 +9,7 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -184,13 +184,13 @@ impl Lab {
         let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
         thread.spawn(move || theirs.run(f, stopped, &report)).map_err(LabError::Runtime)?;
         // Whatever the lab itself takes to get ready, on a slow machine, is not the code's time.
-        let journal = match reports.recv() {
-            Ok(Report::Begins(journal)) => journal,
-            Ok(Report::NoRuntime(error)) => return Err(LabError::Runtime(error)),
-            _ => return Err(vanished()),
-        };
-        let deadline = journal.began + self.deadline.min(FOREVER);
+        let journal = beginning(reports.recv())?;
+        let deadline = self.ends(journal.began);
         Waiting { bench, journal, reports, stop: Some(stop), deadline }.wait()
+    }
+
+    fn ends(&self, began: Instant) -> Instant {
+        began + self.deadline.min(FOREVER)
     }
 }
 
@@ -205,6 +205,15 @@ enum Report<T> {
     NoRuntime(std::io::Error),
     /// The runtime is gone.
     ShutDown(Duration),
+}
+
+/// What the lab's thread says first.
+fn beginning<T>(said: Result<Report<T>, RecvError>) -> Result<Arc<Journal>, LabError> {
+    match said {
+        Ok(Report::Begins(journal)) => Ok(journal),
+        Ok(Report::NoRuntime(error)) => Err(LabError::Runtime(error)),
+        _ => Err(vanished()),
+    }
 }
 
 impl bench::Bench {
@@ -281,7 +290,7 @@ impl<T> Waiting<T> {
         let Watched { output: Some(output), mut pulse } = watched else {
             return Err(vanished());
         };
-        let shutdown = self.shutdown(self.deadline, Patience::until(self.deadline.max(Instant::now()) + REPORT));
+        let shutdown = self.shutdown(self.deadline, reported_by(self.deadline.max(Instant::now())));
         let over = shutdown.over;
         pulse.shutdown = Some(shutdown);
         self.bench.reconsider(&mut pulse);
@@ -294,7 +303,7 @@ impl<T> Waiting<T> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        let patience = Patience::until(self.deadline + REPORT);
+        let patience = reported_by(self.deadline);
         let mut pulse = match self.next(patience.half()) {
             Ok(Report::Finished(watched)) => {
                 let mut pulse = watched.pulse;
@@ -320,6 +329,11 @@ impl<T> Waiting<T> {
     }
 }
 
+/// When all is said of what was not over at `deadline`.
+fn reported_by(deadline: Instant) -> Patience {
+    Patience::until(deadline + REPORT)
+}
+
 /// The thread ended without a word, which only a panic while it dropped things can make it do.
 fn vanished() -> LabError {
     LabError::Panicked { message: "the lab's thread ended early".to_owned() }
@@ -328,4 +342,112 @@ fn vanished() -> LabError {
 fn message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no text)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+    use std::future::pending;
+    use std::io;
+
+    use super::*;
+    use crate::heartbeat::Culprit;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_flavor_is_called_by_its_name_and_how_many_workers_it_has() {
+        assert_eq!(Flavor::CurrentThread.to_string(), "current_thread");
+        assert_eq!(Flavor::MultiThread(3).to_string(), "multi_thread:3");
+    }
+
+    #[test]
+    fn what_hangs_is_said_to_be_the_code_or_the_drop_of_its_runtime() {
+        let hung = |shutdown| {
+            let pulse = Pulse { shutdown, ..Pulse::empty(Heartbeat::new(), Instant::now()) };
+            let said = LabError::Hung { pulse: Box::new(pulse) }.to_string();
+            assert!(said.contains("  verdict  "), "the pulse comes with it: {said}");
+            said.lines().next().unwrap().to_owned()
+        };
+        let shutdown = |cut_short, behind| Some(Shutdown { took: MS * 70, over: false, cut_short, behind });
+        let code = "the code under watch was not over after ";
+        for told in [hung(None), hung(shutdown(true, None))] {
+            assert!(told.starts_with(code), "{told}");
+        }
+        let drop = "the code under watch was over, but dropping its runtime had not ended after 70.0ms";
+        assert_eq!(hung(shutdown(false, None)), format!("{drop}; behind what, was not seen"));
+        let running = Culprit::running_by_the_clocks();
+        assert_eq!(hung(shutdown(false, Some(running.clone()))), format!("{drop}, behind a thread {running}"));
+    }
+
+    #[test]
+    fn an_error_that_has_a_cause_names_it() {
+        let causes = [
+            (LabError::Config(ConfigError::NoWorkers), Some("at least one worker")),
+            (LabError::Runtime(io::Error::from(io::ErrorKind::OutOfMemory)), Some("out of memory")),
+            (LabError::Panicked { message: "mine".to_owned() }, None),
+            (LabError::Hung { pulse: Box::new(Pulse::empty(Heartbeat::new(), Instant::now())) }, None),
+        ];
+        for (error, cause) in causes {
+            let source = error.source().map(ToString::to_string);
+            assert_eq!(source.is_some(), cause.is_some(), "{source:?}");
+            if let (Some(source), Some(cause)) = (source, cause) {
+                assert!(source.contains(cause) && error.to_string().contains(&source), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_runtime_that_cannot_be_had_is_not_taken_for_a_panic() {
+        let refused = beginning::<()>(Ok(Report::NoRuntime(io::Error::from(io::ErrorKind::OutOfMemory))));
+        assert!(matches!(refused, Err(LabError::Runtime(error)) if error.kind() == io::ErrorKind::OutOfMemory));
+        let nothing = beginning::<()>(Err(RecvError));
+        assert!(matches!(nothing, Err(LabError::Panicked { message }) if message.contains("ended early")));
+    }
+
+    #[test]
+    fn a_deadline_of_months_is_kept_and_one_beyond_all_clocks_is_as_good_as_none() {
+        let began = Instant::now();
+        let ends = |deadline| Lab::new(Flavor::CurrentThread).deadline(deadline).ends(began);
+        let months = Duration::from_secs(17_000_000);
+        assert_eq!(ends(months), began + months);
+        assert!(ends(Duration::MAX) > began + months);
+    }
+
+    #[test]
+    fn a_report_is_due_after_the_deadline_and_within_a_second_of_it() {
+        let deadline = Instant::now();
+        let due = reported_by(deadline).end();
+        assert!(due > deadline && due < deadline + Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_panic_is_told_in_its_own_words_if_it_has_any() {
+        assert_eq!(message(&"of a literal"), "of a literal");
+        assert_eq!(message(&String::from("of a format")), "of a format");
+        assert_eq!(message(&7), "(no text)");
+    }
+
+    #[test]
+    fn what_the_code_returns_comes_back_with_the_end_of_its_runtime_or_why_it_never_ran() {
+        for flavor in [Flavor::CurrentThread, Flavor::MultiThread(2)] {
+            let watched = Lab::new(flavor).run(|| async { 7 }).unwrap();
+            assert_eq!(watched.output, 7, "{flavor}");
+            let shutdown = watched.pulse.shutdown.unwrap();
+            assert!(shutdown.over && !shutdown.cut_short, "{shutdown}");
+        }
+        let refused = Lab::new(Flavor::MultiThread(0)).run(|| async { 7 });
+        assert!(matches!(refused, Err(LabError::Config(ConfigError::NoWorkers))));
+    }
+
+    /// On a machine that is hardly there the thread may answer too late; then nothing is known of its runtime's end.
+    #[test]
+    fn code_that_merely_waits_is_dropped_at_the_deadline_so_its_shutdown_is_called_cut_short() {
+        let lab = Lab::new(Flavor::CurrentThread).deadline(MS * 5);
+        let cut_short = || {
+            let Err(LabError::Hung { pulse }) = lab.run(pending::<()>) else { panic!("it was over") };
+            pulse.shutdown.inspect(|shutdown| assert!(shutdown.cut_short, "{shutdown}"))
+        };
+        assert!((0..20).any(|_| cut_short().is_some_and(|shutdown| shutdown.over)));
+    }
 }

@@ -38,9 +38,11 @@ mod tests {
 
     #[test]
     fn waits_in_a_row_are_over_at_the_end_however_many_they_are() {
+        let begun = Instant::now();
         let patience = Patience::of(Duration::from_secs(1));
         let halves = [patience.half(), patience.half()];
-        assert!(halves[0] <= halves[1] && halves[1] < patience.end(), "{halves:?}");
+        assert!(begun < halves[0] && halves[0] <= halves[1] && halves[1] < patience.end(), "{halves:?}");
+        assert!(left(Instant::now() + Duration::from_secs(60)) > Duration::ZERO);
         let over = Patience::until(Instant::now() - Duration::from_millis(1));
         assert_eq!((left(over.half()), left(over.end())), (Duration::ZERO, Duration::ZERO));
     }

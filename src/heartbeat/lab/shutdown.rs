@@ -61,3 +61,62 @@ pub(super) fn follow(
         pause = (pause * 2).min(Duration::from_millis(100));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heartbeat::{Flavor, Heartbeat};
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// A runtime that nobody has built, so it has no threads to look at.
+    fn bench() -> Bench {
+        Bench::new(Flavor::CurrentThread, Heartbeat::new())
+    }
+
+    #[test]
+    fn a_shutdown_says_how_long_it_took_and_whether_it_was_over_and_behind_what() {
+        let shutdown = Shutdown { took: MS * 7, over: true, cut_short: false, behind: None };
+        assert_eq!(shutdown.to_string(), "shutdown     took 7.0 ms");
+        let running = Culprit::running_by_the_clocks();
+        let said = Shutdown { over: false, behind: Some(running.clone()), ..shutdown }.to_string();
+        assert_eq!(said, format!("shutdown     took 7.0 ms and was not over, behind a thread {running}"));
+    }
+
+    #[test]
+    fn a_shutdown_that_ends_before_the_deadline_is_over_and_took_as_long_as_it_says() {
+        let far = Instant::now() + Duration::from_secs(3600);
+        for looks in [0, 1, 3] {
+            let mut answers = std::iter::repeat_n(None, looks).chain([Some(MS * 7)]);
+            let shutdown = follow(&bench(), far, Patience::until(far), |_| answers.next().expect("it was over"));
+            assert!(shutdown.over && !shutdown.cut_short && answers.next().is_none(), "{looks}: {shutdown}");
+            assert_eq!(shutdown.took, MS * 7);
+        }
+    }
+
+    #[test]
+    fn a_shutdown_that_is_not_over_at_the_deadline_is_asked_for_once_all_the_same() {
+        let now = Instant::now();
+        let mut asked = 0;
+        let shutdown = follow(&bench(), now, Patience::until(now), |until| {
+            assert_eq!(until, now);
+            asked += 1;
+            None
+        });
+        assert!(!shutdown.over && asked == 1, "{shutdown}, asked {asked} times");
+    }
+
+    /// Each wait is twice as long as the one before, up to a tenth of a second: a long shutdown is not looked at all day.
+    #[test]
+    fn a_shutdown_is_looked_at_ever_more_rarely() {
+        let mut asked = Instant::now();
+        let far = asked + Duration::from_secs(3600);
+        let mut waits = [1, 2, 4, 8, 16, 32, 64, 100, 100].into_iter();
+        follow(&bench(), far, Patience::until(far), |until| {
+            let wait = waits.next();
+            assert!(wait.is_none_or(|wait| until >= asked + MS * wait), "{wait:?} ms");
+            asked = Instant::now();
+            wait.is_none().then_some(Duration::ZERO)
+        });
+    }
+}
