@@ -199,8 +199,13 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::sync::mpsc::channel;
+
     use super::super::hung;
     use super::*;
+    use crate::heartbeat::Place;
+    use crate::heartbeat::observer::Question;
     use crate::heartbeat::stall::Stall;
     use crate::heartbeat::verdict::Verdict;
 
@@ -247,7 +252,7 @@ mod tests {
             let bench = Bench::new(Flavor::MultiThread(1), Heartbeat::new());
             let journal = bench.open_journal();
             let mut pulse = Pulse::empty(Heartbeat::new(), journal.began);
-            pulse.stalls.push(blocked());
+            pulse.stalls.push(blocked_stall());
             let reading = |at, run_queue| Reading {
                 at: journal.began + MS * at,
                 thread: ThreadId(7),
@@ -261,7 +266,7 @@ mod tests {
         }
     }
 
-    fn blocked() -> Stall {
+    fn blocked_stall() -> Stall {
         Stall {
             at: Duration::ZERO,
             wall: MS * 120,
@@ -282,7 +287,7 @@ mod tests {
             bench.0.births.lock().unwrap().push(birth);
         };
         let mut pulse = Pulse::empty(Heartbeat::new(), journal.began);
-        pulse.stalls.push(blocked());
+        pulse.stalls.push(blocked_stall());
         late(this_thread());
         bench.reconsider(&mut pulse);
         assert_eq!(pulse.stalls[0].doubt, None);
@@ -290,8 +295,225 @@ mod tests {
             bench.0.parks();
             this_thread()
         };
-        late(std::thread::scope(|scope| scope.spawn(worker).join().unwrap()));
+        late(elsewhere(worker));
         bench.reconsider(&mut pulse);
         assert_eq!(pulse.stalls[0].doubt, Some(Why::HandedOver { waited: MS * 100 }));
+    }
+
+    fn elsewhere<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| scope.spawn(what).join().unwrap())
+    }
+
+    /// The stall lasts from 100 to 220 ms, and more than half of the budget is 26.
+    #[test]
+    fn a_thread_excuses_what_was_blocked_while_it_was_late_and_nothing_else() {
+        let excused = |split: (u32, u32), births: &[(u32, u32)], unseen: &[(u32, u32, u32)]| {
+            let bench = Bench::new(Flavor::MultiThread(1), Heartbeat::new());
+            let journal = bench.open_journal();
+            let at = |ms| journal.began + MS * ms;
+            let thread = elsewhere(|| {
+                bench.0.parks();
+                this_thread()
+            });
+            for (ms, waited) in births {
+                bench.0.births.lock().unwrap().push(Birth { thread, at: at(*ms), waited: MS * *waited });
+            }
+            for (from, to, waited) in unseen {
+                let reading =
+                    |ms, wait| Reading { at: at(ms), thread, on_cpu: Duration::ZERO, run_queue: Some(MS * wait) };
+                bench.fleet().unwrap().was_unseen(Some(reading(*from, 7)), reading(*to, 7 + *waited));
+            }
+            let mut pulse = Pulse::empty(Heartbeat::new(), journal.began);
+            let (on_cpu, blocked) = (MS * split.0, Some(MS * split.1));
+            pulse.stalls.push(Stall { at: MS * 100, on_cpu, blocked, ..blocked_stall() });
+            bench.reconsider(&mut pulse);
+            match pulse.stalls[0].doubt {
+                Some(Why::HandedOver { waited }) => Some(waited.as_millis()),
+                _ => None,
+            }
+        };
+        let slept = (0, 120);
+        for (at, late, expected) in [
+            (99, 90, None),
+            (100, 90, Some(90)),
+            (220, 90, Some(90)),
+            (221, 90, None),
+            (150, 25, None),
+            (150, 26, Some(26)),
+        ] {
+            assert_eq!(excused(slept, &[(at, late)], &[]), expected, "born at {at} ms, {late} ms late");
+        }
+        for (from, to, late, expected) in [
+            (0, 99, 90, None),
+            (0, 100, 90, Some(90)),
+            (220, 300, 90, Some(90)),
+            (221, 300, 90, None),
+            (0, 300, 25, None),
+            (0, 300, 26, Some(26)),
+        ] {
+            assert_eq!(excused(slept, &[], &[(from, to, late)]), expected, "unseen from {from} to {to} ms");
+        }
+        assert_eq!(excused(slept, &[(150, 60), (150, 70)], &[(0, 300, 80)]), Some(80), "the latest of all");
+        assert_eq!((excused((61, 59), &[(150, 90)], &[]), excused((60, 60), &[(150, 90)], &[])), (None, None));
+        assert_eq!(excused((59, 61), &[(150, 90)], &[]), Some(90), "it waited rather than computed");
+    }
+
+    #[test]
+    fn a_lab_covers_its_workers_if_it_saw_all_of_them_and_excuses_nothing_else() {
+        for (shows_up, before, after) in [
+            (true, Why::MultiThread, None),
+            (false, Why::MultiThread, Some(Why::WorkerUnseen)),
+            (true, Why::PausedClock, Some(Why::PausedClock)),
+            (false, Why::PausedClock, Some(Why::PausedClock)),
+        ] {
+            let bench = Bench::new(Flavor::MultiThread(1), Heartbeat::new());
+            let journal = bench.open_journal();
+            elsewhere(|| shows_up.then(|| bench.0.parks()));
+            let mut pulse = Pulse { uncovered: Some(before), ..Pulse::empty(Heartbeat::new(), journal.began) };
+            bench.close(&mut pulse, Patience::of(Duration::ZERO));
+            assert_eq!(pulse.uncovered, after);
+        }
+    }
+
+    #[test]
+    fn a_watch_begins_with_every_worker_and_a_thread_of_the_pool_if_that_is_watched() {
+        for (blocking_pool, threads) in [(true, 3), (false, 2)] {
+            let bench = Bench::new(Flavor::MultiThread(2), Heartbeat::new().blocking_pool(blocking_pool));
+            let runtime = bench.runtime().unwrap();
+            // On a machine that is hardly there it may take as long as if one were missing.
+            let in_time = || {
+                let begun = Instant::now();
+                runtime.block_on(bench.muster(&runtime));
+                bench.fleet().unwrap().is_complete() && begun.elapsed() < MUSTER
+            };
+            assert!((0..3).any(|_| in_time()), "all were there");
+            assert_eq!(bench.living_threads().len(), threads);
+        }
+    }
+
+    #[test]
+    fn a_worker_that_shows_up_late_is_waited_for() {
+        let bench = Bench::new(Flavor::MultiThread(2), Heartbeat::new());
+        // Without the hooks, its workers do not show up by themselves.
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let shown_up = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                elsewhere(|| bench.0.parks());
+                std::thread::park_timeout(MS * 10);
+                shown_up.store(true, Ordering::SeqCst);
+                bench.0.parks();
+            });
+            runtime.block_on(bench.muster(&runtime));
+            assert!(shown_up.load(Ordering::SeqCst));
+        });
+    }
+
+    #[test]
+    fn a_thread_lives_from_its_start_to_its_end_and_was_born_before_it_ran() {
+        let bench = Bench::new(Flavor::CurrentThread, Heartbeat::new());
+        bench.0.starts();
+        let ran = elsewhere(|| {
+            while Reading::here().on_cpu < MS * 5 {
+                std::hint::spin_loop();
+            }
+            let ran = Instant::now();
+            bench.0.starts();
+            assert_eq!(bench.living_threads().last(), Some(&this_thread()));
+            bench.0.stops();
+            ran
+        });
+        assert_eq!(bench.living_threads(), [this_thread()]);
+        // Nobody knows where the kernel does not say how long it waited for a CPU.
+        let births = bench.0.births.lock().unwrap();
+        assert!(births.last().is_none_or(|birth| birth.at < ran), "{births:?}");
+    }
+
+    #[test]
+    fn only_the_root_of_a_current_thread_runtime_is_its_worker() {
+        for is_root in [true, false] {
+            let bench = Bench::new(Flavor::CurrentThread, Heartbeat::new());
+            let (this, other) = (std::thread::current().id(), elsewhere(|| std::thread::current().id()));
+            bench.0.root.set(if is_root { this } else { other }).unwrap();
+            let journal = bench.open_journal();
+            journal.begin(Place::CurrentThread, None);
+            let is_busy = || journal.beacon().overdue(Instant::now() + Duration::from_secs(60)).is_some();
+            assert!(is_busy());
+            bench.0.parks();
+            assert_eq!(is_busy(), !is_root);
+            journal.beacon().idle();
+            bench.0.unparks();
+            assert_eq!(is_busy(), is_root);
+        }
+    }
+
+    /// The hooks say when it is idle; elsewhere the driver may round its wait up, by a millisecond more.
+    #[test]
+    fn a_beat_of_a_current_thread_runtime_is_overdue_a_millisecond_earlier_than_any_other() {
+        let is_overdue = |flavor| {
+            let journal = Bench::new(flavor, Heartbeat::new()).open_journal();
+            journal.begin(Place::CurrentThread, Some(Instant::now() - Duration::from_micros(1500)));
+            journal.beat_overdue()
+        };
+        assert!(is_overdue(Flavor::CurrentThread));
+        assert!(
+            (0..20).any(|_| !is_overdue(Flavor::MultiThread(1))),
+            "it was never looked at within half a millisecond"
+        );
+    }
+
+    #[test]
+    fn a_root_that_waits_for_ever_is_described_as_a_stall() {
+        let mut bench = Bench::new(Flavor::CurrentThread, Heartbeat::new().interval(MS).budget(MS * 5));
+        Arc::get_mut(&mut bench.0).unwrap().observer = Some(Observer::deaf());
+        let journal = bench.open_journal();
+        let pulse = std::thread::scope(|scope| {
+            let (_stop, stopped) = channel::<()>();
+            let root = &journal;
+            scope.spawn(move || {
+                root.begin(Place::CurrentThread, None);
+                let _ = stopped.recv();
+            });
+            while journal.beacon().overdue(Instant::now() - MS * 20).is_none() {
+                std::thread::park_timeout(MS);
+            }
+            hung::describe(&bench, &journal, Patience::of(MS * 100))
+        });
+        assert!(pulse.worst().is_some_and(|stall| stall.wall >= MS * 20), "{pulse}");
+    }
+
+    /// Without it there would be one glance, and that shortly before the report.
+    #[test]
+    fn what_the_observer_saw_of_a_hanging_worker_is_in_the_report() {
+        let Some(observer) = Observer::get().filter(|_| cfg!(all(target_os = "linux", not(deadbeat_portable)))) else {
+            return;
+        };
+        let bench = Bench::new(Flavor::MultiThread(1), Heartbeat::new().interval(MS).budget(MS * 5));
+        let journal = bench.open_journal();
+        let pulse = std::thread::scope(|scope| {
+            let (_stop, stopped) = channel::<()>();
+            let (tell, told) = channel();
+            let worker = &bench;
+            scope.spawn(move || {
+                worker.0.unparks();
+                tell.send(this_thread()).unwrap();
+                let _ = stopped.recv();
+            });
+            let thread = told.recv().unwrap();
+            let looks = || {
+                let (tell, told) = channel();
+                let question = Question { thread, from: journal.began, to: Instant::now(), waited: Some(true) };
+                observer.ask(vec![question], move |seen| tell.send(seen).unwrap());
+                told.recv().unwrap().pop().and_then(|testimony| testimony.suspect).map_or(0, |it| it.culprit.samples)
+            };
+            let seen_twice = (0..10_000).any(|_| {
+                std::thread::park_timeout(MS);
+                // By then it has been away for longer than the budget.
+                journal.began.elapsed() > MS * 20 && looks() > 1
+            });
+            assert!(seen_twice, "nobody looks");
+            hung::describe(&bench, &journal, Patience::of(Duration::from_secs(20)))
+        });
+        assert!(pulse.worst().and_then(|stall| stall.culprit.as_ref()).is_some_and(|it| it.samples > 1), "{pulse}");
     }
 }

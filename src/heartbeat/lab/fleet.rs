@@ -22,7 +22,7 @@ use crate::heartbeat::reading::thread::Clocks;
 use crate::heartbeat::reading::{Reading, ThreadId, sleeps, this_thread};
 use crate::heartbeat::stall::{Stall, Stretch};
 use crate::heartbeat::verdict::Why;
-use crate::heartbeat::watch::stalls;
+use crate::heartbeat::watch::{stalls, too_long};
 
 #[derive(Debug)]
 pub(in crate::heartbeat) struct Fleet {
@@ -72,6 +72,12 @@ struct Log {
 thread_local!(static MEMBER: RefCell<Option<Arc<Member>>> = const { RefCell::new(None) });
 
 impl Member {
+    #[cfg(test)]
+    pub(super) fn of_this_thread(busy: bool) -> Arc<Self> {
+        let beacon = Arc::new(Beacon::new(Duration::ZERO, Duration::ZERO));
+        Arc::new(Self { thread: this_thread(), beacon, busy: AtomicBool::new(busy), log: Mutex::default() })
+    }
+
     pub(super) fn thread(&self) -> ThreadId {
         self.thread
     }
@@ -125,8 +131,7 @@ impl Fleet {
     pub(super) fn observe(&self, metrics: RuntimeMetrics) {
         let arrivals = lock(&self.arrivals).take();
         let _ = self.metrics.set(metrics.clone());
-        // Sparser looks see less, denser ones cost more: twenty to a budget.
-        let every = (self.heartbeat.budget / 20).clamp(Duration::from_millis(1), Duration::from_millis(5));
+        let every = between_looks(self.heartbeat.budget);
         *lock(&self.sampler) = arrivals.and_then(|arrivals| Sampler::start(metrics, arrivals, every));
     }
 
@@ -201,11 +206,9 @@ impl Fleet {
             return self.stranger_turns(judged_from);
         }
         let indices = log.indices;
-        match Stretch::between(&base.0, &now, due) {
-            Some(stretch) if stretch.split.charged() + stretch.split.unexplained() > self.heartbeat.budget => {
-                log.certain.push(stretch);
-            }
-            _ => log.keep(base, here, indices, self.heartbeat.budget),
+        match Stretch::between(&base.0, &now, due).filter(|late| too_long(late, self.heartbeat.budget)) {
+            Some(late) => log.certain.push(late),
+            None => log.keep(base, here, indices, self.heartbeat.budget),
         }
         log.base = Some(here);
         drop(log);
@@ -225,10 +228,7 @@ impl Fleet {
         let mut log = member.log();
         log.base = Some((now, sleeps()));
         log.comes_back(self.parks_of_workers());
-        let run_queue = now.run_queue.zip(queued).map(|(own, others)| own + others);
-        let late = judged_from
-            .and_then(|due| Stretch::of_a_stranger(due, &Reading { run_queue, ..now }, self.heartbeat.budget));
-        log.certain.extend(late.filter(|stretch| stretch.split.wall > self.heartbeat.budget));
+        log.certain.extend(judged_from.and_then(|due| late(due, now, queued, self.heartbeat.budget)));
         drop(log);
         member.busy.store(true, Ordering::Relaxed);
         member.beacon.busy(&now);
@@ -322,10 +322,23 @@ impl Fleet {
     }
 }
 
+/// Sparser looks see less, denser ones cost more: twenty to a budget.
+fn between_looks(budget: Duration) -> Duration {
+    (budget / 20).clamp(Duration::from_millis(1), Duration::from_millis(5))
+}
+
+/// What a thread that was never read before was late by, if that is too long. `queued`: for how long the one that it took
+/// the worker over from may have waited for a CPU, if that is known.
+fn late(due: Instant, now: Reading, queued: Option<Duration>, budget: Duration) -> Option<Stretch> {
+    let run_queue = now.run_queue.zip(queued).map(|(own, others)| own + others);
+    let stretch = Stretch::of_a_stranger(due, &Reading { run_queue, ..now }, budget)?;
+    (stretch.split.wall > budget).then_some(stretch)
+}
+
 impl Unseen {
     /// Whether one poll in it may have been too long. Idle before it took a worker over, a thread seems blocked.
     fn may_hide(&self, looks: &[Look], budget: Duration) -> bool {
-        Stretch::between(&self.from, &self.to, self.from.at).is_none_or(|stretch| stretch.away() > budget)
+        Stretch::between(&self.from, &self.to, self.from.at).is_none_or(|stretch| too_long(&stretch, budget))
             && stood_at_most(looks, self.from.at, self.to.at) > budget
     }
 }
@@ -355,18 +368,17 @@ impl Log {
         let sleeps = to.1.saturating_sub(from.1);
         let episode = Episode { from: from.0, to: to.0, sleeps, indices, blind: false };
         let Some(stretch) = episode.stretch() else { return };
-        let charged = stretch.split.charged();
-        if charged + stretch.split.unexplained() > budget {
+        if too_long(&stretch, budget) {
             self.episodes.push(episode);
         } else {
-            self.longest = self.longest.max(charged);
+            self.longest = self.longest.max(stretch.split.charged());
         }
     }
 }
 
 /// One for each that is true.
 fn bits(of: impl Iterator<Item = bool>) -> u64 {
-    of.enumerate().fold(0, |bits, (index, is)| bits | u64::from(is) << index)
+    of.enumerate().map(|(index, is)| u64::from(is) << index).sum()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -375,6 +387,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::episode::Worker;
     use super::*;
 
     #[test]
@@ -383,6 +396,7 @@ mod tests {
         log.comes_back([2, 5].into_iter());
         assert_eq!(log.indices, 0b01, "the other is idle");
         log.comes_back([4, 6].into_iter());
+        assert_eq!(log.indices, 0b01, "now the other is awake too, but it was not when this one was told apart");
         assert!(log.is_the_same([4, 8].into_iter()));
         assert_eq!(log.indices, 0b01);
         // It blocked in `block_in_place`, and both are awake; so that both are does not tell who it is.
@@ -395,5 +409,229 @@ mod tests {
         let mut log = Log::default();
         log.comes_back([].into_iter());
         assert!(log.is_the_same([].into_iter()) && log.indices == 0);
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+    /// So long that nothing a slow machine does to a test counts beside it. Nobody waits for it.
+    const BUDGET: Duration = Duration::from_secs(10);
+
+    fn fleet(workers: usize) -> Arc<Fleet> {
+        Fleet::new(workers, Heartbeat::new().budget(BUDGET))
+    }
+
+    /// On a thread that is nobody's worker yet.
+    fn elsewhere<T: Send>(what: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| scope.spawn(what).join().unwrap())
+    }
+
+    /// This thread is back since so long ago, as far as it knows, and has slept ever since.
+    fn back_since(fleet: &Fleet, ago: Duration) -> (Arc<Member>, Instant) {
+        fleet.unparks();
+        let member = fleet.member();
+        let mut log = member.log();
+        let (base, _) = log.base.as_mut().unwrap();
+        base.at -= ago;
+        let at = base.at;
+        drop(log);
+        (member, at)
+    }
+
+    /// A reading after so many ms, on a CPU for none of them.
+    fn reading(thread: u32, start: Instant, at: u32, run_queue: Option<u32>) -> Reading {
+        let run_queue = run_queue.map(|ms| MS * ms);
+        Reading { at: start + MS * at, thread: ThreadId(thread), on_cpu: Duration::ZERO, run_queue }
+    }
+
+    #[test]
+    fn a_fleet_is_complete_once_each_worker_has_shown_up() {
+        let fleet = fleet(2);
+        let shows_up = || {
+            elsewhere(|| {
+                fleet.parks();
+                this_thread()
+            })
+        };
+        assert!(!fleet.is_complete());
+        let one = shows_up();
+        assert!(!fleet.is_complete() && fleet.has_member(one) && !fleet.has_member(this_thread()));
+        shows_up();
+        assert!(fleet.is_complete());
+    }
+
+    #[test]
+    fn a_worker_is_busy_from_when_it_comes_back_until_it_goes_idle_and_a_long_spell_is_to_be_judged() {
+        for (away, spells) in [(BUDGET * 2, 1), (BUDGET / 2, 0)] {
+            elsewhere(|| {
+                let fleet = fleet(1);
+                let (member, _) = back_since(&fleet, away);
+                assert!(member.is_busy());
+                fleet.parks();
+                assert!(!member.is_busy());
+                assert_eq!(member.log().episodes.len(), spells, "{away:?}");
+                fleet.parks();
+                assert_eq!(member.log().episodes.len(), spells, "it was idle");
+            });
+        }
+    }
+
+    #[test]
+    fn a_late_beat_on_a_busy_thread_is_certain_as_far_as_the_driver_was_not_turned() {
+        // Since when the thread is back, how long after that a beat was due, and what is certain, and what is to be judged.
+        for (away, due, certain, judged) in [(20, 5, 1, 0), (20, 15, 0, 1), (5, 0, 0, 0)] {
+            elsewhere(|| {
+                let fleet = fleet(1);
+                let (member, from) = back_since(&fleet, Duration::from_secs(away));
+                fleet.turn(Some(from + Duration::from_secs(due)));
+                let log = member.log();
+                assert_eq!((log.certain.len(), log.episodes.len()), (certain, judged), "{away} s, due after {due} s");
+                assert!(log.base.is_some_and(|(base, _)| base.at > from), "it has been back");
+            });
+        }
+    }
+
+    #[test]
+    fn a_spell_above_the_budget_is_to_be_judged_and_any_other_may_be_the_longest() {
+        let start = Instant::now();
+        let mut log = Log::default();
+        let mut keep = |at, run_queue: Option<u32>| {
+            let from = reading(1, start, 0, run_queue.map(|_| 0));
+            log.keep((from, 3), (reading(1, start, at, run_queue), 5), 1, MS * 50);
+            (log.episodes.len(), log.longest)
+        };
+        assert_eq!(keep(50, Some(0)), (0, MS * 50));
+        assert_eq!(keep(120, Some(80)), (0, MS * 50), "most of it was a wait for a CPU");
+        assert_eq!(keep(51, Some(0)), (1, MS * 50));
+        assert_eq!(keep(51, None), (2, MS * 50), "it may have been blocked");
+        assert!(log.episodes.iter().all(|episode| episode.sleeps == 2 && episode.indices == 1 && !episode.blind));
+    }
+
+    #[test]
+    fn a_beat_on_a_thread_that_never_went_idle_makes_it_a_worker_unless_it_is_the_root() {
+        let fleet = fleet(1);
+        let turn = || fleet.turn(Some(Instant::now() - BUDGET * 2));
+        elsewhere(turn);
+        assert!(!fleet.is_complete(), "the watch has not begun");
+        fleet.open(Instant::now());
+        turn();
+        assert!(!fleet.is_complete(), "the root is no worker");
+        elsewhere(turn);
+        let members = lock(&fleet.members);
+        let [member] = &members[..] else { panic!("{members:?}") };
+        assert_eq!((member.log().certain.len(), member.is_busy()), (1, true), "it was late, and is back");
+    }
+
+    #[test]
+    fn a_stranger_is_not_charged_what_it_waited_for_a_cpu_nor_what_the_one_before_it_did() {
+        let due = Instant::now();
+        let late = |wall, own, queued: Option<u32>| {
+            let stretch = late(due, reading(1, due, wall, own), queued.map(|ms| MS * ms), MS * 50)?;
+            Some((stretch.split.wall, stretch.split.run_queue))
+        };
+        assert_eq!(late(120, Some(30), Some(20)), Some((MS * 120, Some(MS * 50))));
+        assert_eq!(late(120, Some(30), None), Some((MS * 120, None)), "nobody knows of the other");
+        assert_eq!(late(51, Some(0), Some(0)), Some((MS * 51, Some(Duration::ZERO))));
+        assert_eq!(late(50, Some(0), Some(0)), None);
+    }
+
+    #[test]
+    fn a_member_has_waited_for_a_cpu_since_it_was_back_what_the_kernel_says_if_it_says_so() {
+        let member = Member::of_this_thread(true);
+        assert_eq!(member.queued(), Some(Duration::ZERO), "it was never away");
+        let ever = Clocks::open().run_queue();
+        let now = Reading::here();
+        member.log().base = Some((Reading { run_queue: Some(Duration::ZERO), ..now }, 0));
+        let queued = member.queued();
+        assert!(queued >= ever && queued.is_some() == ever.is_some(), "{queued:?} after {ever:?}");
+        member.log().base = Some((Reading { run_queue: None, ..now }, 0));
+        assert_eq!(member.queued(), None);
+    }
+
+    /// Nobody keeps an account of that number, so the thread is given time to come back by itself.
+    #[test]
+    fn a_spell_that_goes_on_is_waited_for_and_then_described() {
+        let member = Member { thread: ThreadId(0), ..Arc::into_inner(Member::of_this_thread(true)).unwrap() };
+        assert!(member.open_spell(Instant::now()).is_none(), "it is idle");
+        let base = reading(0, Instant::now(), 0, Some(0));
+        *member.log() = Log { base: Some((base, 7)), indices: 0b10, ..Log::default() };
+        let begun = Instant::now();
+        let spell = member.open_spell(begun + MS * 5).unwrap();
+        assert!(begun.elapsed() >= MS * 5, "it may have come back");
+        assert!(spell.blind && spell.from.at == base.at && (spell.sleeps, spell.indices) == (0, 0b10), "{spell:?}");
+    }
+
+    #[test]
+    fn workers_are_looked_at_twenty_times_a_budget_but_not_all_the_time_nor_hardly_ever() {
+        for (budget, every) in [(10, 1000), (20, 1000), (50, 2500), (100, 5000), (1000, 5000)] {
+            assert_eq!(between_looks(MS * budget), Duration::from_micros(every), "{budget} ms");
+        }
+    }
+
+    #[test]
+    fn workers_are_told_apart_by_what_they_publish_unless_they_are_too_many() {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        for (workers, told) in [(2, 2), (65, 0)] {
+            let fleet = fleet(workers);
+            assert_eq!(fleet.parks_of_workers().count(), 0, "nobody is observed");
+            fleet.observe(runtime.metrics());
+            assert_eq!(fleet.parks_of_workers().count(), told, "{workers}");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_nobody_read_may_hide_a_stall_if_it_was_away_for_too_long_and_so_was_a_worker() {
+        let start = Instant::now();
+        let hides = |thread, wall, waited, looks: &[Look]| {
+            let unseen = Unseen { from: reading(1, start, 0, Some(0)), to: reading(thread, start, wall, Some(waited)) };
+            unseen.may_hide(looks, MS * 50)
+        };
+        assert!(hides(1, 51, 0, &[]) && !hides(1, 50, 0, &[]));
+        assert!(hides(1, 60, 9, &[]) && !hides(1, 60, 10, &[]), "it waited for a CPU");
+        assert!(hides(2, 51, 0, &[]) && !hides(2, 50, 0, &[]), "of two threads nothing is known but the time");
+        let idle = Worker { parks: 1, busy: Duration::ZERO };
+        let looks = [0, 40, 80].map(|at| Look { at: start + MS * at, workers: vec![idle], accounts: Vec::new() });
+        assert!(!hides(1, 80, 0, &looks), "the only worker was idle");
+    }
+
+    #[test]
+    fn what_was_over_when_the_watch_began_is_no_part_of_it() {
+        let (fleet, journal) = (fleet(1), Journal::new(Heartbeat::new().budget(BUDGET), false, None));
+        let opened = Instant::now();
+        fleet.open(opened);
+        let member = fleet.member();
+        // One that ended before, one that ended just then and one that ended after; told by how long they took.
+        let (ends, seconds) = ([opened - MS, opened, opened + MS], [21, 22, 23]);
+        for (to, wall) in ends.into_iter().zip(seconds).map(|(to, s)| (to, Duration::from_secs(s))) {
+            let to = reading(1, to, 0, Some(0));
+            let certain = Reading { at: to.at - wall, ..to };
+            member.log().certain.extend(Stretch::between(&certain, &to, certain.at));
+            // It slept once, so it was one poll.
+            let from = Reading { at: to.at - wall - BUDGET, ..to };
+            member.log().episodes.push(Episode { from, to, sleeps: 1, indices: 0, blind: false });
+        }
+        let mut pulse = Pulse::empty(journal.config, journal.began);
+        fleet.close(&journal, &mut pulse, None, Patience::of(Duration::ZERO));
+        let mut walls: Vec<_> = pulse.stalls.iter().map(|stall| stall.wall.as_secs()).collect();
+        walls.sort_unstable();
+        assert_eq!((walls, pulse.uncovered.clone()), (vec![23, 33], None));
+        fleet.close(&journal, &mut pulse, None, Patience::of(Duration::ZERO));
+        assert_eq!((pulse.stalls.len(), pulse.uncovered), (2, Some(Why::Unwitnessed)), "nothing is left to judge");
+    }
+
+    #[test]
+    fn a_worker_that_was_not_seen_for_too_long_leaves_the_watch_uncovered() {
+        let opened = Instant::now();
+        for (to, away, why) in [
+            (opened, BUDGET * 2, None),
+            (opened + MS, BUDGET / 2, None),
+            (opened + MS, BUDGET * 2, Some(Why::WorkerUnseen)),
+        ] {
+            let (fleet, journal) = (fleet(1), Journal::new(Heartbeat::new().budget(BUDGET), false, None));
+            fleet.open(opened);
+            let to = reading(1, to, 0, Some(0));
+            fleet.was_unseen(Some(Reading { at: to.at - away, ..to }), to);
+            let mut pulse = Pulse::empty(journal.config, journal.began);
+            fleet.close(&journal, &mut pulse, None, Patience::of(Duration::ZERO));
+            assert_eq!(pulse.uncovered, why);
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::heartbeat::observer::{Observer, Question, Testimony};
 use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::thread::Clocks;
 use crate::heartbeat::stall::Stretch;
-use crate::heartbeat::watch::{add_lines, root_blocked, stacks, stalls};
+use crate::heartbeat::watch::{add_lines, root_blocked, stacks, stalls, too_long};
 
 /// What can be said by the end of `patience`. Without a stuck thread there is no stall: the future waits for something
 /// that never comes.
@@ -23,7 +23,7 @@ pub(super) fn describe(bench: &Bench, journal: &Journal, patience: Patience) -> 
     match (bench.fleet(), open) {
         (Some(_), open) => {
             bench.close(&mut pulse, patience);
-            let root = open.filter(|stretch| stretch.away() > pulse.budget);
+            let root = open.filter(|root| too_long(root, pulse.budget));
             let root = root.as_slice();
             pulse.uncovered =
                 root.iter().zip(ask(bench.observer(), root, patience)).map(root_blocked).next().or(pulse.uncovered);
@@ -70,5 +70,33 @@ impl Journal {
     fn open_spell(&self) -> Option<crate::heartbeat::reading::Reading> {
         let (thread, _) = self.beacon().overdue(Instant::now())?;
         self.base_of(thread)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::heartbeat::reading::ThreadId;
+    use crate::heartbeat::stall::Split;
+
+    #[test]
+    fn there_is_an_answer_to_each_question_whether_or_not_anybody_is_there_to_answer() {
+        let (from, wall) = (Instant::now(), Duration::from_millis(120));
+        let split = Split { wall, on_cpu: Duration::ZERO, run_queue: None };
+        // No thread has this number.
+        let (thread, on_cpu_then, one_poll) = (ThreadId(0), Duration::ZERO, false);
+        let stretch = Stretch { thread, from, to: from + wall, split, on_cpu_then, one_poll };
+        for asked in 0..3 {
+            let found = vec![stretch; asked];
+            let nobody = ask(None, &found, Patience::of(Duration::ZERO));
+            assert_eq!(nobody.len(), asked);
+            assert!(nobody.iter().all(|testimony| testimony.circumstances.is_none() && testimony.suspect.is_none()));
+            let observer = Observer::get().unwrap();
+            let seen = ask(Some(&observer), &found, Patience::of(Duration::from_secs(60)));
+            assert_eq!(seen.len(), asked);
+            assert!(seen.iter().all(|testimony| testimony.circumstances.is_some()));
+        }
     }
 }

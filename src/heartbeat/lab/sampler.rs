@@ -36,8 +36,7 @@ impl Sampler {
             let mut log = Log { metrics, members, known: Vec::new(), looks: Vec::new() };
             let mut wait = every;
             while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-                // While all are idle, half as often: what it then misses is the beginning of a spell.
-                wait = if log.look() { every } else { every * 2 };
+                wait = until_the_next(log.look(), every);
             }
             log.look();
             // Nobody listens any more if the lab was given up.
@@ -61,6 +60,11 @@ impl Sampler {
         drop(stop);
         seen.recv_timeout(left(until)).unwrap_or_default()
     }
+}
+
+/// While all are idle, half as often: what it then misses is the beginning of a spell.
+fn until_the_next(anybody_busy: bool, every: Duration) -> Duration {
+    if anybody_busy { every } else { every * 2 }
 }
 
 struct Log {
@@ -88,13 +92,90 @@ impl Log {
         let workers = (0..self.metrics.num_workers()).map(worker).collect();
         let look = Look { at, workers, accounts };
         let busy = !look.accounts.is_empty();
+        self.keep(look, at.elapsed());
+        busy
+    }
+
+    fn keep(&mut self, look: Look, took: Duration) {
         // Preempted half way, it would show the numbers of one moment at another.
-        if at.elapsed() < TORN {
+        if took < TORN {
             self.looks.push(look);
         }
         if self.looks.len() > MEMORY {
             self.looks.drain(..MEMORY / 2);
         }
-        busy
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, Runtime};
+
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// Whose workers never run.
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().build().unwrap()
+    }
+
+    fn log(members: Receiver<Arc<Member>>) -> Log {
+        Log { metrics: runtime().metrics(), members, known: Vec::new(), looks: Vec::new() }
+    }
+
+    #[test]
+    fn a_look_shows_every_worker_and_the_accounts_of_those_who_are_busy() {
+        let (arrive, arrivals) = channel();
+        let mut log = log(arrivals);
+        assert!(!log.look(), "nobody is known");
+        arrive.send(Member::of_this_thread(false)).unwrap();
+        assert!(!log.look(), "the one who is, is idle");
+        let busy = Member::of_this_thread(true);
+        arrive.send(Arc::clone(&busy)).unwrap();
+        // Elsewhere the kernel keeps no account of it.
+        let told = cfg!(all(target_os = "linux", not(deadbeat_portable)));
+        assert_eq!(log.look(), told);
+        // One that took too long, on a slow machine, is not kept.
+        let shown = |look: &&Look| !(look.accounts.is_empty() && told);
+        let look = (0..1000).find_map(|_| {
+            log.look();
+            log.looks.last().filter(shown).cloned()
+        });
+        let look = look.expect("a look is kept");
+        let who: Vec<_> = look.accounts.iter().map(|(thread, _)| *thread).collect();
+        assert_eq!((look.workers.len(), who), (1, if told { vec![busy.thread()] } else { vec![] }));
+    }
+
+    #[test]
+    fn a_look_that_may_mix_two_moments_is_not_kept_and_of_too_many_the_older_half_goes() {
+        let mut log = log(channel().1);
+        let start = Instant::now();
+        let look = |nth: usize| Look { at: start + MS * nth as u32, workers: Vec::new(), accounts: Vec::new() };
+        log.keep(look(0), TORN);
+        assert_eq!(log.looks.len(), 0);
+        for nth in 0..MEMORY {
+            log.keep(look(nth), TORN - Duration::from_nanos(1));
+        }
+        assert_eq!(log.looks.len(), MEMORY);
+        log.keep(look(MEMORY), Duration::ZERO);
+        assert_eq!(log.looks.len(), MEMORY / 2 + 1);
+        assert_eq!((log.looks[0].at, log.looks[MEMORY / 2].at), (look(MEMORY / 2).at, look(MEMORY).at));
+    }
+
+    #[test]
+    fn who_is_idle_is_looked_at_half_as_often() {
+        assert_eq!((until_the_next(true, MS), until_the_next(false, MS)), (MS, MS * 2));
+    }
+
+    /// How many looks fit into how long is the machine's affair; some do, in the end.
+    #[test]
+    fn it_looks_again_and_again_until_it_is_asked_for_what_it_saw() {
+        let looks = |time: Duration| {
+            let sampler = Sampler::start(runtime().metrics(), channel().1, MS).unwrap();
+            std::thread::park_timeout(time);
+            sampler.finish(Instant::now() + Duration::from_secs(10)).len()
+        };
+        assert!((2..11).any(|doubled| looks(MS * (1 << doubled)) > 3), "never more than three");
     }
 }
