@@ -57,7 +57,7 @@ impl Reading {
     pub(super) fn within(age: Duration) -> Self {
         let at = Instant::now();
         match LAST.try_with(Cell::get) {
-            Ok(Some(last)) if at.saturating_duration_since(last.at) < age => Self { at, ..last },
+            Ok(Some(last)) if last.is_younger(age, at) => Self { at, ..last },
             _ => Self::here(),
         }
     }
@@ -67,19 +67,31 @@ impl Reading {
         LAST.try_with(Cell::get).ok().flatten()
     }
 
+    /// At zero `age` none is, whatever the clock.
+    fn is_younger(&self, age: Duration, now: Instant) -> bool {
+        now.saturating_duration_since(self.at) < age
+    }
+
     fn with(clocks: &thread::Clocks) -> Self {
-        let mut tries = 0;
-        loop {
+        untorn(|| {
             let begun = Instant::now();
             let on_cpu = thread_cpu_time();
             let run_queue = clocks.run_queue();
             let at = Instant::now();
-            tries += 1;
-            if at - begun < TORN || tries == 5 {
-                return Self { at, thread: clocks.id(), on_cpu, run_queue };
-            }
+            (at - begun, Self { at, thread: clocks.id(), on_cpu, run_queue })
+        })
+    }
+}
+
+/// The first that was not torn, or the fifth.
+fn untorn<T>(mut read: impl FnMut() -> (Duration, T)) -> T {
+    for _ in 1..5 {
+        let (took, reading) = read();
+        if took < TORN {
+            return reading;
         }
     }
+    read().1
 }
 
 /// The calling thread, without asking the kernel again.
@@ -104,4 +116,59 @@ pub(super) fn sleeps() -> u64 {
 
 fn thread_cpu_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_that_took_too_long_is_taken_again_but_not_for_ever() {
+        let (whole, torn) = (TORN - Duration::from_nanos(1), TORN);
+        for (tries, expected) in [
+            ([whole, whole, whole, whole, whole], 1),
+            ([torn, whole, whole, whole, whole], 2),
+            ([torn, torn, torn, whole, whole], 4),
+            ([torn, torn, torn, torn, torn], 5),
+        ] {
+            let mut nth = 0;
+            let read = || {
+                nth += 1;
+                (tries[nth - 1], nth)
+            };
+            assert_eq!(untorn(read), expected);
+        }
+    }
+
+    #[test]
+    fn a_reading_is_as_young_as_asked_for_or_taken_anew() {
+        let last = Reading::here();
+        let age = Duration::from_millis(5);
+        let just_before = age - Duration::from_nanos(1);
+        assert!(last.is_younger(age, last.at + just_before) && !last.is_younger(age, last.at + age));
+        assert!(!last.is_younger(Duration::ZERO, last.at), "none is that young");
+    }
+
+    #[test]
+    fn what_was_read_not_long_ago_is_not_read_again_except_for_the_time() {
+        let first = Reading::here();
+        assert!(first.on_cpu > Duration::ZERO && first.thread == this_thread());
+        let same = Reading::within(Duration::from_secs(3600));
+        assert!(same.at > first.at && same.on_cpu == first.on_cpu, "{first:?} {same:?}");
+        let fresh = Reading::within(Duration::ZERO);
+        assert!(fresh.at > same.at && fresh.on_cpu > first.on_cpu, "{first:?} {fresh:?}");
+        assert_eq!(Reading::last().map(|last| last.at), Some(fresh.at), "what was reused is not news");
+        std::thread::spawn(|| assert!(Reading::last().is_none(), "of a thread that never read any")).join().unwrap();
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+    fn a_thread_that_sleeps_knows_that_it_did() {
+        let before = sleeps();
+        let slept = (0..1000).any(|_| {
+            std::thread::park_timeout(Duration::from_millis(1));
+            sleeps() > before
+        });
+        assert!(slept, "{before} times, it says, before and after");
+    }
 }

@@ -19,20 +19,27 @@ pub(crate) fn suspended() -> Duration {
     use nix::time::{ClockId, clock_gettime};
 
     let read = |clock| clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
-    let (mut closest, mut suspended) = (Duration::MAX, Duration::ZERO);
-    // A thread that loses its CPU between two readings would see the machine sleep meanwhile.
+    let clocks = [ClockId::CLOCK_MONOTONIC, ClockId::CLOCK_BOOTTIME, ClockId::CLOCK_MONOTONIC];
+    ahead(|| clocks.map(read))
+}
+
+/// Two readings so far apart, and a third between them, were taken at one moment.
+#[cfg(target_os = "linux")]
+const CLOSE: Duration = Duration::from_micros(50);
+
+/// How far the second clock is ahead of the other, which is read before it and after it. A thread that loses its CPU between
+/// two readings would see the machine sleep meanwhile, so the closest of a few count.
+#[cfg(target_os = "linux")]
+fn ahead(mut read: impl FnMut() -> [Duration; 3]) -> Duration {
+    let mut closest = (Duration::MAX, Duration::ZERO);
     for _ in 0..8 {
-        let before = read(ClockId::CLOCK_MONOTONIC);
-        let since_boot = read(ClockId::CLOCK_BOOTTIME);
-        let after = read(ClockId::CLOCK_MONOTONIC);
-        if after - before < closest {
-            (closest, suspended) = (after - before, since_boot.saturating_sub(after));
-        }
-        if closest < Duration::from_micros(50) {
+        let [before, other, after] = read();
+        closest = closest.min((after - before, other.saturating_sub(after)));
+        if closest.0 < CLOSE {
             break;
         }
     }
-    suspended
+    closest.1
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -71,5 +78,53 @@ mod tests {
         let stat = "cpu  1 2 3 4 5 6 7 20 9 10\ncpu0 1 2 3 4 5 6 7 8 9 10\ncpu1 1 2 3 4 5 6 7 12 9 10\nintr 1 2 3\n";
         assert_eq!(steal_fields(stat), [Duration::from_millis(80), Duration::from_millis(120)]);
         assert_eq!(steal_fields(""), []);
+    }
+
+    #[test]
+    fn what_was_stolen_is_known_of_each_cpu_there_is() {
+        let stat = std::fs::read_to_string("/proc/stat").unwrap();
+        let cpus = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu "));
+        assert_eq!(stolen().len(), cpus.count());
+    }
+
+    #[test]
+    fn of_readings_that_are_far_apart_the_closest_count_and_one_that_is_close_is_enough() {
+        let us = Duration::from_micros;
+        // How far apart the readings of the one clock are, and how far ahead of the second of them the other was.
+        let ahead = |readings: &[(u64, u64)]| {
+            let mut coming = readings.iter().map(|(apart, ahead)| [us(100), us(100 + apart + ahead), us(100 + apart)]);
+            let suspended = ahead(|| coming.next().expect("it was close"));
+            (suspended, readings.len() - coming.len())
+        };
+        assert_eq!(ahead(&[(49, 7), (1, 0)]), (us(7), 1));
+        assert_eq!(ahead(&[(50, 7), (1, 9), (1, 0)]), (us(9), 2), "nearly close is not close");
+        let far = [(90, 1), (80, 2), (70, 3), (60, 4), (70, 5), (80, 6), (90, 7), (90, 8)];
+        assert_eq!(ahead(&far), (us(4), 8), "but somebody has to be believed");
+        assert_eq!(super::ahead(|| [us(100), us(90), us(101)]), Duration::ZERO, "no clock goes backwards");
+    }
+
+    /// In a time namespace the machine has been suspended for as long as one likes.
+    #[test]
+    fn a_machine_that_has_been_suspended_says_for_how_long() {
+        const INSIDE: &str = "DEADBEAT_SUSPENDED";
+        let suspended_for = Duration::from_secs(1_000_000);
+        if std::env::var_os(INSIDE).is_some() {
+            assert!(suspended() > suspended_for / 2, "{:?}", suspended());
+            return;
+        }
+        let inside = |program: &std::ffi::OsStr| {
+            let mut command = std::process::Command::new("unshare");
+            command.args(["--time", "--fork", "--boottime", &suspended_for.as_secs().to_string()]).arg(program);
+            command.env(INSIDE, "1");
+            command
+        };
+        // It takes a privilege, a kernel and a program that knows of it.
+        if !inside("true".as_ref()).output().is_ok_and(|output| output.status.success()) {
+            return;
+        }
+        let name = "heartbeat::reading::host::tests::a_machine_that_has_been_suspended_says_for_how_long";
+        let output = inside(std::env::current_exe().unwrap().as_ref()).args(["--exact", name]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
     }
 }

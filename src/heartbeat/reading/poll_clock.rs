@@ -66,6 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn it_is_as_cheap_as_the_kernels_tick_allows_and_exact_where_that_comes_too_rarely() {
+        let tick = Duration::from(clock_getres(ClockId::CLOCK_MONOTONIC_COARSE).unwrap());
+        assert_eq!(PollClock::new(tick * 4).lag, tick);
+        assert_eq!(PollClock::new(tick * 4 - Duration::from_nanos(4)).lag, Duration::ZERO);
+    }
+
+    #[test]
     fn it_is_never_ahead_and_hardly_ever_further_behind_than_it_says() {
         for budget in [Duration::from_millis(50), Duration::from_micros(10)] {
             let clock = PollClock::new(budget);

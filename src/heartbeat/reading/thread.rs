@@ -31,7 +31,9 @@ impl Clocks {
     /// The calling thread's.
     pub(crate) fn open() -> Self {
         let id = ThreadId::here();
-        Self { id, schedstat: own_proc().then(|| File::open("/proc/thread-self/schedstat").ok()).flatten() }
+        let link = std::fs::read_link("/proc/thread-self").ok();
+        let own = link.is_some_and(|link| names(&link, id));
+        Self { id, schedstat: own.then(|| File::open("/proc/thread-self/schedstat").ok()).flatten() }
     }
 
     /// Without an open file: for a thread whose locals are being torn down.
@@ -115,15 +117,15 @@ pub fn schedstat(text: &[u8]) -> Option<(Duration, Duration, u64)> {
     Account::parse(text).map(|account| (account.on_cpu, account.run_queue, account.turns))
 }
 
-/// Whether `/proc` is this process's own view: in a container it can be somebody else's.
-fn own_proc() -> bool {
-    let link = std::fs::read_link("/proc/thread-self").ok();
-    let number = link.as_deref().and_then(Path::file_name).and_then(|name| name.to_str()?.parse().ok());
-    number == Some(ThreadId::here().0)
+/// Whether `/proc` calls this thread what the kernel calls it here: in a container it can be somebody else's view.
+fn names(link: &Path, thread: ThreadId) -> bool {
+    link.file_name().and_then(|name| name.to_str()?.parse().ok()) == Some(thread.0)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -161,6 +163,42 @@ mod tests {
         assert!(ids.iter().all(|id| younger_than(Duration::ZERO, *id).is_empty()), "they are older than that");
         drop(stop);
         threads.into_iter().for_each(|thread| thread.unwrap().join().unwrap());
+    }
+
+    #[test]
+    fn a_proc_that_numbers_this_thread_otherwise_is_somebody_elses() {
+        for (link, own) in [("7/task/12", true), ("7/task/13", false), ("12/task", false), ("", false)] {
+            assert_eq!(names(Path::new(link), ThreadId(12)), own, "{link:?}");
+        }
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_and_works_has_both_in_its_account_as_told_from_inside_and_from_outside() {
+        let (clocks, over) = (Clocks::open(), AtomicBool::new(false));
+        let begun = clocks.account().unwrap();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let later = std::thread::scope(|scope| {
+            // On a machine with nothing to do it would get its CPU at once.
+            for _ in 0..cores * 2 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::Relaxed) {
+                        std::hint::spin_loop()
+                    }
+                });
+            }
+            let waited =
+                |now: &Account| now.turns > begun.turns && now.on_cpu > begun.on_cpu && !now.run_queue.is_zero();
+            let later = (0..1000).find_map(|_| {
+                std::thread::park_timeout(Duration::from_millis(1));
+                clocks.account().filter(waited)
+            });
+            over.store(true, Ordering::Relaxed);
+            later.expect("it has waited, and been given a CPU")
+        });
+        assert!(clocks.run_queue() >= Some(later.run_queue), "{later:?}");
+        let outside = Clocks::of(clocks.id()).and_then(|clocks| clocks.account()).unwrap();
+        assert!(outside.turns >= later.turns && outside.run_queue >= later.run_queue, "{outside:?} {later:?}");
+        assert_eq!(Clocks::bare().run_queue(), None);
     }
 
     #[test]
