@@ -254,7 +254,237 @@ impl Post {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::TryRecvError;
+    use std::task::Wake;
+
+    use super::super::stall::Split;
     use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+    /// What must come, comes well within this; it bounds a broken test, not a slow machine.
+    const SOON: Duration = Duration::from_secs(20);
+
+    /// Says when it is woken.
+    struct Bell(Sender<()>);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+        }
+    }
+
+    fn bell() -> (Waker, Receiver<()>) {
+        let (rings, rung) = channel();
+        (Waker::from(Arc::new(Bell(rings))), rung)
+    }
+
+    fn post(beacon: &Arc<Beacon>, next: Instant) -> Post {
+        Post { beacon: Arc::downgrade(beacon), stretch: None, looks: 0, next, newborn: Vec::new() }
+    }
+
+    /// Of a thread that was looked at in these ms after `start`.
+    fn samples(start: Instant, thread: u32, ats: &[u32]) -> Vec<Sample> {
+        ats.iter().map(|at| Sample::running(ThreadId(thread), start + MS * *at)).collect()
+    }
+
+    #[test]
+    fn a_stretch_was_a_wait_if_more_of_it_was_blocked_than_computed() {
+        let from = Instant::now();
+        for (on_cpu, run_queue, waited) in
+            [(60, Some(0), Some(false)), (59, Some(0), Some(true)), (61, Some(0), Some(false)), (10, None, None)]
+        {
+            let split = Split { wall: MS * 120, on_cpu: MS * on_cpu, run_queue: run_queue.map(|ms: u32| MS * ms) };
+            let (thread, to, on_cpu_then) = (ThreadId(7), from + MS * 120, Duration::ZERO);
+            let question = Question::from(&Stretch { thread, from, to, split, on_cpu_then, one_poll: false });
+            assert_eq!((question.thread, question.from, question.to, question.waited), (thread, from, to, waited));
+        }
+    }
+
+    #[test]
+    fn an_observer_answers_each_question_and_rings_in_time_whoever_it_looks_at() {
+        let observer = Observer::get().expect("a thread can be started");
+        let beacon = Arc::new(Beacon::new(MS, MS));
+        let (this, from) = (this_thread(), Instant::now());
+        beacon.busy_since(this, from);
+        observer.watch(Arc::downgrade(&beacon));
+        let ask = |times| {
+            let (tell, told) = channel();
+            let question = Question { thread: this, from, to: Instant::now(), waited: None };
+            observer.ask(vec![question; times], move |seen| tell.send(seen).unwrap());
+            told.recv_timeout(SOON).expect("an answer")
+        };
+        assert_eq!((ask(0).len(), ask(3).len()), (0, 3));
+        if cfg!(all(target_os = "linux", not(deadbeat_portable))) {
+            let seen = (0..10_000).any(|_| {
+                std::thread::park_timeout(MS);
+                ask(1)[0].circumstances.as_ref().is_some_and(|seen| seen.looks.all > 1)
+            });
+            assert!(seen, "it never looked twice");
+        }
+        let (waker, rung) = bell();
+        let at = Instant::now() + MS * 5;
+        observer.alarm(at, waker);
+        rung.recv_timeout(SOON).expect("it rings");
+        assert!(Instant::now() >= at, "too early");
+    }
+
+    #[test]
+    fn an_alarm_rings_when_it_is_due_and_once() {
+        let now = Instant::now();
+        let (mut rounds, bells) = (Rounds::default(), [now - MS, now, now + MS].map(|at| (at, bell())));
+        rounds.alarms.extend(bells.iter().map(|(at, (waker, _))| (*at, waker.clone())));
+        let mut rung = |now| {
+            rounds.ring(now);
+            bells.each_ref().map(|(_, (_, rung))| rung.try_iter().count())
+        };
+        assert_eq!(rung(now), [1, 1, 0]);
+        assert_eq!(rung(now + MS), [0, 0, 1]);
+        assert_eq!(rung(now + MS), [0, 0, 0]);
+    }
+
+    #[test]
+    fn an_observer_sleeps_until_the_next_alarm_or_look_but_not_less_than_between_two_looks() {
+        let mut rounds = Rounds::default();
+        assert_eq!(rounds.next_wait(), None, "there is nothing to do");
+        let (hour, idle) = (Duration::from_secs(3600), Arc::new(Beacon::new(MS, Duration::from_secs(60))));
+        rounds.alarms.push((Instant::now() + hour, Waker::noop().clone()));
+        assert!(rounds.next_wait().is_some_and(|wait| wait > hour / 2 && wait <= hour));
+        rounds.posts.push(post(&idle, Instant::now()));
+        assert_eq!(rounds.next_wait(), Some(Duration::from_secs(60)), "it comes by");
+        rounds.alarms.push((Instant::now(), Waker::noop().clone()));
+        assert_eq!(rounds.next_wait(), Some(LOOK));
+    }
+
+    #[test]
+    fn a_round_looks_at_whoever_is_overdue_and_forgets_who_is_gone() {
+        let (kept, gone) = (Arc::new(Beacon::new(MS, MS)), Arc::new(Beacon::new(MS, MS)));
+        let now = Instant::now();
+        let mut rounds = Rounds { posts: vec![post(&gone, now), post(&kept, now)], ..Rounds::default() };
+        kept.busy_since(this_thread(), now);
+        drop(gone);
+        rounds.look_around(now + MS * 10);
+        assert_eq!(rounds.posts.len(), 1);
+        let told = cfg!(all(target_os = "linux", not(deadbeat_portable)));
+        assert_eq!(rounds.samples.len(), usize::from(told));
+        let many = samples(now, 1, &vec![0; MEMORY]);
+        rounds.samples.extend(many);
+        rounds.look_around(now);
+        assert_eq!(rounds.samples.len(), MEMORY, "the oldest are forgotten");
+    }
+
+    #[test]
+    fn a_testimony_is_of_that_thread_in_that_time() {
+        let start = Instant::now();
+        let mut rounds = Rounds { can_look: true, ..Rounds::default() };
+        rounds.samples.extend(samples(start, 7, &[9, 10, 15, 20, 21]));
+        rounds.samples.extend(samples(start, 8, &[10, 15, 20]));
+        let testify = |rounds: &Rounds, thread, from, to| {
+            let (from, to) = (start + MS * from, start + MS * to);
+            let testimony = rounds.testify(&Question { thread: ThreadId(thread), from, to, waited: None });
+            let circumstances = testimony.circumstances.unwrap();
+            let seen = testimony.suspect.map_or(0, |suspect| suspect.culprit.samples);
+            (circumstances.looks.all, seen, circumstances.overlooked)
+        };
+        assert_eq!(testify(&rounds, 7, 10, 20), (3, 3, false));
+        assert_eq!(testify(&rounds, 7, 22, 30), (0, 0, true), "it was over before");
+        assert_eq!(testify(&rounds, 7, 0, 8), (0, 0, true), "it had not begun");
+        rounds.can_look = false;
+        assert_eq!(testify(&rounds, 9, 10, 20), (0, 0, false), "nobody could look");
+        assert_eq!(testify(&rounds, 8, 10, 20), (3, 3, false));
+    }
+
+    /// Often at first, when it matters which of two calls it is; with its stack every fourth time.
+    #[test]
+    fn a_thread_is_looked_at_ever_more_rarely_until_it_has_come_back() {
+        let beacon = Arc::new(Beacon::new(MS, MS * 7));
+        let start = Instant::now();
+        let mut post = post(&beacon, start);
+        let mut look = |at: Instant| {
+            let mut deep = None;
+            post.look(&beacon, at, |thread, its_stack_too| {
+                deep = Some(its_stack_too);
+                Some(Sample::running(thread, at))
+            });
+            (deep, post.next)
+        };
+        assert_eq!(look(start).0, None, "it is idle");
+        beacon.busy_since(ThreadId(7), start);
+        let mut at = start + MS;
+        for nth in 1..=100 {
+            let (deep, next) = look(at);
+            assert_eq!(deep, Some([1, 5, 9, 13, 17].contains(&(nth % 20))), "{nth}");
+            let pause = [1, 2, 3, 4][nth / 32];
+            assert_eq!(next - at, MS * pause, "{nth}");
+            assert_eq!(look(next - MS / 2).0, None, "{nth}: not yet");
+            at = next;
+        }
+        beacon.busy_since(ThreadId(7), at);
+        let again = at + MS;
+        assert_eq!(look(again), (Some(true), again + MS), "it was back, and all begins anew");
+    }
+
+    #[test]
+    fn who_hangs_for_ever_is_looked_at_now_and_then() {
+        let beacon = Arc::new(Beacon::new(MS, MS));
+        let start = Instant::now();
+        beacon.busy_since(ThreadId(7), start);
+        let mut post = Post { looks: 1_000_000, ..post(&beacon, start) };
+        post.stretch = beacon.overdue(start + MS).map(|(_, since)| since);
+        post.look(&beacon, start + MS, |thread, _| Some(Sample::running(thread, start)));
+        assert_eq!(post.next, start + MS + LOOK * 100);
+    }
+
+    #[test]
+    fn a_look_shows_whether_the_thread_was_in_a_call_while_its_tasks_were_counted() {
+        if cfg!(not(all(target_os = "linux", not(deadbeat_portable)))) {
+            return;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let beacon = Arc::new(Beacon::new(MS, MS));
+        beacon.belongs_to(runtime.metrics());
+        let start = Instant::now();
+        let look = |thread| {
+            beacon.busy_since(thread, start);
+            let mut post = post(&beacon, start);
+            let sample = post.look(&beacon, start + MS * 10, Sample::of).unwrap();
+            (sample.is_running(), format!("{:?}", sample.tasks.unwrap()).contains("waiting: true"))
+        };
+        std::thread::scope(|scope| {
+            let (_stop, stopped) = channel::<()>();
+            let (tell, told) = channel();
+            let seen = |busy: bool, stopped: Receiver<()>, tell: Sender<ThreadId>| {
+                scope.spawn(move || {
+                    tell.send(this_thread()).unwrap();
+                    while busy && stopped.try_recv() == Err(TryRecvError::Empty) {
+                        std::hint::spin_loop()
+                    }
+                    let _ = stopped.recv();
+                });
+                let thread = told.recv().unwrap();
+                (0..10_000).map(|_| look(thread)).find(|(running, _)| *running == busy)
+            };
+            assert_eq!(seen(false, stopped, tell.clone()), Some((false, true)));
+            let (_stop, stopped) = channel::<()>();
+            assert_eq!(seen(true, stopped, tell), Some((true, false)));
+        });
+    }
+
+    #[test]
+    fn a_beacon_is_looked_at_when_it_is_overdue_and_meanwhile_the_observer_comes_by() {
+        let beacon = Arc::new(Beacon::new(MS, MS * 7));
+        let start = Instant::now();
+        let mut post = post(&beacon, start + MS * 40);
+        assert_eq!(post.next_look(start), Some(MS * 7), "it is idle");
+        beacon.busy_since(ThreadId(7), start);
+        assert_eq!(post.next_look(start), Some(MS * 7), "it is not overdue yet");
+        let later = start + MS * 10;
+        assert_eq!(post.next_look(later), Some(Duration::ZERO), "it was not looked at in this stretch");
+        post.stretch = beacon.overdue(later).map(|(_, since)| since);
+        assert_eq!(post.next_look(later), Some(MS * 30), "it was");
+        drop(beacon);
+        assert_eq!(post.next_look(later), None, "it is gone");
+    }
 
     #[test]
     fn who_was_never_seen_to_wait_was_overlooked_however_often_it_was_seen() {
