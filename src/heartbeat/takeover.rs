@@ -44,6 +44,11 @@ pub(super) fn free_since(looks: &[WorkersLook], end: Instant) -> Option<Instant>
     })
 }
 
+/// For how long the workers were looked at: what is seen once may have been so for that moment. `None`: nobody can look.
+pub(super) fn looked_for(looks: &[WorkersLook]) -> Option<Duration> {
+    Some(looks.last()?.at - looks.first()?.at)
+}
+
 /// Whether in every look up to `late` a thread was just beginning, which may have been meant to take the worker over.
 pub(super) fn may_begin_late(looks: &[WorkersLook], late: Instant) -> bool {
     let mut looks = looks.iter().take_while(|look| look.at <= late).peekable();
@@ -55,6 +60,15 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn the_workers_were_looked_at_from_the_first_look_to_the_last() {
+        assert_eq!(looked_for(&[]), None);
+        assert_eq!(looked_for(&looks(&[[2, 1]])), Some(Duration::ZERO));
+        let mut three = looks(&[[2, 1], [2, 1], [2, 1]]);
+        three[2].at = three[0].at + MS * 7;
+        assert_eq!(looked_for(&three), Some(MS * 7));
+    }
 
     fn looks(numbers: &[[u64; 2]]) -> Vec<WorkersLook> {
         let look = |[parks, busy]: &[u64; 2]| WorkersLook {

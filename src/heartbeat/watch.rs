@@ -19,7 +19,7 @@ use super::journal::{Journal, Poller, clock_paused};
 use super::observer::{Observer, Question, Testimony};
 use super::pulse::{Pulse, Watched};
 use super::stall::{Stall, Stretch};
-use super::takeover::{free_since, may_begin_late};
+use super::takeover::{free_since, looked_for, may_begin_late};
 use super::verdict::Why;
 use super::{ConfigError, Heartbeat, Place};
 
@@ -210,7 +210,8 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
         };
         let (charged, late) = (stall.charged(), stretch.from + budget);
         let (free, workers) = (free_since(&testimony.workers, stretch.to), &testimony.workers);
-        let of_workers = by_the_workers(free, late, || may_begin_late(workers, late));
+        let briefly = looked_for(workers).is_some_and(|time| time < budget / 4);
+        let of_workers = by_the_workers(free, late, briefly, || may_begin_late(workers, late));
         for finding in [by_the_tasks(bounds(stretch, &testimony.tasks), budget), of_workers] {
             let why = match finding {
                 Finding::Acquitted => return None,
@@ -247,13 +248,15 @@ fn by_the_tasks(bounds: Option<Bounds>, budget: Duration) -> Finding {
     }
 }
 
-/// `free`: from when on no worker can have been in that poll. At `late` it had been for as long as it may.
-fn by_the_workers(free: Option<Instant>, late: Instant, begins_late: impl FnOnce() -> bool) -> Finding {
+/// `free`: from when on no worker can have been in that poll. At `late` it had been for as long as it may. `briefly`: they
+/// were looked at for so short a time that one may just have seemed to stand still.
+fn by_the_workers(free: Option<Instant>, late: Instant, briefly: bool, begins_late: impl FnOnce() -> bool) -> Finding {
     match free {
         Some(free) if free <= late => Finding::Acquitted,
         // It may have blocked before it handed its worker over.
         Some(_) => Finding::Undecided,
         None if begins_late() => Finding::HandedOver,
+        None if briefly => Finding::Undecided,
         None => Finding::Upheld,
     }
 }
@@ -349,13 +352,14 @@ mod tests {
     #[test]
     fn a_poll_that_handed_its_worker_over_in_time_is_none_and_one_that_did_so_later_is_a_doubt() {
         let late = Instant::now();
-        let finding = |free: Option<Instant>, begins| by_the_workers(free, late, || begins);
+        let finding = |free: Option<Instant>, begins| by_the_workers(free, late, false, || begins);
         assert_eq!(
             (finding(Some(late - MS), false), finding(Some(late), true)),
             (Finding::Acquitted, Finding::Acquitted)
         );
         assert_eq!(finding(Some(late + MS), true), Finding::Undecided);
         assert_eq!((finding(None, true), finding(None, false)), (Finding::HandedOver, Finding::Upheld));
+        assert_eq!(by_the_workers(None, late, true, || false), Finding::Undecided, "nobody looked for long enough");
     }
 
     /// Of a runtime whose worker stands still, for all that is seen of it.

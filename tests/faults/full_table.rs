@@ -83,8 +83,8 @@ fn where_numbers_come_round_again_at_once_the_dead_are_seen_and_the_living_are_n
         over.store(true, Ordering::Relaxed);
         ([obedient.unwrap(), stubborn.unwrap()], churn.join().unwrap())
     });
-    // Four free numbers, so the table went round several times.
-    assert!(births > 20, "only {births} births");
+    // Of four free numbers, so some came round again.
+    assert!(births > 4, "only {births} births");
     let outcomes = reports.clone().map(|report| report.outcome);
     assert_eq!(outcomes, [Outcome::Terminated, Outcome::Killed], "{reports:?}");
     assert!(held.iter().flatten().all(Held::has_ended));

@@ -45,13 +45,15 @@ where
 }
 
 /// Where the kernel keeps no schedstat, a noisy machine leaves doubt; anywhere, so do a hypervisor that took as much as
-/// is charged, and this process, which starts hundreds of threads and processes meanwhile: they hold locks on its memory
-/// and come late to what they were started for. None of this is an acquittal.
+/// is charged or kept the whole machine, and this process, which starts hundreds of threads and processes meanwhile: they hold locks on its memory
+/// and come late to what they were started for, or to their looks. None of this is an acquittal.
 #[track_caller]
 pub(crate) fn assert_starved(pulse: &Pulse) {
     match pulse.verdict() {
         Verdict::Starved => {}
-        Verdict::Inconclusive { why: Why::Stolen { .. } | Why::Memory | Why::Unwitnessed | Why::HandedOver { .. } } => {
+        Verdict::Inconclusive {
+            why: Why::Stolen { .. } | Why::Memory | Why::Unwitnessed | Why::HandedOver { .. } | Why::Undecided { .. },
+        } => {
             assert!(pulse.worst().unwrap().charged() > pulse.budget, "\n{pulse}");
         }
         Verdict::Inconclusive { .. } if cfg!(any(not(target_os = "linux"), deadbeat_portable)) => {}
