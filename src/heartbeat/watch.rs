@@ -367,18 +367,24 @@ mod tests {
     fn a_thread_that_still_begins_when_the_budget_is_over_is_a_doubt_and_what_it_does_later_is_none() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let before = Instant::now();
-        let workers = vec![WorkersLook::at(&runtime.metrics(), true)];
         let journal = Journal::new(Heartbeat::new(), false, None);
-        let doubt = |from| {
+        let budget = journal.config.budget;
+        let look = || WorkersLook::at(&runtime.metrics(), true);
+        let first = look();
+        crate::group::pause(budget / 4);
+        let workers = [first, look()];
+        let doubt_after = |from, looks| {
             let circumstances = Some(Circumstances::default());
-            let testimony = Testimony { circumstances, workers: workers.clone(), ..Testimony::default() };
+            let testimony = Testimony { circumstances, workers: workers[..looks].to_vec(), ..Testimony::default() };
             let [stall] = &stalls(&[slept(from, 3_600_000)], vec![testimony], &journal)[..] else { panic!("no stall") };
             stall.doubt.clone()
         };
-        // An hour is time enough for the look on any machine. It came within the budget, or after it.
-        let budget = journal.config.budget;
+        // An hour is time enough for the looks on any machine. They came within the budget, or after it.
+        let doubt = |from| doubt_after(from, 2);
         assert_eq!(doubt(Instant::now()), Some(Why::HandedOver { waited: budget }));
         assert_eq!(doubt(before - budget), None);
+        // One look shows for no time that a worker stood still.
+        assert!(matches!(doubt_after(before - budget, 1), Some(Why::Undecided { .. })));
     }
 
     #[test]
