@@ -431,13 +431,16 @@ mod tests {
     pub(super) struct Started(pub(super) Child);
 
     impl Started {
-        /// One that is what it is started as: right after a spawn its command line may still be empty.
+        /// One that is what it is started as: right after a spawn its command line may still be ours, or empty.
         pub(super) fn new(command: &mut Command) -> Started {
             let started = Started(command.stdin(Stdio::piped()).spawn().unwrap());
             #[cfg(target_os = "linux")]
             if linux::available() {
-                let line = format!("/proc/{}/cmdline", started.pid());
-                while !started.has_ended() && std::fs::read(&line).is_ok_and(|line| line.is_empty()) {
+                let (line, ours) =
+                    (format!("/proc/{}/cmdline", started.pid()), std::fs::read("/proc/self/cmdline").ok());
+                let is_early =
+                    || std::fs::read(&line).is_ok_and(|line| line.is_empty() || ours.as_ref() == Some(&line));
+                while !started.has_ended() && is_early() {
                     std::thread::yield_now();
                 }
             }
