@@ -330,7 +330,8 @@ pub(super) mod tests {
         assert_eq!(parent.expect(&policy, May::Block).unwrap(), 1);
         assert_eq!(parent.expect(&policy, May::Block).unwrap(), 2);
         parent.guard(1, 4242, at, May::Block).unwrap();
-        drop(theirs);
+        // Another test may be about to exec a child that holds it open.
+        theirs.shutdown(std::net::Shutdown::Both).unwrap();
         let refused = parent.end_strays(2, May::NotBlock).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
         assert_eq!(parent.guardian(), None, "a dead one is none");
@@ -356,7 +357,8 @@ pub(super) mod tests {
     fn without_a_ward_no_guardian_is_needed() {
         let (parent, theirs) = told();
         let ward = parent.expect(&KillPolicy::default(), May::Block).unwrap();
-        drop(theirs);
+        // Another test may be about to exec a child that holds it open.
+        theirs.shutdown(std::net::Shutdown::Both).unwrap();
         parent.release(ward, May::Block).unwrap();
         assert_eq!(parent.guardian(), None);
     }
