@@ -196,7 +196,8 @@ pub(super) mod tests {
     use super::*;
     use crate::group::pause;
 
-    const SOON: Duration = Duration::from_secs(40);
+    /// What must come, comes well within this; it bounds a broken test, not a slow machine.
+    pub(in crate::guardian) const SOON: Duration = Duration::from_secs(40);
 
     /// A line whose other end the test has, in place of a guardian that has ended.
     pub(in crate::guardian) fn held() -> (Line, UnixStream) {

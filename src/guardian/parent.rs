@@ -191,12 +191,10 @@ pub(super) mod tests {
     use std::time::Instant;
 
     use super::super::letter::LENGTH;
-    use super::super::line::tests::held;
+    use super::super::line::tests::{SOON, held};
     use super::*;
     use crate::group::{ProcessGroup, pause};
     use crate::signal::Signal;
-
-    const SOON: Duration = Duration::from_secs(40);
 
     /// Reads what it is told; the second of its kind not at first.
     const SLOW: &str =

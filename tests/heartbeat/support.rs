@@ -45,7 +45,7 @@ where
 }
 
 /// Where the kernel keeps no schedstat, a noisy machine leaves doubt; anywhere, so do a hypervisor that took as much as
-/// is charged or kept the whole machine, and this process, which starts hundreds of threads and processes meanwhile: they hold locks on its memory
+/// is charged, and this process, which starts hundreds of threads and processes meanwhile: they hold locks on its memory
 /// and come late to what they were started for, or to their looks. None of this is an acquittal.
 #[track_caller]
 pub(crate) fn assert_starved(pulse: &Pulse) {
