@@ -57,18 +57,9 @@ fn running() -> MutexGuard<'static, Vec<Listed>> {
     RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A measurement that proves nothing is made again, so often in all. What failed never is.
-const MEASUREMENTS: u32 = 3;
-
 /// Runs the cell by `command`, which has to come to [`report_to_parent`] with the same cell.
 pub(crate) fn run(suite: &Suite, cell: &Cell, command: impl Fn() -> Command) -> CellReport {
-    let mut report = measure(suite, cell, command());
-    for _ in 1..MEASUREMENTS {
-        if report.verdict == CellVerdict::Inconclusive {
-            report = measure(suite, cell, command());
-        }
-    }
-    report
+    super::settled(|| measure(suite, cell, command()))
 }
 
 fn measure(suite: &Suite, cell: &Cell, command: Command) -> CellReport {

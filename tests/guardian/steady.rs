@@ -76,23 +76,25 @@ pub(crate) fn no_worker_waits_for_a_guardian_that_does_not_listen() {
 
 pub(crate) fn a_guarded_run_costs_no_more_than_another() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let guarded = AgentOptions::default().guardian(Guardian::of_this_program().unwrap());
-    let alone = AgentOptions::default();
+    let guarded = || AgentOptions::default().guardian(Guardian::of_this_program().unwrap());
     let took = |options: &AgentOptions| {
         let start = Instant::now();
         runtime.block_on(run_subprocess_agent(Command::new("true"), options)).unwrap();
         start.elapsed()
     };
-    let (mut with, mut without) = (Vec::new(), Vec::new());
-    for _ in 0..200 {
-        with.push(took(&guarded));
-        without.push(took(&alone));
+    let (shared, alone) = (guarded(), AgentOptions::default());
+    let mut times = [const { Vec::new() }; 3];
+    for _ in 0..100 {
+        // The control is a guardian started for each.
+        for (times, options) in times.iter_mut().zip([&shared, &alone, &guarded()]) {
+            times.push(took(options));
+        }
     }
-    with.sort();
-    without.sort();
-    let (with, without) = (with[100], without[100]);
-    let ratio = with.as_secs_f64() / without.as_secs_f64();
-    println!("a run of true: {with:.2?} guarded, {without:.2?} alone, ratio {ratio:.2}");
-    // A guardian started for each would cost more than the run itself.
-    assert!(ratio < 1.5, "{with:?} against {without:?}");
+    // What runs into other work on this machine is in the upper part.
+    let [with, without, each] = times.map(|mut times| {
+        times.sort();
+        times[times.len() / 10]
+    });
+    println!("a run of true: {with:.2?} guarded, {without:.2?} alone, {each:.2?} with a guardian of its own");
+    assert!(with < without + (each - without) / 2, "{with:?} guarded, {without:?} alone, {each:?} with its own");
 }

@@ -111,6 +111,12 @@ fn judge(subject: Subject, fixture: &str) -> Report {
     run(&Suite::new().subjects([subject]).fixtures([fixture]).runtimes([RUNTIMES[0]]).grace(GRACE).budget(BUDGET))
 }
 
+/// As [`judge`], until it is sure: all these tests begin at once, and for a while the machine has no time for any.
+fn judge_for_certain(subject: &Subject, fixture: &str) -> Report {
+    let mut reports = (0..5).map(|_| judge(subject.clone(), fixture));
+    reports.find(|report| report.summary.inconclusive == 0).expect("nothing was proven in five times")
+}
+
 #[rstest]
 #[case::term_only(Subject::new("term-only", term_only), "ignore-term", "left in the group")]
 #[case::leader_only(Subject::new("leader-only", leader_only), "forking", "left in the group")]
@@ -127,7 +133,7 @@ fn a_wrong_killer_is_caught(#[case] wrong: Subject, #[case] fixture: &str, #[cas
         // Zombies cannot be told from the living, and the right killer fails these cells too.
         return;
     }
-    let report = judge(wrong, fixture);
+    let report = judge_for_certain(&wrong, fixture);
     let [cell] = &report.cells[..] else { panic!("{report:?}") };
     assert_eq!(cell.verdict, CellVerdict::Fail, "{cell:?}");
     assert!(cell.why.contains(complaint), "{}", cell.why);

@@ -3,11 +3,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Instant;
 
+use nix::fcntl::OFlag;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -24,10 +27,13 @@ struct Session {
 impl Session {
     /// `$T` is the tool.
     fn of(tool: Tool, script: &str) -> Session {
-        let pty = nix::pty::openpty(None, None).unwrap();
-        let (master, slave): (OwnedFd, OwnedFd) = (pty.master, pty.slave);
+        // openpty(3) would lend it to whatever another test starts meanwhile.
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
+        grantpt(&master).unwrap();
+        unlockpt(&master).unwrap();
+        let name = ptsname_r(&master).unwrap();
+        let slave = File::options().read(true).write(true).custom_flags(OFlag::O_NOCTTY.bits()).open(&name).unwrap();
         let (stdin, stdout) = (slave.try_clone().unwrap(), slave.try_clone().unwrap());
-        let name = std::fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&slave))).unwrap();
         let mut command = Command::new("bash");
         let tool = tool.command(&[]);
         let words: Vec<_> = std::iter::once(tool.get_program()).chain(tool.get_args()).collect();
@@ -36,7 +42,7 @@ impl Session {
         make_leader(&mut command, name);
         let child = command.spawn().unwrap();
         drop(command);
-        let mut master = File::from(master);
+        let mut master = File::from(OwnedFd::from(master));
         let mut reader = master.try_clone().unwrap();
         let (sender, output) = channel();
         std::thread::spawn(move || {
@@ -95,11 +101,11 @@ impl Drop for Session {
 }
 
 #[expect(unsafe_code, reason = "what is called between fork and exec are system calls only")]
-fn make_leader(command: &mut Command, terminal: std::path::PathBuf) {
+fn make_leader(command: &mut Command, terminal: String) {
     let hook = move || {
         nix::unistd::setsid()?;
         // A leader without a terminal gets the first that it opens.
-        drop(nix::fcntl::open(&terminal, nix::fcntl::OFlag::O_RDWR, nix::sys::stat::Mode::empty())?);
+        drop(nix::fcntl::open(terminal.as_str(), OFlag::O_RDWR, nix::sys::stat::Mode::empty())?);
         Ok(())
     };
     // SAFETY: see `reason`; the path was allocated before.
