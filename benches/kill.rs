@@ -1,6 +1,6 @@
 //! What a kill costs, against the naive body and against the kernel's own limit; ratios within one run.
 //!
-//! `cargo bench --bench kill [latency|scale|table]...`: all three by default. Absolute times are the machine's; there is
+//! `cargo bench --bench kill [latency|scale|table|guarded]...`: all by default. Absolute times are the machine's; there is
 //! no pass line.
 
 use std::io::{BufRead, BufReader};
@@ -9,6 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use deadbeat::agent::{AgentOptions, run_subprocess_agent};
+use deadbeat::guardian::Guardian;
 use deadbeat::kill::Undertaker;
 use deadbeat::{KillPolicy, Outcome, ProcessGroup, Signal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,6 +18,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 fn main() {
+    deadbeat::guardian::main_if_requested();
     // `cargo bench` passes `--bench`; names choose.
     let chosen: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|c| c == name);
@@ -28,6 +31,27 @@ fn main() {
     if wanted("table") {
         table();
     }
+    if wanted("guarded") {
+        guarded();
+    }
+}
+
+/// A run of `true`, alone and with a guardian that is up.
+fn guarded() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let alone = AgentOptions::default();
+    let guarded = AgentOptions::default().guardian(Guardian::of_this_program().expect("a guardian"));
+    let run = |options: &AgentOptions| {
+        let (time, result) =
+            timed(|| runtime.block_on(run_subprocess_agent(tokio::process::Command::new("true"), options)));
+        result.expect("true");
+        time
+    };
+    let (without, with): (Vec<_>, Vec<_>) = (0..500).map(|_| (run(&alone), run(&guarded))).unzip();
+    let limit = quantile(&without, 0.5);
+    println!("a run of `true`; the limit is a run without a guardian");
+    show("alone", &without, limit);
+    show("guarded", &with, limit);
 }
 
 /// A group, killed and reaped when dropped.

@@ -101,7 +101,7 @@ fn main() {
             one_that_was_ignored_at_the_start_stays_ignored;
         steady:
             no_worker_waits_for_a_guardian_that_does_not_listen
-            a_guarded_run_costs_no_more_than_another;
+            one_guardian_serves_all_runs;
     };
     let mut arguments = libtest_mimic::Arguments::from_args();
     // They wait far more than they compute.
