@@ -7,8 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::reading::ThreadId;
-use super::reading::thread::Clocks;
+use super::reading::thread::Account;
 use super::stall::Stretch;
 
 /// A thread that runs has it in its account after so long: a tick of a slow kernel.
@@ -34,9 +33,8 @@ pub(super) struct Bounds {
 }
 
 impl TaskLook {
-    pub(super) fn at(thread: ThreadId, alive: usize, waiting: bool) -> Option<Self> {
-        let account = Clocks::of(thread)?.account()?;
-        Some(Self { at: Instant::now(), alive, on_cpu: account.on_cpu, turns: account.turns, waiting })
+    pub(super) fn at(at: Instant, account: Account, alive: usize, waiting: bool) -> Self {
+        Self { at, alive, on_cpu: account.on_cpu, turns: account.turns, waiting }
     }
 
     /// In a call then and later, and had no CPU in between: it was blocked all the while, in one poll.
@@ -78,6 +76,7 @@ pub(super) fn bounds(stretch: &Stretch, looks: &[TaskLook]) -> Option<Bounds> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heartbeat::reading::ThreadId;
     use crate::heartbeat::stall::Split;
 
     const MS: Duration = Duration::from_millis(1);
@@ -167,14 +166,6 @@ mod tests {
         assert!(!waiting.blocked_until(&awake) && !awake.blocked_until(&waiting) && !awake.blocked_until(&awake));
         assert!(!waiting.blocked_until(&TaskLook { turns: 2, ..waiting }));
         assert!(!waiting.blocked_until(&TaskLook { on_cpu: waiting.on_cpu + MS, ..waiting }));
-    }
-
-    #[test]
-    fn a_look_is_to_be_had_wherever_the_kernel_keeps_an_account() {
-        let thread = crate::heartbeat::reading::this_thread();
-        let account = Clocks::of(thread).and_then(|clocks| clocks.account());
-        let looked = TaskLook::at(thread, 7, true).map(|look| (look.alive, look.waiting));
-        assert_eq!(looked, account.map(|_| (7, true)));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use std::time::Instant;
 use super::boundaries::TaskLook;
 use super::doubt::Looks;
 use super::reading::ThreadId;
+use super::reading::thread::Account;
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+use super::reading::thread::Clocks;
 use super::takeover::WorkersLook;
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
@@ -93,6 +96,8 @@ pub(super) struct Sample {
     pub(super) at: Instant,
     doing: Doing,
     stack: Vec<usize>,
+    /// The kernel's account of it afterwards, and when that had been read.
+    pub(super) account: Option<(Account, Instant)>,
     /// If its runtime has no other worker.
     pub(super) tasks: Option<TaskLook>,
     /// If it has, and they can be seen.
@@ -102,7 +107,10 @@ pub(super) struct Sample {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Doing {
     Running,
-    #[cfg_attr(any(not(target_os = "linux"), deadbeat_portable), expect(dead_code, reason = "nobody can see it there"))]
+    #[cfg_attr(
+        all(not(test), any(not(target_os = "linux"), deadbeat_portable)),
+        expect(dead_code, reason = "nobody can see it there")
+    )]
     Waiting {
         syscall: String,
         detail: Option<String>,
@@ -120,7 +128,8 @@ impl Sample {
             Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
         };
         let stack = if deep && cfg!(feature = "backtrace") { memory::stack(state.stack_pointer) } else { Vec::new() };
-        Some(Self { thread, at, doing, stack, tasks: None, workers: None })
+        let account = Clocks::of(thread).and_then(|clocks| clocks.account()).zip(Some(Instant::now()));
+        Some(Self { thread, at, doing, stack, account, tasks: None, workers: None })
     }
 
     #[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
@@ -130,7 +139,13 @@ impl Sample {
 
     #[cfg(test)]
     pub(super) fn running(thread: ThreadId, at: Instant) -> Self {
-        Self { thread, at, doing: Doing::Running, stack: Vec::new(), tasks: None, workers: None }
+        Self { thread, at, doing: Doing::Running, stack: Vec::new(), account: None, tasks: None, workers: None }
+    }
+
+    #[cfg(test)]
+    pub(super) fn asleep(thread: ThreadId, at: Instant, account: Account) -> Self {
+        let doing = Doing::Waiting { syscall: "poll".to_owned(), detail: None };
+        Self { doing, account: Some((account, at)), ..Self::running(thread, at) }
     }
 
     /// Running, or ready to.
@@ -141,6 +156,13 @@ impl Sample {
     /// As a thread does that has not come to what it was started for.
     pub(super) fn begins(&self) -> bool {
         self.is_running() || self.doing.waits_for_memory()
+    }
+
+    /// In a call then and later, and had no CPU in between: it was blocked all the while.
+    fn blocked_until(&self, later: &Self) -> bool {
+        let account = |sample: &Self| sample.account.map(|(account, _)| (account.turns, account.on_cpu));
+        let same = account(self).is_some_and(|now| account(later) == Some(now));
+        same && !self.is_running() && !later.is_running()
     }
 
     /// Waiting for events, as an idle worker does.
@@ -198,6 +220,10 @@ pub(super) fn looks<'a>(samples: impl Iterator<Item = &'a Sample>, from: Instant
             let end = samples.get(nth + 1).map_or(to, |after| between(sample, after));
             looks.for_memory += end - begin;
         }
+    }
+    for chain in samples.chunk_by(|one, other| one.blocked_until(other)) {
+        let since = chain[0].account.map_or(chain[0].at, |(_, read)| read);
+        looks.blocked += chain[chain.len() - 1].at.saturating_duration_since(since);
     }
     looks
 }
@@ -284,7 +310,7 @@ mod tests {
     use super::*;
 
     fn sample(doing: Doing) -> Sample {
-        Sample { thread: ThreadId(1), at: Instant::now(), doing, stack: Vec::new(), tasks: None, workers: None }
+        Sample { doing, ..Sample::running(ThreadId(1), Instant::now()) }
     }
 
     fn waiting(syscall: &str, detail: Option<&str>) -> Sample {
@@ -312,6 +338,29 @@ mod tests {
         let mut samples = vec![waiting("epoll_wait", None); 40];
         samples.push(sample(Doing::Running));
         assert_eq!(majority(samples.iter(), None).unwrap().culprit.syscall.as_deref(), Some("epoll_wait"));
+    }
+
+    #[test]
+    fn who_is_asleep_in_two_looks_and_had_no_cpu_in_between_was_blocked_all_the_while() {
+        let (start, ms) = (Instant::now(), Duration::from_millis(1));
+        let slept = |at: u32, turns, on_cpu: u32| {
+            let account = Account { on_cpu: ms * on_cpu, run_queue: Duration::ZERO, turns };
+            Sample::asleep(ThreadId(1), start + ms * at, account)
+        };
+        let blocked = |samples: &[Sample]| looks(samples.iter(), start, start + ms * 100).blocked;
+        assert_eq!(blocked(&[]), Duration::ZERO);
+        assert_eq!(blocked(&[slept(10, 7, 1)]), Duration::ZERO, "one look is for that moment");
+        assert_eq!(blocked(&[slept(10, 7, 1), slept(20, 7, 1), slept(60, 7, 1)]), ms * 50);
+        let ran = Sample { doing: Doing::Running, ..slept(20, 7, 1) };
+        let unknown = Sample { account: None, ..slept(20, 7, 1) };
+        for other in [slept(20, 8, 1), slept(20, 7, 2), ran, unknown] {
+            let samples = [slept(10, 7, 1), other, slept(60, 7, 1), slept(70, 7, 1)];
+            assert_eq!(blocked(&samples), ms * 10, "{:?}", samples[1]);
+        }
+        // Whoever looked was held up after the look: what the thread did meanwhile is not known.
+        let mut late = slept(10, 7, 1);
+        late.account = late.account.map(|(account, read)| (account, read + ms * 30));
+        assert_eq!(blocked(&[late, slept(60, 7, 1)]), ms * 20);
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub(super) struct Looks {
     /// How long it waited for memory, where any code may have to: each look speaks for the time that is nearer to it
     /// than to any other.
     pub(super) for_memory: Duration,
+    /// How long it was blocked at least, whatever its clocks say.
+    pub(super) blocked: Duration,
 }
 
 impl Looks {
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn steal_is_no_excuse_for_who_was_seen_waiting_in_a_call() {
-        let looks = |all, waiting| Looks { all, waiting, for_memory: Duration::ZERO };
+        let looks = |all, waiting| Looks { all, waiting, ..Looks::default() };
         let stolen = |looks| Circumstances { stolen: MS * 80, looks, ..Circumstances::default() };
         assert_eq!(doubt(stolen(looks(100, 100))), None);
         assert_eq!(doubt(stolen(looks(100, 10))), Some(Why::Stolen { stolen: MS * 80 }));
@@ -147,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_wait_for_a_cpu_was_not_stolen() {
-        let looks = Looks { all: 100, waiting: 40, for_memory: Duration::ZERO };
+        let looks = Looks { all: 100, waiting: 40, ..Looks::default() };
         let seen = Circumstances { stolen: MS * 80, looks, ..Circumstances::default() };
         let doubt = |queued| {
             let stall = Stall { wall: MS * 240, run_queue: Some(MS * queued), ..stall(0, Some(120)) };
@@ -160,7 +162,7 @@ mod tests {
     #[test]
     fn waiting_for_memory_excuses_as_much_as_it_was_seen() {
         let memory = |ms| {
-            let looks = Looks { all: 100, waiting: 90, for_memory: MS * ms };
+            let looks = Looks { all: 100, waiting: 90, for_memory: MS * ms, ..Looks::default() };
             Circumstances { looks, ..Circumstances::default() }
         };
         assert_eq!(doubt(memory(70)), Some(Why::Memory));

@@ -14,7 +14,7 @@ use super::pool::{Pool, PoolPulse};
 use super::pulse::Pulse;
 use super::reading::{PollClock, Reading, ThreadId, this_thread};
 use super::rhythm::Rhythm;
-use super::stall::{Split, Stall, Stretch};
+use super::stall::{Excused, Split, Stall, Stretch};
 use super::task_waker::TaskWaker;
 use super::track::Track;
 use super::{Heartbeat, Place};
@@ -65,6 +65,8 @@ pub(super) struct State {
     pub(super) longest: Duration,
     /// Charged above the budget, or unexplained for longer than it.
     pub(super) found: Vec<Stretch>,
+    /// Excused by a wait for a CPU, which may have been another.
+    pub(super) excused: Excused<Stretch>,
     /// The longest, of a future that is the root of a multi-thread runtime.
     pub(super) root: Option<Stretch>,
     pub(super) rhythm: Rhythm,
@@ -84,6 +86,7 @@ impl Journal {
             beats: 0,
             longest: Duration::ZERO,
             found: Vec::new(),
+            excused: Excused::default(),
             root: None,
             rhythm: Rhythm::new(config.interval),
             lateness: Lateness::default(),
@@ -364,11 +367,14 @@ impl State {
         }
     }
 
-    fn judge(&mut self, stretch: Stretch, budget: Duration) {
+    pub(super) fn judge(&mut self, stretch: Stretch, budget: Duration) {
         if stretch.away() > budget {
             self.found.push(stretch);
         } else {
             self.longest = self.longest.max(stretch.split.charged());
+            if stretch.is_excused(budget) {
+                self.excused.push(stretch);
+            }
         }
     }
 }

@@ -66,6 +66,13 @@ enum Command {
 #[derive(Clone)]
 pub(super) struct Observer(Sender<Command>);
 
+impl Testimony {
+    /// How long the thread was blocked at least, whatever its clocks say.
+    pub(super) fn blocked(&self) -> Duration {
+        self.circumstances.as_ref().map_or(Duration::ZERO, |seen| seen.looks.blocked)
+    }
+}
+
 impl Observer {
     /// The process's observer, started at the first call; `None` if no thread can be started.
     pub(super) fn get() -> Option<Self> {
@@ -88,6 +95,24 @@ impl Observer {
     pub(super) fn deaf() -> Self {
         let (sender, receiver) = channel();
         std::mem::forget(receiver);
+        Self(sender)
+    }
+
+    /// One that says that whoever it is asked for was blocked for so long.
+    #[cfg(test)]
+    pub(super) fn sure(blocked: Duration) -> Self {
+        let (sender, receiver) = channel();
+        std::thread::spawn(move || {
+            for command in receiver {
+                let Command::Ask(questions, answer) = command else { continue };
+                let looks = super::doubt::Looks { blocked, ..Default::default() };
+                let testimony = || Testimony {
+                    circumstances: Some(Circumstances { looks, ..Circumstances::default() }),
+                    ..Testimony::default()
+                };
+                answer(questions.iter().map(|_| testimony()).collect());
+            }
+        });
         Self(sender)
     }
 
@@ -236,7 +261,8 @@ impl Post {
         self.next = now + LOOK * (self.looks / 32 + 1).min(100);
         let mut sample = sample(thread, self.looks % 4 == 1)?;
         let waiting = !sample.is_running();
-        sample.tasks = beacon.tasks_alive().and_then(|alive| TaskLook::at(thread, alive, waiting));
+        let looked = |alive| sample.account.map(|(account, at)| TaskLook::at(at, account, alive, waiting));
+        sample.tasks = beacon.tasks_alive().and_then(looked);
         let begins = |thread: &ThreadId| Sample::of(*thread, false).is_some_and(|sample| sample.begins());
         sample.workers = beacon.workers(|| self.newborn.iter().any(begins));
         (beacon.overdue(now) == Some((thread, since))).then_some(sample)

@@ -2,6 +2,7 @@
 //!
 //! Run-queue wait is the machine's fault. The other two are the code's, and only they are charged.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::culprit::Culprit;
@@ -87,6 +88,11 @@ impl Stretch {
         self.split.charged() + self.split.unexplained()
     }
 
+    /// Whether nothing but a wait for a CPU, if that is what it was, keeps it from being too long.
+    pub(super) fn is_excused(&self, budget: Duration) -> bool {
+        self.away() <= budget && self.split.wall > budget
+    }
+
     /// Up to the first reading of a thread that was never read before. If all it ever waited for a CPU was in this
     /// stretch and the rest is still above the budget, that is proof enough; else only the wall clock is known.
     pub(super) fn of_a_stranger(from: Instant, to: &Reading, budget: Duration) -> Option<Self> {
@@ -95,6 +101,31 @@ impl Stretch {
         let on_cpu = run_queue.map_or(Duration::ZERO, |ever| to.on_cpu.min(wall - ever));
         let split = Split { wall, on_cpu, run_queue };
         Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, one_poll: false })
+    }
+}
+
+/// The last of those whose excuse is to be looked into. What was seen of older ones is forgotten.
+#[derive(Debug)]
+pub(super) struct Excused<T>(VecDeque<T>);
+
+impl<T> Default for Excused<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T> Excused<T> {
+    const MOST: usize = 256;
+
+    pub(super) fn push(&mut self, one: T) {
+        if self.0.len() == Self::MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back(one);
+    }
+
+    pub(super) fn take(&mut self) -> Vec<T> {
+        std::mem::take(&mut self.0).into()
     }
 }
 
@@ -127,6 +158,14 @@ impl Split {
         let run_queue = self.run_queue.map(|wait| wait.min(wall));
         let on_cpu = self.on_cpu.min(wall - run_queue.unwrap_or_default());
         Self { wall, on_cpu, run_queue }
+    }
+
+    /// The same for a thread that was seen to be blocked for so long. That leaves less room for waits for a CPU than the
+    /// kernel may have booked: since Linux 6.12 a thread that is moved to another CPU while it falls asleep has all its sleep
+    /// booked as one, some two in a thousand on a busy machine.
+    pub(super) fn given(self, blocked: Duration) -> Self {
+        let room = (self.wall - self.on_cpu).saturating_sub(blocked);
+        Self { run_queue: self.run_queue.map(|wait| wait.min(room)), ..self }
     }
 
     pub(super) fn blocked(&self) -> Option<Duration> {
@@ -180,6 +219,33 @@ mod tests {
     fn without_a_schedstat_only_cpu_time_is_charged_and_the_rest_is_unexplained() {
         let split = stretch(120, 20, None);
         assert_eq!((split.charged(), split.blocked(), split.unexplained()), (MS * 20, None, MS * 100));
+    }
+
+    #[test]
+    fn no_more_is_booked_as_a_wait_for_a_cpu_than_what_was_seen_leaves_room_for() {
+        let split = stretch(120, 10, Some(105));
+        assert_eq!(split.given(Duration::ZERO), split);
+        assert_eq!(split.given(MS * 5), split, "there is room for both");
+        assert_eq!(split.given(MS * 80).run_queue, Some(MS * 30));
+        assert_eq!(split.given(MS * 80).charged(), MS * 90);
+        assert_eq!(split.given(MS * 500).charged(), MS * 120);
+        assert_eq!(stretch(120, 10, None).given(MS * 80), stretch(120, 10, None));
+    }
+
+    #[test]
+    fn excused_is_what_a_wait_for_a_cpu_alone_keeps_from_being_too_long_and_the_last_are_kept() {
+        let start = Instant::now();
+        let excused = |wall, run_queue: u32| {
+            let (from, to) = (reading(start, 0, 0, Some(0)), reading(start, wall, 0, Some(run_queue)));
+            Stretch::between(&from, &to, start).unwrap().is_excused(MS * 50)
+        };
+        assert!(excused(51, 1) && excused(120, 120));
+        assert!(!excused(51, 0), "it is too long");
+        assert!(!excused(50, 50), "it is short, whatever it was");
+        let mut last = Excused::default();
+        (0..=Excused::<usize>::MOST).for_each(|nth| last.push(nth));
+        assert_eq!(last.take(), (1..=Excused::<usize>::MOST).collect::<Vec<_>>());
+        assert!(last.take().is_empty());
     }
 
     #[test]

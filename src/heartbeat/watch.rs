@@ -113,7 +113,10 @@ impl Watch {
         self.stop();
         let config = self.journal.config;
         let watched = self.journal.began.elapsed();
-        let found = std::mem::take(&mut self.journal.state().found);
+        let mut found = std::mem::take(&mut self.journal.state().found);
+        let excused = self.journal.state().excused.take();
+        let heard = hear(self.observer.as_ref(), &excused).await;
+        found.extend(unexcused(&excused, &heard).filter(|stretch| too_long(stretch, config.budget)));
         let stalls = stalls(&found, testify(self.observer.as_ref(), &found).await, &self.journal);
         let root = self.journal.state().root.filter(|root| too_long(root, config.budget));
         let root = root.as_slice();
@@ -156,8 +159,8 @@ impl Drop for Watch {
     }
 }
 
-/// Has the observer say what it saw of each stretch.
-async fn testify(observer: Option<&Observer>, found: &[Stretch]) -> Vec<Testimony> {
+/// Has the observer say what it saw of each stretch, but for the source lines.
+async fn hear(observer: Option<&Observer>, found: &[Stretch]) -> Vec<Testimony> {
     if found.is_empty() {
         return Vec::new();
     }
@@ -168,7 +171,24 @@ async fn testify(observer: Option<&Observer>, found: &[Stretch]) -> Vec<Testimon
     } else {
         drop(sender);
     }
-    let mut testimonies = answer.await.unwrap_or_else(|_| found.iter().map(|_| Testimony::default()).collect());
+    answer.await.unwrap_or_else(|_| found.iter().map(|_| Testimony::default()).collect())
+}
+
+/// What is left of excuses once the observer has said for how long the thread was blocked.
+pub(super) fn unexcused(excused: &[Stretch], heard: &[Testimony]) -> impl Iterator<Item = Stretch> {
+    let given = |(stretch, testimony): (&Stretch, &Testimony)| Stretch {
+        split: stretch.split.given(testimony.blocked()),
+        ..*stretch
+    };
+    excused.iter().zip(heard).map(given)
+}
+
+/// Has the observer say what it saw of each stretch.
+async fn testify(observer: Option<&Observer>, found: &[Stretch]) -> Vec<Testimony> {
+    if found.is_empty() {
+        return Vec::new();
+    }
+    let mut testimonies = hear(observer, found).await;
     let (sender, lines) = oneshot::channel();
     find_lines(stacks(&mut testimonies), |lines| drop(sender.send(lines)));
     add_lines(&mut testimonies, lines.await.unwrap_or_default());
@@ -478,6 +498,37 @@ mod tests {
         overdue.observer = observer;
         assert_eq!(poll(&overdue), Poll::Pending);
         assert!(overdue.last_beat().await, "it comes");
+    }
+
+    /// Looks at this thread while it is blocked, and takes it for what the kernel sometimes makes of that.
+    #[tokio::test]
+    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+    async fn a_sleep_that_is_booked_as_a_wait_for_a_cpu_is_found_if_it_was_seen() {
+        let unseen = blocked_and_booked_as_a_wait(false).await;
+        assert!(unseen.stalls.is_empty(), "nobody looked\n{unseen}");
+        for _ in 0..20 {
+            let seen = blocked_and_booked_as_a_wait(true).await;
+            if seen.worst().is_some_and(|stall| stall.charged() > seen.budget) {
+                return;
+            }
+        }
+        panic!("it was never found");
+    }
+
+    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+    async fn blocked_and_booked_as_a_wait(seen: bool) -> Pulse {
+        let watch = Watch::start(Journal::new(Heartbeat::new(), false, None));
+        let from = Instant::now();
+        if !seen {
+            watch.journal.beacon().idle();
+        }
+        std::thread::park_timeout(MS * 120);
+        let wall = from.elapsed();
+        let split = Split { wall, on_cpu: Duration::ZERO, run_queue: Some(wall) };
+        let (thread, to) = (crate::heartbeat::reading::this_thread(), from + wall);
+        let stretch = Stretch { thread, from, to, split, on_cpu_then: Duration::ZERO, one_poll: true };
+        watch.journal.state().judge(stretch, watch.journal.config.budget);
+        watch.pulse(true).await
     }
 
     #[test]

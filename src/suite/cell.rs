@@ -11,7 +11,7 @@ use super::{Cell, Expected, ExpectedPulse, Timing};
 use crate::fixture::Running;
 use crate::group::{Backend, Member, Vigil, backend};
 use crate::heartbeat::lab::{Flavor, Lab, LabError};
-use crate::heartbeat::{Heartbeat, Pulse, Verdict};
+use crate::heartbeat::{Culprit, Heartbeat, Pulse, Stall, Verdict};
 use crate::kill::{KillPolicy, Outcome};
 use crate::report::{CellReport, CellVerdict, Timeline};
 use crate::signal::Signal;
@@ -357,8 +357,7 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
         | (None, _)
         | (_, ExpectedPulse::None) => {}
         (Some(Verdict::Starved), ExpectedPulse::Steady) => {
-            let longest = seen.pulse.as_ref().map_or(Duration::ZERO, |pulse| pulse.longest);
-            faults.push(format!("a worker stood still for {longest:.1?}"));
+            faults.extend(seen.pulse.as_ref().and_then(Pulse::worst).map(stood_still));
         }
         (Some(Verdict::Steady), ExpectedPulse::Starved) => {
             faults.push("the worker was expected to stand still, and did not: the suite has lost its teeth".into());
@@ -370,6 +369,13 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
         (true, Some(why)) => (CellVerdict::Inconclusive, why),
         (true, None) => (CellVerdict::Pass, String::new()),
     }
+}
+
+/// In one line, with what the worker did meanwhile.
+fn stood_still(stall: &Stall) -> String {
+    let doing = stall.culprit.as_ref().map_or("nobody saw doing what".into(), Culprit::to_string);
+    let on_cpu = stall.on_cpu;
+    format!("a worker stood still for {:.1?} ({on_cpu:.1?} of it on a CPU), {doing}", stall.charged())
 }
 
 #[cfg(test)]

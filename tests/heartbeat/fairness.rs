@@ -216,3 +216,44 @@ fn a_slow_machine_accuses_nobody_and_hides_nobody() {
         assert_starved(&bad);
     });
 }
+
+/// `cargo test --release --test heartbeat thousands -- --ignored --nocapture`: the kernel books some sleeps of a busy
+/// machine as waits for a CPU, and this prints how many blocks were taken for that.
+#[test]
+#[ignore = "a minute and a half of load"]
+fn of_thousands_of_blocks_on_a_busy_machine_none_is_taken_for_a_wait_for_a_cpu() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let block_for_a_while = |flavor: Flavor| {
+            let begun = std::time::Instant::now();
+            let (mut blocks, mut steady) = (0, 0);
+            while begun.elapsed() < Duration::from_secs(45) {
+                let pulse = spawned(flavor, || async {
+                    // The thread is moved to another CPU while it falls asleep only if it has just worked.
+                    spin(Duration::from_millis(2));
+                    block(LONG);
+                });
+                blocks += 1;
+                steady += u32::from(pulse.verdict() == Verdict::Steady);
+            }
+            (blocks, steady)
+        };
+        for flavor in [Flavor::CurrentThread, Flavor::MultiThread(1)] {
+            let all: Vec<_> = (0..20).map(|_| scope.spawn(move || block_for_a_while(flavor))).collect();
+            let all = all.into_iter().map(|one| one.join().unwrap());
+            let (blocks, steady) = all.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+            println!("{flavor}: {blocks} blocks, {steady} of them not seen");
+            assert_eq!(steady, 0, "of {blocks}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+}

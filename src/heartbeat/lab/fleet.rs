@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::RuntimeMetrics;
 
 use super::episode::{Episode, Judgement, Look, stood_at_most};
-use super::hung::ask;
+use super::hung::{ask, hear};
 use super::open;
 use super::patience::Patience;
 use super::sampler::Sampler;
@@ -20,9 +20,9 @@ use crate::heartbeat::observer::Observer;
 use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::thread::Clocks;
 use crate::heartbeat::reading::{Reading, ThreadId, sleeps, this_thread};
-use crate::heartbeat::stall::{Stall, Stretch};
+use crate::heartbeat::stall::{Excused, Stall, Stretch};
 use crate::heartbeat::verdict::Why;
-use crate::heartbeat::watch::{stalls, too_long};
+use crate::heartbeat::watch::{stalls, too_long, unexcused};
 
 #[derive(Debug)]
 pub(in crate::heartbeat) struct Fleet {
@@ -64,6 +64,8 @@ struct Log {
     /// How often each worker had gone idle and come back when this one last came back. It cannot again before it parks.
     parks: Vec<u64>,
     episodes: Vec<Episode>,
+    /// Excused by a wait for a CPU, though the thread has slept.
+    excused: Excused<Episode>,
     /// Certain by themselves: the driver was not turned, and this thread was to turn it.
     certain: Vec<Stretch>,
     longest: Duration,
@@ -248,17 +250,21 @@ impl Fleet {
         let (mut found, mut undecided) = (Vec::new(), Vec::new());
         // No worker that is new here waits for what is looked at below.
         let members = lock(&self.members).clone();
+        let (mut spells, mut excused) = (Vec::new(), Vec::new());
         for member in &members {
             let open = member.open_spell(patience.half());
             let mut log = member.log();
             pulse.longest = pulse.longest.max(log.longest);
             found.extend(log.certain.drain(..).filter(|stretch| stretch.to > opened));
-            for episode in log.episodes.drain(..).chain(open).filter(|episode| episode.to.at > opened) {
-                match episode.judge(&looks, self.heartbeat.budget) {
-                    Judgement::Stall(stretch) => found.push(stretch),
-                    Judgement::Fair => {}
-                    Judgement::Undecided(stretch) => undecided.push(stretch),
-                }
+            spells.extend(log.episodes.drain(..).chain(open));
+            excused.extend(log.excused.take());
+        }
+        spells.extend(reconsidered(excused, observer, patience));
+        for episode in spells.iter().filter(|episode| episode.to.at > opened) {
+            match episode.judge(&looks, self.heartbeat.budget) {
+                Judgement::Stall(stretch) => found.push(stretch),
+                Judgement::Fair => {}
+                Judgement::Undecided(stretch) => undecided.push(stretch),
             }
         }
         if self.unseen().iter().any(|unseen| unseen.to.at > opened && unseen.may_hide(&looks, self.heartbeat.budget)) {
@@ -322,6 +328,20 @@ impl Fleet {
     }
 }
 
+/// What is left of spells' excuses once the observer has said for how long the thread was blocked.
+fn reconsidered(excused: Vec<Episode>, observer: Option<&Observer>, patience: Patience) -> Vec<Episode> {
+    let stretches: Vec<_> = excused.iter().filter_map(Episode::stretch).collect();
+    if stretches.is_empty() {
+        return Vec::new();
+    }
+    let heard = hear(observer, &stretches, patience).unwrap_or_default();
+    let given = |(episode, stretch): (Episode, Stretch)| {
+        let run_queue = episode.from.run_queue.zip(stretch.split.run_queue).map(|(before, wait)| before + wait);
+        Episode { to: Reading { run_queue, ..episode.to }, ..episode }
+    };
+    excused.into_iter().zip(unexcused(&stretches, &heard)).map(given).collect()
+}
+
 /// Sparser looks see less, denser ones cost more: twenty to a budget.
 fn between_looks(budget: Duration) -> Duration {
     (budget / 20).clamp(Duration::from_millis(1), Duration::from_millis(5))
@@ -372,6 +392,9 @@ impl Log {
             self.episodes.push(episode);
         } else {
             self.longest = self.longest.max(stretch.split.charged());
+            if sleeps > 0 && stretch.is_excused(budget) {
+                self.excused.push(episode);
+            }
         }
     }
 }
@@ -503,6 +526,22 @@ mod tests {
         assert_eq!(keep(51, Some(0)), (1, MS * 50));
         assert_eq!(keep(51, None), (2, MS * 50), "it may have been blocked");
         assert!(log.episodes.iter().all(|episode| episode.sleeps == 2 && episode.indices == 1 && !episode.blind));
+    }
+
+    #[test]
+    fn a_wait_for_a_cpu_is_no_excuse_for_a_worker_that_was_seen_to_sleep() {
+        for (sleeps, blocked, found) in [(1, 11, 1), (1, 9, 0), (0, 11, 0)] {
+            let (fleet, journal) = (fleet(1), Journal::new(Heartbeat::new().budget(BUDGET), false, None));
+            let opened = Instant::now();
+            fleet.open(opened);
+            let member = fleet.member();
+            let (from, to) = (reading(1, opened, 0, Some(5)), reading(1, opened, 12_000, Some(12_005)));
+            member.log().keep((from, 0), (to, sleeps), 1, BUDGET);
+            let mut pulse = Pulse::empty(journal.config, journal.began);
+            let observer = Observer::sure(Duration::from_secs(blocked));
+            fleet.close(&journal, &mut pulse, Some(&observer), Patience::of(Duration::from_secs(60)));
+            assert_eq!(pulse.stalls.len(), found, "{sleeps} sleeps, blocked for {blocked} s");
+        }
     }
 
     #[test]

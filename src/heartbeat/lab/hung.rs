@@ -38,20 +38,21 @@ pub(super) fn describe(bench: &Bench, journal: &Journal, patience: Patience) -> 
 }
 
 /// Waits for the observer's answer: for threads that may. What is not answered in time is not known.
+pub(super) fn hear(observer: Option<&Observer>, found: &[Stretch], patience: Patience) -> Option<Vec<Testimony>> {
+    let (sender, answer) = channel();
+    let questions = found.iter().map(Question::from).collect();
+    observer?.ask(questions, move |testimonies| drop(sender.send(testimonies)));
+    answer.recv_timeout(left(patience.half())).ok()
+}
+
+/// The same, with the source lines, and with what is seen at a glance where there is no answer.
 pub(super) fn ask(observer: Option<&Observer>, found: &[Stretch], patience: Patience) -> Vec<Testimony> {
     if found.is_empty() {
         return Vec::new();
     }
-    let (sender, answer) = channel();
-    if let Some(observer) = observer {
-        let questions = found.iter().map(Question::from).collect();
-        observer.ask(questions, move |testimonies| drop(sender.send(testimonies)));
-    } else {
-        drop(sender);
-    }
-    let answer = answer.recv_timeout(left(patience.half()));
     let glance = |stretch| Testimony { suspect: at_a_glance(stretch), ..Testimony::default() };
-    let mut testimonies = answer.unwrap_or_else(|_| found.iter().map(glance).collect());
+    let heard = hear(observer, found, patience);
+    let mut testimonies = heard.unwrap_or_else(|| found.iter().map(glance).collect());
     let (sender, lines) = channel();
     find_lines(stacks(&mut testimonies), move |lines| drop(sender.send(lines)));
     add_lines(&mut testimonies, lines.recv_timeout(left(patience.half())).unwrap_or_default());
