@@ -10,8 +10,6 @@ use super::boundaries::TaskLook;
 use super::doubt::Looks;
 use super::reading::ThreadId;
 use super::reading::thread::Account;
-#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
-use super::reading::thread::Clocks;
 use super::takeover::WorkersLook;
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
@@ -59,6 +57,9 @@ const PAGE_FAULT: &str = "a page fault";
 /// What a thread is said to wait for in `futex` if it is a lock of the C library.
 const C_LIBRARY: &str = "a lock of the C library's (malloc, thread stacks; or stdio, name lookups)";
 
+/// What a thread is said to do in `clone3` or `clone` if it starts one of its own process.
+const NEW_THREAD: &str = "starting a thread";
+
 impl Culprit {
     /// Whether it was running, rather than waiting in a system call.
     pub fn is_running(&self) -> bool {
@@ -96,7 +97,7 @@ pub(super) struct Sample {
     pub(super) at: Instant,
     doing: Doing,
     stack: Vec<usize>,
-    /// The kernel's account of it afterwards, and when that had been read.
+    /// The kernel's account of it afterwards, and when that had been read; of a thread that is watched.
     pub(super) account: Option<(Account, Instant)>,
     /// If its runtime has no other worker.
     pub(super) tasks: Option<TaskLook>,
@@ -128,8 +129,7 @@ impl Sample {
             Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
         };
         let stack = if deep && cfg!(feature = "backtrace") { memory::stack(state.stack_pointer) } else { Vec::new() };
-        let account = Clocks::of(thread).and_then(|clocks| clocks.account()).zip(Some(Instant::now()));
-        Some(Self { thread, at, doing, stack, account, tasks: None, workers: None })
+        Some(Self { thread, at, doing, stack, account: None, tasks: None, workers: None })
     }
 
     #[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
@@ -283,14 +283,14 @@ impl Doing {
         }
     }
 
-    /// Blocked where any code may be: nobody calls `mmap` or `malloc` in order to wait. Neither the page that a fault waits
+    /// Blocked where any code may be: nobody calls `mmap` or `malloc` or starts a thread in order to wait. Neither the page that a fault waits
     /// for nor the lock of the C library's can be told, so a read of a mapped file and `getpwnam` are taken for that too.
     fn waits_for_memory(&self) -> bool {
         let memory = [PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk"];
         match self {
             Self::Running => false,
             Self::Waiting { syscall, detail } => {
-                memory.contains(&syscall.as_str()) || detail.as_deref() == Some(C_LIBRARY)
+                memory.contains(&syscall.as_str()) || matches!(detail.as_deref(), Some(C_LIBRARY | NEW_THREAD))
             }
         }
     }
@@ -368,13 +368,14 @@ mod tests {
         let samples = [
             waiting("futex", Some(C_LIBRARY)),
             waiting("mmap", None),
+            waiting("clone3", Some(NEW_THREAD)),
             waiting("futex", Some("a lock")),
             sample(Doing::Running),
         ];
         let at = samples[0].at;
-        let looks = looks(samples.iter().take(2), at, samples[1].at);
-        assert_eq!((looks.all, looks.waiting, looks.for_memory), (2, 2, samples[1].at - at));
-        let looks = super::looks(samples.iter().skip(2), samples[2].at, samples[3].at);
+        let looks = looks(samples.iter().take(3), at, samples[2].at);
+        assert_eq!((looks.all, looks.waiting, looks.for_memory), (3, 3, samples[2].at - at));
+        let looks = super::looks(samples.iter().skip(3), samples[3].at, samples[4].at);
         assert_eq!((looks.all, looks.waiting, looks.for_memory), (2, 1, Duration::ZERO));
     }
 

@@ -18,7 +18,7 @@ use super::boundaries::TaskLook;
 use super::control::Control;
 use super::culprit::{Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
-use super::reading::thread::younger_than;
+use super::reading::thread::{Clocks, younger_than};
 use super::reading::{ThreadId, this_thread};
 use super::stall::Stretch;
 use super::takeover::WorkersLook;
@@ -148,6 +148,8 @@ struct Post {
     stretch: Option<Instant>,
     looks: u32,
     next: Instant,
+    /// Its account, open as long as it lasts.
+    clocks: Option<Clocks>,
     /// Threads that were born in it, before the first look.
     newborn: Vec<ThreadId>,
 }
@@ -179,7 +181,7 @@ impl Rounds {
         match command {
             Command::Watch(beacon) => {
                 let now = Instant::now();
-                self.posts.push(Post { beacon, stretch: None, looks: 0, next: now, newborn: Vec::new() });
+                self.posts.push(Post { beacon, stretch: None, looks: 0, next: now, clocks: None, newborn: Vec::new() });
             }
             Command::Ask(questions, answer) => {
                 answer(questions.iter().map(|question| self.testify(question)).collect());
@@ -248,6 +250,7 @@ impl Post {
         };
         if self.stretch != Some(since) {
             (self.stretch, self.looks, self.next) = (Some(since), 0, now);
+            self.clocks = Clocks::of(thread);
             self.newborn.clear();
             if beacon.is_of_several() {
                 self.newborn = younger_than(now.saturating_duration_since(since), thread);
@@ -261,6 +264,8 @@ impl Post {
         self.next = now + LOOK * (self.looks / 32 + 1).min(100);
         let mut sample = sample(thread, self.looks % 4 == 1)?;
         let waiting = !sample.is_running();
+        let account = self.clocks.as_ref().and_then(Clocks::account);
+        sample.account = account.map(|account| (account, Instant::now()));
         let looked = |alive| sample.account.map(|(account, at)| TaskLook::at(at, account, alive, waiting));
         sample.tasks = beacon.tasks_alive().and_then(looked);
         let begins = |thread: &ThreadId| Sample::of(*thread, false).is_some_and(|sample| sample.begins());
@@ -306,7 +311,8 @@ mod tests {
     }
 
     fn post(beacon: &Arc<Beacon>, next: Instant) -> Post {
-        Post { beacon: Arc::downgrade(beacon), stretch: None, looks: 0, next, newborn: Vec::new() }
+        let (beacon, newborn) = (Arc::downgrade(beacon), Vec::new());
+        Post { beacon, stretch: None, looks: 0, next, clocks: None, newborn }
     }
 
     /// Of a thread that was looked at in these ms after `start`.
@@ -532,7 +538,7 @@ mod tests {
         let beacon = Beacon::new(Duration::from_millis(1), Duration::ZERO);
         let begun = Instant::now();
         let later = begun + Duration::from_millis(50);
-        let mut post = Post { beacon: Weak::new(), stretch: None, looks: 0, next: begun, newborn: Vec::new() };
+        let mut post = Post { beacon: Weak::new(), ..post(&Arc::new(Beacon::new(MS, MS)), begun) };
         let mut look = |meanwhile: &dyn Fn(&Beacon)| {
             beacon.busy_since(ThreadId(7), begun);
             post.next = begun;

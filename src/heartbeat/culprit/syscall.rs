@@ -64,7 +64,10 @@ impl Call {
             "execve" | "stat" | "unlink" | "rename" => memory::c_string(first),
             "poll" | "ppoll" => polled(first, second),
             "futex" => Some(futex(first, second, third).to_owned()),
-            "vfork" | "clone3" | "clone" => Some("starting a process".to_owned()),
+            // Of this one the flags are the first of its arguments in memory.
+            "clone3" => Some(started(memory::two_words(first).map_or(0, |[flags, _]| flags as usize)).to_owned()),
+            "clone" => Some(started(first).to_owned()),
+            "vfork" => Some(started(0).to_owned()),
             "restart_syscall" => Some("a sleep, or a wait with a limit, that goes on after a stop".to_owned()),
             "rt_sigtimedwait" | "rt_sigsuspend" | "pause" => Some("a signal".to_owned()),
             name if ON_A_DESCRIPTOR.contains(&name) => descriptor(first as i32),
@@ -88,6 +91,11 @@ fn futex(word: usize, operation: usize, value: usize) -> &'static str {
     } else {
         "a lock, a channel, a condition variable or a join"
     }
+}
+
+/// By the flags, which are what they are called (`clone(2)`).
+fn started(flags: usize) -> &'static str {
+    if flags & libc::CLONE_THREAD as usize != 0 { super::NEW_THREAD } else { "starting a process" }
 }
 
 fn child(pid: i32) -> String {
@@ -338,8 +346,13 @@ mod tests {
 
     #[test]
     fn a_call_without_a_telling_argument_says_what_it_waits_for_or_nothing() {
-        let start = Some("starting a process".to_owned());
-        assert_eq!([libc::SYS_clone, libc::SYS_clone3].map(|number| detail(number, &[])), [start.clone(), start]);
+        let (process, thread) = (Some("starting a process".to_owned()), Some(super::super::NEW_THREAD.to_owned()));
+        assert_eq!([libc::SYS_clone, libc::SYS_clone3].map(|number| detail(number, &[])), [process.clone(), process]);
+        let flags = libc::CLONE_VM | libc::CLONE_THREAD;
+        assert_eq!(detail(libc::SYS_clone, &[flags as usize]), thread);
+        // As the kernel has them: the flags, a place for a pidfd, and more.
+        let args = [i64::from(flags), 0];
+        assert_eq!(detail(libc::SYS_clone3, &[args.as_ptr() as usize]), thread);
         let signal = Some("a signal".to_owned());
         let waits = [libc::SYS_rt_sigtimedwait, libc::SYS_rt_sigsuspend];
         assert_eq!(waits.map(|number| detail(number, &[])), [signal.clone(), signal]);
