@@ -222,16 +222,17 @@ impl Rounds {
     }
 
     fn testify(&self, question: &Question) -> Testimony {
-        let of_it = |sample: &&Sample| {
-            sample.thread == question.thread && question.from <= sample.at && sample.at <= question.to
-        };
-        let suspect = majority(self.samples.iter().filter(of_it), question.waited);
-        let looks = looks(self.samples.iter().filter(of_it), question.from, question.to);
+        // In the order of their times: of a busy machine there are many questions, and thousands of samples.
+        let begin = self.samples.partition_point(|sample| sample.at < question.from);
+        let end = self.samples.partition_point(|sample| sample.at <= question.to).max(begin);
+        let of_it = || self.samples.range(begin..end).filter(|sample| sample.thread == question.thread);
+        let suspect = majority(of_it(), question.waited);
+        let looks = looks(of_it(), question.from, question.to);
         let overlooked = self.can_look && suspect.is_none();
         let control = self.control.between(question.from, question.to);
         let circumstances = Some(Circumstances { looks, overlooked, ..control });
-        let tasks = self.samples.iter().filter(of_it).filter_map(|sample| sample.tasks).collect();
-        let workers = self.samples.iter().filter(of_it).filter_map(|sample| sample.workers.clone()).collect();
+        let tasks = of_it().filter_map(|sample| sample.tasks).collect();
+        let workers = of_it().filter_map(|sample| sample.workers.clone()).collect();
         Testimony { suspect, circumstances, tasks, workers }
     }
 }
@@ -409,8 +410,9 @@ mod tests {
     fn a_testimony_is_of_that_thread_in_that_time() {
         let start = Instant::now();
         let mut rounds = Rounds { can_look: true, ..Rounds::default() };
-        rounds.samples.extend(samples(start, 7, &[9, 10, 15, 20, 21]));
-        rounds.samples.extend(samples(start, 8, &[10, 15, 20]));
+        let mut both = [samples(start, 7, &[9, 10, 15, 20, 21]), samples(start, 8, &[10, 15, 20])].concat();
+        both.sort_by_key(|sample| sample.at);
+        rounds.samples.extend(both);
         let testify = |rounds: &Rounds, thread, from, to| {
             let (from, to) = (start + MS * from, start + MS * to);
             let testimony = rounds.testify(&Question { thread: ThreadId(thread), from, to, waited: None });
