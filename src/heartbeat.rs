@@ -83,6 +83,7 @@ pub use pool::PoolPulse;
 pub use pulse::{Pulse, Watched};
 pub use rhythm::Rhythm;
 pub use stall::Stall;
+pub(crate) use teeth::settled;
 pub use teeth::with_teeth;
 pub use verdict::{Verdict, Why};
 

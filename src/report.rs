@@ -96,6 +96,10 @@ pub struct CellReport {
 }
 
 impl CellReport {
+    pub(crate) fn proves_nothing(&self) -> bool {
+        self.verdict == CellVerdict::Inconclusive
+    }
+
     pub(crate) fn new(
         subject: &str,
         fixture: &str,

@@ -28,8 +28,9 @@ use std::time::Duration;
 
 use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
+use crate::heartbeat::settled;
 use crate::kill::KillPolicy;
-use crate::report::{CellReport, CellVerdict, Partition, Report, Whole, cell_name};
+use crate::report::{CellReport, Partition, Report, Whole, cell_name};
 
 #[cfg(feature = "conformance")]
 pub use conformance::Conformance;
@@ -226,7 +227,7 @@ impl Suite {
     ///
     /// The program runs each in a process of its own instead, and so does `Conformance` (feature `conformance`).
     pub fn run(&self, done: impl FnMut(&CellReport)) -> Report {
-        self.run_by(|cell| settled(|| self.run_cell(cell)), done)
+        self.run_by(|cell| settled(|| self.run_cell(cell), CellReport::proves_nothing), done)
     }
 
     /// Runs one cell in this process, once.
@@ -286,46 +287,5 @@ impl Suite {
     #[cfg(any(feature = "cli", feature = "conformance"))]
     pub(crate) fn cell_within(&self) -> Duration {
         self.kill_within().saturating_add(Duration::from_secs(60))
-    }
-}
-
-/// A measurement that proves nothing is made again, so often in all. What failed never is.
-const MEASUREMENTS: u32 = 3;
-
-/// A cell's report by as many calls of `measure` as it takes.
-fn settled(measure: impl Fn() -> CellReport) -> CellReport {
-    let mut report = measure();
-    for _ in 1..MEASUREMENTS {
-        if report.verdict == CellVerdict::Inconclusive {
-            report = measure();
-        }
-    }
-    report
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::Cell as Count;
-
-    use super::*;
-
-    #[test]
-    fn only_what_proves_nothing_is_measured_again() {
-        use CellVerdict::{Fail, Inconclusive, Pass};
-        let suite = Suite::new();
-        let cell = &suite.cells()[0];
-        let made = |verdicts: &[CellVerdict]| {
-            let count = Count::new(0);
-            let report = settled(|| {
-                let nth = count.replace(count.get() + 1);
-                CellReport { verdict: verdicts[nth], ..cell::unjudged(cell) }
-            });
-            (report.verdict, count.get())
-        };
-        assert_eq!(made(&[Pass]), (Pass, 1));
-        assert_eq!(made(&[Fail]), (Fail, 1));
-        assert_eq!(made(&[Inconclusive, Fail]), (Fail, 2));
-        assert_eq!(made(&[Inconclusive, Inconclusive, Pass]), (Pass, 3));
-        assert_eq!(made(&[Inconclusive, Inconclusive, Inconclusive]), (Inconclusive, 3));
     }
 }

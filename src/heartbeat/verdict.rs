@@ -95,6 +95,30 @@ pub enum Why {
     Unwitnessed,
 }
 
+impl Why {
+    /// Whether it lies with what the machine did meanwhile, so that the same may prove something the next time.
+    pub(super) fn is_the_machines(&self) -> bool {
+        match self {
+            Self::ProcessStopped { .. }
+            | Self::Suspended { .. }
+            | Self::Stolen { .. }
+            | Self::Memory
+            | Self::SlowMachine { .. }
+            | Self::Undecided { .. }
+            | Self::HandedOver { .. }
+            | Self::WorkerUnseen
+            | Self::Unwitnessed => true,
+            Self::TooFewBeats { .. }
+            | Self::MultiThread
+            | Self::RootBlocked { .. }
+            | Self::NoRuntime
+            | Self::Config(_)
+            | Self::PausedClock
+            | Self::Traced { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

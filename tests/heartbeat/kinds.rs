@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use deadbeat::heartbeat::{Culprit, Flavor, Pulse, Verdict, Why};
+use deadbeat::heartbeat::{Culprit, Flavor, Pulse};
 use rstest::rstest;
 
-use crate::support::{LONG, assert_starved, spawned, spin};
+use crate::support::{LONG, spawned, spin, starved};
 
 /// A way to block, ready to begin: on a busy machine the start of a process would take longer than the block.
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
@@ -96,17 +96,10 @@ fn a_spinning_worker_is_caught_and_said_to_run(
     assert!(pulse.worst().unwrap().on_cpu >= Duration::from_millis(50), "{pulse}");
 }
 
-/// With its culprit. On a busy machine whoever was to look may be held up himself; then he says so, and it is done again.
-fn caught(mut run: impl FnMut() -> Pulse) -> (Pulse, Culprit) {
-    for _ in 0..5 {
-        let pulse = run();
-        assert_starved(&pulse);
-        if let Some(culprit) = pulse.worst().and_then(|stall| stall.culprit.clone()) {
-            return (pulse, culprit);
-        }
-        assert_eq!(pulse.verdict(), Verdict::Inconclusive { why: Why::Unwitnessed }, "no culprit\n{pulse}");
-    }
-    panic!("in five times nobody could look");
+fn caught(run: impl FnMut() -> Pulse) -> (Pulse, Culprit) {
+    let pulse = starved(run);
+    let culprit = pulse.worst().and_then(|stall| stall.culprit.clone());
+    (pulse.clone(), culprit.unwrap_or_else(|| panic!("no culprit\n{pulse}")))
 }
 
 #[test]

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use deadbeat::heartbeat::{Flavor, Heartbeat, Lab};
 
-use crate::support::{LONG, block};
+use crate::support::{LONG, block, starved};
 
 #[test]
 fn a_report_says_what_happened_and_what_to_do() {
     let heartbeat = Heartbeat::new().interval(Duration::from_millis(7)).budget(Duration::from_millis(40));
     let lab = Lab::new(Flavor::CurrentThread).heartbeat(heartbeat);
-    let report = lab.run(|| async { block(LONG) }).unwrap().pulse.to_string();
+    let report = starved(|| lab.run(|| async { block(LONG) }).unwrap().pulse).to_string();
     for part in [
         "starved",
         "every 7.0 ms",
@@ -31,7 +31,7 @@ fn a_report_says_what_happened_and_what_to_do() {
 #[test]
 #[cfg(feature = "serde")]
 fn a_pulse_serializes_in_milliseconds() {
-    let pulse = Lab::new(Flavor::CurrentThread).run(|| async { block(LONG) }).unwrap().pulse;
+    let pulse = starved(|| Lab::new(Flavor::CurrentThread).run(|| async { block(LONG) }).unwrap().pulse);
     let json = serde_json::to_value(&pulse).unwrap();
     let stall = &json["stalls"][0];
     for key in ["at_ms", "wall_ms", "on_cpu_ms"] {

@@ -52,13 +52,32 @@ pub(crate) fn assert_starved(pulse: &Pulse) {
     match pulse.verdict() {
         Verdict::Starved => {}
         Verdict::Inconclusive {
-            why: Why::Stolen { .. } | Why::Memory | Why::Unwitnessed | Why::HandedOver { .. } | Why::Undecided { .. },
+            why:
+                Why::Stolen { .. }
+                | Why::Memory
+                | Why::Unwitnessed
+                | Why::HandedOver { .. }
+                | Why::Undecided { .. }
+                | Why::ProcessStopped { .. },
         } => {
             assert!(pulse.worst().unwrap().charged() > pulse.budget, "\n{pulse}");
         }
         Verdict::Inconclusive { .. } if cfg!(any(not(target_os = "linux"), deadbeat_portable)) => {}
         verdict => panic!("{verdict:?}\n{pulse}"),
     }
+}
+
+/// The pulse of one that blocks, once it is seen to for certain: a doubt is looked into again.
+#[track_caller]
+pub(crate) fn starved(mut run: impl FnMut() -> Pulse) -> Pulse {
+    for _ in 0..5 {
+        let pulse = run();
+        assert_starved(&pulse);
+        if pulse.verdict() == Verdict::Starved {
+            return pulse;
+        }
+    }
+    panic!("in five times it was never certain");
 }
 
 /// Nothing but the machine may leave a doubt, and then it is the machine that is named.
