@@ -1,18 +1,21 @@
 //! The JSON report, held against the schema that is published with it; and the schema against broken reports.
 
+use std::sync::LazyLock;
+
 use jsonschema::Validator;
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::support::{FAILING, PASSING, deadbeat};
 
-fn schema() -> Validator {
+/// In a debug build it takes long to compile.
+static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
     let schema = serde_json::from_str(include_str!("../../schema/suite.schema.json")).unwrap();
     jsonschema::validator_for(&schema).unwrap()
-}
+});
 
 fn faults(report: &Value) -> Vec<String> {
-    schema().iter_errors(report).map(|error| format!("{}: {error}", error.instance_path)).collect()
+    SCHEMA.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path)).collect()
 }
 
 fn report(cells: &str, status: i32) -> Value {
