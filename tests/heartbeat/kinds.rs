@@ -105,7 +105,7 @@ fn caught(run: impl FnMut() -> Pulse) -> (Pulse, Culprit) {
 #[test]
 #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
 fn with_debug_info_the_probable_line_is_in_the_code_under_watch() {
-    let (pulse, culprit) = caught(|| spawned(Flavor::CurrentThread, || async { block(LONG) }));
+    let (pulse, culprit) = caught(|| spawned(Flavor::CurrentThread, || async { crate::support::block(LONG) }));
     let line = culprit.line.unwrap_or_else(|| panic!("no line\n{pulse}"));
     assert!(line.contains("tests/heartbeat/"), "{line}");
 }

@@ -236,10 +236,10 @@ pub(in crate::group) fn command_of(pid: i32) -> String {
     read_stat(pid).map_or_else(String::new, |stat| command(pid, &stat.name))
 }
 
-/// Name, state, parent, flags, threads and start.
 #[cfg(fuzzing)]
 type Fields = (String, char, i32, u64, u32, u64);
 
+/// Name, state, parent, flags, threads and start.
 #[cfg(fuzzing)]
 pub fn stat_line(line: &[u8]) -> Option<Fields> {
     parse_stat(line).map(|stat| (stat.name, stat.state, stat.parent, stat.flags, stat.threads, stat.started))
