@@ -223,7 +223,8 @@ impl Suite {
         cells
     }
 
-    /// Runs every cell in this process, some side by side; `done` is told of each as it ends.
+    /// Runs every cell in this process, some side by side; `done` is told of each as it ends. One that proves nothing is
+    /// run again, three times in all.
     ///
     /// The program runs each in a process of its own instead, and so does `Conformance` (feature `conformance`).
     pub fn run(&self, done: impl FnMut(&CellReport)) -> Report {

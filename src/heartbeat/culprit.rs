@@ -97,7 +97,7 @@ pub(super) struct Sample {
     pub(super) at: Instant,
     doing: Doing,
     stack: Vec<usize>,
-    /// The kernel's account of it afterwards, and when that had been read; of a thread that is watched.
+    /// The kernel's account of it, read after the look, and when that was over; only of a watched thread.
     pub(super) account: Option<(Account, Instant)>,
     /// If its runtime has no other worker.
     pub(super) tasks: Option<TaskLook>,
@@ -283,8 +283,9 @@ impl Doing {
         }
     }
 
-    /// Blocked where any code may be: nobody calls `mmap` or `malloc` or starts a thread in order to wait. Neither the page that a fault waits
-    /// for nor the lock of the C library's can be told, so a read of a mapped file and `getpwnam` are taken for that too.
+    /// Blocked where any code may be: nobody calls `mmap` or `malloc` or starts a thread in order to wait. Neither the page
+    /// that a fault waits for nor the lock of the C library's can be told, so a read of a mapped file and `getpwnam` are
+    /// taken for that too.
     fn waits_for_memory(&self) -> bool {
         let memory = [PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk"];
         match self {

@@ -98,7 +98,7 @@ impl Observer {
         Self(sender)
     }
 
-    /// One that says that whoever it is asked for was blocked for so long.
+    /// Says that whoever it is asked for was blocked for so long.
     #[cfg(test)]
     pub(super) fn sure(blocked: Duration) -> Self {
         let (sender, receiver) = channel();
@@ -222,7 +222,7 @@ impl Rounds {
     }
 
     fn testify(&self, question: &Question) -> Testimony {
-        // In the order of their times: of a busy machine there are many questions, and thousands of samples.
+        // They are in the order of their times: on a busy machine there are many questions, and thousands of samples.
         let begin = self.samples.partition_point(|sample| sample.at < question.from);
         let end = self.samples.partition_point(|sample| sample.at <= question.to).max(begin);
         let of_it = || self.samples.range(begin..end).filter(|sample| sample.thread == question.thread);
@@ -246,12 +246,12 @@ impl Post {
         sample: impl FnOnce(ThreadId, bool) -> Option<Sample>,
     ) -> Option<Sample> {
         let Some((thread, since)) = beacon.overdue(now) else {
-            self.stretch = None;
+            (self.stretch, self.clocks) = (None, None);
             return None;
         };
         if self.stretch != Some(since) {
             (self.stretch, self.looks, self.next) = (Some(since), 0, now);
-            self.clocks = Clocks::of(thread);
+            self.clocks = None;
             self.newborn.clear();
             if beacon.is_of_several() {
                 self.newborn = younger_than(now.saturating_duration_since(since), thread);
@@ -265,6 +265,9 @@ impl Post {
         self.next = now + LOOK * (self.looks / 32 + 1).min(100);
         let mut sample = sample(thread, self.looks % 4 == 1)?;
         let waiting = !sample.is_running();
+        if self.clocks.is_none() {
+            self.clocks = Clocks::of(thread);
+        }
         let account = self.clocks.as_ref().and_then(Clocks::account);
         sample.account = account.map(|account| (account, Instant::now()));
         let looked = |alive| sample.account.map(|(account, at)| TaskLook::at(at, account, alive, waiting));

@@ -24,7 +24,8 @@ pub struct Stall {
     #[cfg_attr(feature = "serde", serde(rename = "on_cpu_ms", with = "crate::millis"))]
     pub on_cpu: Duration,
     /// How much of it the thread was ready to run and waited for a CPU: the machine was busy. Never charged.
-    /// `None` where the kernel does not say (no `/proc/thread-self/schedstat`).
+    /// `None` where the kernel does not say (no `/proc/thread-self/schedstat`). Where it says more than the thread was seen
+    /// to leave room for, it is what there was room for.
     #[cfg_attr(feature = "serde", serde(rename = "run_queue_ms", with = "crate::millis::maybe"))]
     pub run_queue: Option<Duration>,
     /// The rest: asleep, or waiting for a lock, a child, a file. `None` where it cannot be told from `run_queue`.
@@ -161,11 +162,15 @@ impl Split {
     }
 
     /// The same for a thread that was seen to be blocked for so long. That leaves less room for waits for a CPU than the
-    /// kernel may have booked: since Linux 6.12 a thread that is moved to another CPU while it falls asleep has all its sleep
-    /// booked as one, some two in a thousand on a busy machine.
+    /// kernel may have booked: since Linux 6.12 a thread that is moved to another CPU while it falls asleep has all its
+    /// sleep booked as one, some two in a thousand on a busy machine.
+    ///
+    /// Charged is then what was seen, or what was charged before if that is more, and never their sum: some of the CPU time
+    /// may lie before the stretch.
     pub(super) fn given(self, blocked: Duration) -> Self {
-        let room = (self.wall - self.on_cpu).saturating_sub(blocked);
-        Self { run_queue: self.run_queue.map(|wait| wait.min(room)), ..self }
+        let room = self.wall.saturating_sub(blocked);
+        let run_queue = self.run_queue.map(|wait| wait.min(room));
+        Self { run_queue, ..self }
     }
 
     pub(super) fn blocked(&self) -> Option<Duration> {
@@ -226,8 +231,9 @@ mod tests {
         let split = stretch(120, 10, Some(105));
         assert_eq!(split.given(Duration::ZERO), split);
         assert_eq!(split.given(MS * 5), split, "there is room for both");
-        assert_eq!(split.given(MS * 80).run_queue, Some(MS * 30));
-        assert_eq!(split.given(MS * 80).charged(), MS * 90);
+        assert_eq!(split.given(MS * 80).run_queue, Some(MS * 40));
+        assert_eq!(split.given(MS * 80).charged(), MS * 80, "what it had worked before may have been worked earlier");
+        assert_eq!(stretch(120, 100, Some(20)).given(MS * 80).charged(), MS * 100);
         assert_eq!(split.given(MS * 500).charged(), MS * 120);
         assert_eq!(stretch(120, 10, None).given(MS * 80), stretch(120, 10, None));
     }

@@ -58,7 +58,23 @@ pub(crate) fn settled<T>(mut measure: impl FnMut() -> T, proves_nothing: impl Fn
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
+    use crate::heartbeat::{Heartbeat, Why};
+
+    #[test]
+    fn a_doubt_that_the_machine_left_is_looked_into_again_and_no_other() {
+        for (why, times) in [(Why::Memory, 3), (Why::Unwitnessed, 3), (Why::MultiThread, 1)] {
+            let mut measured = 0;
+            let measure = || {
+                measured += 1;
+                Pulse { uncovered: Some(why.clone()), ..Pulse::empty(Heartbeat::new(), Instant::now()) }
+            };
+            settled(measure, proves_nothing_for_now);
+            assert_eq!(measured, times, "{why}");
+        }
+    }
 
     #[test]
     fn only_what_proves_nothing_is_measured_again() {

@@ -65,9 +65,9 @@ pub enum Why {
         /// The tracer.
         pid: u32,
     },
-    /// The thread waited for memory, in a page fault, in `mmap` and the like, in the kernel's part of the start of a thread,
-    /// or for a lock of the C library's (`malloc`, thread stacks): for a page, or for another thread that itself waited for a
-    /// page or for a CPU.
+    /// The thread waited for memory, in a page fault, in `mmap` and the like, in the kernel's part of the start of a
+    /// thread, or for a lock of the C library's (`malloc`, thread stacks): for a page, or for another thread that itself
+    /// waited for a page or for a CPU.
     /// Not told from it are a page of a mapped file, which is a read, and the C library's locks on stdio and name lookups:
     /// code that blocks there is doubted, not convicted.
     Memory,

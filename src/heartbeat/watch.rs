@@ -116,7 +116,10 @@ impl Watch {
         let mut found = std::mem::take(&mut self.journal.state().found);
         let excused = self.journal.state().excused.take();
         let heard = hear(self.observer.as_ref(), &excused).await;
-        found.extend(unexcused(&excused, &heard).filter(|stretch| too_long(stretch, config.budget)));
+        let (unexcused, fair): (Vec<_>, Vec<_>) =
+            capped(&excused, &heard).partition(|stretch| too_long(stretch, config.budget));
+        found.extend(unexcused);
+        let longest = fair.iter().map(|stretch| stretch.split.charged()).max().unwrap_or_default();
         let stalls = stalls(&found, testify(self.observer.as_ref(), &found).await, &self.journal);
         let root = self.journal.state().root.filter(|root| too_long(root, config.budget));
         let root = root.as_slice();
@@ -131,7 +134,7 @@ impl Watch {
         });
         Pulse {
             beats: state.beats,
-            longest: stalls.iter().map(Stall::charged).fold(state.longest, Duration::max),
+            longest: stalls.iter().map(Stall::charged).fold(state.longest.max(longest), Duration::max),
             stalls,
             queue_delay: state.queue_delay,
             watched,
@@ -174,8 +177,8 @@ async fn hear(observer: Option<&Observer>, found: &[Stretch]) -> Vec<Testimony> 
     answer.await.unwrap_or_else(|_| found.iter().map(|_| Testimony::default()).collect())
 }
 
-/// What is left of excuses once the observer has said for how long the thread was blocked.
-pub(super) fn unexcused(excused: &[Stretch], heard: &[Testimony]) -> impl Iterator<Item = Stretch> {
+/// With no more of a wait for a CPU than what the observer saw leaves room for.
+pub(super) fn capped(excused: &[Stretch], heard: &[Testimony]) -> impl Iterator<Item = Stretch> {
     let given = |(stretch, testimony): (&Stretch, &Testimony)| Stretch {
         split: stretch.split.given(testimony.blocked()),
         ..*stretch

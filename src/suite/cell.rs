@@ -357,7 +357,8 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
         | (None, _)
         | (_, ExpectedPulse::None) => {}
         (Some(Verdict::Starved), ExpectedPulse::Steady) => {
-            faults.extend(seen.pulse.as_ref().and_then(Pulse::worst).map(stood_still));
+            let worst = seen.pulse.as_ref().and_then(Pulse::worst);
+            faults.push(worst.map_or_else(|| "a worker stood still".to_owned(), stood_still));
         }
         (Some(Verdict::Steady), ExpectedPulse::Starved) => {
             faults.push("the worker was expected to stand still, and did not: the suite has lost its teeth".into());
@@ -373,7 +374,7 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
 
 /// In one line, with what the worker did meanwhile.
 fn stood_still(stall: &Stall) -> String {
-    let doing = stall.culprit.as_ref().map_or("nobody saw doing what".into(), Culprit::to_string);
+    let doing = stall.culprit.as_ref().map_or("what it was doing, nobody saw".to_owned(), Culprit::to_string);
     let on_cpu = stall.on_cpu;
     format!("a worker stood still for {:.1?} ({on_cpu:.1?} of it on a CPU), {doing}", stall.charged())
 }

@@ -1,4 +1,4 @@
-//! A guarded run keeps no worker from its scheduler, whatever its guardian does, and starts none of its own.
+//! A guarded run keeps no worker from its scheduler, whatever its guardian does, and is served by the one it was given.
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! Being busy is not being stuck. Beside each honest kind runs the block that it must be told from.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, Verdict, with_teeth};
 use rstest::rstest;
@@ -184,21 +185,34 @@ fn short_blocks_in_a_row_do_not_add_up(#[values(Flavor::CurrentThread, Flavor::M
     }));
 }
 
-/// Eight spinning threads to a core while both run. The machine is slow; the code is what it was.
-#[test]
-fn a_slow_machine_accuses_nobody_and_hides_nobody() {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
+/// With so many threads beside it that spin.
+fn beside_hogs<T>(hogs: usize, run: impl FnOnce() -> T) -> T {
+    /// Also if that panics: the scope waits for them.
+    struct Ends<'a>(&'a AtomicBool);
+    impl Drop for Ends<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
     let over = AtomicBool::new(false);
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        for _ in 0..8 * cores {
+        let _ends = Ends(&over);
+        for _ in 0..hogs {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
                     std::hint::spin_loop();
                 }
             });
         }
+        run()
+    })
+}
+
+/// Eight of them to a core while both run. The machine is slow; the code is what it was.
+#[test]
+fn a_slow_machine_accuses_nobody_and_hides_nobody() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let (good, bad) = beside_hogs(8 * cores, || {
         let good = spawned(Flavor::CurrentThread, || async {
             for _ in 0..40 {
                 spin(Duration::from_micros(500));
@@ -210,11 +224,10 @@ fn a_slow_machine_accuses_nobody_and_hides_nobody() {
                 yield_now().await;
             }
         });
-        let bad = spawned(Flavor::CurrentThread, || async { block(LONG) });
-        over.store(true, Ordering::Relaxed);
-        assert_not_accused(&good);
-        assert_starved(&bad);
+        (good, spawned(Flavor::CurrentThread, || async { block(LONG) }))
     });
+    assert_not_accused(&good);
+    assert_starved(&bad);
 }
 
 /// `cargo test --release --test heartbeat thousands -- --ignored --nocapture`: the kernel books some sleeps of a busy
@@ -222,38 +235,27 @@ fn a_slow_machine_accuses_nobody_and_hides_nobody() {
 #[test]
 #[ignore = "a minute and a half of load"]
 fn of_thousands_of_blocks_on_a_busy_machine_none_is_taken_for_a_wait_for_a_cpu() {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                while !over.load(Ordering::Relaxed) {
-                    std::hint::spin_loop();
-                }
+    let block_for_a_while = |flavor: Flavor| {
+        let begun = Instant::now();
+        let (mut blocks, mut steady) = (0, 0);
+        while begun.elapsed() < Duration::from_secs(45) {
+            let pulse = spawned(flavor, || async {
+                // The thread is moved to another CPU while it falls asleep only if it has just worked.
+                spin(Duration::from_millis(2));
+                block(LONG);
             });
+            blocks += 1;
+            steady += u32::from(pulse.verdict() == Verdict::Steady);
         }
-        let block_for_a_while = |flavor: Flavor| {
-            let begun = std::time::Instant::now();
-            let (mut blocks, mut steady) = (0, 0);
-            while begun.elapsed() < Duration::from_secs(45) {
-                let pulse = spawned(flavor, || async {
-                    // The thread is moved to another CPU while it falls asleep only if it has just worked.
-                    spin(Duration::from_millis(2));
-                    block(LONG);
-                });
-                blocks += 1;
-                steady += u32::from(pulse.verdict() == Verdict::Steady);
-            }
-            (blocks, steady)
-        };
-        for flavor in [Flavor::CurrentThread, Flavor::MultiThread(1)] {
-            let all: Vec<_> = (0..20).map(|_| scope.spawn(move || block_for_a_while(flavor))).collect();
+        (blocks, steady)
+    };
+    for flavor in [Flavor::CurrentThread, Flavor::MultiThread(1)] {
+        let (blocks, steady) = beside_hogs(8, || {
+            let all: Vec<_> = (0..20).map(|_| std::thread::spawn(move || block_for_a_while(flavor))).collect();
             let all = all.into_iter().map(|one| one.join().unwrap());
-            let (blocks, steady) = all.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
-            println!("{flavor}: {blocks} blocks, {steady} of them not seen");
-            assert_eq!(steady, 0, "of {blocks}");
-        }
-        over.store(true, Ordering::Relaxed);
-    });
+            all.fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1))
+        });
+        println!("{flavor}: {blocks} blocks, {steady} of them not seen");
+        assert_eq!(steady, 0, "of {blocks}");
+    }
 }

@@ -70,14 +70,16 @@ pub(crate) fn assert_starved(pulse: &Pulse) {
 /// The pulse of one that blocks, once it is seen to for certain: a doubt is looked into again.
 #[track_caller]
 pub(crate) fn starved(mut run: impl FnMut() -> Pulse) -> Pulse {
-    for _ in 0..5 {
-        let pulse = run();
-        assert_starved(&pulse);
+    let mut pulse = run();
+    for _ in 1..5 {
         if pulse.verdict() == Verdict::Starved {
-            return pulse;
+            break;
         }
+        assert_starved(&pulse);
+        pulse = run();
     }
-    panic!("in five times it was never certain");
+    assert_eq!(pulse.verdict(), Verdict::Starved, "in five times it was never certain\n{pulse}");
+    pulse
 }
 
 /// Nothing but the machine may leave a doubt, and then it is the machine that is named.

@@ -93,7 +93,7 @@ fn futex(word: usize, operation: usize, value: usize) -> &'static str {
     }
 }
 
-/// By the flags, which are what they are called (`clone(2)`).
+/// A process or a thread, by the call's flags.
 fn started(flags: usize) -> &'static str {
     if flags & libc::CLONE_THREAD as usize != 0 { super::NEW_THREAD } else { "starting a process" }
 }

@@ -47,6 +47,8 @@ pub(super) struct Episode {
     pub(super) sleeps: u64,
     /// Which of the runtime's workers it can be, a bit each. None: nobody knows, for there are more workers than bits.
     pub(super) indices: u64,
+    /// What of the waits for a CPU that the kernel has booked was none: see [`Split::given`].
+    pub(super) overbooked: Duration,
     /// Its end was not read by the thread, nor by the kernel for it: what it did is not known.
     pub(super) blind: bool,
 }
@@ -144,6 +146,7 @@ impl Episode {
             let queued = self.run_queue(inside, from, true).zip(self.run_queue(inside, to, false));
             let queued = queued.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from));
             // A wait that had begun before `from` is booked after it.
+            let queued = queued.saturating_sub(if to.is_some() { self.overbooked } else { Duration::ZERO });
             let queued = queued.saturating_sub(from.map_or(Duration::ZERO, |look| self.unchanged_since(inside, look)));
             on_cpu + lost(split).min((wall - on_cpu).saturating_sub(queued))
         };
@@ -271,6 +274,7 @@ mod tests {
                 to: read(self.wall, self.on_cpu, self.run_queue),
                 sleeps: self.sleeps,
                 indices: 1,
+                overbooked: Duration::ZERO,
                 blind: false,
             }
         }
@@ -345,6 +349,21 @@ mod tests {
         let looks: Vec<_> = (1..1000).map(|at| spell.look(at, 2, busy(at), at)).collect();
         let Judgement::Stall(stretch) = spell.episode().judge(&looks, BUDGET) else { panic!("not found") };
         assert!((MS * 117..=MS * 120).contains(&stretch.split.charged()), "{stretch:?}");
+    }
+
+    /// Of 120 ms asleep, 110 were seen, and the looks after that have all of it booked as a wait for a CPU.
+    #[test]
+    fn what_was_booked_wrongly_is_no_wait_for_a_cpu_in_the_looks_either() {
+        let spell = spell(130, 0, 10, 3);
+        let look = |at| {
+            let mut look = spell.look(at, 2, if at < 120 { 7 } else { at }, 0);
+            look.accounts[0].1.run_queue = MS * if at < 120 { 0 } else { 120 };
+            look
+        };
+        let looks: Vec<_> = (1..130).map(look).collect();
+        let overbooked = |ms| Episode { overbooked: MS * ms, ..spell.episode() }.judge(&looks, BUDGET);
+        assert!(matches!(overbooked(110), Judgement::Stall(_)));
+        assert!(matches!(overbooked(0), Judgement::Fair));
     }
 
     /// It took the other thread 80 ms to get a CPU, and this one sleeps on.

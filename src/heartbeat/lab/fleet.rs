@@ -22,7 +22,7 @@ use crate::heartbeat::reading::thread::Clocks;
 use crate::heartbeat::reading::{Reading, ThreadId, sleeps, this_thread};
 use crate::heartbeat::stall::{Excused, Stall, Stretch};
 use crate::heartbeat::verdict::Why;
-use crate::heartbeat::watch::{stalls, too_long, unexcused};
+use crate::heartbeat::watch::{capped, stalls, too_long};
 
 #[derive(Debug)]
 pub(in crate::heartbeat) struct Fleet {
@@ -96,7 +96,8 @@ impl Member {
         let log = self.log();
         // If it ended while it was looked at, it is in the log.
         let (still, _) = log.base.filter(|(base, _)| base.at == from.at)?;
-        Some(Episode { from: still, to, sleeps: 0, indices: log.indices, blind: to.run_queue.is_none() })
+        let (indices, blind) = (log.indices, to.run_queue.is_none());
+        Some(Episode { from: still, to, sleeps: 0, indices, overbooked: Duration::ZERO, blind })
     }
 
     /// How long it has waited for a CPU since it was last back, as far as that is booked; `None` if nobody knows.
@@ -259,7 +260,10 @@ impl Fleet {
             spells.extend(log.episodes.drain(..).chain(open));
             excused.extend(log.excused.take());
         }
-        spells.extend(reconsidered(excused, observer, patience));
+        match reconsidered(excused, observer, patience) {
+            Some(again) => spells.extend(again),
+            None => drop(pulse.uncovered.get_or_insert(Why::Unwitnessed)),
+        }
         for episode in spells.iter().filter(|episode| episode.to.at > opened) {
             match episode.judge(&looks, self.heartbeat.budget) {
                 Judgement::Stall(stretch) => found.push(stretch),
@@ -328,18 +332,24 @@ impl Fleet {
     }
 }
 
-/// What is left of spells' excuses once the observer has said for how long the thread was blocked.
-fn reconsidered(excused: Vec<Episode>, observer: Option<&Observer>, patience: Patience) -> Vec<Episode> {
-    let stretches: Vec<_> = excused.iter().filter_map(Episode::stretch).collect();
+/// The spells as they are once the observer has said for how long the thread was blocked. `None`: it does not answer.
+fn reconsidered(excused: Vec<Episode>, observer: Option<&Observer>, patience: Patience) -> Option<Vec<Episode>> {
+    let excused = excused.into_iter().filter_map(|episode| episode.stretch().zip(Some(episode)));
+    let (stretches, episodes): (Vec<_>, Vec<_>) = excused.unzip();
     if stretches.is_empty() {
-        return Vec::new();
+        return Some(episodes);
     }
-    let heard = hear(observer, &stretches, patience).unwrap_or_default();
-    let given = |(episode, stretch): (Episode, Stretch)| {
-        let run_queue = episode.from.run_queue.zip(stretch.split.run_queue).map(|(before, wait)| before + wait);
-        Episode { to: Reading { run_queue, ..episode.to }, ..episode }
+    let heard = hear(observer, &stretches, patience)?;
+    let capped = stretches.iter().zip(capped(&stretches, &heard));
+    let overbooked = capped.map(|(booked, seen)| {
+        let wait = |stretch: &Stretch| stretch.split.run_queue.unwrap_or_default();
+        wait(booked).saturating_sub(wait(&seen))
+    });
+    let given = |(episode, overbooked): (Episode, Duration)| {
+        let run_queue = episode.to.run_queue.map(|wait| wait.saturating_sub(overbooked));
+        Episode { to: Reading { run_queue, ..episode.to }, overbooked, ..episode }
     };
-    excused.into_iter().zip(unexcused(&stretches, &heard)).map(given).collect()
+    Some(episodes.into_iter().zip(overbooked).map(given).collect())
 }
 
 /// Sparser looks see less, denser ones cost more: twenty to a budget.
@@ -386,7 +396,8 @@ impl Log {
 
     fn keep(&mut self, from: (Reading, u64), to: (Reading, u64), indices: u64, budget: Duration) {
         let sleeps = to.1.saturating_sub(from.1);
-        let episode = Episode { from: from.0, to: to.0, sleeps, indices, blind: false };
+        let overbooked = Duration::ZERO;
+        let episode = Episode { from: from.0, to: to.0, sleeps, indices, overbooked, blind: false };
         let Some(stretch) = episode.stretch() else { return };
         if too_long(&stretch, budget) {
             self.episodes.push(episode);
@@ -645,7 +656,8 @@ mod tests {
             member.log().certain.extend(Stretch::between(&certain, &to, certain.at));
             // It slept once, so it was one poll.
             let from = Reading { at: to.at - wall - BUDGET, ..to };
-            member.log().episodes.push(Episode { from, to, sleeps: 1, indices: 0, blind: false });
+            let overbooked = Duration::ZERO;
+            member.log().episodes.push(Episode { from, to, sleeps: 1, indices: 0, overbooked, blind: false });
         }
         let mut pulse = Pulse::empty(journal.config, journal.began);
         fleet.close(&journal, &mut pulse, None, Patience::of(Duration::ZERO));
