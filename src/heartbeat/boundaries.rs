@@ -33,8 +33,9 @@ pub(super) struct Bounds {
 }
 
 impl TaskLook {
-    pub(super) fn at(at: Instant, account: Account, alive: usize, waiting: bool) -> Self {
-        Self { at, alive, on_cpu: account.on_cpu, turns: account.turns, waiting }
+    /// With an account that was just read.
+    pub(super) fn at(account: Account, alive: usize, waiting: bool) -> Self {
+        Self { at: Instant::now(), alive, on_cpu: account.on_cpu, turns: account.turns, waiting }
     }
 
     /// In a call then and later, and had no CPU in between: it was blocked all the while, in one poll.
@@ -85,7 +86,7 @@ mod tests {
         let from = Instant::now();
         let split = Split { wall: MS * wall, on_cpu: MS * on_cpu, run_queue: Some(MS * run_queue) };
         let on_cpu_then = MS * (1000 + on_cpu);
-        Stretch { thread: ThreadId(1), from, to: from + MS * wall, split, on_cpu_then, one_poll: false }
+        Stretch { thread: ThreadId(1), from, to: from + MS * wall, split, on_cpu_then, since: None, one_poll: false }
     }
 
     fn look(stretch: &Stretch, at: u32, alive: usize, on_cpu: u32) -> TaskLook {

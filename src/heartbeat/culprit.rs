@@ -4,12 +4,13 @@
 
 use std::fmt;
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::boundaries::TaskLook;
 use super::doubt::Looks;
 use super::reading::ThreadId;
 use super::reading::thread::Account;
+use super::stall::Spent;
 use super::takeover::WorkersLook;
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
@@ -97,8 +98,8 @@ pub(super) struct Sample {
     pub(super) at: Instant,
     doing: Doing,
     stack: Vec<usize>,
-    /// The kernel's account of it, read after the look, and when that was over; only of a watched thread.
-    pub(super) account: Option<(Account, Instant)>,
+    /// The kernel's account of it, read after the look; only of a watched thread.
+    pub(super) account: Option<Account>,
     /// If its runtime has no other worker.
     pub(super) tasks: Option<TaskLook>,
     /// If it has, and they can be seen.
@@ -145,7 +146,7 @@ impl Sample {
     #[cfg(test)]
     pub(super) fn asleep(thread: ThreadId, at: Instant, account: Account) -> Self {
         let doing = Doing::Waiting { syscall: "poll".to_owned(), detail: None };
-        Self { doing, account: Some((account, at)), ..Self::running(thread, at) }
+        Self { doing, account: Some(account), ..Self::running(thread, at) }
     }
 
     /// Running, or ready to.
@@ -158,11 +159,13 @@ impl Sample {
         self.is_running() || self.doing.waits_for_memory()
     }
 
-    /// In a call then and later, and had no CPU in between: it was blocked all the while.
-    fn blocked_until(&self, later: &Self) -> bool {
-        let account = |sample: &Self| sample.account.map(|(account, _)| (account.turns, account.on_cpu));
-        let same = account(self).is_some_and(|now| account(later) == Some(now));
-        same && !self.is_running() && !later.is_running()
+    /// How long the thread had been blocked since `from`, at least. One that is in a call waits for no CPU, so what it waited
+    /// for one before is all in its account, and this sleep is not, however it will be booked at its end.
+    fn blocked(&self, from: Instant, since: Spent) -> Option<Duration> {
+        let account = self.account.filter(|_| !self.is_running())?;
+        let (on_cpu, queued) =
+            (account.on_cpu.checked_sub(since.on_cpu)?, account.run_queue.checked_sub(since.run_queue)?);
+        self.at.checked_duration_since(from)?.checked_sub(on_cpu + queued)
     }
 
     /// Waiting for events, as an idle worker does.
@@ -207,8 +210,13 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Op
     Some(Suspect { culprit: Culprit { syscall, detail, line: None, samples, of }, stacks })
 }
 
-/// Where the thread was in `samples`, which are all there are from `from` to `to`.
-pub(super) fn looks<'a>(samples: impl Iterator<Item = &'a Sample>, from: Instant, to: Instant) -> Looks {
+/// Where the thread was in `samples`, which are all there are from `from` to `to`. `since`: what it had spent before that.
+pub(super) fn looks<'a>(
+    samples: impl Iterator<Item = &'a Sample>,
+    from: Instant,
+    to: Instant,
+    since: Option<Spent>,
+) -> Looks {
     let samples: Vec<&Sample> = samples.collect();
     let between = |one: &Sample, other: &Sample| one.at + (other.at - one.at) / 2;
     let mut looks = Looks::default();
@@ -221,10 +229,8 @@ pub(super) fn looks<'a>(samples: impl Iterator<Item = &'a Sample>, from: Instant
             looks.for_memory += end - begin;
         }
     }
-    for chain in samples.chunk_by(|one, other| one.blocked_until(other)) {
-        let since = chain[0].account.map_or(chain[0].at, |(_, read)| read);
-        looks.blocked += chain[chain.len() - 1].at.saturating_duration_since(since);
-    }
+    let blocked = |since| samples.iter().filter_map(|sample| sample.blocked(from, since)).max();
+    looks.blocked = since.and_then(blocked).unwrap_or_default();
     looks
 }
 
@@ -306,8 +312,6 @@ impl Doing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn sample(doing: Doing) -> Sample {
@@ -342,26 +346,23 @@ mod tests {
     }
 
     #[test]
-    fn who_is_asleep_in_two_looks_and_had_no_cpu_in_between_was_blocked_all_the_while() {
+    fn who_is_asleep_has_been_blocked_for_what_it_has_not_spent_on_a_cpu_or_waiting_for_one() {
         let (start, ms) = (Instant::now(), Duration::from_millis(1));
-        let slept = |at: u32, turns, on_cpu: u32| {
-            let account = Account { on_cpu: ms * on_cpu, run_queue: Duration::ZERO, turns };
+        let since = Spent { on_cpu: ms * 1000, run_queue: ms * 2000 };
+        let slept = |at: u32, on_cpu: u32, queued: u32| {
+            let account = Account { on_cpu: ms * (1000 + on_cpu), run_queue: ms * (2000 + queued), turns: 7 };
             Sample::asleep(ThreadId(1), start + ms * at, account)
         };
-        let blocked = |samples: &[Sample]| looks(samples.iter(), start, start + ms * 100).blocked;
+        let looks = |samples: &[Sample], since| looks(samples.iter(), start, start + ms * 200, since).blocked;
+        let blocked = |samples: &[Sample]| looks(samples, Some(since));
         assert_eq!(blocked(&[]), Duration::ZERO);
-        assert_eq!(blocked(&[slept(10, 7, 1)]), Duration::ZERO, "one look is for that moment");
-        assert_eq!(blocked(&[slept(10, 7, 1), slept(20, 7, 1), slept(60, 7, 1)]), ms * 50);
-        let ran = Sample { doing: Doing::Running, ..slept(20, 7, 1) };
-        let unknown = Sample { account: None, ..slept(20, 7, 1) };
-        for other in [slept(20, 8, 1), slept(20, 7, 2), ran, unknown] {
-            let samples = [slept(10, 7, 1), other, slept(60, 7, 1), slept(70, 7, 1)];
-            assert_eq!(blocked(&samples), ms * 10, "{:?}", samples[1]);
-        }
-        // Whoever looked was held up after the look: what the thread did meanwhile is not known.
-        let mut late = slept(10, 7, 1);
-        late.account = late.account.map(|(account, read)| (account, read + ms * 30));
-        assert_eq!(blocked(&[late, slept(60, 7, 1)]), ms * 20);
+        assert_eq!(blocked(&[slept(100, 10, 20)]), ms * 70);
+        assert_eq!(blocked(&[slept(50, 10, 20), slept(100, 10, 20), slept(160, 50, 90)]), ms * 70, "the most of them");
+        assert_eq!(blocked(&[slept(20, 10, 20)]), Duration::ZERO, "some of it was before");
+        // Ready to run, it may be waiting for a CPU, and nothing of that is booked yet.
+        assert_eq!(blocked(&[Sample { doing: Doing::Running, ..slept(100, 10, 20) }]), Duration::ZERO);
+        assert_eq!(blocked(&[Sample { account: None, ..slept(100, 10, 20) }]), Duration::ZERO);
+        assert_eq!(looks(&[slept(100, 10, 20)], None), Duration::ZERO, "it was never read before");
     }
 
     #[test]
@@ -374,9 +375,9 @@ mod tests {
             sample(Doing::Running),
         ];
         let at = samples[0].at;
-        let looks = looks(samples.iter().take(3), at, samples[2].at);
+        let looks = looks(samples.iter().take(3), at, samples[2].at, None);
         assert_eq!((looks.all, looks.waiting, looks.for_memory), (3, 3, samples[2].at - at));
-        let looks = super::looks(samples.iter().skip(3), samples[3].at, samples[4].at);
+        let looks = super::looks(samples.iter().skip(3), samples[3].at, samples[4].at, None);
         assert_eq!((looks.all, looks.waiting, looks.for_memory), (2, 1, Duration::ZERO));
     }
 
@@ -386,7 +387,7 @@ mod tests {
         let for_memory = |seen: &[(u32, &str)]| {
             let sample = |(at, call): &(u32, &str)| Sample { at: from + ms * *at, ..waiting(call, None) };
             let samples: Vec<Sample> = seen.iter().map(sample).collect();
-            looks(samples.iter(), from, from + ms * 120).for_memory
+            looks(samples.iter(), from, from + ms * 120, None).for_memory
         };
         assert_eq!(for_memory(&[(10, "flock"), (12, "mmap"), (14, "flock")]), ms * 2);
         // Looks are close to each other at first, so most of them say little of a long stall.

@@ -441,7 +441,7 @@ mod tests {
     fn stretch(away: Duration) -> Stretch {
         let (from, on_cpu) = (Instant::now(), Duration::ZERO);
         let split = Split { wall: away, on_cpu, run_queue: Some(Duration::ZERO) };
-        Stretch { thread: ThreadId(1), from, to: from + away, split, on_cpu_then: on_cpu, one_poll: false }
+        Stretch { thread: ThreadId(1), from, to: from + away, split, on_cpu_then: on_cpu, since: None, one_poll: false }
     }
 
     #[derive(Default)]

@@ -20,7 +20,7 @@ use super::culprit::{Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
 use super::reading::thread::{Clocks, younger_than};
 use super::reading::{ThreadId, this_thread};
-use super::stall::Stretch;
+use super::stall::{Spent, Stretch};
 use super::takeover::WorkersLook;
 
 /// Samples kept, over all watches: at one a millisecond, some seconds.
@@ -36,12 +36,14 @@ pub(super) struct Question {
     pub(super) to: Instant,
     /// Whether the clocks say that it waited rather than computed, if they do.
     pub(super) waited: Option<bool>,
+    /// What the thread had spent before, if it was read then.
+    pub(super) since: Option<Spent>,
 }
 
 impl From<&Stretch> for Question {
     fn from(stretch: &Stretch) -> Self {
         let waited = stretch.split.blocked().map(|blocked| blocked > stretch.split.on_cpu);
-        Self { thread: stretch.thread, from: stretch.from, to: stretch.to, waited }
+        Self { thread: stretch.thread, from: stretch.from, to: stretch.to, waited, since: stretch.since }
     }
 }
 
@@ -227,7 +229,7 @@ impl Rounds {
         let end = self.samples.partition_point(|sample| sample.at <= question.to).max(begin);
         let of_it = || self.samples.range(begin..end).filter(|sample| sample.thread == question.thread);
         let suspect = majority(of_it(), question.waited);
-        let looks = looks(of_it(), question.from, question.to);
+        let looks = looks(of_it(), question.from, question.to, question.since);
         let overlooked = self.can_look && suspect.is_none();
         let control = self.control.between(question.from, question.to);
         let circumstances = Some(Circumstances { looks, overlooked, ..control });
@@ -268,9 +270,8 @@ impl Post {
         if self.clocks.is_none() {
             self.clocks = Clocks::of(thread);
         }
-        let account = self.clocks.as_ref().and_then(Clocks::account);
-        sample.account = account.map(|account| (account, Instant::now()));
-        let looked = |alive| sample.account.map(|(account, at)| TaskLook::at(at, account, alive, waiting));
+        sample.account = self.clocks.as_ref().and_then(Clocks::account);
+        let looked = |alive| sample.account.map(|account| TaskLook::at(account, alive, waiting));
         sample.tasks = beacon.tasks_alive().and_then(looked);
         let begins = |thread: &ThreadId| Sample::of(*thread, false).is_some_and(|sample| sample.begins());
         sample.workers = beacon.workers(|| self.newborn.iter().any(begins));
@@ -332,7 +333,8 @@ mod tests {
         {
             let split = Split { wall: MS * 120, on_cpu: MS * on_cpu, run_queue: run_queue.map(|ms: u32| MS * ms) };
             let (thread, to, on_cpu_then) = (ThreadId(7), from + MS * 120, Duration::ZERO);
-            let question = Question::from(&Stretch { thread, from, to, split, on_cpu_then, one_poll: false });
+            let question =
+                Question::from(&Stretch { thread, from, to, split, on_cpu_then, since: None, one_poll: false });
             assert_eq!((question.thread, question.from, question.to, question.waited), (thread, from, to, waited));
         }
     }
@@ -346,7 +348,7 @@ mod tests {
         observer.watch(Arc::downgrade(&beacon));
         let ask = |times| {
             let (tell, told) = channel();
-            let question = Question { thread: this, from, to: Instant::now(), waited: None };
+            let question = Question { thread: this, from, to: Instant::now(), waited: None, since: None };
             observer.ask(vec![question; times], move |seen| tell.send(seen).unwrap());
             told.recv_timeout(SOON).expect("an answer")
         };
@@ -418,7 +420,7 @@ mod tests {
         rounds.samples.extend(both);
         let testify = |rounds: &Rounds, thread, from, to| {
             let (from, to) = (start + MS * from, start + MS * to);
-            let testimony = rounds.testify(&Question { thread: ThreadId(thread), from, to, waited: None });
+            let testimony = rounds.testify(&Question { thread: ThreadId(thread), from, to, waited: None, since: None });
             let circumstances = testimony.circumstances.unwrap();
             let seen = testimony.suspect.map_or(0, |suspect| suspect.culprit.samples);
             (circumstances.looks.all, seen, circumstances.overlooked)
@@ -530,7 +532,8 @@ mod tests {
         let overlooked = |can_look, looks: u64| {
             let samples = (0..looks).map(|ms| Sample::running(thread, at(ms))).collect();
             let rounds = Rounds { samples, can_look, ..Rounds::default() };
-            let testify = |waited| rounds.testify(&Question { thread, from, to: at(70), waited: Some(waited) });
+            let testify =
+                |waited| rounds.testify(&Question { thread, from, to: at(70), waited: Some(waited), since: None });
             [true, false].map(|waited| testify(waited).circumstances.unwrap().overlooked)
         };
         assert_eq!(overlooked(true, 0), [true, true], "nobody looked");

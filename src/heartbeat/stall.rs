@@ -71,8 +71,17 @@ pub(super) struct Stretch {
     pub(super) split: Split,
     /// The thread's CPU time at the end.
     pub(super) on_cpu_then: Duration,
+    /// What the thread had spent when it was read last before; `None` if it never was.
+    pub(super) since: Option<Spent>,
     /// It was one poll, beyond doubt.
     pub(super) one_poll: bool,
+}
+
+/// What a thread has spent on a CPU and waiting for one since it began.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spent {
+    pub(super) on_cpu: Duration,
+    pub(super) run_queue: Duration,
 }
 
 impl Stretch {
@@ -80,8 +89,9 @@ impl Stretch {
     pub(super) fn between(from: &Reading, to: &Reading, earliest: Instant) -> Option<Self> {
         let skip = earliest.saturating_duration_since(from.at);
         let split = Split::between(from, to)?.after(skip);
+        let since = from.run_queue.map(|run_queue| Spent { on_cpu: from.on_cpu, run_queue });
         let from = from.at.max(earliest).min(to.at);
-        Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, one_poll: false })
+        Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, since, one_poll: false })
     }
 
     /// How long the thread was away, waits for a CPU excluded as far as they are known.
@@ -101,7 +111,7 @@ impl Stretch {
         let run_queue = to.run_queue.map(|ever| ever.min(wall)).filter(|ever| wall - *ever > budget);
         let on_cpu = run_queue.map_or(Duration::ZERO, |ever| to.on_cpu.min(wall - ever));
         let split = Split { wall, on_cpu, run_queue };
-        Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, one_poll: false })
+        Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, since: None, one_poll: false })
     }
 }
 

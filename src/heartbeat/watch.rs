@@ -341,7 +341,7 @@ mod tests {
     use super::*;
     use crate::heartbeat::culprit::Sample;
     use crate::heartbeat::doubt::Circumstances;
-    use crate::heartbeat::reading::ThreadId;
+    use crate::heartbeat::reading::{Reading, ThreadId};
     use crate::heartbeat::stall::Split;
     use crate::heartbeat::takeover::WorkersLook;
     use crate::heartbeat::verdict::Verdict;
@@ -353,7 +353,7 @@ mod tests {
         let wall = MS * wall;
         let split = Split { wall, on_cpu: Duration::ZERO, run_queue: Some(Duration::ZERO) };
         let (thread, on_cpu_then) = (ThreadId(0), Duration::ZERO);
-        Stretch { thread, from, to: from + wall, split, on_cpu_then, one_poll: true }
+        Stretch { thread, from, to: from + wall, split, on_cpu_then, since: None, one_poll: true }
     }
 
     #[test]
@@ -521,15 +521,14 @@ mod tests {
     #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
     async fn blocked_and_booked_as_a_wait(seen: bool) -> Pulse {
         let watch = Watch::start(Journal::new(Heartbeat::new(), false, None));
-        let from = Instant::now();
+        let before = Reading::here();
         if !seen {
             watch.journal.beacon().idle();
         }
         std::thread::park_timeout(MS * 120);
-        let wall = from.elapsed();
-        let split = Split { wall, on_cpu: Duration::ZERO, run_queue: Some(wall) };
-        let (thread, to) = (crate::heartbeat::reading::this_thread(), from + wall);
-        let stretch = Stretch { thread, from, to, split, on_cpu_then: Duration::ZERO, one_poll: true };
+        let after = Reading::here();
+        let run_queue = before.run_queue.map(|wait| wait + (after.at - before.at));
+        let stretch = Stretch::between(&before, &Reading { run_queue, ..after }, before.at).unwrap();
         watch.journal.state().judge(stretch, watch.journal.config.budget);
         watch.pulse(true).await
     }
@@ -541,7 +540,8 @@ mod tests {
             let wall = Duration::from_millis(120);
             let split = Split { wall, on_cpu: Duration::ZERO, run_queue };
             let (from, on_cpu_then) = (journal.began, Duration::ZERO);
-            let stretch = Stretch { thread: ThreadId(1), from, to: from + wall, split, on_cpu_then, one_poll: true };
+            let stretch =
+                Stretch { thread: ThreadId(1), from, to: from + wall, split, on_cpu_then, since: None, one_poll: true };
             let [stall] = &stalls(&[stretch], testimonies, &journal)[..] else { panic!("no stall") };
             stall.doubt.clone()
         };

@@ -199,7 +199,7 @@ impl Episode {
     }
 
     fn part(&self, from: Instant, to: Instant, split: Split) -> Stretch {
-        Stretch { thread: self.thread(), from, to, split, on_cpu_then: self.to.on_cpu, one_poll: false }
+        Stretch { thread: self.thread(), from, to, split, on_cpu_then: self.to.on_cpu, since: None, one_poll: false }
     }
 
     /// The thread's CPU time at a look, or at the spell's beginning or end.

@@ -88,7 +88,7 @@ mod tests {
         let split = Split { wall, on_cpu: Duration::ZERO, run_queue: None };
         // No thread has this number.
         let (thread, on_cpu_then, one_poll) = (ThreadId(0), Duration::ZERO, false);
-        let stretch = Stretch { thread, from, to: from + wall, split, on_cpu_then, one_poll };
+        let stretch = Stretch { thread, from, to: from + wall, split, on_cpu_then, since: None, one_poll };
         for asked in 0..3 {
             let found = vec![stretch; asked];
             let nobody = ask(None, &found, Patience::of(Duration::ZERO));
