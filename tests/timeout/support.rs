@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -58,10 +59,22 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A run under way. Dropping it kills the tool, not what it runs.
+/// A run under way. Dropping it kills the tool and what it has left, but for who has cleared the environment.
 pub(crate) struct Run {
     child: Child,
     stdout: BufReader<ChildStdout>,
+    mark: String,
+}
+
+/// Whoever can run and has this in the environment.
+pub(crate) fn marked(mark: &str) -> Vec<i32> {
+    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| is_marked(*pid, mark)).collect()
+}
+
+fn is_marked(pid: i32, mark: &str) -> bool {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    environment.split(|b| *b == 0).any(|entry| entry == mark.as_bytes())
 }
 
 impl Run {
@@ -70,10 +83,13 @@ impl Run {
     }
 
     pub(crate) fn start(mut command: Command) -> Run {
+        static RUNS: AtomicU32 = AtomicU32::new(0);
+        let mark = format!("{}-{}", std::process::id(), RUNS.fetch_add(1, Ordering::Relaxed));
+        command.env("TEST_RUN", &mark);
         // Its own group, so that a shell's signal to "its" group is not ours.
         let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Run { child, stdout }
+        Run { child, stdout, mark: format!("TEST_RUN={mark}") }
     }
 
     pub(crate) fn line(&mut self) -> String {
@@ -135,6 +151,22 @@ impl Drop for Run {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Coreutils' timeout leaves them, and one may be starting another.
+        loop {
+            let left = marked(&self.mark);
+            if left.is_empty() {
+                return;
+            }
+            for pid in left {
+                let Some(pidfd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
+                    continue;
+                };
+                // Held, the number is that of whoever has the mark, or nobody's.
+                if is_marked(pid, &self.mark) {
+                    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                }
+            }
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rstest::rstest;
 use rustix::process::Signal;
 
-use crate::support::{Run, SOON, Tool, Victim, eventually};
+use crate::support::{Run, SOON, Tool, Victim, eventually, marked};
 
 /// Ignores SIGTERM, and so does what it becomes.
 const DEAF_CHILD: &str = "(trap '' TERM; exec sleep 300) & sh -c 'echo ready $PPID' >/dev/null; echo ready $!; wait";
@@ -70,14 +70,15 @@ fn nobody_is_alive_soon_after_deadbeat_was_killed(#[case] script: &str) {
         let victim = run.victim();
         run.signal(Signal::KILL);
         run.status();
-        victim
+        (run, victim)
     };
-    let victim = killed(Tool::Deadbeat);
+    let (_run, victim) = killed(Tool::Deadbeat);
     assert!(victim.ends_within(SOON), "process {} survived", victim.pid);
 
     if Tool::Coreutils.is_installed() {
         // There is nothing to wait for: whoever could kill it is dead, and it has not been signalled.
-        assert!(killed(Tool::Coreutils).is_alive(), "the control shows nothing");
+        let (_run, victim) = killed(Tool::Coreutils);
+        assert!(victim.is_alive(), "the control shows nothing");
     }
 }
 
@@ -93,16 +94,6 @@ fn deadbeat_that_is_killed_at_any_moment_of_its_start_leaves_nobody() {
         run.status();
         eventually("everybody to be dead, the guardian too", || marked(&mark).is_empty());
     }
-}
-
-/// Whoever can run and has this in the environment.
-fn marked(mark: &str) -> Vec<i32> {
-    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid: &i32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|b| *b == 0).any(|entry| entry == mark.as_bytes())
-    })
-    .collect()
 }
 
 #[test]
