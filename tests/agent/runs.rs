@@ -150,7 +150,6 @@ proptest! {
 
 #[test]
 fn the_obedient_die_though_the_process_ends_as_soon_as_the_run_is_dropped() {
-    let tree = Tree::new();
     if std::env::var_os(INSIDE).is_some() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (options, _, _) = isolated();
@@ -165,6 +164,7 @@ fn the_obedient_die_though_the_process_ends_as_soon_as_the_run_is_dropped() {
         drop(runtime);
         std::process::exit(0);
     }
+    let tree = Tree::new();
     let itself = "runs::the_obedient_die_though_the_process_ends_as_soon_as_the_run_is_dropped";
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", itself]).env(INSIDE, "1").stdout(std::process::Stdio::null());
