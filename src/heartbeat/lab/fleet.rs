@@ -340,16 +340,14 @@ fn reconsidered(excused: Vec<Episode>, observer: Option<&Observer>, patience: Pa
         return Some(episodes);
     }
     let heard = hear(observer, &stretches, patience)?;
-    let capped = stretches.iter().zip(capped(&stretches, &heard));
-    let overbooked = capped.map(|(booked, seen)| {
+    let given = |((episode, stretch), seen): ((Episode, Stretch), &Stretch)| {
         let wait = |stretch: &Stretch| stretch.split.run_queue.unwrap_or_default();
-        wait(booked).saturating_sub(wait(&seen))
-    });
-    let given = |(episode, overbooked): (Episode, Duration)| {
-        let run_queue = episode.to.run_queue.map(|wait| wait.saturating_sub(overbooked));
+        let overbooked = wait(&stretch) - wait(seen);
+        let run_queue = episode.to.run_queue.map(|wait| wait - overbooked);
         Episode { to: Reading { run_queue, ..episode.to }, overbooked, ..episode }
     };
-    Some(episodes.into_iter().zip(overbooked).map(given).collect())
+    let seen: Vec<_> = capped(&stretches, &heard).collect();
+    Some(episodes.into_iter().zip(stretches).zip(&seen).map(given).collect())
 }
 
 /// Sparser looks see less, denser ones cost more: twenty to a budget.
