@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
-
 #[path = "../common/eventually.rs"]
 mod eventually;
 pub(crate) use eventually::{SOON, eventually};
+
+#[path = "../common/marked.rs"]
+mod marked;
+use marked::{carries, kill, marked};
 
 /// Of the parents' policy.
 pub(crate) const GRACE: Duration = Duration::from_millis(700);
@@ -61,21 +63,14 @@ impl Tree {
         (name.to_owned(), value.to_owned())
     }
 
-    fn carries(&self, pid: i32) -> bool {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|b| *b == 0).any(|entry| entry == self.0.as_bytes())
-    }
-
-    /// Pid and command line of each. The environment of a zombie is empty.
+    /// Pid and command line of each.
     pub(crate) fn alive(&self) -> Vec<(i32, String)> {
-        let pids = std::fs::read_dir("/proc").unwrap().flatten();
-        let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         let line = |pid| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().replace('\0', " ");
-        pids.filter(|pid| self.carries(*pid)).map(|pid| (pid, line(pid))).collect()
+        marked(&self.0).into_iter().map(|pid| (pid, line(pid))).collect()
     }
 
     pub(crate) fn lives(&self, pid: i32) -> bool {
-        self.carries(pid)
+        carries(pid, &self.0)
     }
 
     /// Seen twice, because one walk through the table can miss who is forked meanwhile.
@@ -101,12 +96,8 @@ impl Tree {
         });
     }
 
-    /// Each is held by its pidfd while its mark is read again.
     pub(crate) fn kill(&self, pid: i32) {
-        let Ok(pidfd) = pidfd_open(Pid::from_raw(pid).unwrap(), PidfdFlags::empty()) else { return };
-        if self.carries(pid) {
-            let _ = pidfd_send_signal(pidfd, Signal::KILL);
-        }
+        kill(pid, &self.0);
     }
 }
 

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
@@ -16,6 +16,10 @@ use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_s
 #[path = "../common/eventually.rs"]
 mod eventually;
 pub(crate) use eventually::{SOON, eventually};
+
+#[path = "../common/marked.rs"]
+mod marked;
+use marked::{kill, marked};
 
 /// Which program is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,17 +70,6 @@ pub(crate) struct Run {
     mark: String,
 }
 
-/// Whoever can run and has this in the environment.
-pub(crate) fn marked(mark: &str) -> Vec<i32> {
-    let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|pid| is_marked(*pid, mark)).collect()
-}
-
-fn is_marked(pid: i32, mark: &str) -> bool {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|b| *b == 0).any(|entry| entry == mark.as_bytes())
-}
-
 impl Run {
     pub(crate) fn of(tool: Tool, args: &[&str]) -> Run {
         Run::start(tool.command(args))
@@ -90,6 +83,11 @@ impl Run {
         let mut child = command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Run { child, stdout, mark: format!("TEST_RUN={mark}") }
+    }
+
+    /// Whoever of it can run, but for who has cleared the environment.
+    pub(crate) fn alive(&self) -> Vec<i32> {
+        marked(&self.mark)
     }
 
     pub(crate) fn line(&mut self) -> String {
@@ -152,20 +150,13 @@ impl Drop for Run {
         let _ = self.child.kill();
         let _ = self.child.wait();
         // Coreutils' timeout leaves them, and one may be starting another.
-        loop {
-            let left = marked(&self.mark);
+        let start = Instant::now();
+        while start.elapsed() < SOON {
+            let left = self.alive();
             if left.is_empty() {
                 return;
             }
-            for pid in left {
-                let Some(pidfd) = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
-                    continue;
-                };
-                // Held, the number is that of whoever has the mark, or nobody's.
-                if is_marked(pid, &self.mark) {
-                    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-                }
-            }
+            left.into_iter().for_each(|pid| kill(pid, &self.mark));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rstest::rstest;
 use rustix::process::Signal;
 
-use crate::support::{Run, SOON, Tool, Victim, eventually, marked};
+use crate::support::{Run, SOON, Tool, Victim, eventually};
 
 /// Ignores SIGTERM, and so does what it becomes.
 const DEAF_CHILD: &str = "(trap '' TERM; exec sleep 300) & sh -c 'echo ready $PPID' >/dev/null; echo ready $!; wait";
@@ -85,14 +85,11 @@ fn nobody_is_alive_soon_after_deadbeat_was_killed(#[case] script: &str) {
 #[test]
 fn deadbeat_that_is_killed_at_any_moment_of_its_start_leaves_nobody() {
     for step in 0..40 {
-        let mut command = Tool::Deadbeat.command(&["300", "sh", "-c", "echo ready $$; exec sleep 300"]);
-        command.env("DEADBEAT_TEST_MOMENT", format!("{}-{step}", std::process::id()));
-        let mark = format!("DEADBEAT_TEST_MOMENT={}-{step}", std::process::id());
-        let mut run = Run::start(command);
+        let mut run = Run::of(Tool::Deadbeat, &["300", "sh", "-c", "echo ready $$; exec sleep 300"]);
         std::thread::park_timeout(Duration::from_micros(200 * step));
         run.signal(Signal::KILL);
         run.status();
-        eventually("everybody to be dead, the guardian too", || marked(&mark).is_empty());
+        eventually("everybody to be dead, the guardian too", || run.alive().is_empty());
     }
 }
 
