@@ -32,14 +32,15 @@ impl Remains {
     }
 
     /// Those that have left the group, which only the guardian can find.
-    pub(super) fn end_strays(&self) {
-        self.ward.iter().filter(|_| self.strays.is_none()).for_each(Ward::end_strays_off_worker);
+    pub(super) fn end_strays(&mut self) {
+        self.ward.iter_mut().filter(|_| self.strays.is_none()).for_each(Ward::end_strays_off_worker);
     }
 
     /// The ward to be released, before the leader is reaped. The mark of one whose strays are somebody else's to end is
     /// guarded on.
     pub(super) fn take_ward(&mut self) -> Option<Ward> {
-        let ward = self.ward.take()?;
+        #[cfg_attr(not(feature = "cli"), expect(unused_mut, reason = "only the program lets go"))]
+        let mut ward = self.ward.take()?;
         #[cfg(feature = "cli")]
         if let Some(strays) = &self.strays {
             // That somebody is this program, on a thread of its own.

@@ -79,7 +79,7 @@ impl<'a> Run<'a> {
     fn begin(
         mut child: Child,
         mut exit: LeaderExit,
-        ward: Option<Ward>,
+        mut ward: Option<Ward>,
         options: &'a AgentOptions,
     ) -> Result<Run<'a>, AgentError> {
         let group = match ProcessGroup::led_by(&child) {
@@ -91,7 +91,7 @@ impl<'a> Run<'a> {
             }
         };
         let (policy, registry) = (options.policy.clone(), Arc::clone(&options.registry));
-        if let Some(ward) = &ward {
+        if let Some(ward) = &mut ward {
             ward.guard_off_worker(group);
         }
         let strays = options.strays.clone();
@@ -148,11 +148,11 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn kill_leftovers(&self) -> Leftover {
+    async fn kill_leftovers(&mut self) -> Leftover {
         if self.options.leftovers == Leftovers::Leave || self.has_nobody_left() {
             return None;
         }
-        self.remains.as_ref().into_iter().for_each(Remains::end_strays);
+        self.remains.as_mut().into_iter().for_each(Remains::end_strays);
         let policy = match backend() {
             Backend::Proc => self.options.policy.clone(),
             // Its zombie looks alive to the end: without seeing whether anybody is left there is nothing to wait for.

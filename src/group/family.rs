@@ -136,7 +136,8 @@ fn children_by_parent(parent: i32) -> Vec<i32> {
     children
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
 mod tests {
     use std::io::{BufRead, BufReader};
     use std::process::{Command, Stdio};

@@ -271,8 +271,8 @@ impl Watch {
                 return Some(Sight::Gone);
             }
             (row.dead, row.unseen) = (0, row.unseen + 1);
-            // The kernel knows of members, and this `/proc` does not show them.
-            self.blind = row.unseen == 2;
+            // The kernel knows of members, and this `/proc` does not show them; or they are born and dead between walks.
+            self.blind = row.unseen >= 2 && !born.may_be_in(self.pgid);
             return self.blind.then_some(Sight::Alive);
         }
         row.unseen = 0;
@@ -486,7 +486,9 @@ mod tests {
             }
             assert_eq!(weighed(&walks), expected, "{walks:?}");
         }
-        // What the kernel knows of and the walks do not show, twice in a row.
+        // What the kernel knows of and the walks do not show, twice in a row, unless it forks faster than they come.
+        let born_unseen: (&[bool], bool, bool) = (&[], true, false);
+        assert_eq!(weighed(&[born_unseen, born_unseen, born_unseen, unseen]), [None, None, None, Some(Sight::Alive)]);
         assert_eq!(weighed(&[unseen, quiet, unseen, unseen]), [None, None, None, Some(Sight::Alive)]);
     }
 

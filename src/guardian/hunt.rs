@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// Between two looks while others are given their grace.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Whoever has no environment to be seen so long after the end began is not in the middle of an exec.
+/// Whoever has no environment to be seen so long after the last of its ward was chased is not in the middle of an exec.
 const EXEC: Duration = Duration::from_secs(5);
 
 /// Whoever is still there so long after SIGKILL does not die of it.
@@ -41,6 +41,8 @@ struct Ward {
     group: Option<Climb>,
     /// Since when its strays are being ended.
     ending: Option<Instant>,
+    /// At which look somebody was chased last, who can have had children until then.
+    last_chased: Option<Instant>,
     /// Nobody else has anything to do with it.
     released: bool,
     /// How many in a row showed none of its strays, after that.
@@ -48,14 +50,22 @@ struct Ward {
 }
 
 impl Ward {
+    fn new(policy: KillPolicy) -> Ward {
+        Ward { policy, group: None, ending: None, last_chased: None, released: false, quiet_looks: 0 }
+    }
+
     /// Of the one grace for all of its strays, counted from the beginning: whoever is born later has less of it.
     fn grace_left(&self) -> Duration {
         self.policy.grace.saturating_sub(self.ending.map_or(Duration::ZERO, |since| since.elapsed()))
     }
 
-    /// After a look so long after the end began. It may have missed some, if somebody is `in_exec`.
-    fn was_looked_for(&mut self, elapsed: Duration, some_are_chased: bool, some_in_exec: bool) {
-        let some_may_show = some_in_exec && elapsed < EXEC;
+    /// After a look at this time. It may have missed some, if somebody is `in_exec`.
+    fn was_looked_for(&mut self, now: Instant, some_are_chased: bool, some_in_exec: bool) {
+        if some_are_chased {
+            self.last_chased = Some(now);
+        }
+        let since = self.last_chased.max(self.ending);
+        let some_may_show = some_in_exec && since.is_some_and(|since| now - since < EXEC);
         let quiet = self.released && !some_are_chased && !some_may_show;
         self.quiet_looks = if quiet { self.quiet_looks + 1 } else { 0 };
     }
@@ -112,7 +122,7 @@ impl Hunt {
 
     pub(super) fn expect(&mut self, ward: u64, policy: KillPolicy) {
         let policy = patient(policy);
-        self.wards.insert(ward, Ward { policy, group: None, ending: None, released: false, quiet_looks: 0 });
+        self.wards.insert(ward, Ward::new(policy));
     }
 
     pub(super) fn guard(&mut self, ward: u64, pgid: i32, at: Duration) {
@@ -198,8 +208,8 @@ impl Hunt {
         let start = Instant::now();
         let (found_some, some_in_exec) = self.chase.begin_strays(&self.mark, &self.wards);
         for (number, ward) in &mut self.wards {
-            if let Some(since) = ward.ending {
-                ward.was_looked_for(since.elapsed(), self.chase.is_after(*number), some_in_exec);
+            if ward.ending.is_some() {
+                ward.was_looked_for(start, self.chase.is_after(*number), some_in_exec);
             }
         }
         let mut ending = self.wards.values().filter(|ward| ward.ending.is_some());
@@ -317,10 +327,6 @@ mod tests {
         Hunt::new(format!("DEADBEAT_TEST_HUNT_{}", std::process::id()))
     }
 
-    fn ward(policy: KillPolicy) -> Ward {
-        Ward { policy, group: None, ending: None, released: false, quiet_looks: 0 }
-    }
-
     /// A climb that has nobody to kill: no process can have this number.
     fn over_nobody() -> Climb {
         Climb::new(ProcessGroup::new(i32::MAX).unwrap(), &KillPolicy::default())
@@ -365,9 +371,12 @@ mod tests {
 
     #[test]
     fn a_look_is_quiet_that_shows_none_of_a_released_wards_strays_and_can_have_missed_none() {
+        let began = Instant::now();
+        let begun =
+            |released| Ward { released, quiet_looks: 1, ending: Some(began), ..Ward::new(KillPolicy::default()) };
         let quiet = |released, elapsed, some_are_chased, some_in_exec| {
-            let mut ward = Ward { released, quiet_looks: 1, ..ward(KillPolicy::default()) };
-            ward.was_looked_for(elapsed, some_are_chased, some_in_exec);
+            let mut ward = begun(released);
+            ward.was_looked_for(began + elapsed, some_are_chased, some_in_exec);
             ward.quiet_looks
         };
         assert_eq!(quiet(true, MS, false, false), 2);
@@ -377,12 +386,19 @@ mod tests {
         assert_eq!(quiet(true, EXEC - MS, false, true), 0);
         assert_eq!(quiet(true, EXEC, false, true), 2, "no exec takes so long");
         assert_eq!(quiet(true, EXEC + MS, false, true), 2);
+        // One that was chased for a whole grace can have had a child just before it died.
+        let mut ward = begun(true);
+        ward.was_looked_for(began + EXEC, true, false);
+        ward.was_looked_for(began + EXEC * 2 - MS, false, true);
+        assert_eq!(ward.quiet_looks, 0);
+        ward.was_looked_for(began + EXEC * 2, false, true);
+        assert_eq!(ward.quiet_looks, 1);
         assert_eq!(quiet(true, EXEC + MS, true, false), 0);
     }
 
     #[test]
     fn the_grace_is_counted_from_when_the_end_began() {
-        let mut ward = ward(KillPolicy::default().grace(FAR));
+        let mut ward = Ward::new(KillPolicy::default().grace(FAR));
         assert_eq!(ward.grace_left(), FAR);
         ward.ending = Some(Instant::now());
         let left = ward.grace_left();
@@ -424,6 +440,20 @@ mod tests {
         assert!(!looks(&mut hunt, now + FAR), "it is not due");
         assert!(looks(&mut hunt, now));
         assert!(hunt.next_look >= now + INTERVAL, "there is a pause after it");
+    }
+
+    #[test]
+    fn while_a_stray_has_grace_the_next_look_is_not_hurried() {
+        for (grace, pause) in [(FAR, INTERVAL), (Duration::ZERO, PAUSE)] {
+            let mut hunt = hunt();
+            hunt.expect(1, KillPolicy::default().grace(grace));
+            hunt.parent_has_gone();
+            // It is chased on: nobody steps the chase.
+            hunt.chase.begin(Prey::Stray(7), 1, over_nobody());
+            let before = Instant::now();
+            hunt.look();
+            assert!(hunt.next_look >= before + pause, "{grace:?}");
+        }
     }
 
     #[test]

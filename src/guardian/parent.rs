@@ -352,6 +352,20 @@ pub(super) mod tests {
     }
 
     #[test]
+    #[cfg(feature = "cli")]
+    fn a_group_that_was_let_go_is_told_of_no_more_and_its_ward_still_is() {
+        let (parent, guardian) = told();
+        let at = Duration::from_secs(7);
+        assert_eq!(parent.expect(&KillPolicy::default(), May::Block).unwrap(), 1);
+        parent.guard(1, 4242, at, May::Block).unwrap();
+        parent.let_go(1, May::Block).unwrap();
+        // Whoever comes late does nothing.
+        parent.let_go(2, May::Block).unwrap();
+        assert_eq!(parent.wait_for_state().wards[&1].group, None, "the next guardian would be told of it");
+        assert_eq!(heard(&guardian)[1..], [Letter::Guard { ward: 1, pgid: 4242, at }, Letter::LetGo { ward: 1 }]);
+    }
+
+    #[test]
     fn without_a_ward_no_guardian_is_needed() {
         let (parent, theirs) = told();
         let ward = parent.expect(&KillPolicy::default(), May::Block).unwrap();

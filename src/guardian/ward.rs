@@ -1,7 +1,8 @@
 //! One child under guard.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
@@ -18,12 +19,13 @@ pub struct Ward {
     parent: Arc<Parent>,
     ward: u64,
     value: String,
+    late: Option<Late>,
 }
 
 impl Ward {
     pub(super) fn announce(parent: &Arc<Parent>, policy: &KillPolicy, may: May) -> io::Result<Ward> {
         let ward = parent.expect(policy, may)?;
-        Ok(Ward { parent: Arc::clone(parent), ward, value: ward.to_string() })
+        Ok(Ward { parent: Arc::clone(parent), ward, value: ward.to_string(), late: None })
     }
 
     /// For a worker: what may block is done on another thread.
@@ -33,12 +35,15 @@ impl Ward {
         }
         let (parent, policy) = (Arc::clone(parent), policy.clone());
         let (answer, answered) = oneshot::channel();
+        let mut answered = Awaited(answered);
         elsewhere(move || {
             if let Err(Ok(unwanted)) = answer.send(Ward::announce(&parent, &policy, May::Block)) {
                 unwanted.release();
             }
         })?;
-        answered.await.unwrap_or_else(|_| Err(io::Error::other("the thread that starts the guardian has panicked")))
+        (&mut answered.0)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that starts the guardian has panicked")))
     }
 
     /// Name and value of the variable to put into the child's environment, and of no other child.
@@ -57,25 +62,36 @@ impl Ward {
         self.parent.guard(self.ward, pgid, since_boot(), May::Block)
     }
 
-    /// The same on a worker, which it never blocks: what may block is done on another thread, and not waited for. A release
-    /// that comes first has come first for the guardian too.
-    pub(crate) fn guard_off_worker(&self, group: ProcessGroup) {
+    /// The same on a worker, which it never blocks: what may block is done on another thread, and not waited for. What is
+    /// said of the ward after it is told after it.
+    pub(crate) fn guard_off_worker(&mut self, group: ProcessGroup) {
         let (ward, at) = (self.ward, since_boot());
         self.tell_off_worker(move |parent, may| parent.guard(ward, group.pgid(), at, may));
     }
 
     /// Has the guardian end, by the ward's policy and from here on, whoever carries this ward's mark and is not in its
     /// group. It goes on after the release. On a worker, as [`guard_off_worker`](Ward::guard_off_worker).
-    pub(crate) fn end_strays_off_worker(&self) {
+    pub(crate) fn end_strays_off_worker(&mut self) {
         let ward = self.ward;
         self.tell_off_worker(move |parent, may| parent.end_strays(ward, may));
     }
 
-    fn tell_off_worker(&self, tell: impl Fn(&Parent, May) -> io::Result<()> + Send + 'static) {
-        let warn = |error| tracing::warn!("the guardian has died and no new one can be started: {error}");
-        if tell(&self.parent, May::NotBlock).is_err() {
-            let parent = Arc::clone(&self.parent);
-            elsewhere(move || tell(&parent, May::Block).unwrap_or_else(warn)).unwrap_or_else(warn);
+    fn tell_off_worker(&mut self, tell: impl Fn(&Parent, May) -> io::Result<()> + Send + 'static) {
+        if self.late.is_none() && tell(&self.parent, May::NotBlock).is_ok() {
+            return;
+        }
+        let parent = Arc::clone(&self.parent);
+        let letter = Box::new(move || tell(&parent, May::Block).unwrap_or_else(warn));
+        match self.late.take().map_or_else(Late::begin, Ok) {
+            Ok(late) => self.late.insert(late).tell(letter),
+            Err(error) => warn(error),
+        }
+    }
+
+    /// Waits until all is told that had to wait.
+    fn catch_up(&mut self) {
+        if let Some(late) = self.late.take() {
+            late.finish();
         }
     }
 
@@ -83,24 +99,22 @@ impl Ward {
     ///
     /// To be called before the leader is reaped, because from then on its number may be a stranger's. Also to be called
     /// when the child could not be started.
-    pub fn release(self) {
-        if let Err(error) = self.parent.release(self.ward, May::Block) {
-            tracing::warn!("the guardian has died and no new one can be started: {error}");
-        }
+    pub fn release(mut self) {
+        self.catch_up();
+        self.parent.release(self.ward, May::Block).unwrap_or_else(warn);
     }
 
     /// Takes the guardian off the group, which is dead, before its leader is reaped. Whoever carries the mark stays under
     /// guard until the release. May block.
     #[cfg(feature = "cli")]
-    pub(crate) fn let_go_of_group(&self) {
-        if let Err(error) = self.parent.let_go(self.ward, May::Block) {
-            tracing::warn!("the guardian has died and no new one can be started: {error}");
-        }
+    pub(crate) fn let_go_of_group(&mut self) {
+        self.catch_up();
+        self.parent.let_go(self.ward, May::Block).unwrap_or_else(warn);
     }
 
     /// For a worker: what may block is done on another thread. Done when this resolves.
     pub(crate) async fn release_off_worker(self) {
-        if self.parent.release(self.ward, May::NotBlock).is_ok() {
+        if self.late.is_none() && self.parent.release(self.ward, May::NotBlock).is_ok() {
             return;
         }
         let (done, is_done) = oneshot::channel();
@@ -111,21 +125,62 @@ impl Ward {
         };
         match elsewhere(release) {
             // An error means that it panicked, and is over too.
-            Ok(()) => drop(is_done.await),
+            Ok(_) => drop(is_done.await),
             Err(error) => tracing::warn!("a ward is not released, no thread can be started: {error}"),
         }
     }
 }
 
+fn warn(error: io::Error) {
+    tracing::warn!("the guardian has died and no new one can be started: {error}");
+}
+
 /// On a thread of its own: it may take the start of a process, or wait for one that does not listen.
-fn elsewhere(f: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    std::thread::Builder::new().name("guardian-post".into()).spawn(f).map(drop)
+fn elsewhere(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name("guardian-post".into()).spawn(f)
+}
+
+/// What a worker could not tell of a ward at once, and what came after it, in this order: a release that overtook the
+/// word to end its strays would spare them.
+#[derive(Debug)]
+struct Late {
+    letters: mpsc::Sender<Box<dyn FnOnce() + Send>>,
+    thread: JoinHandle<()>,
+}
+
+impl Late {
+    fn begin() -> io::Result<Late> {
+        let (letters, waiting) = mpsc::channel::<Box<dyn FnOnce() + Send>>();
+        let thread = elsewhere(move || waiting.into_iter().for_each(|letter| letter()))?;
+        Ok(Late { letters, thread })
+    }
+
+    fn tell(&self, letter: Box<dyn FnOnce() + Send>) {
+        // It is refused only if an earlier one has panicked.
+        let _ = self.letters.send(letter);
+    }
+
+    fn finish(self) {
+        drop(self.letters);
+        // A panic has said what it was.
+        let _ = self.thread.join();
+    }
+}
+
+/// A ward that is being announced. One that nobody takes is released.
+struct Awaited(oneshot::Receiver<io::Result<Ward>>);
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.close();
+        if let Ok(Ok(unwanted)) = self.0.try_recv() {
+            elsewhere(|| unwanted.release()).map_or_else(warn, drop);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashSet;
-
     use super::super::letter::Letter;
     use super::super::parent::tests::{heard, keep_busy, next, told};
     use super::*;
@@ -144,7 +199,7 @@ mod tests {
         let (parent, guardian) = told();
         let policy = KillPolicy::default();
         let mut first = Ward::announce(&parent, &policy, May::Block).unwrap();
-        let second = block_on(Ward::announce_off_worker(&parent, &policy)).unwrap();
+        let mut second = block_on(Ward::announce_off_worker(&parent, &policy)).unwrap();
         assert_eq!(first.mark(), (parent.mark.as_str(), "1"));
         assert_eq!(second.mark(), (parent.mark.as_str(), "2"));
         assert_eq!(first.guard(1).unwrap_err().kind(), io::ErrorKind::InvalidInput);
@@ -173,7 +228,7 @@ mod tests {
     #[test]
     fn what_would_keep_a_worker_is_done_elsewhere() {
         let (parent, guardian) = told();
-        let ward = block_on(async {
+        let mut ward = block_on(async {
             let busy = keep_busy(&parent);
             let announcing = Arc::clone(&parent);
             let announcing =
@@ -187,15 +242,11 @@ mod tests {
 
         let busy = keep_busy(&parent);
         ward.guard_off_worker(child());
-        ward.end_strays_off_worker();
         drop(busy);
-        // Of two that had to wait either can come first.
-        let told = [next(&guardian), next(&guardian)].map(|letter| match letter {
-            Letter::Guard { ward: 1, pgid, .. } => Some(pgid),
-            Letter::EndStrays { ward: 1 } => None,
-            other => panic!("{other:?}"),
-        });
-        assert_eq!(HashSet::from(told), HashSet::from([Some(child().pgid()), None]));
+        // That it need not wait any more changes nothing: it comes second.
+        ward.end_strays_off_worker();
+        assert!(matches!(next(&guardian), Letter::Guard { ward: 1, .. }));
+        assert_eq!(next(&guardian), Letter::EndStrays { ward: 1 });
 
         block_on(async {
             let busy = keep_busy(&parent);
@@ -206,5 +257,54 @@ mod tests {
             releasing.await.unwrap();
         });
         assert_eq!(heard(&guardian), [Letter::Release { ward: 1 }]);
+    }
+
+    #[test]
+    fn a_release_comes_after_what_had_to_wait_before_it() {
+        let (parent, guardian) = told();
+        for released in 1..=2 {
+            let mut ward = Ward::announce(&parent, &KillPolicy::default(), May::Block).unwrap();
+            assert!(matches!(next(&guardian), Letter::Expect { .. }));
+            let busy = keep_busy(&parent);
+            ward.end_strays_off_worker();
+            drop(busy);
+            match released {
+                1 => ward.release(),
+                _ => block_on(ward.release_off_worker()),
+            }
+            assert_eq!(heard(&guardian), [Letter::EndStrays { ward: released }, Letter::Release { ward: released }]);
+        }
+    }
+
+    #[test]
+    fn a_ward_that_nobody_waits_for_any_more_is_released() {
+        let (parent, guardian) = told();
+        let announced = |taken: bool| {
+            let (answer, answered) = oneshot::channel();
+            let mut awaited = Awaited(answered);
+            answer.send(Ward::announce(&parent, &KillPolicy::default(), May::Block)).unwrap();
+            assert!(matches!(next(&guardian), Letter::Expect { .. }));
+            taken.then(|| block_on(&mut awaited.0).unwrap().unwrap())
+        };
+        announced(false);
+        assert_eq!(next(&guardian), Letter::Release { ward: 1 });
+        let taken = announced(true).unwrap();
+        assert_eq!(heard(&guardian), []);
+        taken.release();
+    }
+
+    #[test]
+    #[cfg(feature = "cli")]
+    fn the_guardian_lets_go_of_a_dead_group_before_the_release_and_after_what_had_to_wait() {
+        let (parent, guardian) = told();
+        let mut ward = Ward::announce(&parent, &KillPolicy::default(), May::Block).unwrap();
+        let busy = keep_busy(&parent);
+        ward.guard_off_worker(child());
+        drop(busy);
+        ward.let_go_of_group();
+        ward.release();
+        let heard = heard(&guardian);
+        assert!(matches!(heard[..2], [Letter::Expect { ward: 1, .. }, Letter::Guard { ward: 1, .. }]), "{heard:?}");
+        assert_eq!(heard[2..], [Letter::LetGo { ward: 1 }, Letter::Release { ward: 1 }]);
     }
 }

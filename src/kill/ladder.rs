@@ -170,6 +170,20 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn whoever_is_leaving_has_ten_seconds_more_and_no_longer() {
+        let given_up = KillPolicy::default().confirm + LEAVING;
+        let nano = Duration::from_nanos(1);
+        let saw_leaving = |at| {
+            let mut ladder = Ladder::new(&KillPolicy::default().signal(Signal::KILL));
+            assert_eq!(ladder.saw(Duration::ZERO, Sight::Alive), Ask::Signal(Signal::KILL));
+            assert_eq!(ladder.sent(Duration::ZERO, Sent::Delivered), Ask::Look);
+            ladder.saw(at, Sight::Leaving)
+        };
+        assert_eq!(saw_leaving(given_up - nano), Ask::Wait(nano));
+        assert_eq!(saw_leaving(given_up), Ask::Done(Outcome::Survived));
+    }
+
     /// A group as simple as can be: it is gone from one moment on, which its disposition decides.
     #[derive(Clone, Copy, Debug)]
     struct Model {
