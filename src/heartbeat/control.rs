@@ -79,8 +79,8 @@ impl Control {
     fn woke_at(&mut self, now: Instant, asked: Option<Duration>, read: impl FnOnce() -> Reading) {
         self.woke = Some(now);
         if let (Some(asleep), Some(asked)) = (self.asleep.take(), asked) {
-            let due = asleep + asked;
-            if now > due + SLACK {
+            // A sleep that outlasts all clocks is never late.
+            if let Some(due) = asleep.checked_add(asked).filter(|due| now > *due + SLACK) {
                 let (before, after) = (self.before.and_then(|before| before.run_queue), read());
                 let run_queue = before.zip(after.run_queue).map_or(Duration::ZERO, |(from, to)| to - from);
                 self.late.push_back(Late { asleep, due, came: now, run_queue });
@@ -145,6 +145,14 @@ mod tests {
         );
         assert_eq!(control.between(start + MS * 250, start + MS * 400).stood_still, MS * 60);
         assert_eq!(control.between(start + MS * 311, start + MS * 400).stood_still, Duration::ZERO);
+    }
+
+    #[test]
+    fn a_sleep_that_outlasts_all_clocks_is_never_late() {
+        let mut control = Control::default();
+        control.falls_asleep();
+        control.woke_after(Some(Duration::MAX / 2));
+        assert!(control.late.is_empty());
     }
 
     #[test]

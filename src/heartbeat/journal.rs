@@ -14,7 +14,7 @@ use super::pool::{Pool, PoolPulse};
 use super::pulse::Pulse;
 use super::reading::{PollClock, Reading, ThreadId, this_thread};
 use super::rhythm::Rhythm;
-use super::stall::{Excused, Split, Stall, Stretch};
+use super::stall::{Excused, Split, Stretch};
 use super::task_waker::TaskWaker;
 use super::track::Track;
 use super::{Heartbeat, Place};
@@ -236,19 +236,19 @@ impl Journal {
         }
     }
 
-    /// What is known while the watch still runs, for a thread other than the one that runs it.
-    pub(super) fn so_far(&self) -> Pulse {
+    /// What is known while the watch still runs, for a thread other than the one that runs it; and what was found too long,
+    /// which is not weighed yet.
+    pub(super) fn so_far(&self) -> (Pulse, Vec<Stretch>) {
         let state = self.state();
-        let stalls: Vec<_> = state.found.iter().map(|stretch| Stall::new(stretch, self.began)).collect();
-        Pulse {
+        let pulse = Pulse {
             beats: state.beats,
-            longest: stalls.iter().map(Stall::charged).fold(state.longest, Duration::max),
-            stalls,
+            longest: state.longest,
             queue_delay: state.queue_delay,
             rhythm: state.rhythm.clone(),
             lateness: state.lateness.clone(),
             ..Pulse::empty(self.config, self.began)
-        }
+        };
+        (pulse, state.found.clone())
     }
 
     /// The last reading that this thread took of itself.
@@ -687,13 +687,13 @@ mod tests {
         state.rhythm.record(MS);
         state.lateness.record(MS * 2, MS * 5);
         drop(state);
-        let pulse = journal.so_far();
+        let (pulse, found) = journal.so_far();
         assert_eq!((pulse.beats, pulse.longest, pulse.queue_delay), (3, MS * 40, MS * 7));
         assert_eq!((pulse.rhythm.beats.as_slice(), pulse.lateness.max()), ([1].as_slice(), MS * 2));
-        assert!(pulse.stalls.is_empty());
+        assert!(pulse.stalls.is_empty() && found.is_empty());
         journal.state().found.push(stretch(MS * 60));
-        let pulse = journal.so_far();
-        assert_eq!((pulse.stalls.len(), pulse.longest), (1, MS * 60));
+        let (pulse, found) = journal.so_far();
+        assert_eq!((pulse.stalls.len(), pulse.longest, found.len()), (0, MS * 40, 1));
     }
 
     #[test]

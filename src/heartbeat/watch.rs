@@ -120,7 +120,8 @@ impl Watch {
             capped(&excused, &heard).partition(|stretch| too_long(stretch, config.budget));
         found.extend(unexcused);
         let longest = fair.iter().map(|stretch| stretch.split.charged()).max().unwrap_or_default();
-        let stalls = stalls(&found, testify(self.observer.as_ref(), &found).await, &self.journal);
+        let mut stalls = stalls(&found, testify(self.observer.as_ref(), &found).await, &self.journal);
+        stalls.sort_by_key(|stall| stall.at);
         let root = self.journal.state().root.filter(|root| too_long(root, config.budget));
         let root = root.as_slice();
         let root_blocked = root.iter().zip(testify(self.observer.as_ref(), root).await).map(root_blocked).next();
@@ -362,6 +363,28 @@ mod tests {
         assert!(!too_long(&slept(from, 50), MS * 50) && too_long(&slept(from, 51), MS * 50));
         let queued = Split { run_queue: Some(MS), ..slept(from, 51).split };
         assert!(!too_long(&Stretch { split: queued, ..slept(from, 51) }, MS * 50), "a wait for a CPU is no part of it");
+    }
+
+    #[test]
+    fn workers_that_were_looked_at_for_a_quarter_of_the_budget_were_looked_at_for_long_enough() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let look = || WorkersLook::at(&runtime.metrics(), false);
+        let (first, begun) = (look(), Instant::now());
+        while begun.elapsed() < MS {
+            std::hint::spin_loop();
+        }
+        let workers = vec![first, look()];
+        let quarter = looked_for(&workers).unwrap();
+        let doubt = |budget| {
+            let journal = Journal::new(Heartbeat::new().budget(budget), false, None);
+            let circumstances = Some(Circumstances::default());
+            let testimony = Testimony { circumstances, workers: workers.clone(), ..Testimony::default() };
+            let stalls = stalls(&[slept(Instant::now(), 3_600_000)], vec![testimony], &journal);
+            let [stall] = &stalls[..] else { panic!("{stalls:?}") };
+            stall.doubt.clone()
+        };
+        assert_eq!(doubt(quarter * 4), None);
+        assert!(matches!(doubt(quarter * 4 + Duration::from_nanos(4)), Some(Why::Undecided { .. })));
     }
 
     #[test]

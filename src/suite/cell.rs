@@ -36,7 +36,9 @@ const LEAST_LIFE: Duration = Duration::from_secs(120);
 struct Seen {
     told: Told,
     elapsed: Duration,
-    /// Since the subject was called; `None` if the group was still there at the end.
+    /// Since the subject was called: it was seen alive after this time, and no more later.
+    alive_after: Duration,
+    /// By this time; `None` if the group was still there at the end.
     gone_after: Option<Duration>,
     gone_before: bool,
     /// How much longer than it meant to whoever watched the group looked away, at worst.
@@ -141,12 +143,12 @@ fn watch(
     lives.look(false);
     let marks = Arc::new(Marks::default());
     let start = Instant::now();
-    let (acted, (gone_at, lives, held_up)) = std::thread::scope(|scope| {
+    let (acted, observed) = std::thread::scope(|scope| {
         let (over, ended) = mpsc::channel::<()>();
         let observer = scope.spawn(move || observe(vigil, lives, &ended));
         let observed = || {
             drop(over);
-            observer.join().unwrap_or_else(|_| (None, Lives::of(running), Duration::ZERO))
+            observer.join().unwrap_or_else(|_| Observed::nothing(Lives::of(running)))
         };
         match &cell.subject.kill {
             Kill::Call(kill) => {
@@ -165,6 +167,7 @@ fn watch(
     });
     let zero = marks.began.get().copied().unwrap_or(start);
     let since = |at: Instant| at.saturating_duration_since(zero);
+    let Observed { alive_at, gone_at, held_up, lives } = observed;
     let until = gone_at.unwrap_or_else(Instant::now);
     let (lives, more_lives) = lives.told(zero);
     let timeline = Timeline {
@@ -178,6 +181,7 @@ fn watch(
     let seen = acted.map(|Acted { told, elapsed, pulse, fault }| Seen {
         told,
         elapsed,
+        alive_after: alive_at.saturating_duration_since(start),
         gone_after: gone_at.map(|at| at.saturating_duration_since(start)),
         gone_before,
         held_up,
@@ -189,25 +193,45 @@ fn watch(
     (seen, timeline)
 }
 
-/// Looks at the group until it is gone, or until a moment after the subject has ended; tells when it was gone, and how
-/// long it was itself held up at worst.
-fn observe<'a>(mut vigil: Vigil, mut lives: Lives<'a>, ended: &Receiver<()>) -> (Option<Instant>, Lives<'a>, Duration) {
+/// What was seen of the group from beside the subject.
+struct Observed<'a> {
+    /// When the last look began that saw it alive: it died after that.
+    alive_at: Instant,
+    /// When the look was over that saw it gone: it died before that.
+    gone_at: Option<Instant>,
+    /// How long the observer was itself held up at worst.
+    held_up: Duration,
+    lives: Lives<'a>,
+}
+
+impl<'a> Observed<'a> {
+    fn nothing(lives: Lives<'a>) -> Observed<'a> {
+        Observed { alive_at: Instant::now(), gone_at: None, held_up: Duration::ZERO, lives }
+    }
+}
+
+/// Looks at the group until it is gone, or until a moment after the subject has ended.
+fn observe<'a>(mut vigil: Vigil, lives: Lives<'a>, ended: &Receiver<()>) -> Observed<'a> {
     let mut ended_at = None;
     let mut woken = false;
-    let (mut looked_at, mut held_up) = (Instant::now(), Duration::ZERO);
+    let mut observed = Observed::nothing(lives);
+    let mut looked_at = observed.alive_at;
     loop {
+        let begun_at = Instant::now();
         let gone = vigil.look();
         let now = Instant::now();
-        held_up = held_up.max((now - looked_at).saturating_sub(LOOK));
+        observed.held_up = observed.held_up.max((now - looked_at).saturating_sub(LOOK));
         looked_at = now;
         if gone {
-            lives.all_gone(now);
-            return (Some(now), lives, held_up);
+            observed.lives.all_gone(now);
+            observed.gone_at = Some(now);
+            return observed;
         }
-        lives.look(woken);
+        observed.alive_at = begun_at;
+        observed.lives.look(woken);
         let since_the_end = ended_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
-        if since_the_end >= LEFTOVER_JUDGED_AFTER && (since_the_end >= DEAD_AFTER || !lives.are_dying()) {
-            return (None, lives, held_up);
+        if since_the_end >= LEFTOVER_JUDGED_AFTER && (since_the_end >= DEAD_AFTER || !observed.lives.are_dying()) {
+            return observed;
         }
         let asleep = Instant::now();
         vigil.wait(LOOK);
@@ -291,6 +315,18 @@ impl Seen {
         let slow = elapsed.saturating_sub(gone_after) >= room / 2;
         slow.then(|| format!("took {elapsed:.1?}, though the group was gone after {gone_after:.1?}"))
     }
+
+    /// What nobody saw of the time of a kill that needed SIGKILL: whether that came before half the grace was over.
+    fn may_be_early(&self, grace: Duration) -> Option<String> {
+        let (half, alive_after, gone_after) = (grace / 2, self.alive_after, self.gone_after?);
+        let unseen = alive_after < half && half <= gone_after;
+        unseen.then(|| {
+            format!(
+                "the group went between {alive_after:.1?} and {gone_after:.1?}, and nobody looked then: half of the grace \
+                 was over after {half:.1?}"
+            )
+        })
+    }
 }
 
 fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> (CellVerdict, String) {
@@ -344,7 +380,7 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
     }
 
     let verdict = seen.pulse.as_ref().map(Pulse::verdict);
-    let mut unclear = None;
+    let mut unclear = seen.may_be_early(grace).filter(|_| expected.outcome == Some(Outcome::Killed));
     if seen.held_up >= grace / 8 && !late.is_empty() {
         let held_up = seen.held_up;
         unclear = Some(format!("{}; but the machine kept the suite waiting too, for {held_up:.1?}", late.join("; ")));
@@ -386,21 +422,35 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(5);
 
-    /// Of the right subject, by a watcher that was held up so long.
-    fn judged(outcome: Outcome, elapsed: Duration, gone_after: Duration, held_up: Duration) -> (CellVerdict, String) {
-        let cells = Suite::default().cells();
-        let cell = cells.iter().find(|cell| cell.name() == "spawn-blocking/fast-exit/current-thread").unwrap();
+    /// A kill of that length, and a group that went at the very moment it was seen gone.
+    fn seen(elapsed: Duration, gone_after: Duration) -> Seen {
+        Seen {
+            told: None,
+            elapsed,
+            alive_after: gone_after,
+            gone_after: Some(gone_after),
+            gone_before: false,
+            held_up: Duration::ZERO,
+            leader_ended_by: None,
+            cleaned_up: true,
+            pulse: None,
+            fault: None,
+        }
+    }
+
+    fn judged(fixture: &str, outcome: Outcome, seen: Seen) -> (CellVerdict, String) {
+        let (cells, name) = (Suite::default().cells(), format!("spawn-blocking/{fixture}/current-thread"));
+        let cell = cells.iter().find(|cell| cell.name() == name).unwrap();
         let report = CellReport { outcome: Some(outcome), ..unjudged(cell) };
-        let gone_after = Some(gone_after);
-        let (told, leader_ended_by, pulse, fault) = (None, None, None, None);
-        let (gone_before, cleaned_up) = (false, true);
-        let seen = Seen { told, elapsed, gone_after, gone_before, held_up, leader_ended_by, cleaned_up, pulse, fault };
         judge(cell, &report, &seen, &KillPolicy::default().grace(GRACE))
     }
 
     #[test]
     fn what_came_late_on_a_machine_that_was_late_itself_proves_nothing() {
         let much = GRACE / 8;
+        let judged = |outcome, elapsed, gone_after, held_up| {
+            judged("fast-exit", outcome, Seen { held_up, ..seen(elapsed, gone_after) })
+        };
         let verdict = |outcome, elapsed, gone_after, held_up| judged(outcome, elapsed, gone_after, held_up).0;
         assert_eq!(verdict(Outcome::Terminated, GRACE / 9, GRACE / 9, GRACE), CellVerdict::Pass);
         for (outcome, elapsed, gone_after) in [
@@ -418,7 +468,19 @@ mod tests {
 
     #[test]
     fn what_came_early_is_no_slow_machines_doing() {
-        let early = GRACE / 2 - Duration::from_nanos(1);
-        assert_eq!(judged(Outcome::Killed, early, early, GRACE).0, CellVerdict::Fail);
+        let (half, nano) = (GRACE / 2, Duration::from_nanos(1));
+        let seen = |alive_after, gone_after, elapsed| {
+            let seen = Seen { alive_after, held_up: GRACE, ..seen(elapsed, gone_after) };
+            judged("ignore-term", Outcome::Killed, seen)
+        };
+        let (verdict, why) = seen(Duration::ZERO, half - nano, GRACE);
+        assert_eq!(verdict, CellVerdict::Fail);
+        assert_eq!(why, "the group went after 2.5s, before half of the 5s of grace was over");
+        assert_eq!(seen(GRACE, GRACE, half - nano).0, CellVerdict::Fail);
+        // It went at some time in between, and nobody knows on which side of the half.
+        let (verdict, why) = seen(half - nano, half, half);
+        assert_eq!(verdict, CellVerdict::Inconclusive);
+        assert!(why.contains("nobody looked then"), "{why}");
+        assert_eq!(seen(half, half, half).0, CellVerdict::Pass);
     }
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use deadbeat::heartbeat::{ConfigError, Flavor, Heartbeat, Lab, LabError, Verdict, Why};
 
+use crate::support::{LONG, block, starved};
+
 const ZERO: Duration = Duration::ZERO;
 
 /// A future polled by hand, with no runtime anywhere.
@@ -55,6 +57,9 @@ async fn a_time_beyond_all_clocks_is_refused_or_no_limit_at_all_and_never_a_pani
         let why = Why::Config(ConfigError::TooLong);
         assert_eq!((watched.output, watched.pulse.verdict()), (7, Verdict::Inconclusive { why }));
     }
+    // And whoever is watched next is looked at as ever.
+    let next = || starved(|| Lab::new(Flavor::CurrentThread).run(|| async { block(LONG) }).unwrap().pulse);
+    tokio::task::spawn_blocking(next).await.unwrap();
     let lab = Lab::new(Flavor::CurrentThread).deadline(Duration::MAX);
     let ran = tokio::task::spawn_blocking(move || lab.run(|| async { 7 }).unwrap().output);
     assert_eq!(ran.await.unwrap(), 7);

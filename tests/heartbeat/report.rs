@@ -28,6 +28,17 @@ fn a_report_says_what_happened_and_what_to_do() {
     assert!(report.lines().all(|line| line.chars().count() <= 80 || line.contains("culprit")), "{report}");
 }
 
+#[tokio::test]
+async fn stalls_are_told_in_the_order_in_which_they_began() {
+    let watch = Heartbeat::new().watch(async {
+        tokio::spawn(async { block(LONG) }).await.unwrap();
+        // Right after its sibling: no beat comes in between, and this one is found first.
+        block(LONG);
+    });
+    let pulse = tokio::spawn(watch).await.unwrap().pulse;
+    assert!(!pulse.stalls.is_empty() && pulse.stalls.is_sorted_by_key(|stall| stall.at), "{pulse}");
+}
+
 #[test]
 #[cfg(feature = "serde")]
 fn a_pulse_serializes_in_milliseconds() {

@@ -33,19 +33,24 @@ fn line_at(return_address: usize) -> Option<String> {
 
 /// Whether a symbol is of the code under watch.
 fn is_theirs(name: &str, file: &Path) -> bool {
-    let name = name.trim_start_matches(['<', '&', '_']);
+    let bare = name.trim_start_matches(['<', '&', '_']);
     let foreign =
         ["/rustc/", "/.cargo/registry/", "/rustlib/"].iter().any(|part| file.to_string_lossy().contains(part));
-    !foreign && !MACHINERY.iter().any(|machinery| name.starts_with(machinery))
+    !foreign && !MACHINERY.iter().any(|machinery| name.starts_with(machinery) || bare.starts_with(machinery))
 }
 
 /// The executable mappings of the program itself.
 fn own_code() -> Vec<Range<usize>> {
     let program = std::env::current_exe().unwrap_or_default();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    code_of(&program, &maps)
+}
+
+/// See proc_pid_maps(5).
+fn code_of(program: &Path, maps: &str) -> Vec<Range<usize>> {
     let code = maps.lines().filter_map(|line| {
-        let mut fields = line.split_ascii_whitespace();
-        let (range, mode, path) = (fields.next()?, fields.next()?, fields.nth(3)?);
+        let mut fields = line.splitn(6, ' ');
+        let (range, mode, path) = (fields.next()?, fields.next()?, fields.nth(3)?.trim_start());
         let (from, to) = range.split_once('-')?;
         let word = |hex| usize::from_str_radix(hex, 16).ok();
         (mode.contains('x') && Path::new(path) == program).then_some(word(from)?..word(to)?)
@@ -62,6 +67,8 @@ mod tests {
         let here = Path::new("src/job.rs");
         assert!(is_theirs("job::run::{{closure}}", here));
         assert!(!is_theirs("<core::future::poll_fn::PollFn<F> as core::future::Future>::poll", here));
+        assert!(!is_theirs("__rust_try", here));
+        assert!(is_theirs("<rust_of_mine::Job as job::Run>::run", here));
         assert!(!is_theirs("libc_call", Path::new("/home/me/.cargo/registry/src/x/y.rs")));
     }
 
@@ -71,5 +78,25 @@ mod tests {
         let data = MACHINERY.as_ptr() as usize;
         let is_code = |address| own_code().iter().any(|range| range.contains(&address));
         assert!(is_code(here) && !is_code(data));
+    }
+
+    #[test]
+    fn a_program_is_found_whatever_its_path() {
+        let maps = "1000-2000 r--p 00000000 fe:00 27                         /home/me/my project/job\n\
+                    2000-3000 r-xp 00001000 fe:00 27                         /home/me/my project/job\n\
+                    4000-5000 rw-p 00000000 00:00 0 \n\
+                    5000-6000 r-xp 00000000 fe:00 28                         /home/me/my\n";
+        assert_eq!(code_of(Path::new("/home/me/my project/job"), maps), [0x2000..0x3000]);
+        assert_eq!(code_of(Path::new("/home/me/my"), maps), [0x5000..0x6000]);
+    }
+
+    /// A return address can be the first of the next function: the call is before it.
+    #[test]
+    fn the_line_is_that_of_the_byte_before_the_return_address() {
+        let pause = crate::group::pause as fn(std::time::Duration) as usize;
+        // Its first byte. Without debug info there is nothing to be found.
+        let first = line_at(pause + 1);
+        assert!(first.as_ref().is_none_or(|line| line.contains("src/group.rs:")), "{first:?}");
+        assert!(first.is_none() || line_at(pause) != first, "{first:?}");
     }
 }

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::heartbeat::Place;
     use crate::heartbeat::observer::Question;
-    use crate::heartbeat::stall::Stall;
+    use crate::heartbeat::stall::{Stall, Stretch};
     use crate::heartbeat::verdict::Verdict;
 
     const MS: Duration = Duration::from_millis(1);
@@ -480,6 +480,20 @@ mod tests {
             hung::describe(&bench, &journal, Patience::of(MS * 100))
         });
         assert!(pulse.worst().is_some_and(|stall| stall.wall >= MS * 20), "{pulse}");
+    }
+
+    #[test]
+    fn what_was_found_before_the_hang_is_weighed_like_any_other() {
+        let mut bench = Bench::new(Flavor::CurrentThread, Heartbeat::new());
+        Arc::get_mut(&mut bench.0).unwrap().observer = Some(Observer::deaf());
+        let journal = bench.open_journal();
+        let (thread, on_cpu, run_queue) = (this_thread(), Duration::ZERO, Some(Duration::ZERO));
+        let reading = |ms| Reading { at: journal.began + MS * ms, thread, on_cpu, run_queue };
+        let stretch = Stretch::between(&reading(0), &reading(120), journal.began).unwrap();
+        journal.state().judge(stretch, Heartbeat::new().budget);
+        let pulse = hung::describe(&bench, &journal, Patience::of(MS * 100));
+        assert_eq!(pulse.verdict(), Verdict::Inconclusive { why: Why::Unwitnessed }, "{pulse}");
+        assert_eq!(pulse.longest, MS * 120);
     }
 
     /// Without it there would be one glance, and that shortly before the report.

@@ -554,6 +554,17 @@ mod tests {
     }
 
     #[test]
+    fn what_was_booked_wrongly_is_taken_off_the_wait_and_remembered() {
+        let start = Instant::now();
+        let (from, to) = (reading(1, start, 0, Some(5)), reading(1, start, 12_000, Some(12_005)));
+        let episode = Episode { from, to, sleeps: 1, indices: 1, overbooked: Duration::ZERO, blind: false };
+        let observer = Observer::sure(Duration::from_secs(11));
+        let again = reconsidered(vec![episode], Some(&observer), Patience::of(Duration::from_secs(60))).unwrap();
+        let told: Vec<_> = again.iter().map(|episode| (episode.to.run_queue, episode.overbooked)).collect();
+        assert_eq!(told, [(Some(MS * 1005), MS * 11_000)]);
+    }
+
+    #[test]
     fn a_beat_on_a_thread_that_never_went_idle_makes_it_a_worker_unless_it_is_the_root() {
         let fleet = fleet(1);
         let turn = || fleet.turn(Some(Instant::now() - BUDGET * 2));

@@ -1,7 +1,7 @@
 //! Code that does not come back, described from outside.
 
 use std::sync::mpsc::channel;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::bench::Bench;
 use super::open;
@@ -11,13 +11,13 @@ use crate::heartbeat::journal::Journal;
 use crate::heartbeat::observer::{Observer, Question, Testimony};
 use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::thread::Clocks;
-use crate::heartbeat::stall::Stretch;
+use crate::heartbeat::stall::{Stall, Stretch};
 use crate::heartbeat::watch::{add_lines, root_blocked, stacks, stalls, too_long};
 
 /// What can be said by the end of `patience`. Without a stuck thread there is no stall: the future waits for something
 /// that never comes.
 pub(super) fn describe(bench: &Bench, journal: &Journal, patience: Patience) -> Pulse {
-    let mut pulse = journal.so_far();
+    let (mut pulse, mut found) = journal.so_far();
     let open = |base| Stretch::between(&base, &open::reading(&base, patience.half(), || false)?, base.at);
     let open = journal.open_spell().and_then(open);
     match (bench.fleet(), open) {
@@ -28,11 +28,12 @@ pub(super) fn describe(bench: &Bench, journal: &Journal, patience: Patience) -> 
             pulse.uncovered =
                 root.iter().zip(ask(bench.observer(), root, patience)).map(root_blocked).next().or(pulse.uncovered);
         }
-        (None, Some(stretch)) => {
-            pulse.longest = pulse.longest.max(stretch.split.charged());
-            pulse.stalls.extend(stalls(&[stretch], ask(bench.observer(), &[stretch], patience), journal));
+        (None, open) => {
+            pulse.longest = open.map_or(pulse.longest, |stretch| pulse.longest.max(stretch.split.charged()));
+            found.extend(open);
+            pulse.stalls = stalls(&found, ask(bench.observer(), &found, patience), journal);
+            pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
         }
-        (None, None) => {}
     }
     pulse
 }
@@ -76,8 +77,6 @@ impl Journal {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::heartbeat::reading::ThreadId;
     use crate::heartbeat::stall::Split;

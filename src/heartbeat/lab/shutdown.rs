@@ -24,6 +24,10 @@ pub struct Shutdown {
     pub behind: Option<Culprit>,
 }
 
+/// So many looks at most are counted, and they are spread evenly over the whole time: the first milliseconds, in which a
+/// thread may still wait for a CPU, weigh no more than any others.
+const LOOKS: usize = 16;
+
 impl fmt::Display for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let over = if self.over { "" } else { " and was not over" };
@@ -45,21 +49,33 @@ pub(super) fn follow(
 ) -> Shutdown {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);
-    let mut samples = Vec::new();
+    let mut looks = Vec::new();
     loop {
         let took = over((Instant::now() + pause).min(deadline));
         if took.is_none() {
             let living = bench.living_threads();
-            samples.extend(living.into_iter().filter_map(|thread| Sample::of(thread, true)));
+            looks.push(living.into_iter().filter_map(|thread| Sample::of(thread, true)).collect::<Vec<_>>());
         }
         if took.is_some() || Instant::now() >= deadline {
             let over = took.is_some();
             let took = took.unwrap_or_else(|| begun.elapsed());
-            let behind = majority(samples.iter(), None).map(|suspect| suspect.named_by(patience.end()));
+            let behind = majority(looks.iter().flatten(), None).map(|suspect| suspect.named_by(patience.end()));
             return Shutdown { took, over, cut_short: false, behind };
         }
-        pause = (pause * 2).min(Duration::from_millis(100));
+        if looks.len() == LOOKS {
+            thin_out(&mut looks);
+            pause *= 2;
+        }
     }
+}
+
+/// Every second one goes. The last stays, so that the next comes when it would have come had there never been more.
+fn thin_out<T>(looks: &mut Vec<T>) {
+    let mut stays = false;
+    looks.retain(|_| {
+        stays = !stays;
+        !stays
+    });
 }
 
 #[cfg(test)]
@@ -106,12 +122,23 @@ mod tests {
         assert!(!shutdown.over && asked == 1, "{shutdown}, asked {asked} times");
     }
 
-    /// Each wait is twice as long as the one before, up to a tenth of a second: a long shutdown is not looked at all day.
+    #[test]
+    fn looks_that_are_thinned_out_are_as_even_as_before_and_end_with_the_last() {
+        let mut looks: Vec<_> = (1..=6).collect();
+        thin_out(&mut looks);
+        assert_eq!(looks, [2, 4, 6]);
+        thin_out(&mut looks);
+        assert_eq!(looks, [4]);
+    }
+
+    /// A long shutdown is not looked at all day.
     #[test]
     fn a_shutdown_is_looked_at_ever_more_rarely() {
         let mut asked = Instant::now();
         let far = asked + Duration::from_secs(3600);
-        let mut waits = [1, 2, 4, 8, 16, 32, 64, 100, 100].into_iter();
+        let (few, half) = (LOOKS, LOOKS / 2);
+        let mut waits =
+            [(1, few), (2, half), (4, half), (8, 2)].into_iter().flat_map(|(wait, n)| std::iter::repeat_n(wait, n));
         follow(&bench(), far, Patience::until(far), |until| {
             let wait = waits.next();
             assert!(wait.is_none_or(|wait| until >= asked + MS * wait), "{wait:?} ms");
