@@ -27,6 +27,8 @@ const IDLE: u64 = 0;
 impl Beacon {
     /// Silent for up to `patience`, nobody need look; meanwhile the observer comes by every `round`.
     pub(super) fn new(patience: Duration, round: Duration) -> Self {
+        // Nothing that it is told of is before that.
+        epoch();
         Self { word: AtomicU64::new(IDLE), patience, round, metrics: OnceLock::new(), among: OnceLock::new() }
     }
 

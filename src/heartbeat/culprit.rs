@@ -190,14 +190,13 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Op
     let all: Vec<&Sample> = samples.filter(agrees).collect();
     let busy: Vec<&Sample> = all.iter().copied().filter(|sample| !sample.is_parked()).collect();
     let seen = if busy.len() <= all.len() / 8 { all } else { busy };
-    let votes = |doing: &Doing| seen.iter().filter(|sample| sample.doing.same_call(doing)).count();
-    let winner = seen.iter().max_by_key(|sample| votes(&sample.doing))?;
+    let winner = most_frequent(seen.iter().copied(), |one, other| one.doing.same_call(&other.doing))?;
     let for_it: Vec<&Sample> = seen.iter().copied().filter(|sample| sample.doing.same_call(&winner.doing)).collect();
     let (syscall, detail) = match &winner.doing {
         Doing::Running => (None, None),
         Doing::Waiting { syscall, .. } => {
-            let details = || for_it.iter().filter_map(|sample| sample.doing.detail());
-            let often = details().max_by_key(|detail| details().filter(|other| other == detail).count());
+            let often =
+                most_frequent(for_it.iter().filter_map(|sample| sample.doing.detail()), |one, other| one == other);
             (Some(syscall.clone()), often.map(str::to_owned))
         }
     };
@@ -208,6 +207,18 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Op
     let (samples, of) = (count(&for_it), count(&seen));
     let stacks = for_it.iter().map(|sample| sample.stack.clone()).filter(|stack| !stack.is_empty()).collect();
     Some(Suspect { culprit: Culprit { syscall, detail, line: None, samples, of }, stacks })
+}
+
+/// A hanging thread is looked at thousands of times, in hardly more than one call.
+fn most_frequent<T: Copy>(all: impl Iterator<Item = T>, same: impl Fn(T, T) -> bool) -> Option<T> {
+    let mut counts: Vec<(T, usize)> = Vec::new();
+    for one in all {
+        match counts.iter_mut().find(|(other, _)| same(one, *other)) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((one, 1)),
+        }
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).map(|(one, _)| one)
 }
 
 /// Where the thread was in `samples`, which are all there are from `from` to `to`. `since`: what it had spent before that.

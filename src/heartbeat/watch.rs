@@ -102,7 +102,8 @@ impl Watch {
                 return Poll::Ready(driven);
             }
             if !std::mem::replace(&mut alarmed, true) {
-                observer.alarm(give_up, cx.waker().clone());
+                // Whose waker it is then: a task can be moved.
+                observer.alarm(give_up, self.waker.clone());
             }
             Poll::Pending
         })

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadbeat::heartbeat::{ConfigError, Flavor, Heartbeat, Lab, LabError, Verdict, Why};
 
-use crate::support::{LONG, block, starved};
+use crate::support::{LONG, SHORT, block, starved, wait_until};
 
 const ZERO: Duration = Duration::ZERO;
 
@@ -24,6 +24,32 @@ fn poll_outside<T>(future: impl Future<Output = T>) -> T {
             std::task::Poll::Pending => std::thread::park(),
         }
     }
+}
+
+#[test]
+fn a_watch_in_a_runtime_that_nobody_turns_ends_and_wakes_whoever_polled_it_last() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Wake, Waker};
+
+    #[derive(Default)]
+    struct Woken(AtomicBool);
+
+    impl Wake for Woken {
+        fn wake(self: std::sync::Arc<Self>) {
+            self.0.store(true, Ordering::SeqCst);
+        }
+    }
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let _inside = runtime.enter();
+    // A beat is overdue when it is done.
+    let mut watch = std::pin::pin!(Heartbeat::new().watch(async { block(SHORT) }));
+    let woken = std::sync::Arc::new(Woken::default());
+    let last = Waker::from(std::sync::Arc::clone(&woken));
+    assert!(watch.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    assert!(watch.as_mut().poll(&mut Context::from_waker(&last)).is_pending());
+    wait_until("the last is woken", || woken.0.load(Ordering::SeqCst));
+    assert!(watch.as_mut().poll(&mut Context::from_waker(&last)).is_ready());
 }
 
 #[test]

@@ -226,8 +226,9 @@ impl Fleet {
         }
         let member = self.member();
         let now = self.reading();
-        let queued =
-            lock(&self.members).iter().try_fold(Duration::ZERO, |most, member| Some(most.max(member.queued()?)));
+        // Nobody else who is new here waits for these looks.
+        let members = lock(&self.members).clone();
+        let queued = members.iter().try_fold(Duration::ZERO, |most, member| Some(most.max(member.queued()?)));
         let mut log = member.log();
         log.base = Some((now, sleeps()));
         log.comes_back(self.parks_of_workers());
