@@ -1,5 +1,6 @@
 //! One cell: start the fixture, run the subject under watch, see what became of the group, judge.
 
+use std::io;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use super::program::Ended;
 use super::subjects::{Call, Kill, Told};
 use super::{Cell, Expected, ExpectedPulse, Timing};
 use crate::fixture::Running;
-use crate::group::{Backend, Member, Vigil, backend};
+use crate::group::{Backend, Member, Vigil, backend, pause};
 use crate::heartbeat::lab::{Flavor, Lab, LabError};
 use crate::heartbeat::{Culprit, Heartbeat, Pulse, Stall, Verdict};
 use crate::kill::{KillPolicy, Outcome};
@@ -86,7 +87,7 @@ fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration, deadline: Duration
             if let Some(Ok(told)) = &seen.told {
                 report.signals = Some(told.signals.clone());
             }
-            let (leftover, escaped) = (running.leftover(), running.escaped());
+            let (leftover, escaped) = (running.leftover(), escaped(&running));
             let unseen = leftover.as_ref().err().or(escaped.as_ref().err());
             let unseen = unseen
                 .filter(|_| backend() == Backend::Proc)
@@ -107,6 +108,18 @@ fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration, deadline: Duration
         }
     };
     (report, Some(running))
+}
+
+/// Whoever has left the group, once those are dead to whom SIGKILL is on its way.
+fn escaped(running: &Running) -> io::Result<Vec<Member>> {
+    let deadline = Instant::now() + DEAD_AFTER;
+    loop {
+        let escaped = running.escaped()?;
+        if Instant::now() >= deadline || !escaped.iter().any(Member::is_dying) {
+            return Ok(escaped);
+        }
+        pause(LOOK);
+    }
 }
 
 /// When the watch began, and when the subject was called.
