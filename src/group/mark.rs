@@ -231,7 +231,9 @@ mod linux_tests {
 
     #[test]
     fn the_marked_are_found_and_killed_and_nobody_else() {
-        let mark = Mark::fresh("DEADBEAT_TEST_MARKED");
+        // A name that no other run of this test has on this machine.
+        let name = format!("DEADBEAT_TEST_{}", Mark::fresh("").variable().1);
+        let mark = Mark::fresh(&name);
         let (name, value) = mark.variable();
         let start = |value| Started::new(Command::new("cat").env(name, value));
         let (marked, other) = (start(value), start("another"));

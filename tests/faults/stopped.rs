@@ -9,9 +9,9 @@ use crate::support::{Group, Held, deadbeat, eventually, report, sent_at};
 
 const GRACE: Duration = Duration::from_millis(300);
 
-/// Says when it was asked to end. The second process ends when it is told so.
+/// Says when it was asked to end. The second process ends when it is told so, and ignores SIGTERM from its birth.
 const ASKED: &str =
-    "trap 'echo asked' TERM; exec 3<&0; (trap '' TERM; read end <&3) & echo $!; while :; do wait $! && exit; done";
+    "exec 3<&0; trap '' TERM; (read end <&3) & trap 'echo asked' TERM; echo $!; while :; do wait $! && exit; done";
 
 /// A `deadbeat kill` that is stopped from when its group was asked to end until long after the grace.
 struct Stopped {

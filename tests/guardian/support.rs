@@ -16,6 +16,12 @@ pub(crate) use eventually::{SOON, eventually};
 mod marked;
 use marked::{carries, kill, marked};
 
+/// It is a zombie, or gone.
+fn is_dead(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.starts_with(" Z"))
+}
+
 /// Of the parents' policy.
 pub(crate) const GRACE: Duration = Duration::from_millis(700);
 
@@ -69,7 +75,14 @@ impl Tree {
         marked(&self.0).into_iter().map(|pid| (pid, line(pid))).collect()
     }
 
+    /// In the middle of an exec it has no environment to be seen, which is waited for.
     pub(crate) fn lives(&self, pid: i32) -> bool {
+        let start = Instant::now();
+        let is_in_exec =
+            || std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default().is_empty() && !is_dead(pid);
+        while is_in_exec() && start.elapsed() < SOON {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
         carries(pid, &self.0)
     }
 
@@ -90,10 +103,7 @@ impl Tree {
     #[track_caller]
     pub(crate) fn kill_wholly(&self, pid: i32) {
         self.kill(pid);
-        eventually("it is a zombie, or gone", || {
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit_once(')').is_none_or(|(_, rest)| rest.starts_with(" Z"))
-        });
+        eventually("it is a zombie, or gone", || is_dead(pid));
     }
 
     pub(crate) fn kill(&self, pid: i32) {

@@ -88,7 +88,8 @@ pub(crate) fn assert_steady(pulse: &Pulse) {
     match pulse.verdict() {
         Verdict::Steady => {}
         Verdict::Inconclusive {
-            why: Why::Memory | Why::Unwitnessed | Why::SlowMachine { .. } | Why::Stolen { .. },
+            why:
+                Why::Memory | Why::Unwitnessed | Why::SlowMachine { .. } | Why::Stolen { .. } | Why::ProcessStopped { .. },
         } => {
             assert!(pulse.worst().unwrap().wall > pulse.budget, "\n{pulse}");
         }

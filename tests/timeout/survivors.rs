@@ -9,8 +9,8 @@ use rustix::process::Signal;
 
 use crate::support::{Run, SOON, Tool, Victim, eventually};
 
-/// Ignores SIGTERM, and so does what it becomes.
-const DEAF_CHILD: &str = "(trap '' TERM; exec sleep 300) & sh -c 'echo ready $PPID' >/dev/null; echo ready $!; wait";
+/// Ignores SIGTERM from its birth.
+const DEAF_CHILD: &str = "trap '' TERM; sleep 300 & trap - TERM; echo ready $!; wait";
 const BACKGROUND: &str = "sleep 300 & echo ready $!; read go";
 const LEFT_THE_GROUP: &str = "setsid sh -c 'echo ready $$; exec sleep 300' & wait; sleep 300";
 const DAEMON: &str = "(setsid env -i sh -c 'echo ready $$; exec sleep 300' &); sleep 300";
@@ -28,7 +28,9 @@ enum By {
 }
 
 fn run_to_its_end(tool: Tool, script: &str, by: By) -> (Run, Victim) {
-    let mut command = tool.command(&["-k", ".3", "300", "sh", "-c", script]);
+    // coreutils' kills nobody if its own child dies within that.
+    let kill_after = if matches!(tool, Tool::Deadbeat) { ".3" } else { "30" };
+    let mut command = tool.command(&["-k", kill_after, "300", "sh", "-c", script]);
     command.stdin(Stdio::piped());
     let mut run = Run::start(command);
     let victim = run.victim();
@@ -151,7 +153,7 @@ fn children_from_before_deadbeat_are_none_of_the_commands() {
 #[test]
 fn one_grace_is_enough_for_all() {
     // Both are deaf: the child in the group, the daemon outside it.
-    let script = "(trap '' TERM; exec sleep 300) & (setsid sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' &); wait; sleep 300";
+    let script = "trap '' TERM; sleep 300 & trap - TERM; (setsid sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' &); wait; sleep 300";
     let mut run = Run::of(Tool::Deadbeat, &["-k", "3", "300", "sh", "-c", script]);
     let victim = run.victim();
     let start = std::time::Instant::now();
