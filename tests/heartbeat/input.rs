@@ -47,9 +47,18 @@ fn a_watch_in_a_runtime_that_nobody_turns_ends_and_wakes_whoever_polled_it_last(
     let woken = std::sync::Arc::new(Woken::default());
     let last = Waker::from(std::sync::Arc::clone(&woken));
     assert!(watch.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    assert!(watch.as_mut().poll(&mut Context::from_waker(&last)).is_pending());
+    let mut is_over = || watch.as_mut().poll(&mut Context::from_waker(&last)).is_ready();
+    if is_over() {
+        eprintln!("skipped: this thread had no CPU for as long as a watch waits for a beat");
+        return;
+    }
     wait_until("the last is woken", || woken.0.load(Ordering::SeqCst));
-    assert!(watch.as_mut().poll(&mut Context::from_waker(&last)).is_ready());
+    // The observer may still have to be heard.
+    let ends = (0..60_000).any(|_| {
+        block(Duration::from_millis(1));
+        is_over()
+    });
+    assert!(ends, "it does not end");
 }
 
 #[test]
