@@ -132,9 +132,11 @@ fn a_command_that_hangs_is_killed_with_all_that_it_started() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killer_that_gets_those_who_left_the_group_too_is_right() {
-    // In the middle of its exec it has no environment to be seen.
+    // In the middle of its exec it has no environment to be seen; in the end both are a `sleep`.
     let by_mark = format!(
         r#"until mark=$(tr '\0' '\n' </proc/{{pgid}}/environ | grep ^DEADBEAT_FIXTURE=); do :; done
+        names() ( cat /dev/null $(grep -lsaz "^$mark\$" /proc/[0-9]*/environ | sed s/environ/comm/) )
+        until [ "$(names | grep -c '^sleep$')" = 2 ]; do :; done
         sh {RIGHT} {{pgid}} {{grace}}
         kill -KILL $(grep -lsaz "^$mark\$" /proc/[0-9]*/environ | cut -d / -f 3)"#
     );
