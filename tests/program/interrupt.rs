@@ -127,7 +127,8 @@ fn the_control_a_cell_that_dies_while_its_suite_stands_still_leaves_its_fixture_
     });
     signal_all(&cells, pid, linux::Signal::KILL);
     until("the cells are dead", || processes_of(pid) == fixtures_of(pid));
-    assert!(!fixtures_of(pid).is_empty(), "the control was not caught");
+    // One that is in the middle of its exec shows no mark.
+    until("the control leaves a fixture", || !fixtures_of(pid).is_empty());
     suite.signal(Signal::SIGKILL);
     suite.child.wait().unwrap();
     signal_all(&processes_of(pid), pid, linux::Signal::KILL);
