@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use rstest::rstest;
 
 use crate::ignored::is_ignored;
-use crate::support::linux::{self, fixtures_of, processes_of, signal_all};
+use crate::support::linux::{self, cells_of, fixtures_of, processes_of, signal_all};
 use crate::support::until;
 use crate::support::{LONG, program};
 
@@ -118,8 +118,7 @@ fn a_suite_that_is_killed_leaves_nothing(#[values("ignore-term", "setsid-escape"
 fn the_control_a_cell_that_dies_while_its_suite_stands_still_leaves_its_fixture_and_the_same_look_finds_it() {
     let mut suite = Suite::start("ignore-term", &[]);
     let pid = suite.pid();
-    let fixtures = fixtures_of(pid);
-    let cells: Vec<_> = processes_of(pid).into_iter().filter(|process| !fixtures.contains(process)).collect();
+    let cells = cells_of(pid);
     suite.signal(Signal::SIGSTOP);
     until("every thread of the suite stands still", || {
         let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path().join("stat"));
@@ -139,8 +138,7 @@ fn the_control_a_cell_that_dies_while_its_suite_stands_still_leaves_its_fixture_
 fn a_cell_that_is_killed_fails_and_leaves_nothing() {
     let suite = Suite::start("setsid-escape", &["--subject", "inline"]);
     let pid = suite.pid();
-    let fixtures = fixtures_of(pid);
-    let cells: Vec<_> = processes_of(pid).into_iter().filter(|process| !fixtures.contains(process)).collect();
+    let cells = cells_of(pid);
     signal_all(&cells, pid, linux::Signal::KILL);
     let (ended, out, err) = suite.end();
     assert_eq!(ended.code(), Some(1), "{out}{err}");

@@ -85,37 +85,51 @@ pub(crate) mod linux {
 
     /// The living processes of the fixtures that process `starter` has started. A zombie's environment reads empty.
     pub(crate) fn fixtures_of(starter: u32) -> Vec<i32> {
-        pids().filter(|pid| is_fixture_of(starter, *pid)).collect()
+        let is_fixture = |marks: Marks| marks.is_of(starter) && marks.is_fixture();
+        pids().filter(|pid| is_fixture(Marks::of(*pid))).collect()
     }
 
     /// The living processes of its cells, fixtures and killers included.
     pub(crate) fn processes_of(starter: u32) -> Vec<i32> {
-        pids().filter(|pid| is_of(starter, *pid)).collect()
+        pids().filter(|pid| Marks::of(*pid).is_of(starter)).collect()
     }
 
     fn pids() -> impl Iterator<Item = i32> {
         std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
     }
 
-    fn is_fixture_of(starter: u32, pid: i32) -> bool {
-        is_of(starter, pid) && has(pid, "DEADBEAT_FIXTURE=")
+    /// The same, but for the fixtures. Told by one look at each: it can be in the middle of an exec in the next.
+    pub(crate) fn cells_of(starter: u32) -> Vec<i32> {
+        let is_cell = |marks: Marks| marks.is_of(starter) && !marks.is_fixture();
+        pids().filter(|pid| is_cell(Marks::of(*pid))).collect()
     }
 
-    /// Of one of its cells: the cell's own process, its fixture's, its killer's.
-    fn is_of(starter: u32, pid: i32) -> bool {
-        has(pid, &format!("DEADBEAT_CELL={starter}-"))
-    }
+    struct Marks(Vec<u8>);
 
-    fn has(pid: i32, entry: &str) -> bool {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment.split(|b| *b == 0).any(|other| other.starts_with(entry.as_bytes()))
+    impl Marks {
+        fn of(pid: i32) -> Marks {
+            Marks(std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default())
+        }
+
+        /// Of one of its cells: the cell's own process, its fixture's, its killer's.
+        fn is_of(&self, starter: u32) -> bool {
+            self.has(&format!("DEADBEAT_CELL={starter}-"))
+        }
+
+        fn is_fixture(&self) -> bool {
+            self.has("DEADBEAT_FIXTURE=")
+        }
+
+        fn has(&self, entry: &str) -> bool {
+            self.0.split(|b| *b == 0).any(|other| other.starts_with(entry.as_bytes()))
+        }
     }
 
     /// Each is held by its pidfd while its mark is read again, so that no stranger's number is hit.
     pub(crate) fn signal_all(pids: &[i32], starter: u32, signal: Signal) {
         for pid in pids {
             let Ok(handle) = pidfd_open(Pid::from_raw(*pid).unwrap(), PidfdFlags::empty()) else { continue };
-            if is_of(starter, *pid) {
+            if Marks::of(*pid).is_of(starter) {
                 let _ = pidfd_send_signal(handle, signal);
             }
         }
