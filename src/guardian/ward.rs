@@ -81,7 +81,7 @@ impl Ward {
             return;
         }
         let parent = Arc::clone(&self.parent);
-        let letter = Box::new(move || tell(&parent, May::Block).unwrap_or_else(warn));
+        let letter = move || tell(&parent, May::Block).unwrap_or_else(warn);
         match self.late.take().map_or_else(Late::begin, Ok) {
             Ok(late) => self.late.insert(late).tell(letter),
             Err(error) => warn(error),
@@ -155,9 +155,9 @@ impl Late {
         Ok(Late { letters, thread })
     }
 
-    fn tell(&self, letter: Box<dyn FnOnce() + Send>) {
+    fn tell(&self, letter: impl FnOnce() + Send + 'static) {
         // It is refused only if an earlier one has panicked.
-        let _ = self.letters.send(letter);
+        let _ = self.letters.send(Box::new(letter));
     }
 
     fn finish(self) {
@@ -245,7 +245,8 @@ mod tests {
         drop(busy);
         // That it need not wait any more changes nothing: it comes second.
         ward.end_strays_off_worker();
-        assert!(matches!(next(&guardian), Letter::Guard { ward: 1, .. }));
+        let told = next(&guardian);
+        assert!(matches!(told, Letter::Guard { ward: 1, pgid, .. } if pgid == child().pgid()), "{told:?}");
         assert_eq!(next(&guardian), Letter::EndStrays { ward: 1 });
 
         block_on(async {

@@ -175,8 +175,7 @@ mod tests {
         let given_up = KillPolicy::default().confirm + LEAVING;
         let nano = Duration::from_nanos(1);
         let saw_leaving = |at| {
-            let mut ladder = Ladder::new(&KillPolicy::default().signal(Signal::KILL));
-            assert_eq!(ladder.saw(Duration::ZERO, Sight::Alive), Ask::Signal(Signal::KILL));
+            let mut ladder = at_sigkill(Signal::KILL);
             assert_eq!(ladder.sent(Duration::ZERO, Sent::Delivered), Ask::Look);
             ladder.saw(at, Sight::Leaving)
         };

@@ -27,7 +27,7 @@ pub(crate) fn cpu_time() -> Duration {
 }
 
 /// Until `done`, for a minute at most.
-pub(crate) fn wait_until(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !done() {
         assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain until {what}");

@@ -94,14 +94,14 @@ pub(crate) mod linux {
         pids().filter(|pid| Marks::of(*pid).is_of(starter)).collect()
     }
 
-    fn pids() -> impl Iterator<Item = i32> {
-        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-    }
-
     /// The same, but for the fixtures. Told by one look at each: it can be in the middle of an exec in the next.
     pub(crate) fn cells_of(starter: u32) -> Vec<i32> {
         let is_cell = |marks: Marks| marks.is_of(starter) && !marks.is_fixture();
         pids().filter(|pid| is_cell(Marks::of(*pid))).collect()
+    }
+
+    fn pids() -> impl Iterator<Item = i32> {
+        std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
     }
 
     struct Marks(Vec<u8>);

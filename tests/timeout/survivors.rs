@@ -29,7 +29,7 @@ enum By {
 
 fn run_to_its_end(tool: Tool, script: &str, by: By) -> (Run, Victim) {
     // coreutils' kills nobody if its own child dies within that.
-    let kill_after = if matches!(tool, Tool::Deadbeat) { ".3" } else { "30" };
+    let kill_after = if tool == Tool::Deadbeat { ".3" } else { "30" };
     let mut command = tool.command(&["-k", kill_after, "300", "sh", "-c", script]);
     command.stdin(Stdio::piped());
     let mut run = Run::start(command);

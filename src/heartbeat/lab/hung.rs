@@ -29,10 +29,10 @@ pub(super) fn describe(bench: &Bench, journal: &Journal, patience: Patience) -> 
                 root.iter().zip(ask(bench.observer(), root, patience)).map(root_blocked).next().or(pulse.uncovered);
         }
         (None, open) => {
-            pulse.longest = open.map_or(pulse.longest, |stretch| pulse.longest.max(stretch.split.charged()));
             found.extend(open);
             pulse.stalls = stalls(&found, ask(bench.observer(), &found, patience), journal);
-            pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
+            let charged = open.map(|stretch| stretch.split.charged());
+            pulse.longest = pulse.stalls.iter().map(Stall::charged).chain(charged).fold(pulse.longest, Duration::max);
         }
     }
     pulse
