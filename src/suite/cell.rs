@@ -1,8 +1,9 @@
 //! One cell: start the fixture, run the subject under watch, see what became of the group, judge.
 
 use std::io;
-use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, OnceLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::lives::{Lives, beginning};
@@ -42,7 +43,7 @@ struct Seen {
     /// By this time; `None` if the group was still there at the end.
     gone_after: Option<Duration>,
     gone_before: bool,
-    /// How much longer than it meant to whoever watched the group looked away, at worst.
+    /// How much longer than it meant to whoever watched looked away, at worst, from the call to its end.
     held_up: Duration,
     leader_ended_by: Option<Signal>,
     cleaned_up: bool,
@@ -179,6 +180,8 @@ fn watch(
         }
     });
     let zero = marks.began.get().copied().unwrap_or(start);
+    // A machine with no time to start the lab takes none of the grace: that begins with the call.
+    let called = marks.called.get().copied().unwrap_or(start);
     let since = |at: Instant| at.saturating_duration_since(zero);
     let Observed { alive_at, gone_at, held_up, lives } = observed;
     let until = gone_at.unwrap_or_else(Instant::now);
@@ -194,8 +197,8 @@ fn watch(
     let seen = acted.map(|Acted { told, elapsed, pulse, fault }| Seen {
         told,
         elapsed,
-        alive_after: alive_at.saturating_duration_since(start),
-        gone_after: gone_at.map(|at| at.saturating_duration_since(start)),
+        alive_after: alive_at.saturating_duration_since(called),
+        gone_after: gone_at.map(|at| at.saturating_duration_since(called)),
         gone_before,
         held_up,
         leader_ended_by: running.leader_ended_by(),
@@ -238,6 +241,7 @@ fn observe<'a>(mut vigil: Vigil, lives: Lives<'a>, ended: &Receiver<()>) -> Obse
         if gone {
             observed.lives.all_gone(now);
             observed.gone_at = Some(now);
+            observed.held_up = observed.held_up.max(held_up_until(ended));
             return observed;
         }
         observed.alive_at = begun_at;
@@ -251,6 +255,24 @@ fn observe<'a>(mut vigil: Vigil, lives: Lives<'a>, ended: &Receiver<()>) -> Obse
         woken = asleep.elapsed() < LOOK;
         if ended_at.is_none() && ended.try_recv() == Err(TryRecvError::Disconnected) {
             ended_at = Some(Instant::now());
+        }
+    }
+}
+
+/// How long the machine keeps waiting, at worst, whoever does no more than any kill has to: wake, get a thread, run in
+/// it. The group is gone, and the subject may take its time to return, or be kept from it.
+fn held_up_until(ended: &Receiver<()>) -> Duration {
+    let mut worst = Duration::ZERO;
+    loop {
+        let asleep = Instant::now();
+        let over = ended.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout);
+        if !over {
+            // A thread that is refused is no wait.
+            let _ = std::thread::Builder::new().spawn(|| ()).map(JoinHandle::join);
+        }
+        worst = worst.max(asleep.elapsed().saturating_sub(LOOK));
+        if over {
+            return worst;
         }
     }
 }
@@ -290,6 +312,11 @@ fn lost(error: LabError, deadline: Duration) -> Lost {
     }
 }
 
+/// What a slow machine is granted.
+fn room(grace: Duration) -> Duration {
+    grace.max(LEAST_ROOM)
+}
+
 impl Seen {
     /// As the subject told it; else as the fixture's end shows it: killed if the leader died of SIGKILL, or if the
     /// group outlived the grace, or half of it where it goes of nothing else.
@@ -320,13 +347,25 @@ impl Seen {
     /// What is wrong with the time of a kill that needed SIGKILL, if it took too long.
     fn too_late(&self, grace: Duration) -> Option<String> {
         let (elapsed, gone_after) = (self.elapsed, self.gone_after?);
-        let room = grace.max(LEAST_ROOM);
+        let room = room(grace);
         // Members take their time to die, and the subject takes its own to return: SIGKILL was sent before either.
         if elapsed.min(gone_after) >= grace + room {
             return Some(format!("SIGKILL came late: the group went after {gone_after:.1?}, of {grace:?} of grace"));
         }
         let slow = elapsed.saturating_sub(gone_after) >= room / 2;
         slow.then(|| format!("took {elapsed:.1?}, though the group was gone after {gone_after:.1?}"))
+    }
+
+    /// Of a kill that needed no SIGKILL, whether it was in time: the group took the whole grace, of its own accord or
+    /// because it was asked late.
+    fn may_be_late(&self, grace: Duration) -> Option<String> {
+        let (elapsed, gone_after) = (self.elapsed, self.gone_after?);
+        let late = elapsed >= grace && gone_after >= grace / 2;
+        late.then(|| {
+            format!(
+                "the group went after {gone_after:.1?} of the {grace:?} of grace: SIGTERM came late, or the group was slow"
+            )
+        })
     }
 
     /// What nobody saw of the time of a kill that needed SIGKILL: whether that came before half the grace was over.
@@ -359,8 +398,8 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
     }
     match expected.timing {
         // A slow machine can only make it later: the bounds are far from what is expected. What the group takes to go is
-        // its own affair, up to the whole grace.
-        Timing::Prompt if elapsed >= grace || elapsed.saturating_sub(gone_after) >= grace / 2 => {
+        // its own affair.
+        Timing::Prompt if elapsed >= grace + room(grace) || elapsed.saturating_sub(gone_after) >= grace / 2 => {
             let gone = seen.gone_after.map(|after| format!(", though the group was gone after {after:.1?}"));
             late.push(format!("took {elapsed:.1?} of the {grace:?} of grace{}", gone.unwrap_or_default()));
         }
@@ -393,7 +432,11 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
     }
 
     let verdict = seen.pulse.as_ref().map(Pulse::verdict);
-    let mut unclear = seen.may_be_early(grace).filter(|_| expected.outcome == Some(Outcome::Killed));
+    let mut unclear = match expected.timing {
+        _ if expected.outcome == Some(Outcome::Killed) => seen.may_be_early(grace),
+        Timing::Prompt => seen.may_be_late(grace),
+        Timing::Grace => None,
+    };
     if seen.held_up >= grace / 8 && !late.is_empty() {
         let held_up = seen.held_up;
         unclear = Some(format!("{}; but the machine kept the suite waiting too, for {held_up:.1?}", late.join("; ")));
@@ -467,8 +510,8 @@ mod tests {
         let verdict = |outcome, elapsed, gone_after, held_up| judged(outcome, elapsed, gone_after, held_up).0;
         assert_eq!(verdict(Outcome::Terminated, GRACE / 9, GRACE / 9, GRACE), CellVerdict::Pass);
         for (outcome, elapsed, gone_after) in [
-            (Outcome::Killed, GRACE, GRACE),
-            (Outcome::Survived, GRACE, GRACE),
+            (Outcome::Killed, GRACE, GRACE / 9),
+            (Outcome::Survived, GRACE, GRACE / 9),
             (Outcome::Terminated, GRACE, GRACE / 9),
         ] {
             let (quiet, why) = judged(outcome, elapsed, gone_after, much - Duration::from_nanos(1));
@@ -477,6 +520,33 @@ mod tests {
             assert_eq!(busy, CellVerdict::Inconclusive);
             assert_eq!(why_too, format!("{why}; but the machine kept the suite waiting too, for 625.0ms"));
         }
+    }
+
+    #[test]
+    fn who_took_the_whole_grace_may_have_been_asked_late() {
+        let nano = Duration::from_nanos(1);
+        let judged = |elapsed, gone_after| judged("slow-exit", Outcome::Terminated, seen(elapsed, gone_after));
+        assert_eq!(judged(GRACE - nano, GRACE).0, CellVerdict::Pass);
+        let (verdict, why) = judged(GRACE, GRACE);
+        assert_eq!(verdict, CellVerdict::Inconclusive);
+        assert_eq!(why, "the group went after 5.0s of the 5s of grace: SIGTERM came late, or the group was slow");
+        // Later than any machine makes it, or long after the group was gone.
+        assert_eq!(judged(GRACE * 2, GRACE * 2).0, CellVerdict::Fail);
+        assert_eq!(judged(GRACE, GRACE / 2).0, CellVerdict::Fail);
+        assert_eq!(judged(GRACE, GRACE / 2 - nano).0, CellVerdict::Fail);
+    }
+
+    #[test]
+    fn a_wait_for_a_thread_is_seen_until_the_subject_has_ended() {
+        let (over, ended) = mpsc::channel::<()>();
+        let ending = std::thread::spawn(move || {
+            pause(LOOK * 3);
+            drop(over);
+        });
+        let start = Instant::now();
+        held_up_until(&ended);
+        assert!(start.elapsed() >= LOOK * 3);
+        ending.join().unwrap();
     }
 
     #[test]

@@ -29,8 +29,13 @@ fn complaints(report: &Report) -> Vec<String> {
 
 /// Without the doubts that a process which starts hundreds raises, on a machine that may have other work.
 fn faults(report: &Report) -> Vec<String> {
-    let doubts =
-        ["waited for memory", "the hypervisor took", "that looks at the workers", "kept the suite waiting too"];
+    let doubts = [
+        "waited for memory",
+        "the hypervisor took",
+        "that looks at the workers",
+        "kept the suite waiting too",
+        "or the group was slow",
+    ];
     let by_machine = |why: &String| doubts.iter().any(|doubt| why.contains(doubt));
     complaints(report).into_iter().filter(|why| !(why.starts_with("inconclusive ") && by_machine(why))).collect()
 }
