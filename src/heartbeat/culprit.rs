@@ -33,6 +33,9 @@ pub(crate) fn what_its_threads_do(_: i32) -> Vec<String> {
     Vec::new()
 }
 
+/// By so much the account of a thread that runs lags behind at most: the kernel books its time at each tick.
+const TICK: Duration = Duration::from_millis(10);
+
 /// What a thread was doing while it did not return to its scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -98,7 +101,7 @@ pub(super) struct Sample {
     pub(super) at: Instant,
     doing: Doing,
     stack: Vec<usize>,
-    /// The kernel's account of it, read after the look; only of a watched thread.
+    /// The kernel's account of it, read after the look, of a thread whose time is weighed.
     pub(super) account: Option<Account>,
     /// If its runtime has no other worker.
     pub(super) tasks: Option<TaskLook>,
@@ -207,6 +210,22 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Op
     let (samples, of) = (count(&for_it), count(&seen));
     let stacks = for_it.iter().map(|sample| sample.stack.clone()).filter(|stack| !stack.is_empty()).collect();
     Some(Suspect { culprit: Culprit { syscall, detail, line: None, samples, of }, stacks })
+}
+
+/// Those of one thread, in order, that its clocks do not contradict: a thread that has to wait for a CPU looks as if it
+/// ran, and on a busy machine that may take longer than its block.
+pub(super) fn credible(samples: &[Sample]) -> impl Iterator<Item = &Sample> {
+    let waited = || {
+        let (first, last) = (samples.first()?, samples.last()?);
+        let (then, now) = (first.account?, last.account?);
+        let on_cpu = now.on_cpu.checked_sub(then.on_cpu)?;
+        let queued = now.run_queue.checked_sub(then.run_queue)?;
+        // Blocked, or waiting for a CPU that it has not got yet.
+        let off_cpu = (last.at - first.at).checked_sub(on_cpu + queued)?;
+        Some(off_cpu > on_cpu + TICK)
+    };
+    let waited = waited().unwrap_or_default();
+    samples.iter().filter(move |sample| !(waited && sample.is_running()))
 }
 
 /// A hanging thread is looked at thousands of times, in hardly more than one call.
@@ -413,6 +432,33 @@ mod tests {
         assert_eq!(culprit(true).as_deref(), Some("waiting in flock (1 of 1 samples)"));
         assert_eq!(culprit(false).as_deref(), Some("running: a computation or a spin (2 of 2 samples)"));
         assert!(majority(samples[1..].iter(), Some(true)).is_none(), "nobody saw it wait");
+    }
+
+    #[test]
+    fn who_waited_for_a_cpu_before_its_block_did_not_compute() {
+        let (start, ms) = (Instant::now(), Duration::from_millis(1));
+        let account = |on_cpu: u32, queued: u32| Account { on_cpu: ms * on_cpu, run_queue: ms * queued, turns: 7 };
+        let runs = |at: u32, on_cpu, queued| Sample {
+            account: Some(account(on_cpu, queued)),
+            ..Sample::running(ThreadId(1), start + ms * at)
+        };
+        let sleeps = |at: u32, on_cpu, queued| Sample::asleep(ThreadId(1), start + ms * at, account(on_cpu, queued));
+        let credible = |samples: &[Sample]| {
+            let seen = credible(samples).map(Sample::is_running);
+            seen.collect::<Vec<_>>()
+        };
+        // It got its CPU after 95 ms, and slept from then on.
+        assert_eq!(credible(&[runs(0, 1, 0), runs(50, 1, 0), runs(90, 1, 0), sleeps(200, 2, 95)]), [false]);
+        // It computed for as long.
+        assert_eq!(credible(&[runs(0, 1, 0), runs(50, 50, 0), sleeps(200, 101, 0)]), [true, true, false]);
+        // What it waits for a CPU since nobody has booked yet.
+        assert_eq!(credible(&[sleeps(0, 0, 0), sleeps(20, 0, 0), runs(300, 0, 0)]), [false, false]);
+        assert_eq!(credible(&[runs(0, 1, 0), runs(300, 1, 0)]), [false; 0], "nobody saw it asleep");
+        assert_eq!(credible(&[runs(0, 1, 0), runs(10, 1, 0)]), [true, true], "not booked yet");
+        let untold = |sample| Sample { account: None, ..sample };
+        assert_eq!(credible(&[untold(runs(0, 1, 0)), sleeps(200, 2, 95)]), [true, false]);
+        assert_eq!(credible(&[runs(0, 1, 0), untold(sleeps(200, 2, 95))]), [true, false]);
+        assert_eq!(credible(&[]), [false; 0]);
     }
 
     #[test]

@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::bench::Bench;
 use super::patience::Patience;
-use crate::heartbeat::culprit::{Culprit, Sample, majority};
+use crate::heartbeat::culprit::{Culprit, Sample, credible, majority};
 use crate::heartbeat::pulse::Ms;
+use crate::heartbeat::reading::ThreadId;
+use crate::heartbeat::reading::thread::Clocks;
 
 /// How dropping the runtime went.
 #[derive(Debug, Clone)]
@@ -54,12 +56,15 @@ pub(super) fn follow(
         let took = over((Instant::now() + pause).min(deadline));
         if took.is_none() {
             let living = bench.living_threads();
-            looks.push(living.into_iter().filter_map(|thread| Sample::of(thread, true)).collect::<Vec<_>>());
+            looks.push(living.into_iter().filter_map(look).collect::<Vec<_>>());
         }
         if took.is_some() || Instant::now() >= deadline {
             let over = took.is_some();
             let took = took.unwrap_or_else(|| begun.elapsed());
-            let behind = majority(looks.iter().flatten(), None).map(|suspect| suspect.named_by(patience.end()));
+            let mut samples: Vec<_> = looks.into_iter().flatten().collect();
+            samples.sort_by_key(|sample| (sample.thread.0, sample.at));
+            let credible = samples.chunk_by(|one, next| one.thread == next.thread).flat_map(credible);
+            let behind = majority(credible, None).map(|suspect| suspect.named_by(patience.end()));
             return Shutdown { took, over, cut_short: false, behind };
         }
         if looks.len() == LOOKS {
@@ -67,6 +72,12 @@ pub(super) fn follow(
             pause *= 2;
         }
     }
+}
+
+fn look(thread: ThreadId) -> Option<Sample> {
+    let mut sample = Sample::of(thread, true)?;
+    sample.account = Clocks::of(thread).and_then(|clocks| clocks.account());
+    Some(sample)
 }
 
 /// Every second one goes. The last stays, so that the next comes when it would have come had there never been more.
