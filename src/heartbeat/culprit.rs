@@ -248,16 +248,17 @@ pub(super) fn looks<'a>(
     since: Option<Spent>,
 ) -> Looks {
     let samples: Vec<&Sample> = samples.collect();
-    let between = |one: &Sample, other: &Sample| one.at + (other.at - one.at) / 2;
     let mut looks = Looks::default();
     for (nth, sample) in samples.iter().enumerate() {
         looks.all += 1;
         looks.waiting += u32::from(!sample.is_running());
-        if sample.doing.waits_for_memory() {
-            let begin = nth.checked_sub(1).map_or(from, |before| between(samples[before], sample));
-            let end = samples.get(nth + 1).map_or(to, |after| between(sample, after));
-            looks.for_memory += end - begin;
+        let before = nth.checked_sub(1).map(|before| samples[before]);
+        if sample.doing.waits_for_memory() || before.is_some_and(|before| before.doing.waits_for_memory()) {
+            looks.for_memory += sample.at - before.map_or(from, |before| before.at);
         }
+    }
+    if let Some(last) = samples.last().filter(|last| last.doing.waits_for_memory()) {
+        looks.for_memory += to - last.at;
     }
     let blocked = |since| samples.iter().filter_map(|sample| sample.blocked(from, since)).max();
     looks.blocked = since.and_then(blocked).unwrap_or_default();
@@ -412,17 +413,21 @@ mod tests {
     }
 
     #[test]
-    fn a_look_at_a_wait_for_memory_speaks_for_the_time_around_it_alone() {
+    fn a_look_at_a_wait_for_memory_speaks_for_the_time_from_the_look_before_to_the_next() {
         let (ms, from) = (Duration::from_millis(1), Instant::now());
         let for_memory = |seen: &[(u32, &str)]| {
             let sample = |(at, call): &(u32, &str)| Sample { at: from + ms * *at, ..waiting(call, None) };
             let samples: Vec<Sample> = seen.iter().map(sample).collect();
             looks(samples.iter(), from, from + ms * 120, None).for_memory
         };
-        assert_eq!(for_memory(&[(10, "flock"), (12, "mmap"), (14, "flock")]), ms * 2);
+        assert_eq!(for_memory(&[(10, "flock"), (12, "mmap"), (13, "mmap"), (15, "flock"), (17, "flock")]), ms * 5);
         // Looks are close to each other at first, so most of them say little of a long stall.
-        assert_eq!(for_memory(&[(10, "mmap"), (11, "mmap"), (12, "mmap"), (14, "flock")]), ms * 13);
+        assert_eq!(for_memory(&[(10, "mmap"), (11, "mmap"), (12, "mmap"), (14, "flock")]), ms * 14);
         assert_eq!(for_memory(&[(60, "mmap")]), ms * 120, "nobody saw it elsewhere");
+        // Nobody knows when in between it began, or was over.
+        assert_eq!(for_memory(&[(1, "flock"), (100, "mmap")]), ms * 119);
+        assert_eq!(for_memory(&[(1, "mmap"), (100, "flock")]), ms * 100);
+        assert_eq!(for_memory(&[]), Duration::ZERO);
     }
 
     #[test]

@@ -33,8 +33,7 @@ pub(super) struct Looks {
     pub(super) all: u32,
     /// In a call, or in a page fault.
     pub(super) waiting: u32,
-    /// How long it waited for memory, where any code may have to: each look speaks for the time that is nearer to it
-    /// than to any other.
+    /// How long it may have waited for memory, where any code may have to: from the look before to the one after.
     pub(super) for_memory: Duration,
     /// How long it was blocked at least, whatever its clocks say.
     pub(super) blocked: Duration,

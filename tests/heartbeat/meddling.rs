@@ -118,7 +118,8 @@ fn a_block_that_outlasts_a_stop_is_charged_without_it() {
             stop_for_a_while(child);
         }),
     );
-    assert!(whole >= 1490 && stopped <= whole - 250, "{stopped} of {whole} ms");
+    // What the machine itself stood still is not charged either, so both can only be less.
+    assert!(whole >= 1300 && stopped <= 1250, "{stopped} of {whole} ms");
 }
 
 #[test]
