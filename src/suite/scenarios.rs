@@ -40,7 +40,8 @@ pub struct Expected {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Timing {
-    /// Back before the grace is over, and within half of it after the group is gone.
+    /// Back before the grace is over, and within half of it after the group is gone. If the group itself took all of it,
+    /// nobody can say whether it was slow or asked late, and the cell is inconclusive.
     Prompt,
     /// Takes at least half of the grace, before which SIGKILL comes too early; of a known-bad subject, all of it.
     Grace,
