@@ -33,8 +33,8 @@ pub(crate) fn what_its_threads_do(_: i32) -> Vec<String> {
     Vec::new()
 }
 
-/// By so much the account of a thread that runs lags behind at most: the kernel books its time at each tick.
-const TICK: Duration = Duration::from_millis(10);
+/// A thread that runs has it in its account after so long: a tick of the slowest kernel.
+const BOOKED: Duration = Duration::from_millis(10);
 
 /// What a thread was doing while it did not return to its scheduler.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,7 +222,7 @@ pub(super) fn credible(samples: &[Sample]) -> impl Iterator<Item = &Sample> {
         let queued = now.run_queue.checked_sub(then.run_queue)?;
         // Blocked, or waiting for a CPU that it has not got yet.
         let off_cpu = (last.at - first.at).checked_sub(on_cpu + queued)?;
-        Some(off_cpu > on_cpu + TICK)
+        Some(off_cpu > on_cpu + BOOKED)
     };
     let waited = waited().unwrap_or_default();
     samples.iter().filter(move |sample| !(waited && sample.is_running()))
