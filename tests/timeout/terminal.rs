@@ -74,8 +74,9 @@ impl Session {
             }
             match self.output.recv_timeout(SOON.saturating_sub(start.elapsed())) {
                 Ok(chunk) => self.seen += &String::from_utf8_lossy(&chunk),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    panic!("{words:?} never came, but {:?}", self.seen)
+                Err(RecvTimeoutError::Timeout) => panic!("{words:?} never came, but {:?}", self.seen),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("{words:?} never came, but {:?}, and the shell ended: {:?}", self.seen, self.child.wait())
                 }
             }
         }
