@@ -76,7 +76,12 @@ impl Session {
                 Ok(chunk) => self.seen += &String::from_utf8_lossy(&chunk),
                 Err(RecvTimeoutError::Timeout) => panic!("{words:?} never came, but {:?}", self.seen),
                 Err(RecvTimeoutError::Disconnected) => {
-                    panic!("{words:?} never came, but {:?}, and the shell ended: {:?}", self.seen, self.child.wait())
+                    let mut status = None;
+                    eventually("the shell, which has closed its terminal, to end", || {
+                        status = self.child.try_wait().unwrap();
+                        status.is_some()
+                    });
+                    panic!("{words:?} never came, but {:?}, and the shell ended: {status:?}", self.seen)
                 }
             }
         }
