@@ -106,7 +106,7 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
 
 fn runtime() -> io::Result<Runtime> {
     // tokio panics where it finds no descriptor for its signals. And a kill that has none to look into /proc with cannot
-    // tell a group of which only the leader's zombie is left from a living one: without `-k` it would wait for ever.
+    // tell a group of which only the leader's zombie is left from a living one: it takes all of its time.
     const NEEDED: usize = 20;
     let probes = (0..NEEDED).map(|_| io::stderr().as_fd().try_clone_to_owned()).collect::<io::Result<Vec<_>>>();
     match probes {

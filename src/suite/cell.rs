@@ -44,7 +44,7 @@ struct Seen {
     /// By this time; `None` if the group was still there at the end.
     gone_after: Option<Duration>,
     gone_before: bool,
-    /// How long the machine kept waiting whoever watched, from the call to its end.
+    /// How long the machine kept waiting whoever watched, from the call to the subject's end.
     held_up: Duration,
     leader_ended_by: Option<Signal>,
     cleaned_up: bool,
@@ -124,11 +124,21 @@ fn escaped(running: &Running) -> io::Result<Vec<Member>> {
     }
 }
 
-/// When the watch began, and when the subject was called.
+/// When the watch began, when the subject was called, and when it came back. Of a program the last is not known here.
 #[derive(Default)]
 struct Marks {
     began: OnceLock<Instant>,
     called: OnceLock<Instant>,
+    ended: OnceLock<Instant>,
+}
+
+impl Marks {
+    /// How much of this time the subject was at work: the lab's start and end are none of its own.
+    fn at_work(&self, from: Instant, to: Instant) -> Duration {
+        let Some(called) = self.called.get() else { return Duration::ZERO };
+        let to = self.ended.get().map_or(to, |ended| to.min(*ended));
+        to.saturating_duration_since(from.max(*called))
+    }
 }
 
 /// What the subject did, while somebody else watched the group.
@@ -160,7 +170,8 @@ fn watch(
     let start = Instant::now();
     let (acted, observed) = std::thread::scope(|scope| {
         let (over, ended) = mpsc::channel::<()>();
-        let observer = scope.spawn(move || observe(vigil, lives, &ended));
+        let shared = Arc::clone(&marks);
+        let observer = scope.spawn(move || observe(vigil, lives, &ended, &shared));
         let observed = || {
             drop(over);
             observer.join().unwrap_or_else(|_| Observed::nothing(Lives::of(running)))
@@ -175,6 +186,7 @@ fn watch(
             }
             // What it leaves behind may go on for as long as the group is looked at.
             Kill::Program(program) => {
+                let _ = marks.called.set(start);
                 let (ended, observed) = program.run(running.pgid(), policy.grace, deadline, observed);
                 (acted(ended), observed)
             }
@@ -216,7 +228,7 @@ struct Observed<'a> {
     alive_at: Instant,
     /// When the look was over that saw it gone: it died before that.
     gone_at: Option<Instant>,
-    /// How long the observer was itself held up.
+    /// How long the observer was itself held up while the subject was at work.
     held_up: Duration,
     lives: Lives<'a>,
 }
@@ -228,7 +240,7 @@ impl<'a> Observed<'a> {
 }
 
 /// Looks at the group until it is gone, or until a moment after the subject has ended.
-fn observe<'a>(mut vigil: Vigil, lives: Lives<'a>, ended: &Receiver<()>) -> Observed<'a> {
+fn observe<'a>(mut vigil: Vigil, lives: Lives<'a>, ended: &Receiver<()>, marks: &Marks) -> Observed<'a> {
     let mut ended_at = None;
     let mut woken = false;
     let mut observed = Observed::nothing(lives);
@@ -237,12 +249,13 @@ fn observe<'a>(mut vigil: Vigil, lives: Lives<'a>, ended: &Receiver<()>) -> Obse
         let begun_at = Instant::now();
         let gone = vigil.look();
         let now = Instant::now();
-        observed.held_up = observed.held_up.max((now - looked_at).saturating_sub(LOOK));
+        observed.held_up = observed.held_up.max(marks.at_work(looked_at, now).saturating_sub(LOOK));
         looked_at = now;
         if gone {
             observed.lives.all_gone(now);
             observed.gone_at = Some(now);
-            observed.held_up = observed.held_up.max(held_up_until(ended, vigil.group()));
+            let group = vigil.group();
+            observed.held_up = observed.held_up.max(held_up_until(ended, marks, move || walk(group)));
             return observed;
         }
         observed.alive_at = begun_at;
@@ -262,26 +275,29 @@ fn observe<'a>(mut vigil: Vigil, lives: Lives<'a>, ended: &Receiver<()>) -> Obse
 
 /// How long the machine keeps waiting whoever does no more than any kill has to: wake, get a thread, walk through the
 /// process table in it. The group is gone, and the subject may take its time to return, or be kept from it.
-fn held_up_until(ended: &Receiver<()>, group: ProcessGroup) -> Duration {
-    let walk = move || {
-        let _ = group.members();
-        ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_or(Duration::ZERO, Duration::from)
-    };
+fn held_up_until(ended: &Receiver<()>, marks: &Marks, walk: impl Fn() -> Duration + Copy + Send + 'static) -> Duration {
     let begun = Instant::now();
     let (mut worst, mut all) = (Duration::ZERO, Duration::ZERO);
     loop {
         let asleep = Instant::now();
-        let over = ended.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout);
+        let over = ended.recv_timeout(LOOK) != Err(RecvTimeoutError::Timeout) || marks.ended.get().is_some();
         // A thread that is refused is no wait.
         let walker = if over { None } else { std::thread::Builder::new().spawn(walk).ok() };
         let worked = walker.and_then(|walker| walker.join().ok()).unwrap_or_default();
-        let late = asleep.elapsed().saturating_sub(LOOK + worked);
+        let now = Instant::now();
+        let late = marks.at_work(asleep, now).saturating_sub(LOOK + worked);
         worst = worst.max(late);
         all += late;
         if over {
-            return held_up(worst, all, begun.elapsed());
+            return held_up(worst, all, marks.at_work(begun, now));
         }
     }
+}
+
+/// Looks for the group's members, and returns the CPU time of this thread.
+fn walk(group: ProcessGroup) -> Duration {
+    let _ = group.members();
+    ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_or(Duration::ZERO, Duration::from)
 }
 
 /// At worst; or in all, if that is half of the time: who has work to do waits again after each bit of it, on a machine that
@@ -299,7 +315,9 @@ fn call(kill: &Call, pgid: i32, policy: &KillPolicy, lab: &Lab, marks: &Arc<Mark
             let start = Instant::now();
             let _ = marks.called.set(start);
             let told = kill(pgid, policy).await;
-            (told, start.elapsed())
+            let ended = Instant::now();
+            let _ = marks.ended.set(ended);
+            (told, ended - start)
         });
         killing.await
     })?;
@@ -484,6 +502,8 @@ fn stood_still(stall: &Stall) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
     use crate::suite::Suite;
 
@@ -565,13 +585,55 @@ mod tests {
                 pause(LOOK * 3);
                 drop(over);
             });
-            let observed = observe(Vigil::new(running.group()), Lives::of(&running), &ended);
+            let observed = observe(Vigil::new(running.group()), Lives::of(&running), &ended, &Marks::default());
             let watched = start.elapsed();
             assert!(observed.gone_at.is_some_and(|at| at - start <= watched));
             watched
         });
         assert!(watched >= LOOK * 3, "{watched:?}");
         running.finish().unwrap();
+    }
+
+    #[test]
+    fn only_what_held_up_the_subject_counts() {
+        let begun = Instant::now();
+        let at = |ms| begun + Duration::from_millis(ms);
+        let marks = Marks::default();
+        assert_eq!(marks.at_work(at(0), at(900)), Duration::ZERO);
+        marks.called.set(at(100)).unwrap();
+        assert_eq!(marks.at_work(at(0), at(50)), Duration::ZERO);
+        assert_eq!(marks.at_work(at(0), at(900)), Duration::from_millis(800));
+        marks.ended.set(at(600)).unwrap();
+        assert_eq!(marks.at_work(at(0), at(900)), Duration::from_millis(500));
+        assert_eq!(marks.at_work(at(300), at(500)), Duration::from_millis(200));
+        assert_eq!(marks.at_work(at(700), at(900)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_walk_that_waits_for_the_machine_holds_up_whoever_was_called() {
+        const WAIT: Duration = Duration::from_millis(50);
+        static WALKS: AtomicU32 = AtomicU32::new(0);
+        let held_up = |marks: &Marks| {
+            let (over, ended) = mpsc::channel::<()>();
+            let walks = WALKS.load(Ordering::SeqCst);
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    while WALKS.load(Ordering::SeqCst) == walks {
+                        pause(Duration::from_millis(1));
+                    }
+                    drop(over);
+                });
+                held_up_until(&ended, marks, || {
+                    pause(WAIT);
+                    WALKS.fetch_add(1, Ordering::SeqCst);
+                    Duration::ZERO
+                })
+            })
+        };
+        let marks = Marks::default();
+        assert_eq!(held_up(&marks), Duration::ZERO);
+        marks.called.set(Instant::now()).unwrap();
+        assert!(held_up(&marks) >= WAIT);
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn c_library() -> &'static [Range<usize>] {
 }
 
 fn data_of_c_library(maps: &str) -> Vec<Range<usize>> {
-    // A library's uninitialized data follows its file's mappings without a name.
+    // A library's uninitialized data follows its file's mappings without a name, in one mapping.
     let (mut data, mut after) = (Vec::new(), None);
     for line in maps.lines() {
         let mut fields = line.split_ascii_whitespace();
@@ -78,7 +78,7 @@ fn data_of_c_library(maps: &str) -> Vec<Range<usize>> {
             name.starts_with("libc.so") || name.starts_with("libc-") || name.starts_with("ld-linux")
         });
         let follows = path.is_none() && after == Some(from);
-        after = (named || follows).then_some(to);
+        after = named.then_some(to);
         if (named || follows) && mode.starts_with("rw") {
             data.push(from..to);
         }
@@ -96,6 +96,7 @@ mod tests {
 7f10-7f20 r-xp 00000000 fe:00 12 /usr/lib/libc.so.6
 7f20-7f30 rw-p 00000000 fe:00 12 /usr/lib/libc.so.6
 7f30-7f40 rw-p 00000000 00:00 0
+7f40-7f48 rw-p 00000000 00:00 0
 7f50-7f60 rw-p 00000000 00:00 0
 7f60-7f70 rw-p 00000000 fe:00 12 /usr/lib/ld-linux-x86-64.so.2
 7f80-7f90 rw-p 00000000 fe:00 12 /usr/lib/libcrypto.so.3
