@@ -180,9 +180,9 @@ impl Lab {
         let bench = bench::Bench::new(self.flavor, self.heartbeat);
         let (report, reports) = channel();
         let (stop, stopped) = oneshot::channel();
-        let theirs = bench.clone();
+        let (lab, theirs) = (self.clone(), bench.clone());
         let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
-        thread.spawn(move || theirs.run(f, stopped, &report)).map_err(LabError::Runtime)?;
+        thread.spawn(move || theirs.run(&lab, f, stopped, &report)).map_err(LabError::Runtime)?;
         // Whatever the lab itself takes to get ready, on a slow machine, is not the code's time.
         let journal = beginning(reports.recv())?;
         let deadline = self.ends(journal.began);
@@ -191,6 +191,12 @@ impl Lab {
 
     fn ends(&self, began: Instant) -> Instant {
         began + self.deadline.min(FOREVER)
+    }
+
+    /// When the lab's thread has judged what was seen: it is listened to for a while after the deadline. Where it finds
+    /// source lines, that alone can take seconds.
+    fn judged_by(&self, began: Instant) -> Patience {
+        Patience::until((Instant::now() + ANSWER).min(self.ends(began) + REPORT / 2))
     }
 }
 
@@ -218,7 +224,7 @@ fn beginning<T>(said: Result<Report<T>, RecvError>) -> Result<Arc<Journal>, LabE
 
 impl bench::Bench {
     /// The life of the lab's thread. Nobody may be listening any more.
-    fn run<F, Fut, T>(self, f: F, stopped: oneshot::Receiver<()>, report: &Sender<Report<T>>)
+    fn run<F, Fut, T>(self, lab: &Lab, f: F, stopped: oneshot::Receiver<()>, report: &Sender<Report<T>>)
     where
         F: FnOnce() -> Fut,
         Fut: Future<Output = T>,
@@ -227,7 +233,7 @@ impl bench::Bench {
             Ok(runtime) => runtime,
             Err(error) => return drop(report.send(Report::NoRuntime(error))),
         };
-        let finished = catch_unwind(AssertUnwindSafe(|| self.watch(&runtime, until(stopped, f), report)));
+        let finished = catch_unwind(AssertUnwindSafe(|| self.watch(lab, &runtime, until(stopped, f), report)));
         let _ = report.send(match finished {
             Ok(watched) => Report::Finished(Box::new(watched)),
             Err(panic) => Report::Panicked(message(&*panic)),
@@ -239,6 +245,7 @@ impl bench::Bench {
 
     fn watch<T>(
         &self,
+        lab: &Lab,
         runtime: &Runtime,
         future: impl Future<Output = Option<T>>,
         report: &Sender<Report<T>>,
@@ -247,8 +254,9 @@ impl bench::Bench {
             self.muster(runtime).await;
             let journal = self.open_journal();
             let _ = report.send(Report::Begins(Arc::clone(&journal)));
+            let began = journal.began;
             let mut watched = super::watch::watch(journal, future).await;
-            self.close(&mut watched.pulse, Patience::of(ANSWER));
+            self.close(&mut watched.pulse, lab.judged_by(began));
             watched
         })
     }
@@ -304,7 +312,12 @@ impl<T> Waiting<T> {
             let _ = stop.send(());
         }
         let patience = reported_by(self.deadline);
-        let mut pulse = match self.next(patience.half()) {
+        let said = match self.next(patience.half()) {
+            // It has come to its end and judges what was seen, slowly. Nobody else can.
+            Err(RecvTimeoutError::Timeout) if self.bench.is_closed() => self.next(patience.half()),
+            said => said,
+        };
+        let mut pulse = match said {
             Ok(Report::Finished(watched)) => {
                 let mut pulse = watched.pulse;
                 let shutdown = self.shutdown(patience.half(), patience);
@@ -415,6 +428,15 @@ mod tests {
     }
 
     #[test]
+    fn the_labs_thread_judges_while_it_is_listened_to() {
+        let began = Instant::now();
+        let judged_by = |deadline| Lab::new(Flavor::CurrentThread).deadline(deadline).judged_by(began).end();
+        assert!(judged_by(FOREVER) >= began + ANSWER);
+        let due = judged_by(MS * 5);
+        assert!(due > began + MS * 5 && due < reported_by(began + MS * 5).end(), "{:?}", due - began);
+    }
+
+    #[test]
     fn a_report_is_due_after_the_deadline_and_within_a_second_of_it() {
         let deadline = Instant::now();
         let due = reported_by(deadline).end();
@@ -438,6 +460,35 @@ mod tests {
         }
         let refused = Lab::new(Flavor::MultiThread(0)).run(|| async { 7 });
         assert!(matches!(refused, Err(LabError::Config(ConfigError::NoWorkers))));
+    }
+
+    /// On a machine that is hardly there it may say it too late even so, or in time though it does not judge yet.
+    #[test]
+    fn whoever_is_late_because_it_judges_is_waited_for_and_nobody_else() {
+        let shutdown_if_it = |judges: bool| {
+            let bench = bench::Bench::new(Flavor::MultiThread(1), Heartbeat::new());
+            let journal = bench.open_journal();
+            let mut pulse = journal.so_far().0;
+            if judges {
+                bench.close(&mut pulse, Patience::of(Duration::ZERO));
+            }
+            let (report, reports) = channel();
+            let deadline = Instant::now();
+            std::thread::scope(|scope| {
+                scope.spawn(move || {
+                    crate::group::pause(left(deadline + REPORT * 6 / 10));
+                    let _ = report.send(Report::Finished(Box::new(Watched { output: None::<()>, pulse })));
+                    let _ = report.send(Report::ShutDown(MS * 7));
+                });
+                let LabError::Hung { pulse } = (Waiting { bench, journal, reports, stop: None, deadline }).stop()
+                else {
+                    panic!("it was over")
+                };
+                pulse.shutdown.map(|shutdown| shutdown.took)
+            })
+        };
+        assert!((0..10).any(|_| shutdown_if_it(true) == Some(MS * 7)));
+        assert!((0..10).any(|_| shutdown_if_it(false).is_none()));
     }
 
     /// On a machine that is hardly there the thread may answer too late; then nothing is known of its runtime's end.

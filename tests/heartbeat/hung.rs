@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use deadbeat::heartbeat::{Culprit, Flavor, Lab, LabError, Pulse, Verdict, Why};
 use rstest::rstest;
 
-use crate::support::{LONG, assert_starved, assert_steady, wait_until};
+use crate::support::{LONG, assert_starved, assert_steady, starved, wait_until};
 
 /// Long enough for a slow machine to get the code going, and to have seen it stuck.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -61,8 +61,7 @@ fn assert_waits_for_a_lock(culprit: Option<&Culprit>) {
 fn a_worker_that_waits_for_ever_is_named_with_its_call(
     #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,
 ) {
-    let pulse = hung(flavor, || async { tokio::spawn(async { never() }).await.unwrap() });
-    assert_starved(&pulse);
+    let pulse = starved(|| hung(flavor, || async { tokio::spawn(async { never() }).await.unwrap() }));
     let culprit = pulse.worst().unwrap().culprit.as_ref();
     assert_waits_for_a_lock(culprit);
     // The process is as good as before.

@@ -128,6 +128,11 @@ impl Bench {
         fleet.close(journal, pulse, self.observer(), patience);
     }
 
+    /// Whether what the workers did is added, or being added, to a pulse.
+    pub(super) fn is_closed(&self) -> bool {
+        self.fleet().is_some_and(|fleet| fleet.is_closed())
+    }
+
     /// Every thread has been heard of that ever will be. `block_in_place` hands a worker over to a new thread; as long as
     /// that has no CPU, the worker looks blocked. A thread that never became a worker was started for something else.
     pub(super) fn reconsider(&self, pulse: &mut Pulse) {

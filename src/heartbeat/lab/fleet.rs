@@ -290,6 +290,10 @@ impl Fleet {
         pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     fn member(&self) -> Arc<Member> {
         MEMBER.with_borrow_mut(|mine| Arc::clone(mine.get_or_insert_with(|| self.enlist())))
     }

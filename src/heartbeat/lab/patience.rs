@@ -11,6 +11,7 @@ impl Patience {
         Self(end)
     }
 
+    #[cfg(test)]
     pub(super) fn of(time: Duration) -> Self {
         Self(Instant::now() + time)
     }
