@@ -11,9 +11,9 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let hint = "write a duration such as 250ms, 5s or 1m 30s; a bare number is seconds";
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         let seconds = text.parse::<f64>().map_err(|_| hint.to_owned())?;
-        return Duration::try_from_secs_f64(seconds).map_err(|error| format!("{error}; {hint}"));
+        return Duration::try_from_secs_f64(seconds).map_err(|_| format!("it is longer than any clock runs; {hint}"));
     }
-    humantime::parse_duration(text).map_err(|error| format!("{error}; {hint}"))
+    humantime::parse_duration(text).map_err(|_| hint.to_owned())
 }
 
 /// A duration that is not zero.

@@ -123,7 +123,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     }
     if args.list {
         if let Some(option) = args.publish.unlistable() {
-            return super::usage(&format_args!("--list prints a list, and no report: leave {option} away"));
+            return super::usage(&format_args!("--list prints a list, and no report: leave {option} out"));
         }
         return output::print(&cells::list(&suite), ExitCode::SUCCESS);
     }

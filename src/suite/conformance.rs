@@ -264,7 +264,7 @@ fn what_it_does(name: &str) -> String {
 /// A test that runs nothing passes, and one that runs twice under one name is told apart by nobody.
 fn once_each(kind: &str, names: &[String]) -> Result<(), String> {
     if names.is_empty() {
-        return Err(format!("there is no {kind}: name one with .{kind}s(..), or leave it away for those by default"));
+        return Err(format!("there is no {kind}: name one with .{kind}s(..), or leave it out for those by default"));
     }
     match names.iter().enumerate().find(|(i, name)| name.trim().is_empty() || names[..*i].contains(name)) {
         Some((_, name)) => Err(format!("the {kind} {name:?} is empty or there twice: name it once in .{kind}s(..)")),

@@ -48,7 +48,7 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
     let idle = [("--runtime", !args.runtimes.is_empty()), ("--budget", args.budget.is_some())];
     if let Some((option, _)) = idle.into_iter().find(|(_, given)| *given && !runs_somewhere) {
         return Err(format!(
-            "{option}: a program runs on no runtime and has no pulse; leave it away, or add a --subject that has"
+            "{option}: a program runs on no runtime and has no pulse; leave it out, or add a --subject that has"
         ));
     }
     if let Some(deadline) = args.deadline.filter(|deadline| *deadline <= args.grace) {

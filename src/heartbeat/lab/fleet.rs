@@ -542,6 +542,20 @@ mod tests {
         assert!(log.episodes.iter().all(|episode| episode.sleeps == 2 && episode.indices == 1 && !episode.blind));
     }
 
+    /// The others would take their places: only so many are kept.
+    #[test]
+    fn those_that_a_wait_for_a_cpu_excuses_are_kept_only_if_they_slept() {
+        let start = Instant::now();
+        let kept = |sleeps, at, run_queue| {
+            let mut log = Log::default();
+            log.keep((reading(1, start, 0, Some(0)), 0), (reading(1, start, at, Some(run_queue)), sleeps), 1, MS * 50);
+            log.excused.take().len()
+        };
+        assert_eq!(kept(1, 120, 80), 1);
+        assert_eq!(kept(0, 120, 80), 0);
+        assert_eq!(kept(1, 40, 30), 0, "it needs no excuse");
+    }
+
     #[test]
     fn a_wait_for_a_cpu_is_no_excuse_for_a_worker_that_was_seen_to_sleep() {
         for (sleeps, blocked, found) in [(1, 11, 1), (1, 9, 0), (0, 11, 0)] {
