@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::bench::Bench;
 use super::patience::Patience;
-use crate::heartbeat::culprit::{Culprit, Sample, credible, majority};
+use crate::heartbeat::culprit::{Culprit, Sample, Suspect, credible, majority};
 use crate::heartbeat::pulse::Ms;
 use crate::heartbeat::reading::ThreadId;
 use crate::heartbeat::reading::thread::Clocks;
@@ -61,10 +61,7 @@ pub(super) fn follow(
         if took.is_some() || Instant::now() >= deadline {
             let over = took.is_some();
             let took = took.unwrap_or_else(|| begun.elapsed());
-            let mut samples: Vec<_> = looks.into_iter().flatten().collect();
-            samples.sort_by_key(|sample| (sample.thread.0, sample.at));
-            let credible = samples.chunk_by(|one, next| one.thread == next.thread).flat_map(credible);
-            let behind = majority(credible, None).map(|suspect| suspect.named_by(patience.end()));
+            let behind = behind(looks).map(|suspect| suspect.named_by(patience.end()));
             return Shutdown { took, over, cut_short: false, behind };
         }
         if looks.len() == LOOKS {
@@ -72,6 +69,13 @@ pub(super) fn follow(
             pause *= 2;
         }
     }
+}
+
+/// What the threads were in most of the time; each by its own clocks.
+fn behind(looks: Vec<Vec<Sample>>) -> Option<Suspect> {
+    let mut samples: Vec<_> = looks.into_iter().flatten().collect();
+    samples.sort_by_key(|sample| (sample.thread.0, sample.at));
+    majority(samples.chunk_by(|one, next| one.thread == next.thread).flat_map(credible), None)
 }
 
 fn look(thread: ThreadId) -> Option<Sample> {
@@ -92,6 +96,7 @@ fn thin_out<T>(looks: &mut Vec<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heartbeat::reading::thread::Account;
     use crate::heartbeat::{Flavor, Heartbeat};
 
     const MS: Duration = Duration::from_millis(1);
@@ -131,6 +136,22 @@ mod tests {
             None
         });
         assert!(!shutdown.over && asked == 1, "{shutdown}, asked {asked} times");
+    }
+
+    /// One thread waits for a CPU all the time, and looks as if it ran; the other sleeps.
+    #[test]
+    fn a_threads_looks_are_held_to_its_own_clocks() {
+        let start = Instant::now();
+        let account = Account { on_cpu: MS, run_queue: Duration::ZERO, turns: 7 };
+        let ready = |at| {
+            let mut ready = Sample::running(ThreadId(1), start + MS * at);
+            ready.account = Some(account);
+            ready
+        };
+        let asleep = |at| Sample::asleep(ThreadId(2), start + MS * at, account);
+        let looks = vec![vec![ready(0), asleep(0)], vec![ready(150)], vec![ready(300), asleep(300)]];
+        let culprit = behind(looks).unwrap().culprit;
+        assert!(!culprit.is_running() && (culprit.samples, culprit.of) == (2, 2), "{culprit}");
     }
 
     #[test]
