@@ -347,9 +347,15 @@ mod tests {
     #[test]
     fn a_call_without_a_telling_argument_says_what_it_waits_for_or_nothing() {
         let (process, thread) = (Some("starting a process".to_owned()), Some(super::super::NEW_THREAD.to_owned()));
-        assert_eq!([libc::SYS_clone, libc::SYS_clone3].map(|number| detail(number, &[])), [process.clone(), process]);
+        assert_eq!(
+            [libc::SYS_clone, libc::SYS_clone3].map(|number| detail(number, &[])),
+            [process.clone(), process.clone()]
+        );
         let flags = libc::CLONE_VM | libc::CLONE_THREAD;
         assert_eq!(detail(libc::SYS_clone, &[flags as usize]), thread);
+        // It takes no flags.
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(detail(libc::SYS_vfork, &[flags as usize]), process);
         // As the kernel has them: the flags, a place for a pidfd, and more.
         let args = [i64::from(flags), 0];
         assert_eq!(detail(libc::SYS_clone3, &[args.as_ptr() as usize]), thread);
