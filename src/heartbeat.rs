@@ -56,6 +56,7 @@ mod histogram;
 mod journal;
 pub mod lab;
 mod observer;
+mod others;
 mod pool;
 mod pulse;
 mod reading;

@@ -61,6 +61,12 @@ const PAGE_FAULT: &str = "a page fault";
 /// What a thread is said to wait for in `futex` if it is a lock of the C library.
 const C_LIBRARY: &str = "a lock of the C library's (malloc, thread stacks; or stdio, name lookups)";
 
+/// What a thread is said to wait for in `futex` if only another thread can end the wait.
+const LOCK: &str = "a lock, a channel, a condition variable or a join";
+
+/// What a thread is said to wait for in `futex` if it set a time limit itself.
+const LOCK_WITH_LIMIT: &str = "a lock, a channel or a condition variable, with a time limit";
+
 /// What a thread is said to do in `clone3` or `clone` if it starts one of its own process.
 const NEW_THREAD: &str = "starting a thread";
 
@@ -162,6 +168,16 @@ impl Sample {
         self.is_running() || self.doing.waits_for_memory()
     }
 
+    /// Waiting for another thread of this process, with no limit of its own.
+    pub(super) fn waits_for_lock(&self) -> bool {
+        matches!(&self.doing, Doing::Waiting { syscall, detail } if syscall == "futex" && detail.as_deref() == Some(LOCK))
+    }
+
+    /// Waiting where any code may have to.
+    pub(super) fn waits_for_memory(&self) -> bool {
+        self.doing.waits_for_memory()
+    }
+
     /// How long the thread had been blocked since `from`, at least. One that is in a call waits for no CPU, so what it waited
     /// for one before is all in its account, and this sleep is not, however it will be booked at its end.
     fn blocked(&self, from: Instant, since: Spent) -> Option<Duration> {
@@ -249,20 +265,29 @@ pub(super) fn looks<'a>(
 ) -> Looks {
     let samples: Vec<&Sample> = samples.collect();
     let mut looks = Looks::default();
-    for (nth, sample) in samples.iter().enumerate() {
+    for sample in &samples {
         looks.all += 1;
         looks.waiting += u32::from(!sample.is_running());
-        let before = nth.checked_sub(1).map(|before| samples[before]);
-        if sample.doing.waits_for_memory() || before.is_some_and(|before| before.doing.waits_for_memory()) {
-            looks.for_memory += sample.at - before.map_or(from, |before| before.at);
-        }
     }
-    if let Some(last) = samples.last().filter(|last| last.doing.waits_for_memory()) {
-        looks.for_memory += to - last.at;
-    }
+    looks.for_memory = time_in(&samples, (from, to), Sample::waits_for_memory);
+    looks.for_lock = time_in(&samples, (from, to), Sample::waits_for_lock);
     let blocked = |since| samples.iter().filter_map(|sample| sample.blocked(from, since)).max();
     looks.blocked = since.and_then(blocked).unwrap_or_default();
     looks
+}
+
+/// How long the thread may have waited so, at most: a look speaks for the time from the look before it to the one after.
+fn time_in(samples: &[&Sample], (from, to): (Instant, Instant), waits: fn(&Sample) -> bool) -> Duration {
+    let mut time = Duration::ZERO;
+    let (mut last, mut waited) = (from, false);
+    for sample in samples {
+        let waits = waits(sample);
+        if waits || waited {
+            time += sample.at - last;
+        }
+        (last, waited) = (sample.at, waits);
+    }
+    if waited { time + (to - last) } else { time }
 }
 
 /// A culprit whose source line has not been looked for yet: the first time that takes a good part of a second.

@@ -35,6 +35,8 @@ pub(super) struct Looks {
     pub(super) waiting: u32,
     /// How long it may have waited for memory, where any code may have to: from the look before to the one after.
     pub(super) for_memory: Duration,
+    /// How long it may have waited for a lock that another thread held, which itself waited for a CPU or for memory.
+    pub(super) for_lock: Duration,
     /// How long it was blocked at least, whatever its clocks say.
     pub(super) blocked: Duration,
 }
@@ -75,6 +77,7 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
     let charged = stall.charged();
     let stolen = seen.stolen.min(seen.looks.running(&stall));
     let memory = seen.looks.for_memory.min(stall.blocked.unwrap_or_default());
+    let lock = seen.looks.for_lock.min(stall.blocked.unwrap_or_default());
     let explains = |time: Duration| !time.is_zero() && charged.saturating_sub(time) <= budget;
     stall.doubt = if let Some(pid) = seen.tracer {
         Some(Why::Traced { pid })
@@ -86,6 +89,8 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
         Some(Why::Stolen { stolen: seen.stolen })
     } else if explains(memory) {
         Some(Why::Memory)
+    } else if explains(lock) || explains(lock + memory) {
+        Some(Why::LockHolder { waited: lock })
     } else if seen.overlooked && stall.on_cpu <= budget {
         // It may have waited for memory, as whoever was to look may have.
         Some(Why::Unwitnessed)
@@ -167,6 +172,18 @@ mod tests {
         assert_eq!(doubt(memory(70)), Some(Why::Memory));
         assert_eq!(doubt(memory(69)), None, "51 ms are left");
         assert_eq!(doubt(memory(0)), None);
+    }
+
+    #[test]
+    fn what_the_holder_of_a_lock_waited_for_a_cpu_excuses_as_much_and_so_do_it_and_memory_together() {
+        let looks =
+            |lock, memory| Looks { all: 100, waiting: 90, for_lock: lock, for_memory: memory, ..Looks::default() };
+        let seen = |lock, memory| Circumstances { looks: looks(MS * lock, MS * memory), ..Circumstances::default() };
+        let holder = |ms| Some(Why::LockHolder { waited: MS * ms });
+        assert_eq!(doubt(seen(70, 0)), holder(70));
+        assert_eq!(doubt(seen(69, 0)), None, "51 ms are left");
+        assert_eq!((doubt(seen(40, 30)), doubt(seen(40, 29))), (holder(40), None));
+        assert_eq!(doubt(seen(500, 0)), holder(120), "no more than the wait itself");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::boundaries::TaskLook;
 use super::control::Control;
 use super::culprit::{Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
+use super::others::OtherThreads;
 use super::reading::thread::{Clocks, younger_than};
 use super::reading::{ThreadId, this_thread};
 use super::stall::{Spent, Stretch};
@@ -25,6 +26,8 @@ use super::takeover::WorkersLook;
 
 /// Samples kept, over all watches: at one a millisecond, some seconds.
 const MEMORY: usize = 8192;
+/// Waits for a lock kept, over all watches.
+const LOCK_WAITS: usize = 256;
 /// The time between looks at an overdue thread, at first.
 const LOOK: Duration = Duration::from_millis(1);
 
@@ -139,6 +142,8 @@ struct Rounds {
     posts: Vec<Post>,
     alarms: Vec<(Instant, Waker)>,
     samples: VecDeque<Sample>,
+    /// The waits for a lock that are over.
+    lock_waits: VecDeque<OtherThreads>,
     control: Control,
     /// Whether the system lets a thread be looked at.
     can_look: bool,
@@ -154,6 +159,8 @@ struct Post {
     clocks: Option<Clocks>,
     /// Threads that were born in it, before the first look.
     newborn: Vec<ThreadId>,
+    /// Since it was first seen to wait for a lock.
+    others: Option<OtherThreads>,
 }
 
 impl Rounds {
@@ -183,9 +190,21 @@ impl Rounds {
         match command {
             Command::Watch(beacon) => {
                 let now = Instant::now();
-                self.posts.push(Post { beacon, stretch: None, looks: 0, next: now, clocks: None, newborn: Vec::new() });
+                self.posts.push(Post {
+                    beacon,
+                    stretch: None,
+                    looks: 0,
+                    next: now,
+                    clocks: None,
+                    newborn: Vec::new(),
+                    others: None,
+                });
             }
             Command::Ask(questions, answer) => {
+                // A thread that held a lock has had its CPU by now, and its wait is booked.
+                let is_asked_for = |others: &&mut OtherThreads| questions.iter().any(|one| one.thread == others.thread);
+                let others = self.posts.iter_mut().filter_map(|post| post.others.as_mut());
+                others.filter(is_asked_for).for_each(OtherThreads::look_now);
                 answer(questions.iter().map(|question| self.testify(question)).collect());
             }
             Command::Alarm(at, waker) => self.alarms.push((at, waker)),
@@ -203,9 +222,10 @@ impl Rounds {
     }
 
     fn look_around(&mut self, now: Instant) {
-        let samples = &mut self.samples;
+        let (samples, lock_waits) = (&mut self.samples, &mut self.lock_waits);
         self.posts.retain_mut(|post| match post.beacon.upgrade() {
             Some(beacon) => {
+                lock_waits.extend(post.ended_lock_wait(&beacon, now));
                 samples.extend(post.look(&beacon, now, Sample::of));
                 true
             }
@@ -213,6 +233,8 @@ impl Rounds {
         });
         let surplus = samples.len().saturating_sub(MEMORY);
         samples.drain(..surplus);
+        let surplus = lock_waits.len().saturating_sub(LOCK_WAITS);
+        lock_waits.drain(..surplus);
     }
 
     /// `None` while there is nothing to look at.
@@ -223,13 +245,28 @@ impl Rounds {
         looks.chain(alarms).min().map(|wait| wait.max(LOOK))
     }
 
+    /// How long any one other thread waited for a CPU or for memory while this one waited for a lock.
+    fn waited_by_another(&self, question: &Question) -> Duration {
+        let is_it = |others: &OtherThreads| {
+            others.thread == question.thread && (question.from..=question.to).contains(&others.begun)
+        };
+        let going_on = self.posts.iter().filter_map(|post| post.others.as_ref());
+        going_on
+            .chain(&self.lock_waits)
+            .filter(|others| is_it(others))
+            .map(OtherThreads::waited)
+            .max()
+            .unwrap_or_default()
+    }
+
     fn testify(&self, question: &Question) -> Testimony {
         // They are in the order of their times: on a busy machine there are many questions, and thousands of samples.
         let begin = self.samples.partition_point(|sample| sample.at < question.from);
         let end = self.samples.partition_point(|sample| sample.at <= question.to).max(begin);
         let of_it = || self.samples.range(begin..end).filter(|sample| sample.thread == question.thread);
         let suspect = majority(of_it(), question.waited);
-        let looks = looks(of_it(), question.from, question.to, question.since);
+        let mut looks = looks(of_it(), question.from, question.to, question.since);
+        looks.for_lock = looks.for_lock.min(self.waited_by_another(question));
         let overlooked = self.can_look && suspect.is_none();
         let control = self.control.between(question.from, question.to);
         let circumstances = Some(Circumstances { looks, overlooked, ..control });
@@ -240,6 +277,17 @@ impl Rounds {
 }
 
 impl Post {
+    /// The wait for a lock that this thread was seen in, if it has been back in its scheduler since.
+    fn ended_lock_wait(&mut self, beacon: &Beacon, now: Instant) -> Option<OtherThreads> {
+        let others = self.others.as_ref()?;
+        if beacon.overdue(now) == Some((others.thread, others.since)) {
+            return None;
+        }
+        let mut others = self.others.take()?;
+        others.look_now();
+        Some(others)
+    }
+
     /// `sample` looks at a thread: what it sees counts only if the thread has not come back meanwhile.
     fn look(
         &mut self,
@@ -267,6 +315,9 @@ impl Post {
         self.next = now + LOOK * (self.looks / 32 + 1).min(100);
         let mut sample = sample(thread, self.looks % 4 == 1)?;
         let waiting = !sample.is_running();
+        if sample.waits_for_lock() {
+            self.others.get_or_insert_with(|| OtherThreads::of(thread, since)).look(now);
+        }
         if self.clocks.is_none() {
             self.clocks = Clocks::of(thread);
         }
@@ -317,7 +368,7 @@ mod tests {
 
     fn post(beacon: &Arc<Beacon>, next: Instant) -> Post {
         let (beacon, newborn) = (Arc::downgrade(beacon), Vec::new());
-        Post { beacon, stretch: None, looks: 0, next, clocks: None, newborn }
+        Post { beacon, stretch: None, looks: 0, next, clocks: None, newborn, others: None }
     }
 
     /// Of a thread that was looked at in these ms after `start`.

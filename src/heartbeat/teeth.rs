@@ -58,14 +58,15 @@ pub(crate) fn settled<T>(mut measure: impl FnMut() -> T, proves_nothing: impl Fn
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::heartbeat::{Heartbeat, Why};
 
     #[test]
     fn a_doubt_that_the_machine_left_is_looked_into_again_and_no_other() {
-        for (why, times) in [(Why::Memory, 3), (Why::Unwitnessed, 3), (Why::MultiThread, 1)] {
+        let holder = Why::LockHolder { waited: Duration::from_millis(70) };
+        for (why, times) in [(Why::Memory, 3), (holder, 3), (Why::Unwitnessed, 3), (Why::MultiThread, 1)] {
             let mut measured = 0;
             let measure = || {
                 measured += 1;

@@ -71,6 +71,12 @@ pub enum Why {
     /// Not told from it are a page of a mapped file, which is a read, and the C library's locks on stdio and name lookups:
     /// code that blocks there is doubted, not convicted.
     Memory,
+    /// The thread waited for a lock, a channel or a join, and another thread of this process, which may be the one it
+    /// waited for, itself waited for a CPU or for memory meanwhile.
+    LockHolder {
+        /// For how long: the most that any one thread did.
+        waited: Duration,
+    },
     /// It is not known how long the thread waited for a CPU (no schedstat), and a control thread was late too.
     SlowMachine {
         /// How late.
@@ -103,6 +109,7 @@ impl Why {
             | Self::Suspended { .. }
             | Self::Stolen { .. }
             | Self::Memory
+            | Self::LockHolder { .. }
             | Self::SlowMachine { .. }
             | Self::Undecided { .. }
             | Self::HandedOver { .. }
@@ -152,6 +159,10 @@ impl fmt::Display for Why {
             Self::Traced { pid } => write!(f, "process {pid} traces this one and may have stopped it; run without it"),
             Self::Memory => f.write_str(
                 "the worker waited for memory, which any code may have to; run again, or start fewer threads at once",
+            ),
+            Self::LockHolder { waited } => write!(
+                f,
+                "the worker waited for another thread, and one of this process waited {waited:.1?} for a CPU or for memory meanwhile; run again on a quieter machine"
             ),
             Self::SlowMachine { control } => write!(
                 f,

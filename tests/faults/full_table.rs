@@ -1,7 +1,7 @@
 //! The process table full, and nearly full, where numbers come round again within milliseconds.
 
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
@@ -65,27 +65,47 @@ fn where_numbers_come_round_again_at_once_the_dead_are_seen_and_the_living_are_n
     ) {
         return;
     }
-    let (mut obedient, mut stubborn) = (Group::of(OBEDIENT), Group::of(STUBBORN));
-    let held = [obedient.members(), stubborn.members()];
-    let _filling = Filling::full().all_but(4);
-    let over = AtomicBool::new(false);
-    let (reports, births) = std::thread::scope(|scope| {
-        let churn = scope.spawn(|| {
-            let mut births = 0;
-            while !over.load(Ordering::Relaxed) {
-                births += u32::from(Command::new("true").status().is_ok());
-            }
-            births
-        });
-        let policy = KillPolicy::default().confirm(SOON);
-        let obedient = policy.clone().grace(LONG).kill_blocking(obedient.pgid());
-        let stubborn = policy.grace(Duration::from_millis(300)).kill_blocking(stubborn.pgid());
-        over.store(true, Ordering::Relaxed);
-        ([obedient.unwrap(), stubborn.unwrap()], churn.join().unwrap())
+    // Each has four times the grace of the one before: the churn begins as soon as the machine has time for it.
+    let graces = [300, 1_200, 4_800, 19_200].map(Duration::from_millis);
+    let pairs = graces.map(|grace| {
+        let (mut obedient, mut stubborn) = (Group::of(OBEDIENT), Group::of(STUBBORN));
+        // While there are numbers for their members.
+        let held = [obedient.members(), stubborn.members()];
+        (grace, obedient, stubborn, held)
     });
-    // Of four free numbers, so some came round again.
-    assert!(births > 4, "only {births} births");
-    let outcomes = reports.clone().map(|report| report.outcome);
-    assert_eq!(outcomes, [Outcome::Terminated, Outcome::Killed], "{reports:?}");
-    assert!(held.iter().flatten().all(Held::has_ended));
+    let _filling = Filling::full().all_but(4);
+    let (over, births) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        let _ends = Ends(&over);
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                births.fetch_add(usize::from(Command::new("true").status().is_ok()), Ordering::Relaxed);
+            }
+        });
+        for (grace, obedient, stubborn, held) in &pairs {
+            let before = births.load(Ordering::Relaxed);
+            let policy = KillPolicy::default().confirm(SOON);
+            let killed = [
+                policy.clone().grace(LONG).kill_blocking(obedient.pgid()).unwrap(),
+                policy.grace(*grace).kill_blocking(stubborn.pgid()).unwrap(),
+            ];
+            let outcomes = killed.clone().map(|report| report.outcome);
+            assert_eq!(outcomes, [Outcome::Terminated, Outcome::Killed], "{killed:?}");
+            assert!(held.iter().flatten().all(Held::has_ended));
+            // Of four free numbers, so some came round again during these kills.
+            if births.load(Ordering::Relaxed) - before > 4 {
+                return;
+            }
+        }
+        panic!("only {} births during all kills", births.load(Ordering::Relaxed));
+    });
+}
+
+/// Ends the churn, by a panic too: the scope waits for it.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }

@@ -4,7 +4,12 @@ mod beyond_the_workers;
 mod fairness;
 mod hung;
 mod input;
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+#[path = "../common/inside.rs"]
+mod inside;
 mod kinds;
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+mod lock_holder;
 mod manners;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod meddling;

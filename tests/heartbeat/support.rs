@@ -45,8 +45,9 @@ where
 }
 
 /// Where the kernel keeps no schedstat, a noisy machine leaves doubt; anywhere, so do a hypervisor that took as much as
-/// is charged, and this process, which starts hundreds of threads and processes meanwhile: they hold locks on its memory
-/// and come late to what they were started for, or to their looks. None of this is an acquittal.
+/// is charged, and this process, which starts hundreds of threads and processes meanwhile: they hold locks on its memory,
+/// wait for a CPU while another waits for a lock, and come late to what they were started for, or to their looks. None of
+/// this is an acquittal.
 #[track_caller]
 pub(crate) fn assert_starved(pulse: &Pulse) {
     match pulse.verdict() {
@@ -55,6 +56,7 @@ pub(crate) fn assert_starved(pulse: &Pulse) {
             why:
                 Why::Stolen { .. }
                 | Why::Memory
+                | Why::LockHolder { .. }
                 | Why::Unwitnessed
                 | Why::HandedOver { .. }
                 | Why::Undecided { .. }

@@ -52,7 +52,7 @@ impl Call {
     }
 
     pub(super) fn detail(&self) -> Option<String> {
-        let [first, second, third, ..] = self.args;
+        let [first, second, third, fourth, ..] = self.args;
         match self.name().as_str() {
             "wait4" => Some(child(first as i32)),
             "waitid" => Some(waited_id(first as i32, second as i32)),
@@ -63,7 +63,7 @@ impl Call {
             "openat" | "openat2" | "newfstatat" | "unlinkat" | "mkdirat" => memory::c_string(second),
             "execve" | "stat" | "unlink" | "rename" => memory::c_string(first),
             "poll" | "ppoll" => polled(first, second),
-            "futex" => Some(futex(first, second, third).to_owned()),
+            "futex" => Some(futex(first, second, third, fourth).to_owned()),
             // Of this one the flags are the first of its arguments in memory.
             "clone3" => Some(started(memory::two_words(first).map_or(0, |[flags, _]| flags as usize)).to_owned()),
             "clone" => Some(started(first).to_owned()),
@@ -83,13 +83,14 @@ pub fn system_call(line: &str) -> Option<(Option<(String, Option<String>)>, usiz
     Some((state.call.map(|call| (call.name(), call.detail())), state.stack_pointer))
 }
 
-fn futex(word: usize, operation: usize, value: usize) -> &'static str {
+/// `timeout` is a pointer, null for a wait that only another thread ends: `futex(2)`.
+fn futex(word: usize, operation: usize, value: usize, timeout: usize) -> &'static str {
     // As glibc waits for its low-level locks. The standard library, and others, wait with a bit set.
     let contended = operation & 0x7f == 0 && value == 2;
-    if contended && memory::is_c_librarys(word) {
-        super::C_LIBRARY
-    } else {
-        "a lock, a channel, a condition variable or a join"
+    match (contended && memory::is_c_librarys(word), timeout) {
+        (true, _) => super::C_LIBRARY,
+        (false, 0) => super::LOCK,
+        (false, _) => super::LOCK_WITH_LIMIT,
     }
 }
 
@@ -333,12 +334,13 @@ mod tests {
         let (arena, ours) = (0x7ff9_2000_0030, 0u32);
         let ours = &raw const ours as usize;
         for (args, expected) in [
-            ([arena, 0x80, 2], super::super::C_LIBRARY),
-            ([arena, 0, 2], super::super::C_LIBRARY),
-            ([arena, 0x80, 1], "a lock, a channel, a condition variable or a join"),
+            ([arena, 0x80, 2, 0], super::super::C_LIBRARY),
+            ([arena, 0, 2, 0], super::super::C_LIBRARY),
+            ([arena, 0x80, 1, 0], super::super::LOCK),
             // With a bit set.
-            ([arena, 0x89, 2], "a lock, a channel, a condition variable or a join"),
-            ([ours, 0x80, 2], "a lock, a channel, a condition variable or a join"),
+            ([arena, 0x89, 2, 0], super::super::LOCK),
+            ([ours, 0x80, 2, 0], super::super::LOCK),
+            ([ours, 0x80, 2, ours], super::super::LOCK_WITH_LIMIT),
         ] {
             assert_eq!(detail(libc::SYS_futex, &args).as_deref(), Some(expected), "{args:x?}");
         }

@@ -79,6 +79,20 @@ pub(crate) fn younger_than(age: Duration, like: ThreadId) -> Vec<ThreadId> {
     threads.filter(|thread| *thread != like.0).filter(young).map(ThreadId).collect()
 }
 
+/// The threads of this process but these; a bounded number of them, so that a look at all takes a bounded time.
+pub(crate) fn others_than(these: &[ThreadId]) -> Vec<ThreadId> {
+    const MOST: usize = 1024;
+    let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
+    let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).map(ThreadId);
+    threads.filter(|thread| !these.contains(thread)).take(MOST).collect()
+}
+
+/// Whether it is a thread of this crate's own that runs no code under test. A lab's own thread does: the root future.
+pub(crate) fn is_a_watchers(thread: ThreadId) -> bool {
+    let name = std::fs::read(format!("/proc/self/task/{}/comm", thread.0)).unwrap_or_default();
+    name.starts_with(b"deadbeat-") && name != b"deadbeat-lab\n"
+}
+
 /// A thread's name, and in which tick since boot it was born.
 struct Stat {
     name: String,

@@ -1,0 +1,199 @@
+//! How long the other threads of this process waited for a CPU or for memory while one of them waited for a lock.
+//!
+//! A wait for a lock is as long as the thread that holds it takes, and what that thread waited for a CPU or for a page is the
+//! machine's share of it. Which thread holds the lock cannot be told from outside, so the longest wait of any one thread is
+//! taken. That may be too much, and then a stall is doubted that was true; it is never called steady.
+
+use std::time::{Duration, Instant};
+
+use super::culprit::Sample;
+use super::reading::thread::{Account, Clocks, is_a_watchers, others_than};
+use super::reading::{ThreadId, this_thread};
+
+/// The time between two looks at all other threads, at least.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// A look may take this part of the time until the next: the observer has other threads to look at.
+const SHARE: u32 = 50;
+
+/// Of more threads only the accounts are read, which costs a third: a wait that goes on is not seen then until it ends.
+const FEW: usize = 32;
+
+/// The other threads of this process, from the first look at a thread that waits for a lock until its wait is over.
+#[derive(Debug)]
+pub(super) struct OtherThreads {
+    pub(super) thread: ThreadId,
+    /// Since when the thread has not been back in its scheduler.
+    pub(super) since: Instant,
+    /// When it was first seen to wait for a lock.
+    pub(super) begun: Instant,
+    next: Instant,
+    waits: Vec<(ThreadId, Waits)>,
+}
+
+/// What the looks at one thread have shown.
+#[derive(Debug)]
+struct Waits {
+    first: Account,
+    last: Seen,
+    /// Since when it has been ready to run and was given no CPU.
+    ready_since: Option<Instant>,
+    for_memory: Duration,
+    most: Duration,
+}
+
+/// One look at a thread.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    at: Instant,
+    account: Account,
+    doing: Doing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Doing {
+    /// Running, or ready to.
+    Ready,
+    /// In a page fault, or in a call in which any code may have to wait for memory.
+    ForMemory,
+    /// Asleep, or not looked at.
+    Unknown,
+}
+
+impl Seen {
+    /// With its account alone unless `closely`.
+    fn now(thread: ThreadId, closely: bool) -> Option<Self> {
+        let at = Instant::now();
+        let sample = if closely { Sample::of(thread, false) } else { None };
+        let doing = match sample {
+            Some(sample) if sample.is_running() => Doing::Ready,
+            Some(sample) if sample.waits_for_memory() => Doing::ForMemory,
+            _ => Doing::Unknown,
+        };
+        // Read after the look: what was waited for until then is in it, if the wait is over.
+        Some(Self { at, account: Clocks::of(thread)?.account()?, doing })
+    }
+}
+
+impl Waits {
+    fn from(first: Seen) -> Self {
+        let ready_since = (first.doing == Doing::Ready).then_some(first.at);
+        Self { first: first.account, last: first, ready_since, for_memory: Duration::ZERO, most: Duration::ZERO }
+    }
+
+    fn see(&mut self, seen: Seen) {
+        let same = |doing| seen.doing == doing && self.last.doing == doing;
+        if same(Doing::ForMemory) {
+            self.for_memory += seen.at - self.last.at;
+        }
+        // A wait for a CPU is booked when it ends. One that goes on shows in an account that stands still.
+        if !(same(Doing::Ready) && seen.account == self.last.account) {
+            self.ready_since = (seen.doing == Doing::Ready).then_some(seen.at);
+        }
+        let unbooked = self.ready_since.map_or(Duration::ZERO, |since| seen.at - since);
+        let booked = seen.account.run_queue.saturating_sub(self.first.run_queue);
+        self.most = self.most.max(booked + self.for_memory + unbooked);
+        self.last = seen;
+    }
+}
+
+impl OtherThreads {
+    /// From here on, for `thread`, which has not been back in its scheduler `since` then.
+    pub(super) fn of(thread: ThreadId, since: Instant) -> Self {
+        let begun = Instant::now();
+        let others = others_than(&[thread, this_thread()]);
+        let closely = others.len() <= FEW;
+        let seen = |other| Seen::now(other, closely).map(|seen| (other, Waits::from(seen)));
+        let waits = others.into_iter().filter_map(seen).collect();
+        Self { thread, since, begun, next: next_look(begun), waits }
+    }
+
+    /// Looks again, if it is time to.
+    pub(super) fn look(&mut self, now: Instant) {
+        if now >= self.next {
+            self.look_now();
+        }
+    }
+
+    /// Looks again, at the end of the wait: by then the wait of the thread that held the lock has ended and is booked.
+    pub(super) fn look_now(&mut self) {
+        let (begun, closely) = (Instant::now(), self.waits.len() <= FEW);
+        for (thread, waits) in &mut self.waits {
+            // One that has ended is as it was seen last.
+            Seen::now(*thread, closely).into_iter().for_each(|seen| waits.see(seen));
+        }
+        self.next = next_look(begun);
+    }
+
+    /// The most that any one of them waited. The threads of this crate's own that run no code under test do not count.
+    pub(super) fn waited(&self) -> Duration {
+        let mut most: Vec<_> = self.waits.iter().map(|(thread, waits)| (waits.most, *thread)).collect();
+        most.sort_by_key(|(most, _)| std::cmp::Reverse(*most));
+        most.into_iter().find(|(_, thread)| !is_a_watchers(*thread)).map_or(Duration::ZERO, |(most, _)| most)
+    }
+}
+
+/// When the look after one that has begun then and ends now is due.
+fn next_look(begun: Instant) -> Instant {
+    let now = Instant::now();
+    now + PAUSE.max((now - begun) * SHARE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn account(on_cpu: u32, run_queue: u32) -> Account {
+        Account { on_cpu: MS * on_cpu, run_queue: MS * run_queue, turns: 0 }
+    }
+
+    /// The most that a thread waited which looked so at these times: ms, doing, on-CPU, run queue.
+    fn most(looks: &[(u32, Doing, u32, u32)]) -> Duration {
+        let start = Instant::now();
+        let mut seen = looks.iter().map(|(at, doing, on_cpu, run_queue)| Seen {
+            at: start + MS * *at,
+            account: account(*on_cpu, *run_queue),
+            doing: *doing,
+        });
+        let mut waits = Waits::from(seen.next().unwrap());
+        seen.for_each(|seen| waits.see(seen));
+        waits.most
+    }
+
+    #[test]
+    fn a_thread_that_is_asleep_or_runs_waits_for_nothing() {
+        assert_eq!(most(&[(0, Doing::Unknown, 5, 7), (100, Doing::Unknown, 5, 7)]), Duration::ZERO);
+        assert_eq!(most(&[(0, Doing::Ready, 5, 7), (100, Doing::Ready, 105, 7)]), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_wait_for_a_cpu_counts_when_it_is_booked_and_before() {
+        let booked = [(0, Doing::Ready, 5, 7), (100, Doing::Unknown, 8, 87)];
+        assert_eq!(most(&booked), MS * 80);
+        let going_on = [(0, Doing::Unknown, 5, 7), (10, Doing::Ready, 5, 7), (50, Doing::Ready, 5, 7)];
+        assert_eq!(most(&going_on), MS * 40);
+        // The two are the same wait.
+        let both = [(0, Doing::Ready, 5, 7), (50, Doing::Ready, 5, 7), (60, Doing::Ready, 6, 62)];
+        assert_eq!(most(&both), MS * 55);
+    }
+
+    #[test]
+    fn a_page_that_is_waited_for_counts_while_it_is_seen_to_be() {
+        let looks = [(0, Doing::ForMemory, 5, 7), (30, Doing::ForMemory, 5, 7), (90, Doing::Unknown, 6, 7)];
+        assert_eq!(most(&looks), MS * 30);
+    }
+
+    #[test]
+    fn the_waits_of_one_thread_are_taken_and_not_the_sum_of_all() {
+        let (at, doing) = (Instant::now(), Doing::Unknown);
+        let waits = [20, 50, 30].map(|waited| {
+            let mut waits = Waits::from(Seen { at, account: account(0, 0), doing });
+            waits.see(Seen { at: at + MS * 60, account: account(0, waited), doing });
+            (ThreadId(waited), waits)
+        });
+        let others = OtherThreads { thread: ThreadId(1), since: at, begun: at, next: at, waits: waits.into() };
+        assert_eq!(others.waited(), MS * 50);
+    }
+}
