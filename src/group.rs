@@ -369,6 +369,25 @@ pub(crate) fn ignores(signal: i32) -> bool {
     raw::is_ignored(signal)
 }
 
+/// Whether a process gets on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Progress {
+    /// Its main thread is ready to run, or in uninterruptible sleep: it waits for a CPU, a disk or a page, if it does not run.
+    pub(crate) wants_to_run: bool,
+    /// What its main thread has spent on a CPU, as of the last tick or switch.
+    pub(crate) on_cpu: Duration,
+}
+
+/// `None` for a process that is not there, or where the system does not tell.
+pub(crate) fn progress(pid: i32) -> Option<Progress> {
+    #[cfg(target_os = "linux")]
+    if linux::available() {
+        return linux::progress(pid);
+    }
+    let _ = pid;
+    None
+}
+
 /// The time since the system was started; zero where the starts of processes cannot be told.
 pub(crate) fn since_boot() -> Duration {
     #[cfg(target_os = "linux")]

@@ -82,6 +82,7 @@ pub use histogram::Lateness;
 pub use lab::{Flavor, Lab, LabError};
 pub use pool::PoolPulse;
 pub use pulse::{Pulse, Watched};
+pub(crate) use reading::machine::{Machine, Meanwhile};
 pub use rhythm::Rhythm;
 pub use stall::Stall;
 pub(crate) use teeth::settled;

@@ -6,6 +6,7 @@
 mod cell;
 #[cfg(feature = "conformance")]
 mod conformance;
+mod held;
 mod lives;
 #[cfg(any(feature = "cli", feature = "conformance"))]
 pub(crate) mod process;

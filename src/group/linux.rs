@@ -17,6 +17,7 @@
 
 mod births;
 mod pidfd;
+mod progress;
 mod reserve;
 mod stray;
 mod table;
@@ -31,6 +32,7 @@ use self::births::Born;
 pub(super) use self::pidfd::Pidfd;
 pub(super) use self::pidfd::open as open_pidfd;
 use self::pidfd::{has_exited, is_reaped, reach_groups};
+pub(super) use self::progress::progress;
 pub(super) use self::stray::{Stray, kill_if};
 #[cfg(fuzzing)]
 pub use self::table::stat_line;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 
 pub(super) mod host;
+pub(super) mod machine;
 pub(super) mod poll_clock;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 pub(super) mod thread;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::time::ClockId;
 
+use super::held::Held;
 use super::lives::{Lives, beginning};
 use super::program::Ended;
 use super::subjects::{Call, Kill, Told};
@@ -14,7 +15,7 @@ use super::{Cell, Expected, ExpectedPulse, Timing};
 use crate::fixture::Running;
 use crate::group::{Backend, Member, ProcessGroup, Vigil, backend, pause};
 use crate::heartbeat::lab::{Flavor, Lab, LabError};
-use crate::heartbeat::{Culprit, Heartbeat, Pulse, Stall, Verdict};
+use crate::heartbeat::{Culprit, Heartbeat, Machine, Meanwhile, Pulse, Stall, Verdict};
 use crate::kill::{KillPolicy, Outcome};
 use crate::report::{CellReport, CellVerdict, Timeline};
 use crate::signal::Signal;
@@ -46,6 +47,10 @@ struct Seen {
     gone_before: bool,
     /// How long the machine kept waiting whoever watched, from the call to the subject's end.
     held_up: Duration,
+    /// How long the machine kept one member of the group waiting for a CPU, a disk or a page, at most.
+    members_held: Duration,
+    /// What else the machine did from then on.
+    meanwhile: Meanwhile,
     leader_ended_by: Option<Signal>,
     cleaned_up: bool,
     /// Of a program there is none.
@@ -101,6 +106,12 @@ fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration, deadline: Duration
                 (verdict, why) = (CellVerdict::Inconclusive, unseen);
             }
             report.pulse = seen.pulse.as_ref().map(Into::into);
+            if verdict != CellVerdict::Pass {
+                why += &format!(
+                    "; {}; a member waited up to {:.1?} for a CPU or a disk",
+                    seen.meanwhile, seen.members_held
+                );
+            }
             (report.verdict, report.why) = (verdict, why);
             report
         }
@@ -167,14 +178,16 @@ fn watch(
     let mut lives = Lives::of(running);
     lives.look(false);
     let marks = Arc::new(Marks::default());
+    let before = Machine::now();
     let start = Instant::now();
     let (acted, observed) = std::thread::scope(|scope| {
         let (over, ended) = mpsc::channel::<()>();
         let shared = Arc::clone(&marks);
-        let observer = scope.spawn(move || observe(vigil, lives, &ended, &shared));
+        let observer =
+            scope.spawn(move || observe(vigil, Observed::nothing(lives, Held::within(policy.grace)), &ended, &shared));
         let observed = || {
             drop(over);
-            observer.join().unwrap_or_else(|_| Observed::nothing(Lives::of(running)))
+            observer.join().unwrap_or_else(|_| Observed::nothing(Lives::of(running), Held::within(policy.grace)))
         };
         match &cell.subject.kill {
             Kill::Call(kill) => {
@@ -192,11 +205,12 @@ fn watch(
             }
         }
     });
+    let meanwhile = Machine::now().since(&before);
     let zero = marks.began.get().copied().unwrap_or(start);
     // A machine with no time to start the lab takes none of the grace: that begins with the call.
     let called = marks.called.get().copied().unwrap_or(start);
     let since = |at: Instant| at.saturating_duration_since(zero);
-    let Observed { alive_at, gone_at, held_up, lives } = observed;
+    let Observed { alive_at, gone_at, held_up, held, lives } = observed;
     let until = gone_at.unwrap_or_else(Instant::now);
     let (lives, more_lives) = lives.told(zero);
     let timeline = Timeline {
@@ -214,6 +228,8 @@ fn watch(
         gone_after: gone_at.map(|at| at.saturating_duration_since(called)),
         gone_before,
         held_up,
+        members_held: held.longest(),
+        meanwhile,
         leader_ended_by: running.leader_ended_by(),
         cleaned_up: running.cleaned_up(),
         pulse,
@@ -230,20 +246,20 @@ struct Observed<'a> {
     gone_at: Option<Instant>,
     /// How long the observer was itself held up while the subject was at work.
     held_up: Duration,
+    held: Held,
     lives: Lives<'a>,
 }
 
 impl<'a> Observed<'a> {
-    fn nothing(lives: Lives<'a>) -> Observed<'a> {
-        Observed { alive_at: Instant::now(), gone_at: None, held_up: Duration::ZERO, lives }
+    fn nothing(lives: Lives<'a>, held: Held) -> Observed<'a> {
+        Observed { alive_at: Instant::now(), gone_at: None, held_up: Duration::ZERO, held, lives }
     }
 }
 
 /// Looks at the group until it is gone, or until a moment after the subject has ended.
-fn observe<'a>(mut vigil: Vigil, lives: Lives<'a>, ended: &Receiver<()>, marks: &Marks) -> Observed<'a> {
+fn observe<'a>(mut vigil: Vigil, mut observed: Observed<'a>, ended: &Receiver<()>, marks: &Marks) -> Observed<'a> {
     let mut ended_at = None;
     let mut woken = false;
-    let mut observed = Observed::nothing(lives);
     let mut looked_at = observed.alive_at;
     loop {
         let begun_at = Instant::now();
@@ -260,6 +276,7 @@ fn observe<'a>(mut vigil: Vigil, lives: Lives<'a>, ended: &Receiver<()>, marks: 
         }
         observed.alive_at = begun_at;
         observed.lives.look(woken);
+        observed.held.look(observed.lives.living());
         let since_the_end = ended_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
         if since_the_end >= LEFTOVER_JUDGED_AFTER && (since_the_end >= DEAD_AFTER || !observed.lives.are_dying()) {
             return observed;
@@ -343,6 +360,32 @@ fn lost(error: LabError, deadline: Duration) -> Lost {
     }
 }
 
+/// A fault that a machine with no time for the group, or for the subject, brings about too.
+struct Late {
+    fault: String,
+    /// It was the group that went late; else the subject came back late from a group that had gone.
+    of_the_group: bool,
+    /// By how much, compared with a kill on an idle machine.
+    by: Duration,
+}
+
+impl Late {
+    /// What the machine did that can have brought it about, if it did enough.
+    fn excuse(&self, seen: &Seen, grace: Duration) -> Option<String> {
+        let (held_up, run_queue) = (seen.held_up, seen.meanwhile.run_queue);
+        if held_up >= grace / 8 {
+            return Some(format!("the machine kept the suite waiting too, for {held_up:.1?}"));
+        }
+        let of_members = if self.of_the_group { seen.members_held } else { Duration::ZERO };
+        (run_queue + of_members >= self.by / 2).then(|| {
+            format!(
+                "a thread of the subject's process waited {run_queue:.1?} for a CPU, and a member of the group \
+                 {of_members:.1?} for a CPU or a disk"
+            )
+        })
+    }
+}
+
 /// What a slow machine is granted.
 fn room(grace: Duration) -> Duration {
     grace.max(LEAST_ROOM)
@@ -376,15 +419,17 @@ impl Seen {
     }
 
     /// What is wrong with the time of a kill that needed SIGKILL, if it took too long.
-    fn too_late(&self, grace: Duration) -> Option<String> {
+    fn too_late(&self, grace: Duration) -> Option<Late> {
         let (elapsed, gone_after) = (self.elapsed, self.gone_after?);
         let room = room(grace);
         // Members take their time to die, and the subject takes its own to return: SIGKILL was sent before either.
         if elapsed.min(gone_after) >= grace + room {
-            return Some(format!("SIGKILL came late: the group went after {gone_after:.1?}, of {grace:?} of grace"));
+            let fault = format!("SIGKILL came late: the group went after {gone_after:.1?}, of {grace:?} of grace");
+            return Some(Late { fault, of_the_group: true, by: elapsed.min(gone_after) - grace });
         }
-        let slow = elapsed.saturating_sub(gone_after) >= room / 2;
-        slow.then(|| format!("took {elapsed:.1?}, though the group was gone after {gone_after:.1?}"))
+        let by = elapsed.saturating_sub(gone_after);
+        let fault = || format!("took {elapsed:.1?}, though the group was gone after {gone_after:.1?}");
+        (by >= room / 2).then(|| Late { fault: fault(), of_the_group: false, by })
     }
 
     /// Of a kill that needed no SIGKILL, whether it was in time: the group took the whole grace, of its own accord or
@@ -415,7 +460,6 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
     let expected = &report.expected;
     let (elapsed, grace, gone_after) = (seen.elapsed, policy.grace, seen.gone_after.unwrap_or_default());
     let mut faults = Vec::from_iter(seen.fault.clone());
-    // Those that a machine with no time for the group, or for the subject, brings about too.
     let mut late = Vec::new();
     if let Some(Err(error)) = &seen.told {
         faults.push(error.to_string());
@@ -424,14 +468,21 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
         let name = |outcome: Option<Outcome>| outcome.map_or("unknown", Outcome::as_str);
         let fault = format!("outcome {}, not {}", name(report.outcome), name(expected.outcome));
         let in_vain = expected.outcome == Some(Outcome::Terminated) && elapsed >= grace / 2;
-        if in_vain { &mut late } else { &mut faults }.push(fault);
+        if in_vain {
+            late.push(Late { fault, of_the_group: true, by: gone_after.max(grace) });
+        } else {
+            faults.push(fault);
+        }
     }
     match expected.timing {
         // A slow machine can only make it later: the bounds are far from what is expected. What the group takes to go is
         // its own affair.
         Timing::Prompt if elapsed >= grace + room(grace) || elapsed.saturating_sub(gone_after) >= grace / 2 => {
             let gone = seen.gone_after.map(|after| format!(", though the group was gone after {after:.1?}"));
-            late.push(format!("took {elapsed:.1?} of the {grace:?} of grace{}", gone.unwrap_or_default()));
+            let fault = format!("took {elapsed:.1?} of the {grace:?} of grace{}", gone.unwrap_or_default());
+            let after = elapsed.saturating_sub(gone_after);
+            let of_the_group = after < grace / 2;
+            late.push(Late { fault, of_the_group, by: if of_the_group { elapsed } else { after } });
         }
         Timing::Grace if report.known_bad && elapsed < grace => {
             faults.push(format!("back after {elapsed:.1?}, before the {grace:?} of grace were over"));
@@ -466,11 +517,11 @@ fn judge(cell: &Cell, report: &CellReport, seen: &Seen, policy: &KillPolicy) -> 
         Timing::Prompt => seen.may_be_late(grace),
         Timing::Grace => seen.may_be_early(grace).filter(|_| expected.outcome == Some(Outcome::Killed)),
     };
-    if seen.held_up >= grace / 8 && !late.is_empty() {
-        let held_up = seen.held_up;
-        unclear = Some(format!("{}; but the machine kept the suite waiting too, for {held_up:.1?}", late.join("; ")));
-    } else {
-        faults.append(&mut late);
+    for late in late {
+        match late.excuse(seen, grace) {
+            Some(excuse) => unclear = Some(format!("{}; but {excuse}", late.fault)),
+            None => faults.push(late.fault),
+        }
     }
     match (verdict, expected.pulse) {
         (Some(Verdict::Steady), ExpectedPulse::Steady)
@@ -518,6 +569,8 @@ mod tests {
             gone_after: Some(gone_after),
             gone_before: false,
             held_up: Duration::ZERO,
+            members_held: Duration::ZERO,
+            meanwhile: Meanwhile::default(),
             leader_ended_by: None,
             cleaned_up: true,
             pulse: None,
@@ -554,6 +607,30 @@ mod tests {
     }
 
     #[test]
+    fn what_came_late_because_a_member_had_no_cpu_or_no_disk_proves_nothing() {
+        let nano = Duration::from_nanos(1);
+        let late = |outcome, gone_after, members_held, run_queue| {
+            let mut meanwhile = Meanwhile::default();
+            meanwhile.run_queue = run_queue;
+            judged("forking", outcome, Seen { members_held, meanwhile, ..seen(GRACE, gone_after) })
+        };
+        let verdict = |outcome, gone_after, held, run_queue| late(outcome, gone_after, held, run_queue).0;
+        let (killed, none) = (Outcome::Killed, Duration::ZERO);
+        assert_eq!(verdict(killed, GRACE, GRACE / 2 - nano, none), CellVerdict::Fail);
+        assert_eq!(verdict(killed, GRACE, GRACE / 2, none), CellVerdict::Inconclusive);
+        assert_eq!(verdict(killed, GRACE, GRACE / 4, GRACE / 4), CellVerdict::Inconclusive);
+        let (_, why) = late(killed, GRACE, GRACE / 2, none);
+        assert!(why.contains("outcome killed, not terminated; but a thread"), "{why}");
+        assert!(why.contains("and a member of the group 2.5s for a CPU or a disk"), "{why}");
+        // The group had gone: what its members waited does not keep the subject from coming back.
+        assert_eq!(verdict(Outcome::Terminated, GRACE / 4, GRACE, none), CellVerdict::Fail);
+        assert_eq!(verdict(Outcome::Terminated, GRACE / 4, none, GRACE / 2), CellVerdict::Inconclusive);
+        // SIGKILL before half of the grace is no slow machine's doing.
+        let early = Seen { members_held: GRACE, ..seen(GRACE / 4, GRACE / 4) };
+        assert_eq!(judged("forking", killed, early).0, CellVerdict::Fail);
+    }
+
+    #[test]
     fn who_took_the_whole_grace_may_have_been_asked_late() {
         let nano = Duration::from_nanos(1);
         let judged = |elapsed, gone_after| judged("slow-exit", Outcome::Terminated, seen(elapsed, gone_after));
@@ -585,7 +662,8 @@ mod tests {
                 pause(LOOK * 3);
                 drop(over);
             });
-            let observed = observe(Vigil::new(running.group()), Lives::of(&running), &ended, &Marks::default());
+            let observed = Observed::nothing(Lives::of(&running), Held::within(GRACE));
+            let observed = observe(Vigil::new(running.group()), observed, &ended, &Marks::default());
             let watched = start.elapsed();
             assert!(observed.gone_at.is_some_and(|at| at - start <= watched));
             watched

@@ -65,6 +65,11 @@ impl<'a> Lives<'a> {
         self.seen.push(Seen { pid: member.pid, command: beginning(&member.command), from: now, until: None });
     }
 
+    /// Those that were alive at the last look.
+    pub(super) fn living(&self) -> impl Iterator<Item = i32> {
+        self.seen.iter().filter(|seen| seen.until.is_none()).map(|seen| seen.pid)
+    }
+
     /// Whether SIGKILL is on its way to all who are left.
     pub(super) fn are_dying(&self) -> bool {
         self.running.leftover().is_ok_and(|members| members.iter().all(Member::is_dying))

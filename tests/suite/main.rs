@@ -1,5 +1,11 @@
 //! The suite, held to its own standard: right subjects pass, wrong ones are caught, each by the fixture made for it.
 
+#[cfg(target_os = "linux")]
+#[path = "../common/inside.rs"]
+mod inside;
+#[cfg(target_os = "linux")]
+mod starved;
+
 use std::time::{Duration, Instant};
 
 use deadbeat::fixture;
@@ -34,6 +40,7 @@ fn faults(report: &Report) -> Vec<String> {
         "the hypervisor took",
         "that looks at the workers",
         "kept the suite waiting too",
+        "of the subject's process waited",
         "or the group was slow",
     ];
     let by_machine = |why: &String| doubts.iter().any(|doubt| why.contains(doubt));

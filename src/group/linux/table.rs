@@ -86,6 +86,11 @@ pub(in crate::group) fn started_at(pid: i32) -> Option<Duration> {
     read_stat(pid).map(|stat| Duration::from_nanos(stat.started.saturating_mul(1_000_000_000 / ticks_per_second)))
 }
 
+/// Its state, as in `proc_pid_stat(5)`.
+pub(in crate::group) fn state(pid: i32) -> Option<char> {
+    read_stat(pid).map(|stat| stat.state)
+}
+
 /// Who has it for a child now.
 #[cfg(feature = "cli")]
 pub(in crate::group) fn parent(pid: i32) -> Option<i32> {

@@ -1,0 +1,32 @@
+//! Whether a process gets on: its state, and what it has had of the CPUs.
+
+use std::fs;
+use std::time::Duration;
+
+use super::super::Progress;
+use super::table::state;
+
+/// Of the main thread: all there is of a shell, and enough to tell that a process is kept waiting.
+pub(in crate::group) fn progress(pid: i32) -> Option<Progress> {
+    let account = fs::read_to_string(format!("/proc/{pid}/schedstat")).ok()?;
+    let on_cpu = account.split_ascii_whitespace().next()?.parse().ok().map(Duration::from_nanos)?;
+    Some(Progress { wants_to_run: matches!(state(pid)?, 'R' | 'D'), on_cpu })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_thread_that_runs_gets_on_and_one_that_is_not_there_has_no_progress() {
+        let this = nix::unistd::gettid().as_raw();
+        let (before, begun) = (progress(this).unwrap(), Instant::now());
+        while progress(this).unwrap().on_cpu == before.on_cpu {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it got no CPU");
+        }
+        assert!(before.wants_to_run);
+        assert_eq!(progress(i32::MAX), None);
+    }
+}

@@ -1,0 +1,94 @@
+//! How long the machine kept the members of a group waiting: ready to run or in uninterruptible sleep, and given no CPU.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::group::{Progress, progress};
+
+/// Between two looks at all members, at most: each costs some 20 µs a member.
+const SELDOM: Duration = Duration::from_millis(100);
+
+/// What the looks at the members have shown.
+#[derive(Debug)]
+pub(super) struct Held {
+    every: Duration,
+    looked: Option<Instant>,
+    members: HashMap<i32, Member>,
+}
+
+/// One member.
+#[derive(Debug)]
+struct Member {
+    at: Instant,
+    last: Progress,
+    held: Duration,
+}
+
+impl Held {
+    /// Looks often enough to tell what a tenth of this grace was spent on.
+    pub(super) fn within(grace: Duration) -> Held {
+        Held { every: SELDOM.min(grace / 10), looked: None, members: HashMap::new() }
+    }
+
+    /// Looks at the processes with these numbers, if it is time to.
+    pub(super) fn look(&mut self, pids: impl Iterator<Item = i32>) {
+        let now = Instant::now();
+        if self.looked.is_some_and(|looked| now - looked < self.every) {
+            return;
+        }
+        self.looked = Some(now);
+        for pid in pids {
+            if let Some(progress) = progress(pid) {
+                self.see(pid, Instant::now(), progress);
+            }
+        }
+    }
+
+    fn see(&mut self, pid: i32, at: Instant, now: Progress) {
+        let member = self.members.entry(pid).or_insert(Member { at, last: now, held: Duration::ZERO });
+        if member.last.wants_to_run && now.wants_to_run {
+            // What it was given of it is none of the machine's doing.
+            let got = now.on_cpu.saturating_sub(member.last.on_cpu);
+            member.held += (at - member.at).saturating_sub(got);
+        }
+        (member.at, member.last) = (at, now);
+    }
+
+    /// The longest that one member was kept waiting.
+    pub(super) fn longest(&self) -> Duration {
+        self.members.values().map(|member| member.held).max().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_held_while_it_wants_to_run_at_two_looks_in_a_row_and_gets_less_than_all_of_the_time() {
+        let (start, ms) = (Instant::now(), Duration::from_millis(1));
+        let held = |looks: &[(u32, bool, u32)]| {
+            let mut held = Held::within(SELDOM);
+            for (at, wants_to_run, on_cpu) in looks {
+                held.see(7, start + ms * *at, Progress { wants_to_run: *wants_to_run, on_cpu: ms * *on_cpu });
+            }
+            held.longest()
+        };
+        assert_eq!(held(&[]), Duration::ZERO);
+        assert_eq!(held(&[(0, true, 0), (100, true, 30)]), ms * 70);
+        assert_eq!(held(&[(0, true, 0), (100, true, 0), (200, true, 100), (300, true, 100)]), ms * 200);
+        assert_eq!(held(&[(0, true, 0), (100, false, 0), (200, true, 0)]), Duration::ZERO);
+    }
+
+    #[test]
+    fn of_several_members_the_one_that_waited_longest_counts() {
+        let (start, ms) = (Instant::now(), Duration::from_millis(1));
+        let mut held = Held::within(SELDOM);
+        for (pid, until) in [(1, 30), (2, 90), (3, 60)] {
+            let wants = Progress { wants_to_run: true, on_cpu: Duration::ZERO };
+            held.see(pid, start, wants);
+            held.see(pid, start + ms * until, wants);
+        }
+        assert_eq!(held.longest(), ms * 90);
+    }
+}
