@@ -288,6 +288,6 @@ impl Suite {
     /// How long a cell may take as a whole: its fixture's handshake, the kill, the last look, the burial.
     #[cfg(any(feature = "cli", feature = "conformance"))]
     pub(crate) fn cell_within(&self) -> Duration {
-        self.kill_within().saturating_add(Duration::from_secs(60))
+        self.kill_within().saturating_add(Duration::from_secs(150))
     }
 }

@@ -89,7 +89,10 @@ pub(crate) fn kill_all() {
     std::mem::forget(cells);
 }
 
-/// SIGKILL to the group, whose leader is not reaped, and to the marked, until nobody is left; or who still is.
+/// How much longer those are waited for that SIGKILL is on its way to, and that only want for a CPU or a disk.
+const DYING: Duration = Duration::from_secs(60);
+
+/// SIGKILL to the group, whose leader is not reaped, and to the marked, until none is left; or those that still are.
 fn sweep(group: ProcessGroup, mark: &Mark, deadline: Instant) -> Vec<Member> {
     loop {
         let _ = group.signal(Signal::KILL);
@@ -98,7 +101,9 @@ fn sweep(group: ProcessGroup, mark: &Mark, deadline: Instant) -> Vec<Member> {
             Ok(members) => members.is_empty(),
             Err(_) => group.leader_has_exited(),
         };
-        if is_over || Instant::now() >= deadline {
+        let late = || Instant::now() >= deadline;
+        let dying = || left.as_ref().is_ok_and(|left| left.iter().all(Member::is_dying));
+        if is_over || late() && (Instant::now() >= deadline + DYING || !dying()) {
             return left.unwrap_or_default();
         }
         mark.kill();
