@@ -369,6 +369,19 @@ pub(crate) fn ignores(signal: i32) -> bool {
     raw::is_ignored(signal)
 }
 
+/// The id of this thread; zero where threads have none that others can ask for.
+pub(crate) fn this_thread() -> i32 {
+    #[cfg(target_os = "linux")]
+    return rustix::thread::gettid().as_raw_nonzero().get();
+    #[cfg(not(target_os = "linux"))]
+    return 0;
+}
+
+/// Whether the kernel still counts this thread, or another that got its number.
+pub(crate) fn has_thread(thread: i32) -> bool {
+    thread != 0 && getpgid(Some(Pid::from_raw(thread))) != Err(Errno::ESRCH)
+}
+
 /// The time since the system was started; zero where the starts of processes cannot be told.
 pub(crate) fn since_boot() -> Duration {
     #[cfg(target_os = "linux")]
