@@ -25,7 +25,7 @@ impl Groups {
         let start = |_| {
             let mut up = std::process::Command::new("sh");
             std::os::unix::process::CommandExt::process_group(&mut up, 0);
-            up.args(["-c", script]).stdout(std::process::Stdio::piped());
+            up.args(["-c", script]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
             let mut child = Command::from(up).spawn().expect("a process");
             let stdout = child.stdout.take().expect("piped").into_owned_fd().expect("a descriptor");
             BufReader::new(std::fs::File::from(stdout)).read_line(&mut String::new()).expect("a line");
