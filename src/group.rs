@@ -238,6 +238,18 @@ impl Vigil {
         Vigil { group: self.group, eyes }
     }
 
+    /// Whether, for want of a descriptor, a stranger that gets the number will not be told from the group. What POSIX alone
+    /// can tell is never enough for that.
+    pub(crate) fn is_unidentified(&self) -> bool {
+        match &self.eyes {
+            #[cfg(target_os = "linux")]
+            Eyes::Proc(watch) => watch.is_unidentified(),
+            #[cfg(target_os = "linux")]
+            Eyes::Stray(_) => false,
+            Eyes::Probe(_) => false,
+        }
+    }
+
     /// Whether the group is gone.
     pub(crate) fn look(&mut self) -> bool {
         look_at_all(&mut [self])[0]

@@ -188,9 +188,17 @@ impl KillPolicy {
 
     /// Kills the group that `child` leads, and reaps the child.
     ///
-    /// No stranger can be hit: while this runs nobody else can wait for the child, so its pid stays taken, and on
-    /// Linux 6.9 and later every signal goes through the leader's pidfd, which holds even if the future is dropped and
-    /// the child reaped in the middle.
+    /// While it is awaited it can hit no stranger: nothing else can wait for the child, so its pid stays taken. If the
+    /// future is dropped and the child reaped in the middle, the pid can become a stranger's, and what tells is this:
+    ///
+    /// - On Linux 6.9 and later every signal goes through the leader's pidfd: a stranger is out of its reach.
+    /// - With an older pidfd, the signals go by number, while the leader is un-reaped or a member that was seen is there.
+    /// - Without a pidfd, because the kernel has none or all kills together hold half of the descriptors that this process
+    ///   may open (`RLIMIT_NOFILE`), the start of the leader is noted at the beginning and compared before each signal.
+    ///   The kernel counts starts in clock ticks, 10 ms as a rule: a stranger that got the number within the tick in which
+    ///   the leader was started would be hit, and one that gets it between the comparison and the signal. If not even
+    ///   that can be read, the kill is refused.
+    /// - On the portable [back-end](crate::group::Backend) nothing tells. There, await it.
     ///
     /// A leader that SIGKILL does not end (in a frozen cgroup, in uninterruptible sleep) is not waited for: `status`
     /// is `None` then. It is `None`, too, of a leader that the system reaped itself: where this process had inherited an
@@ -200,7 +208,8 @@ impl KillPolicy {
     ///
     /// [`NotLeader`](KillErrorKind::NotLeader) for a child in somebody else's group, as `Command` starts them by
     /// default; [`AlreadyReaped`](KillErrorKind::AlreadyReaped); [`NoRuntime`](KillErrorKind::NoRuntime) outside of one,
-    /// since tokio reaps the child; else as [`kill`](KillPolicy::kill).
+    /// since tokio reaps the child; `EMFILE` ([`Os`](KillErrorKind::Os)) where the leader can be neither held nor read for
+    /// want of a descriptor, and then nothing was signalled; else as [`kill`](KillPolicy::kill).
     pub async fn kill_child(&self, child: &mut tokio::process::Child) -> Result<ChildKill, KillError> {
         let group = ProcessGroup::led_by(child)?;
         if tokio::runtime::Handle::try_current().is_err() {
@@ -208,7 +217,7 @@ impl KillPolicy {
         }
         // While it listens, SIGCHLD is not ignored, and a leader that dies stays until it is waited for.
         let _children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
-        let climb = climb::Climb::new(group, self).then_its_leader(self.reap_within());
+        let climb = climb::Climb::new(group, self).if_identified()?.then_its_leader(self.reap_within());
         let report = blocking::climb_off_worker(climb).await?;
         let status = match group.leader_has_exited() {
             true => child.wait().await.map(Some),

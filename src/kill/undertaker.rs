@@ -120,8 +120,8 @@ impl Undertaker {
 
     /// Begins to kill this group, at once and whatever becomes of the future that tells of it.
     ///
-    /// The group is pinned before this returns, where the system can do that; so a leader that is reaped afterwards
-    /// cannot make the number a stranger's.
+    /// The group is pinned before this returns, where the system can do that, or else known by the start of its leader: so a
+    /// stranger that gets the number afterwards is told from it, as [`KillPolicy::kill_child`] says in detail.
     pub fn kill(&self, pgid: i32) -> Burial {
         match self.policy.climb(pgid) {
             Ok(climb) => {
