@@ -376,6 +376,18 @@ pub(crate) fn signal_process(pid: i32, signal: Signal) -> io::Result<()> {
     raw::kill(pid, signal.as_raw()).map_err(io::Error::from)
 }
 
+/// The group of this process, if it lives and leads none of its own; zero for a group of another pid namespace. Without
+/// `/proc` a zombie looks alive.
+#[cfg(feature = "cli")]
+pub(crate) fn group_of_member(pid: i32) -> Option<i32> {
+    let group = getpgid(Some(Pid::from_raw(pid))).ok()?.as_raw();
+    #[cfg(target_os = "linux")]
+    if linux::available() && !linux::runs(pid) {
+        return None;
+    }
+    (group != pid).then_some(group)
+}
+
 /// Whether this process ignores the signal, as one may be started to.
 pub(crate) fn ignores(signal: i32) -> bool {
     raw::is_ignored(signal)

@@ -163,6 +163,9 @@ impl KillPolicy {
     /// the runtime. The end of the process does: a `main` that is about to return awaits it, or calls
     /// [`kill_blocking`](KillPolicy::kill_blocking).
     ///
+    /// A number that no group has is [`Outcome::AlreadyGone`], also where a process has it that leads no group: by then it
+    /// may be any process's. [`kill_child`](KillPolicy::kill_child) and the program refuse such a one.
+    ///
     /// Where that thread cannot be started (the process limit, no descriptor left), a task of the current runtime looks at
     /// the group at least every 20 ms. If the runtime ends first, the group is sent SIGKILL then, should there still be no
     /// thread. With `panic = "abort"` that task waits by asking for its next turn at once, because tokio's timer
