@@ -20,6 +20,7 @@ pub(crate) mod fuzzing {
 use std::ffi::OsString;
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{ColorChoice, CommandFactory, Parser, Subcommand};
 
 /// Kills process groups dead, and proves that the tokio runtime never missed a beat.
@@ -90,7 +91,10 @@ pub fn main(start: Start) -> ExitCode {
         Ok(args) => args,
         // Help and version are data.
         Err(told) if !told.use_stderr() => return output::print(&told.render().ansi().to_string(), ExitCode::SUCCESS),
-        Err(wrong) => wrong.exit(),
+        Err(wrong) => match kill::advice(std::env::args_os().skip(1)) {
+            Some(advice) if wrong.kind() == ErrorKind::UnknownArgument => return usage(&advice),
+            _ => wrong.exit(),
+        },
     };
     match args.color {
         Color::Auto => {}

@@ -23,11 +23,12 @@ pub enum KillErrorKind {
     AlreadyReaped,
     /// `EPERM`: not one member may be signalled by this process.
     NotPermitted,
-    /// The runtime shut down before the kill could start; nothing was signalled.
+    /// The runtime shut down before the kill could start; nothing was signalled. Only of a kill on tokio's blocking pool,
+    /// that is of [`kill_process_group`](crate::kill_process_group), which logs it.
     Cancelled,
     /// The kill panicked half-way; the group may live.
     Panicked,
-    /// There is no tokio runtime here to run the kill on.
+    /// There is no tokio runtime here: to reap the child in, or to make the kill in where no thread can be started.
     NoRuntime,
     /// The system refused something else; see [`source`](std::error::Error::source).
     Os,

@@ -238,6 +238,18 @@ impl Vigil {
         Vigil { group: self.group, eyes }
     }
 
+    /// Whether, for want of a descriptor, a stranger that gets the number will not be told from the group. What POSIX alone
+    /// can tell is never enough for that.
+    pub(crate) fn is_unidentified(&self) -> bool {
+        match &self.eyes {
+            #[cfg(target_os = "linux")]
+            Eyes::Proc(watch) => watch.is_unidentified(),
+            #[cfg(target_os = "linux")]
+            Eyes::Stray(_) => false,
+            Eyes::Probe(_) => false,
+        }
+    }
+
     /// Whether the group is gone.
     pub(crate) fn look(&mut self) -> bool {
         look_at_all(&mut [self])[0]
@@ -364,6 +376,18 @@ pub(crate) fn signal_process(pid: i32, signal: Signal) -> io::Result<()> {
     raw::kill(pid, signal.as_raw()).map_err(io::Error::from)
 }
 
+/// The group of this process, if it lives and leads none of its own; zero for a group of another pid namespace. Without
+/// `/proc` a zombie looks alive.
+#[cfg(feature = "cli")]
+pub(crate) fn group_of_member(pid: i32) -> Option<i32> {
+    let group = getpgid(Some(Pid::from_raw(pid))).ok()?.as_raw();
+    #[cfg(target_os = "linux")]
+    if linux::available() && !linux::runs(pid) {
+        return None;
+    }
+    (group != pid).then_some(group)
+}
+
 /// Whether this process ignores the signal, as one may be started to.
 pub(crate) fn ignores(signal: i32) -> bool {
     raw::is_ignored(signal)
@@ -386,6 +410,19 @@ pub(crate) fn progress(pid: i32) -> Option<Progress> {
     }
     let _ = pid;
     None
+}
+
+/// The id of this thread; zero where threads have none that others can ask for.
+pub(crate) fn this_thread() -> i32 {
+    #[cfg(target_os = "linux")]
+    return rustix::thread::gettid().as_raw_nonzero().get();
+    #[cfg(not(target_os = "linux"))]
+    return 0;
+}
+
+/// Whether the kernel still counts this thread, or another that got its number.
+pub(crate) fn has_thread(thread: i32) -> bool {
+    thread != 0 && getpgid(Some(Pid::from_raw(thread))) != Err(Errno::ESRCH)
 }
 
 /// The time since the system was started; zero where the starts of processes cannot be told.

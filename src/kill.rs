@@ -9,14 +9,18 @@
 //!                                                       └─► SIGKILL ─► look .. ─► Killed, or Survived
 //! ```
 //!
-//! What happens when is decided in `kill/ladder.rs`, a pure state machine; `kill/climb.rs` takes one group up it, and
-//! `kill/blocking.rs` does so on a thread that may block, which is never a tokio worker; `kill/undertaker.rs` takes
-//! many at once on a single thread.
+//! What happens when is decided in `kill/ladder.rs`, a pure state machine; `kill/climb.rs` takes one group up it.
+//! `kill/undertaker.rs` takes any number up it on a single thread, and one such thread makes all kills of async callers;
+//! where it cannot be started, `kill/between_sleeps.rs` makes them in a task. Only [`kill_process_group`] goes to tokio's
+//! blocking pool, by `kill/pool.rs`.
 
+mod between_sleeps;
 pub(crate) mod blocking;
 pub(crate) mod climb;
 mod ladder;
 pub(crate) mod many;
+mod pool;
+mod probe;
 mod report;
 mod seat;
 mod undertaker;
@@ -37,12 +41,18 @@ pub use undertaker::{Burial, Undertaker};
 /// Kills the process group `pgid`: SIGTERM, up to 5 s for it to be gone, then SIGKILL, and back at once.
 ///
 /// The whole body runs in one `tokio::task::spawn_blocking`: no worker is ever blocked. If the blocking pool has not
-/// begun after a second, because its threads are taken, a thread of this crate's own does it. The exit of the last member
-/// ends the wait; where the system cannot wake us, the group is looked at every 100 ms. A group that is gone already
-/// returns at once. Nothing is returned, because the callers of this function clean up and go on whatever happened:
-/// a refused pgid, a panic and a runtime that shuts down are logged as warnings. [`KillPolicy::kill`] tells.
+/// begun after 20 ms, because its threads are taken, or can start none, the kill is made as [`KillPolicy::kill`] makes it.
+/// The exit of the last member ends the wait; where the system cannot wake us, the group is looked at every 100 ms. A
+/// group that is gone already returns at once. Nothing is returned, because the callers of this function clean up and go
+/// on whatever happened: a refused pgid, a panic, a runtime that shuts down and a call outside of one are logged as
+/// warnings. [`KillPolicy::kill`] tells.
 ///
 /// Dropping the future after its first poll does not stop the kill. The caller still has to wait for its child.
+///
+/// Where no thread can be started, `spawn_blocking` panics; so that is found out first, by starting one. It takes some
+/// 50 us. A thread that is started elsewhere at the same moment can take the last place in between. Then the panic is
+/// caught and the kill made all the same, unless the program was built with `panic = "abort"`: such a one, near its
+/// process limit, is better off with [`KillPolicy::kill`], which never asks the pool.
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {
@@ -55,7 +65,10 @@ pub use undertaker::{Burial, Undertaker};
 /// ```
 pub async fn kill_process_group(pgid: i32) {
     // The rule is to return right after SIGKILL, so nothing is confirmed.
-    let result = KillPolicy::default().confirm(Duration::ZERO).kill(pgid).await;
+    let result = match KillPolicy::default().confirm(Duration::ZERO).climb(pgid) {
+        Ok(climb) => pool::climb_in_pool(climb).await,
+        Err(error) => Err(error),
+    };
     if let Some(warning) = warning(&result) {
         tracing::warn!(pgid, "kill_process_group: {warning}");
     }
@@ -143,17 +156,26 @@ impl KillPolicy {
         self
     }
 
-    /// Kills the group, in one `tokio::task::spawn_blocking`; on a thread of this crate's own, if the blocking pool has
-    /// not begun after a second.
+    /// Kills the group, on one thread that makes all such kills of this process together: any number of them take one
+    /// grace and no thread of tokio's. Needs no runtime, and works on any executor.
     ///
     /// Nothing happens before the first poll; after it, dropping the future does not stop the kill, nor does the end of
-    /// the runtime.
+    /// the runtime. The end of the process does: a `main` that is about to return awaits it, or calls
+    /// [`kill_blocking`](KillPolicy::kill_blocking).
+    ///
+    /// A number that no group has is [`Outcome::AlreadyGone`], also where a process has it that leads no group: by then it
+    /// may be any process's. [`kill_child`](KillPolicy::kill_child) and the program refuse such a one.
+    ///
+    /// Where that thread cannot be started (the process limit, no descriptor left), a task of the current runtime looks at
+    /// the group at least every 20 ms. If the runtime ends first, the group is sent SIGKILL then, should there still be no
+    /// thread. With `panic = "abort"` that task waits by asking for its next turn at once, because tokio's timer
+    /// panics where a runtime has none; the worker serves its other tasks, and a CPU is busy for as long as the kill takes.
     ///
     /// # Errors
     ///
     /// A refused pgid ([`InvalidGroup`](KillErrorKind::InvalidGroup)); `EPERM` on the first signal
-    /// ([`NotPermitted`](KillErrorKind::NotPermitted)), at once; no runtime, one that shut down before the kill began
-    /// ([`Cancelled`](KillErrorKind::Cancelled): told to whoever still waits, and then nothing was signalled), a panic.
+    /// ([`NotPermitted`](KillErrorKind::NotPermitted)), at once; neither a thread to be had nor a runtime
+    /// ([`NoRuntime`](KillErrorKind::NoRuntime): nothing was signalled); a panic.
     pub async fn kill(&self, pgid: i32) -> Result<KillReport, KillError> {
         blocking::climb_off_worker(self.climb(pgid)?).await
     }
@@ -162,16 +184,24 @@ impl KillPolicy {
     ///
     /// # Errors
     ///
-    /// As [`kill`](KillPolicy::kill), without those that come of a runtime.
+    /// As [`kill`](KillPolicy::kill), without [`NoRuntime`](KillErrorKind::NoRuntime).
     pub fn kill_blocking(&self, pgid: i32) -> Result<KillReport, KillError> {
         blocking::climb_here(self.climb(pgid)?)
     }
 
     /// Kills the group that `child` leads, and reaps the child.
     ///
-    /// No stranger can be hit: while this runs nobody else can wait for the child, so its pid stays taken, and on
-    /// Linux 6.9 and later every signal goes through the leader's pidfd, which holds even if the future is dropped and
-    /// the child reaped in the middle.
+    /// While it is awaited it can hit no stranger: nothing else can wait for the child, so its pid stays taken. If the
+    /// future is dropped and the child reaped in the middle, the pid can become a stranger's, and what tells is this:
+    ///
+    /// - On Linux 6.9 and later every signal goes through the leader's pidfd: a stranger is out of its reach.
+    /// - With an older pidfd, the signals go by number, while the leader is un-reaped or a member that was seen is there.
+    /// - Without a pidfd, because the kernel has none or all kills together hold half of the descriptors that this process
+    ///   may open (`RLIMIT_NOFILE`), the start of the leader is noted at the beginning and compared before each signal.
+    ///   The kernel counts starts in clock ticks, 10 ms as a rule: a stranger that got the number within the tick in which
+    ///   the leader was started would be hit, and one that gets it between the comparison and the signal. If not even
+    ///   that can be read, the kill is refused.
+    /// - On the portable [back-end](crate::group::Backend) nothing tells. There, await it.
     ///
     /// A leader that SIGKILL does not end (in a frozen cgroup, in uninterruptible sleep) is not waited for: `status`
     /// is `None` then. It is `None`, too, of a leader that the system reaped itself: where this process had inherited an
@@ -180,7 +210,9 @@ impl KillPolicy {
     /// # Errors
     ///
     /// [`NotLeader`](KillErrorKind::NotLeader) for a child in somebody else's group, as `Command` starts them by
-    /// default; [`AlreadyReaped`](KillErrorKind::AlreadyReaped); else as [`kill`](KillPolicy::kill).
+    /// default; [`AlreadyReaped`](KillErrorKind::AlreadyReaped); [`NoRuntime`](KillErrorKind::NoRuntime) outside of one,
+    /// since tokio reaps the child; `EMFILE` ([`Os`](KillErrorKind::Os)) where the leader can be neither held nor read for
+    /// want of a descriptor, and then nothing was signalled; else as [`kill`](KillPolicy::kill).
     pub async fn kill_child(&self, child: &mut tokio::process::Child) -> Result<ChildKill, KillError> {
         let group = ProcessGroup::led_by(child)?;
         if tokio::runtime::Handle::try_current().is_err() {
@@ -188,7 +220,7 @@ impl KillPolicy {
         }
         // While it listens, SIGCHLD is not ignored, and a leader that dies stays until it is waited for.
         let _children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
-        let climb = climb::Climb::new(group, self).then_its_leader(self.reap_within());
+        let climb = climb::Climb::new(group, self).if_identified()?.then_its_leader(self.reap_within());
         let report = blocking::climb_off_worker(climb).await?;
         let status = match group.leader_has_exited() {
             true => child.wait().await.map(Some),

@@ -1,6 +1,6 @@
 //! What is left to do for a child, whoever has it: its group is to be killed, its leader reaped, its group unregistered.
 //!
-//! Dropped before that, it goes to the undertaker.
+//! Dropped before that, it goes to the kill thread.
 
 use std::io;
 use std::process::ExitStatus;
@@ -56,15 +56,13 @@ impl Remains {
     ///
     /// For threads that may block, or for a run that is not guarded any more.
     pub(super) fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
-        let Some(mut child) = self.child.take() else { return Ok(None) };
-        let pgid = self.group.pgid();
         // Asked once: one that ends right after this is not reaped either, because its group is still guarded.
         if !self.group.leader_has_exited() {
-            tracing::warn!(pgid, "the leader of a killed group does not end");
-            // tokio would reap it some day, behind the registry's back.
-            std::mem::forget(child);
+            self.give_up();
             return Ok(None);
         }
+        let Some(mut child) = self.child.take() else { return Ok(None) };
+        let pgid = self.group.pgid();
         // Before its number can become a stranger's.
         self.take_ward().into_iter().for_each(Ward::release);
         let reaped = self.registry.reap(pgid, || child.try_wait());
@@ -74,6 +72,16 @@ impl Remains {
             self.registry.unregister(pgid);
         }
         reaped
+    }
+}
+
+impl Remains {
+    /// Of a leader that SIGKILL does not end: it stays registered for the last sweep, and guarded.
+    pub(super) fn give_up(&mut self) {
+        let Some(child) = self.child.take() else { return };
+        tracing::warn!(pgid = self.group.pgid(), "the leader of a killed group does not end");
+        // tokio would reap it some day, behind the registry's back.
+        std::mem::forget(child);
     }
 }
 

@@ -187,9 +187,10 @@ impl<'a> Run<'a> {
         let Some(mut remains) = self.remains.take() else { unreachable!("only a run that is over has none") };
         let climb = remains.begin_kill();
         remains.end_strays();
-        match climb_off_worker_and(climb, move |kill| (kill, remains.reap())).await {
-            Ok((kill, status)) => (kill, status.unwrap_or(None)),
-            // It never began; what remains was dropped, and so went to the undertaker.
+        // Dropped instead of answered, what remains is killed, and reaped, all the same.
+        match climb_off_worker_and(climb, move |kill| (kill, remains)).await {
+            Ok((kill, remains)) => (kill, reap_off_worker(remains).await.unwrap_or(None)),
+            // It never began; what remains was dropped.
             Err(error) => (Err(error), None),
         }
     }
@@ -201,6 +202,17 @@ fn unless_undone(leftover: Leftover) -> Result<Leftover, AgentError> {
         Some(Err(error)) if error.kind() != KillErrorKind::NotPermitted => Err(AgentError::Leftovers(error)),
         leftover => Ok(leftover),
     }
+}
+
+/// After its kill. The release may have to wait for a guardian that does not listen; not on a worker, and not on the kill
+/// thread either, where other kills would wait for it too.
+async fn reap_off_worker(mut remains: Remains) -> io::Result<Option<ExitStatus>> {
+    if !remains.group.leader_has_exited() {
+        remains.give_up();
+        return Ok(None);
+    }
+    release(remains.take_ward()).await;
+    remains.reap()
 }
 
 async fn release(ward: Option<Ward>) {

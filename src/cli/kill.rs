@@ -1,16 +1,16 @@
 //! `deadbeat kill`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use nix::unistd::{Pid, getpgid};
 use serde::Serialize;
 
 use super::{args, output};
-use crate::group::ProcessGroup;
-use crate::kill::{KillError, KillPolicy, KillReport, Outcome, SentSignal, Undertaker};
+use crate::group::{ProcessGroup, group_of_member};
+use crate::kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, SentSignal, Undertaker};
 use crate::millis::millis;
 use crate::signal::Signal;
 
@@ -19,7 +19,8 @@ use crate::signal::Signal;
 #[command(after_help = "\
 Exit status:
   0  every group is gone
-  1  some group is not, or none of its members may be signalled; said on stderr
+  1  some group is not, none of its members may be signalled, or a number is that of a process that leads no group;
+     said on stderr
   2  the call was wrong: nothing was signalled, not even the groups that were named well; or every group is gone,
      and stdout cannot be written to
 
@@ -50,8 +51,20 @@ enum Format {
 
 fn pgid(text: &str) -> Result<i32, String> {
     let pgid = text.parse().map_err(|_| "it is not a process group: write the pid of the group's leader".to_owned())?;
-    ProcessGroup::new(pgid).map_err(|error| error.to_string())?;
+    ProcessGroup::new(pgid).map_err(|error| match text.strip_prefix('-').map(str::parse::<Signal>) {
+        Some(Ok(_)) => format!("{error}; to send another signal first, write -s {}", -i64::from(pgid)),
+        _ => error.to_string(),
+    })?;
     Ok(pgid)
+}
+
+/// What to write for the first of these arguments that is a signal as kill(1) takes it, `-TERM`: clap takes it for options.
+pub(super) fn advice(args: impl Iterator<Item = OsString>) -> Option<String> {
+    let mut args = args.map(|arg| arg.into_string().unwrap_or_default()).take_while(|arg| arg != "--");
+    args.find(|arg| arg == "kill")?;
+    let name =
+        args.find_map(|arg| arg.strip_prefix('-').filter(|name| name.parse::<Signal>().is_ok()).map(str::to_owned))?;
+    Some(format!("-{name} is no option of deadbeat kill: to send that signal first, write -s {name}"))
 }
 
 pub(super) fn run(args: &KillArgs) -> ExitCode {
@@ -73,25 +86,23 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
     let (mut status, mut printed) = (ExitCode::SUCCESS, ExitCode::SUCCESS);
     for pgid in args.pgids.iter().copied() {
         if let Some(burial) = burials.remove(&pgid) {
-            results.insert(pgid, burial.wait_blocking());
+            results.insert(pgid, judged(pgid, burial.wait_blocking()));
         }
         let Some(result) = results.get(&pgid) else { continue };
         match result {
             Ok(report) => {
-                if let Some(remark) = remark(report) {
-                    output::tell(&format_args!("deadbeat: {remark}"));
-                }
                 if report.outcome == Outcome::Survived {
+                    output::tell(&format_args!("deadbeat: {}", survivors(report)));
                     status = ExitCode::FAILURE;
                 }
             }
-            Err(error) => {
-                output::tell(&format_args!("deadbeat: {error}"));
+            Err(failure) => {
+                output::tell(&format_args!("deadbeat: {}", failure.message));
                 status = ExitCode::FAILURE;
             }
         }
         let line = match args.format {
-            Format::Json => json(pgid, result),
+            Format::Json => json(result),
             Format::Human => result.as_ref().map(human).unwrap_or_default(),
         };
         // The others are still under way: what cannot be printed must not end them, and is said once.
@@ -103,25 +114,46 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
     if status == ExitCode::SUCCESS { printed } else { status }
 }
 
-/// What is worth saying beside the outcome.
-fn remark(report: &KillReport) -> Option<String> {
-    let pgid = report.pgid;
-    match report.outcome {
-        Outcome::Survived if report.survivors.is_empty() => Some(format!(
-            "process group {pgid} was sent SIGKILL and cannot be seen to be gone: without /proc a zombie that its parent has not waited for looks alive"
-        )),
-        Outcome::Survived => {
-            let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
-            Some(format!("process group {pgid} outlived the kill: {}", names.join("; ")))
-        }
-        Outcome::AlreadyGone => {
-            let group = getpgid(Some(Pid::from_raw(pgid))).ok().filter(|group| group.as_raw() != pgid)?;
-            Some(format!(
-                "there is no process group {pgid}; process {pgid} is in group {group}: name that one to kill it"
-            ))
-        }
-        _ => None,
+/// Why a number named was not killed, as it is said and written.
+#[derive(Serialize)]
+struct Failure {
+    pgid: i32,
+    error: &'static str,
+    message: String,
+}
+
+/// No group of that number is no success where a process of that number lives: its group was meant, or that process.
+fn judged(pgid: i32, result: Result<KillReport, KillError>) -> Result<KillReport, Failure> {
+    let failure = |kind: KillErrorKind, message| Failure { pgid, error: kind.as_str(), message };
+    match result {
+        Ok(report) if report.outcome == Outcome::AlreadyGone => match group_of_member(pgid) {
+            Some(group) => Err(failure(KillErrorKind::NotLeader, not_leader(pgid, group))),
+            None => Ok(report),
+        },
+        Ok(report) => Ok(report),
+        Err(error) => Err(failure(error.kind(), error.to_string())),
     }
+}
+
+/// Only a group that would be killed is advised.
+fn not_leader(pid: i32, group: i32) -> String {
+    let begin = format!("process {pid} leads no group");
+    match ProcessGroup::new(group) {
+        Ok(group) => format!("{begin}, it is in group {group}: name that one"),
+        Err(_) if group == 0 => format!("{begin}, and its own is in another pid namespace: kill it from there"),
+        Err(error) => format!("{begin}, it is in group {group}, and that one is not killed: {error}"),
+    }
+}
+
+fn survivors(report: &KillReport) -> String {
+    let pgid = report.pgid;
+    if report.survivors.is_empty() {
+        return format!(
+            "process group {pgid} was sent SIGKILL and cannot be seen to be gone: without /proc a zombie that its parent has not waited for looks alive"
+        );
+    }
+    let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();
+    format!("process group {pgid} outlived the kill: {}", names.join("; "))
 }
 
 fn human(report: &KillReport) -> String {
@@ -134,18 +166,39 @@ fn human(report: &KillReport) -> String {
     }
 }
 
-fn json(pgid: i32, result: &Result<KillReport, KillError>) -> String {
-    #[derive(Serialize)]
-    struct Failure<'a> {
-        pgid: i32,
-        error: &'a str,
-        message: String,
-    }
+fn json(result: &Result<KillReport, Failure>) -> String {
     let line = match result {
         Ok(report) => serde_json::to_string(report),
-        Err(error) => {
-            serde_json::to_string(&Failure { pgid, error: error.kind().as_str(), message: error.to_string() })
-        }
+        Err(failure) => serde_json::to_string(failure),
     };
     line.map(|line| line + "\n").unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_as_kill_takes_it_is_told_how_to_write() {
+        let advice = |line: &str| advice(line.split_ascii_whitespace().map(OsString::from));
+        for (line, name) in [("kill -TERM 4242", "TERM"), ("--color never kill 4242 -sigint", "sigint")] {
+            let advice = advice(line).expect(line);
+            assert!(advice.ends_with(&format!("write -s {name}")), "{advice}");
+        }
+        for line in ["kill --grace 4242", "kill -x 4242", "kill -- -TERM", "suite -TERM", "kill 4242"] {
+            assert_eq!(advice(line), None, "{line}");
+        }
+        assert!(pgid("-9").unwrap_err().ends_with("write -s 9"));
+        assert!(!pgid("-4242").unwrap_err().contains("-s"));
+    }
+
+    #[test]
+    fn only_a_group_that_can_be_named_is_advised() {
+        let own = nix::unistd::getpgrp().as_raw();
+        assert_eq!(not_leader(4242, 4240), "process 4242 leads no group, it is in group 4240: name that one");
+        for (group, why) in [(0, "another pid namespace"), (1, "every process"), (own, "the caller's own group")] {
+            let message = not_leader(4242, group);
+            assert!(message.contains(why) && !message.contains("name that one"), "{message}");
+        }
+    }
 }

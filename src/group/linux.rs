@@ -13,7 +13,11 @@
 //! and all kills together never take more than half of what this process may open: beyond that they poll.
 //!
 //! A number is not given out while a member carries it. So where the leader was reaped and a process has the leader's
-//! number, the group was gone before that process was born, and it is a stranger.
+//! number, the group was gone before that process was born, and it is a stranger. Where there is no pidfd to tell by that
+//! the leader was reaped, because descriptors are used up or the kernel has none, the time tells at which the process with
+//! that number was started: it is noted at the beginning and compared before each signal. It is counted in clock ticks,
+//! of 10 ms as a rule, so a stranger that got the number within the tick in which the leader was started is not told; and
+//! between the comparison and the signal there is an instant.
 
 mod births;
 mod pidfd;
@@ -24,6 +28,7 @@ mod table;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpgid};
@@ -58,6 +63,8 @@ pub(super) struct Watch {
     leader: Option<Pidfd>,
     /// There was none: it had been reaped before.
     leaderless: bool,
+    /// Without a pidfd: when the leader was started.
+    started: Option<Duration>,
     /// Seen alive by the last walk and not yet seen dead; excludes the witness.
     known: Vec<i32>,
     witness: Option<Witness>,
@@ -72,6 +79,8 @@ enum Witness {
     /// Held by the pidfd that is there anyway.
     Leader,
     Member(i32, Pidfd),
+    /// There is no descriptor to hold it by; it is the one that was started then.
+    Unheld(i32, Duration),
 }
 
 impl Watch {
@@ -83,17 +92,39 @@ impl Watch {
 
     /// The same group, though its number may be a stranger's by now.
     pub(super) fn again(&self) -> Watch {
-        match &self.leader {
-            Some(leader) => Watch::over(self.pgid, leader.again()),
-            None => Watch::over(self.pgid, Err(if self.leaderless { Errno::ESRCH } else { Errno::EMFILE })),
+        let Some(leader) = &self.leader else {
+            let (leaderless, started) = (self.leaderless, self.started);
+            return Watch { leaderless, started, ..Watch::unheld(self.pgid) };
+        };
+        match leader.again() {
+            Ok(pidfd) => Watch::over(self.pgid, Ok(pidfd)),
+            Err(errno) => {
+                let watch = Watch::over(self.pgid, Err(errno));
+                // What has just been noted is the leader's only if it is not reaped after that.
+                let leaderless = is_reaped(leader);
+                Watch { leaderless, started: watch.started.filter(|_| !leaderless), ..watch }
+            }
         }
     }
 
     fn over(pgid: i32, leader: Result<Pidfd, Errno>) -> Watch {
+        match leader {
+            Ok(leader) => Watch { leader: Some(leader), ..Watch::unheld(pgid) },
+            Err(Errno::ESRCH) => Watch { leaderless: true, ..Watch::unheld(pgid) },
+            Err(_) => {
+                let started = started_at(pgid);
+                Watch { leaderless: started.is_none() && !is_there(pgid), started, ..Watch::unheld(pgid) }
+            }
+        }
+    }
+
+    /// Nothing is known of its leader.
+    fn unheld(pgid: i32) -> Watch {
         Watch {
             pgid,
-            leaderless: matches!(leader, Err(Errno::ESRCH)),
-            leader: leader.ok(),
+            leader: None,
+            leaderless: false,
+            started: None,
             // A leader that is alive is a witness as good as any, and saves the first walk.
             known: vec![pgid],
             witness: None,
@@ -102,19 +133,49 @@ impl Watch {
         }
     }
 
+    /// Whether a stranger that gets the number will not be told from the group: the leader is there, and could be neither
+    /// held nor read.
+    pub(super) fn is_unidentified(&self) -> bool {
+        self.leader.is_none() && !self.leaderless && self.started.is_none()
+    }
+
     pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
         match &self.leader {
-            Some(leader) if reach_groups(leader) => raw::pidfd_killpg(leader.as_fd(), signal),
-            _ if self.is_a_strangers() => Err(Errno::ESRCH),
-            // By number, which is the group's for as long as its leader is un-reaped or a member is alive.
-            Some(leader) if is_reaped(leader) && !self.witness_lives() => Err(Errno::ESRCH),
-            _ => raw::killpg(self.pgid, signal),
+            Some(leader) if reach_groups(leader) => return raw::pidfd_killpg(leader.as_fd(), signal),
+            _ if self.is_a_strangers() => return Err(Errno::ESRCH),
+            // By number, which is the group's for as long as its leader is un-reaped or a member is in the table.
+            Some(leader) if is_reaped(leader) && !self.has_a_known_member() => return Err(Errno::ESRCH),
+            None => self.check_start()?,
+            _ => {}
+        }
+        raw::killpg(self.pgid, signal)
+    }
+
+    /// Without a pidfd: whether the number is the group's still.
+    fn check_start(&self) -> Result<(), Errno> {
+        if self.started.is_none() || started_at(self.pgid) == self.started {
+            return Ok(());
+        }
+        match is_there(self.pgid) {
+            // When it was started cannot be read, and is not guessed.
+            true => Err(Errno::EMFILE),
+            false if self.has_a_known_member() => Ok(()),
+            false => Err(Errno::ESRCH),
         }
     }
 
     /// Whether the number has been given out anew: its leader was reaped, and yet there is a process that has it.
     fn is_a_strangers(&self) -> bool {
-        self.leader.as_ref().map_or(self.leaderless, is_reaped) && getpgid(Some(Pid::from_raw(self.pgid))).is_ok()
+        match (&self.leader, self.started) {
+            (None, Some(started)) => started_at(self.pgid).is_some_and(|now| now != started),
+            (leader, _) => leader.as_ref().map_or(self.leaderless, is_reaped) && is_there(self.pgid),
+        }
+    }
+
+    /// Whether one that was seen in the group is still in it, dead or not: the number is the group's as long.
+    fn has_a_known_member(&self) -> bool {
+        let others = self.known.iter().filter(|pid| **pid != self.pgid);
+        self.witness_lives() || others.into_iter().any(|pid| is_member(*pid, self.pgid))
     }
 
     /// Whether the next look is worth having before the poll interval is over.
@@ -126,6 +187,7 @@ impl Watch {
         match self.witness.as_ref()? {
             Witness::Leader => self.leader.as_ref().map(Pidfd::as_fd),
             Witness::Member(_, pidfd) => Some(pidfd.as_fd()),
+            Witness::Unheld(..) => None,
         }
     }
 
@@ -143,14 +205,18 @@ impl Watch {
     fn witness_pid(&self) -> Option<i32> {
         match self.witness.as_ref()? {
             Witness::Leader => Some(self.pgid),
-            Witness::Member(pid, _) => Some(*pid),
+            Witness::Member(pid, _) | Witness::Unheld(pid, _) => Some(*pid),
         }
     }
 
-    /// Whether the witness is alive and still in the group, at the price of two system calls.
+    /// Whether the witness is alive and still in the group, at the price of two system calls if it is held.
     fn witness_lives(&self) -> bool {
         let Some(pid) = self.witness_pid() else { return false };
-        self.witness_fd().is_some_and(|fd| !has_exited(fd)) && is_member(pid, self.pgid)
+        let lives = match self.witness {
+            Some(Witness::Unheld(_, started)) => runs(pid) && started_at(pid) == Some(started),
+            _ => self.witness_fd().is_some_and(|fd| !has_exited(fd)),
+        };
+        lives && is_member(pid, self.pgid)
     }
 
     /// Whether some member is known to be alive.
@@ -169,11 +235,12 @@ impl Watch {
                 // The pidfd came first, so a number that was reused meanwhile is told by its group.
                 Ok(pidfd) => self.witness = Some(Witness::Member(pid, pidfd)),
                 Err(Errno::ESRCH) => {}
-                // No descriptor to be had: is it still alive? The next look walks again.
-                Err(_) => {
-                    self.known.clear();
-                    return is_member(pid, self.pgid) && runs(pid);
-                }
+                // No descriptor to be had. One that cannot be read either is asked again by the next look.
+                Err(_) => match started_at(pid) {
+                    Some(started) => self.witness = Some(Witness::Unheld(pid, started)),
+                    None if is_member(pid, self.pgid) && runs(pid) => return true,
+                    None => {}
+                },
             }
         }
     }
@@ -284,18 +351,21 @@ impl Watch {
     }
 }
 
+/// Whether a process has this number, a zombie too.
+fn is_there(pid: i32) -> bool {
+    getpgid(Some(Pid::from_raw(pid))).is_ok()
+}
+
 fn is_member(pid: i32, pgid: i32) -> bool {
     getpgid(Some(Pid::from_raw(pid))) == Ok(Pid::from_raw(pgid))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use nix::libc;
 
     use super::super::inside::inside;
-    use super::super::tests::{Pair, Started, before_6_9, failing};
+    use super::super::tests::{OPEN, Pair, Started, before_6_9, failing};
     use super::super::{Eyes, Vigil};
     use super::*;
 
@@ -377,6 +447,7 @@ mod tests {
         for (mut watch, is_a_strangers) in [
             (Watch::new(pid), false),
             (Watch::over(pid, Err(Errno::EMFILE)), false),
+            (Watch { started: Some(Duration::ZERO), ..Watch::unheld(pid) }, true),
             (leaderless(), true),
             (of_a_reaped_leader(pid), true),
         ] {
@@ -392,6 +463,56 @@ mod tests {
         stranger.reap();
         assert!(!watch.is_a_strangers() && !reaped.is_a_strangers(), "nobody has the number");
         assert_eq!(look_at(&mut watch), Sight::Gone);
+    }
+
+    #[test]
+    fn without_a_descriptor_a_group_is_known_by_the_start_of_its_leader_and_then_by_a_member() {
+        let mut pair = Pair::start();
+        let (mut watch, again) = failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || {
+            let watch = Watch::new(pair.leader.pid());
+            let again = watch.again();
+            (watch, again)
+        });
+        assert!(watch.started.is_some() && again.started == watch.started && !watch.is_unidentified(), "{watch:?}");
+        assert_eq!([watch.signal(0), again.signal(0)], [Ok(()); 2]);
+        pair.leader.reap();
+        assert_eq!(watch.signal(0), Err(Errno::ESRCH), "no member was seen yet");
+        assert_eq!(failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || look_at(&mut watch)), Sight::Alive);
+        assert!(matches!(watch.witness, Some(Witness::Unheld(pid, _)) if pid == pair.member), "{watch:?}");
+        assert_eq!(watch.signal(0), Ok(()));
+        // As good as the witness is any other that was seen; the leader's own number is a stranger's by now.
+        watch.witness = None;
+        watch.known = vec![pair.leader.pid()];
+        assert_eq!(watch.signal(0), Err(Errno::ESRCH));
+        watch.known.push(pair.member);
+        assert_eq!(watch.signal(0), Ok(()));
+        watch.witness = Some(Witness::Unheld(pair.member, Duration::ZERO));
+        assert!(!watch.witness_lives(), "it is another");
+    }
+
+    #[test]
+    fn a_start_that_cannot_be_read_is_not_guessed() {
+        let leader = Started::leader();
+        let pid = leader.pid();
+        let calls = [&[libc::SYS_pidfd_open], OPEN].concat();
+        let (unidentified, refused) = failing(&calls, Errno::EMFILE, || {
+            let watch = Watch { started: Some(Duration::ZERO), ..Watch::unheld(pid) };
+            (Watch::new(pid).is_unidentified(), watch.signal(0))
+        });
+        assert_eq!((unidentified, refused), (true, Err(Errno::EMFILE)));
+        for watch in [Watch::new(pid), Watch::over(pid, Err(Errno::EMFILE)), Watch::over(pid, Err(Errno::ESRCH))] {
+            assert!(!watch.is_unidentified(), "{watch:?}");
+        }
+    }
+
+    #[test]
+    fn another_watch_without_a_descriptor_is_kept_on_the_same_leader() {
+        let mut leader = Started::leader();
+        let watch = Watch::new(leader.pid());
+        let again = || failing(&[libc::SYS_fcntl], Errno::EMFILE, || watch.again());
+        assert!(again().leader.is_none() && again().started == started_at(leader.pid()) && !again().leaderless);
+        leader.reap();
+        assert!(again().leaderless && again().started.is_none());
     }
 
     #[test]

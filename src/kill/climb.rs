@@ -62,6 +62,14 @@ impl Climb {
         self
     }
 
+    /// Refuses to begin where, for want of a descriptor, a stranger that gets the number would not be told from the group.
+    pub(super) fn if_identified(self) -> Result<Climb, KillError> {
+        match self.vigil.is_unidentified() {
+            true => Err(KillError::os(self.pgid(), Errno::EMFILE.into())),
+            false => Ok(self),
+        }
+    }
+
     pub(crate) fn pgid(&self) -> i32 {
         self.vigil.group().pgid()
     }

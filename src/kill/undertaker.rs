@@ -23,8 +23,9 @@ use super::many::{Many, Then};
 use super::seat::Seat;
 use super::{KillError, KillErrorKind, KillPolicy, KillReport};
 
-/// How long whoever else may begin a kill is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long the blocking pool has to begin a kill. It takes less than one where a thread is idle or can be started, and a
+/// grace that begins later by so much is not noticed.
+pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Kills any number of groups at once, on one thread of its own that needs no runtime.
 ///
@@ -119,8 +120,8 @@ impl Undertaker {
 
     /// Begins to kill this group, at once and whatever becomes of the future that tells of it.
     ///
-    /// The group is pinned before this returns, where the system can do that; so a leader that is reaped afterwards
-    /// cannot make the number a stranger's.
+    /// The group is pinned before this returns, where the system can do that, or else known by the start of its leader: so a
+    /// stranger that gets the number afterwards is told from it, as [`KillPolicy::kill_child`] says in detail.
     pub fn kill(&self, pgid: i32) -> Burial {
         match self.policy.climb(pgid) {
             Ok(climb) => {
@@ -139,6 +140,7 @@ impl Undertaker {
     pub(crate) fn begin(&self, climb: Climb, then: impl FnOnce(Result<KillReport, KillError>) + Send + 'static) {
         let mut letters = self.inbox.letters();
         if letters.dead {
+            drop(letters);
             return bury_alone(climb, Box::new(then));
         }
         letters.jobs.push((climb, Box::new(then)));
@@ -146,15 +148,16 @@ impl Undertaker {
         self.inbox.ring();
     }
 
-    /// Begins this kill if in a second nobody else has.
+    /// Begins this kill if nothing else has in [`PATIENCE`].
     pub(super) fn begin_if_nobody_does(&self, seat: Seat) {
         let mut letters = self.inbox.letters();
-        // With its thread dead, the others are all there is.
-        if !letters.dead {
-            letters.seats.push((Instant::now() + PATIENCE, seat));
+        if letters.dead {
             drop(letters);
-            self.inbox.ring();
+            return seat.take().into_iter().for_each(|(climb, then)| bury_alone(climb, then));
         }
+        letters.seats.push((Instant::now() + PATIENCE, seat));
+        drop(letters);
+        self.inbox.ring();
     }
 
     /// The one of this process, for what must go on when whoever began it is dropped.
@@ -240,6 +243,14 @@ fn lost(pgid: i32) -> KillError {
     KillError::new(pgid, KillErrorKind::Panicked)
 }
 
+/// Where there is a thread to be had: the kill thread's, one of its own; without any, at once and without grace.
+pub(super) fn begin_anywhere(climb: Climb, then: Then) {
+    match Undertaker::global() {
+        Ok(undertaker) => undertaker.begin(climb, then),
+        Err(_) => bury_alone(climb, then),
+    }
+}
+
 /// On a thread of its own; without one, at once and without grace.
 fn bury_alone(climb: Climb, then: Then) {
     let seat = Seat::new(climb, then);
@@ -287,7 +298,7 @@ fn work(kills: &mut Many, inbox: &Inbox, mut door: &UnixStream) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::mpsc::channel;
 
@@ -304,7 +315,7 @@ mod tests {
     }
 
     /// What it is told lies there to be read; the other end of its bell.
-    fn without_a_thread() -> (Undertaker, UnixStream) {
+    pub(in crate::kill) fn without_a_thread() -> (Undertaker, UnixStream) {
         let (bell, door) = UnixStream::pair().unwrap();
         door.set_nonblocking(true).unwrap();
         let inbox = Arc::new(Inbox { letters: Mutex::default(), bell });
@@ -368,7 +379,8 @@ mod tests {
     }
 
     #[test]
-    fn a_kill_that_others_should_begin_is_left_to_them_for_a_second() {
+    fn a_kill_that_the_pool_should_begin_is_left_to_it_for_20_ms() {
+        assert_eq!(PATIENCE, Duration::from_millis(20));
         let (undertaker, mut door) = without_a_thread();
         let before = Instant::now();
         undertaker.begin_if_nobody_does(seat_of_nobody());
@@ -387,9 +399,11 @@ mod tests {
     fn what_comes_after_its_thread_has_died_is_done_by_others() {
         let (undertaker, _door) = without_a_thread();
         undertaker.inbox.letters().dead = true;
-        undertaker.begin_if_nobody_does(seat_of_nobody());
-        assert!(undertaker.inbox.letters().seats.is_empty(), "nobody would ever take it");
         let (told, ends) = channel();
+        let theirs = told.clone();
+        undertaker.begin_if_nobody_does(Seat::new(climb_of_nobody(), Box::new(move |end| theirs.send(end).unwrap())));
+        assert_eq!(ends.recv_timeout(SOON).expect("it was lost").unwrap().outcome, Outcome::AlreadyGone);
+        assert!(undertaker.inbox.letters().seats.is_empty(), "nothing would ever take it");
         undertaker.begin(climb_of_nobody(), move |result| told.send(result).unwrap());
         let report = ends.recv_timeout(SOON).expect("it was lost").unwrap();
         assert_eq!(report.outcome, Outcome::AlreadyGone);

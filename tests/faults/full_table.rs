@@ -11,7 +11,7 @@ use crate::no_process::every_kill_is_made;
 use crate::support::{Group, Held, LONG, NAMESPACE, OBEDIENT, SOON, STUBBORN, inside, skip};
 
 /// A pid namespace with as few numbers as the kernel allows. Before Linux 6.14 the limit is the whole machine's.
-fn has_a_small_table<F: Fn() -> T, T>(test: F) -> bool {
+pub(crate) fn has_a_small_table<F: Fn() -> T, T>(test: F) -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
     if (numbers.next(), numbers.next()) < (Some(6), Some(14)) {

@@ -18,5 +18,6 @@ mod lazy_init;
 mod no_pidfd;
 mod no_proc;
 mod no_process;
+mod panic_abort;
 mod stopped;
 mod support;

@@ -40,6 +40,9 @@ async fn a_child_in_somebody_elses_group_is_refused_and_lives() {
     assert_eq!(error.kind(), KillErrorKind::NotLeader);
     assert_eq!(error.pgid(), child.id().unwrap() as i32);
     assert!(error.to_string().contains("process_group(0)"), "{error}");
+    // By its number alone it cannot be refused: the number may be any process's by now. It is not signalled either.
+    let report = policy().kill(error.pgid()).await.unwrap();
+    assert_eq!((report.outcome, report.signals.len()), (Outcome::AlreadyGone, 0));
     assert_eq!(child.try_wait().unwrap(), None, "it was signalled");
     child.kill().await.unwrap();
 }

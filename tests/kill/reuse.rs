@@ -194,3 +194,111 @@ async fn kills_a_child_of_its_own() {
     let killed = policy.kill_child(&mut child).await.unwrap();
     assert!(killed.status.is_some(), "{killed:?}");
 }
+
+/// The killer below has no pidfd to be had; its child is reaped in the middle of the kill, and an innocent gets its number.
+#[test]
+fn a_kill_without_a_descriptor_knows_its_group_from_a_stranger() {
+    if !inside("reuse::a_kill_without_a_descriptor_knows_its_group_from_a_stranger") {
+        return;
+    }
+    if deadbeat::group::backend() != deadbeat::group::Backend::Proc {
+        eprintln!("skipped: without /proc a reaped leader's group cannot be told from a stranger's");
+        return;
+    }
+    // A round in which the machine took longer than the grace to give the number away shows nothing.
+    let shown = (0..10).find_map(|_| outlives_a_dropped_kill_child());
+    assert!(shown.expect("never was the number given away in time"), "a stranger was killed");
+}
+
+/// Whether the innocent lives, after the kill that was meant for another has ended. `None`: it was born too late.
+fn outlives_a_dropped_kill_child() -> Option<bool> {
+    let mut killer = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "reuse::drops_the_kill_of_its_child_and_reaps_it", "--nocapture"])
+        .env("DEADBEAT_DROP_A_KILL", "1")
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(killer.stderr.take().unwrap()).lines().map(Result::unwrap);
+    let mut next =
+        |word: &str| lines.find_map(|line| line.strip_prefix(word).map(str::to_owned)).expect("no such line");
+    let pgid = next("leader ").parse().unwrap();
+    next("asked");
+    let asked = std::time::Instant::now();
+    next("reaped");
+    reap_orphans_of(pgid);
+    let mut innocent = born_as(pgid);
+    let in_time = asked.elapsed() < HALF_OF_ITS_GRACE;
+    killer.stdin.take().unwrap().write_all(b"born\n").unwrap();
+    next("over");
+    assert!(killer.wait().unwrap().success());
+    let outlived = answers(&mut innocent);
+    let _ = innocent.kill();
+    innocent.wait().unwrap();
+    in_time.then_some(outlived)
+}
+
+const HALF_OF_ITS_GRACE: std::time::Duration = std::time::Duration::from_millis(750);
+
+/// Not a test by itself: the killer of the one above. Between its first signals and its last it does not look: nothing
+/// wakes it, and its polls are an hour apart.
+#[tokio::test]
+async fn drops_the_kill_of_its_child_and_reaps_it() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use tokio::io::AsyncBufReadExt;
+
+    if std::env::var_os("DEADBEAT_DROP_A_KILL").is_none() {
+        return;
+    }
+    setrlimit(Resource::Nofile, Rlimit { current: Some(100), ..getrlimit(Resource::Nofile) }).unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    let policy = deadbeat::KillPolicy::default().grace(HALF_OF_ITS_GRACE * 2).poll_interval(hour);
+    // Others, whose kills have taken all that may be had.
+    let harmless = policy.clone().signal(deadbeat::Signal::CONT).grace(hour);
+    let mut others = Vec::new();
+    while pidfds() < 50 {
+        let mut command = Command::new("sleep");
+        others.push(command.arg("600").process_group(0).stderr(Stdio::null()).spawn().unwrap());
+        let (harmless, pgid) = (harmless.clone(), others.last().unwrap().id() as i32);
+        tokio::spawn(async move { harmless.kill(pgid).await });
+        tokio::task::yield_now().await;
+        assert!(others.len() < 60, "only {} pidfds are held", pidfds());
+    }
+    let stubborn = || {
+        let script = "trap 'echo asked' TERM; echo ready; while :; do sleep 60 >/dev/null & wait; done";
+        let mut command = tokio::process::Command::new("sh");
+        command.args(["-c", script]).process_group(0).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap()
+    };
+    let (mut child, mut last) = (stubborn(), stubborn());
+    let mut lines = tokio::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next_line().await.unwrap().unwrap(), "ready");
+    eprintln!("leader {}", child.id().unwrap());
+    // So that the innocent is not started in the same clock tick.
+    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    let mut kill = Box::pin(policy.kill_child(&mut child));
+    tokio::select! {
+        killed = &mut kill => panic!("it has ended: {killed:?}"),
+        line = lines.next_line() => assert_eq!(line.unwrap().unwrap(), "asked"),
+    }
+    eprintln!("asked");
+    drop(kill);
+    nix::sys::signal::killpg(Pid::from_raw(child.id().unwrap() as i32), Signal::SIGKILL).unwrap();
+    child.wait().await.unwrap();
+    eprintln!("reaped");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    // On the same thread and with the same grace: when this one is over, the other is.
+    policy.kill(last.id().unwrap() as i32).await.unwrap();
+    last.wait().await.unwrap();
+    for other in &mut others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    eprintln!("over");
+}
+
+/// How many this process holds.
+fn pidfds() -> usize {
+    let links =
+        std::fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok());
+    links.filter(|link| link.to_string_lossy().contains("pidfd")).count()
+}

@@ -7,6 +7,11 @@ use deadbeat::{KillPolicy, ProcessGroup};
 #[path = "../common/eventually.rs"]
 mod eventually;
 pub(crate) use eventually::{SOON, eventually};
+#[cfg(target_os = "linux")]
+#[path = "../common/inside.rs"]
+mod inside;
+#[cfg(target_os = "linux")]
+pub(crate) use inside::inside;
 
 /// The default policy, but patient with a machine on which a killed process waits for a CPU to die on. Where zombies
 /// cannot be told from the living it would be patient in vain.

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use deadbeat::kill::Undertaker;
 use deadbeat::{KillErrorKind, Outcome};
 
+#[cfg(target_os = "linux")]
+use super::support::inside;
 use super::support::{eventually, policy, start};
 
 const GRACE: Duration = Duration::from_secs(1);
@@ -28,6 +30,40 @@ fn many_groups_share_one_grace() {
     }
     // One after the other they would take thirty.
     assert!(start.elapsed() < GRACE * 15, "took {:?}", start.elapsed());
+}
+
+/// How many threads this process has.
+#[cfg(target_os = "linux")]
+fn threads() -> usize {
+    std::fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn any_number_of_kills_take_one_thread_and_one_grace() {
+    // In a process of its own, where no other test starts a thread.
+    if !inside(any_number_of_kills_take_one_thread_and_one_grace, &[]) {
+        return;
+    }
+    let groups: Vec<_> = (0..60).map(|_| start("ignore-term")).collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let kill = |pgid| async move { policy().grace(GRACE).kill(pgid).await };
+    let (before, begun) = (threads(), Instant::now());
+    let kills: Vec<_> = groups.iter().map(|running| runtime.spawn(kill(running.pgid()))).collect();
+    let mut most = 0;
+    for kill in kills {
+        // The first look comes after all have been begun.
+        runtime.block_on(async { tokio::time::sleep(Duration::from_millis(1)).await });
+        most = most.max(threads());
+        let report = runtime.block_on(kill).unwrap().unwrap();
+        if deadbeat::group::backend() == deadbeat::group::Backend::Proc {
+            assert_eq!(report.outcome, Outcome::Killed, "{report:?}");
+        }
+    }
+    assert_eq!(most, before + 1, "they have taken other threads");
+    // One after the other they would take sixty.
+    assert!(begun.elapsed() < GRACE * 30, "took {:?}", begun.elapsed());
+    eventually("all are dead", || groups.iter().all(|running| running.has_ended()));
 }
 
 #[test]

@@ -64,9 +64,43 @@ fn a_group_that_does_not_exist_is_gone_already() {
 fn the_pid_of_a_member_names_no_group_and_the_right_one_is_told() {
     let running = start("forking");
     let member = *running.pids().iter().find(|pid| **pid != running.pgid()).unwrap();
-    let told = format!("process {member} is in group {}", running.pgid());
-    deadbeat("kill").arg(member.to_string()).assert().success().stderr(predicate::str::contains(told));
+    let told = format!("process {member} leads no group, it is in group {}: name that one", running.pgid());
+    let stderr = format!("deadbeat: {told}\n");
+    deadbeat("kill").arg(member.to_string()).assert().code(1).stdout("").stderr(stderr.clone());
+    let output =
+        deadbeat("kill --format json").arg(member.to_string()).assert().code(1).stderr(stderr).get_output().clone();
+    let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(line, serde_json::json!({ "pgid": member, "error": "not_leader", "message": told }));
     assert!(!running.has_ended());
+    // The group of this very test is that of the program: there is nothing to be named.
+    let mut ours = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+    let refused = predicate::str::contains("the caller's own group").and(predicate::str::contains("name that").not());
+    deadbeat("kill").arg(ours.id().to_string()).assert().code(1).stderr(refused);
+    assert!(ours.try_wait().unwrap().is_none(), "it was killed");
+    ours.kill().unwrap();
+    // A zombie runs no more, and the group it was in is not meant.
+    if deadbeat::group::backend() == deadbeat::group::Backend::Proc {
+        until("it is a zombie", || {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", ours.id())).unwrap();
+            stat.contains(") Z ")
+        });
+        let gone = format!("{} was gone already\n", ours.id());
+        deadbeat("kill").arg(ours.id().to_string()).assert().success().stdout(gone).stderr("");
+    }
+    ours.wait().unwrap();
+}
+
+#[rstest]
+#[case("-9", "write -s 9")]
+#[case("-TERM", "write -s TERM")]
+#[case("-SIGINT", "write -s SIGINT")]
+fn a_signal_as_kill_takes_it_is_told_how_to_write_and_signals_nothing(#[case] signal: &str, #[case] advice: &str) {
+    let bystander = start("fast-exit");
+    let pgid = bystander.pgid().to_string();
+    for args in [[signal, &pgid], [&pgid, signal]] {
+        deadbeat("kill").args(args).assert().code(2).stdout("").stderr(predicate::str::contains(advice));
+    }
+    assert!(!bystander.has_ended());
 }
 
 #[test]

@@ -1,0 +1,151 @@
+//! A kill for which no thread can be started: a task of the runtime looks at the group, and never blocks between looks.
+
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::climb::{Climb, Step};
+use super::many::Then;
+use super::undertaker::begin_anywhere;
+use super::{KillError, KillErrorKind};
+
+/// The longest time between two looks: no exit wakes a task.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Begins it in the current runtime. It goes on when the future that wanted it is dropped.
+///
+/// # Errors
+///
+/// [`KillErrorKind::NoRuntime`]: there is none, and nothing was signalled.
+pub(super) fn begin(climb: Climb, then: Then) -> Result<(), KillError> {
+    let pgid = climb.pgid();
+    let runtime = Handle::try_current().map_err(|_| KillError::new(pgid, KillErrorKind::NoRuntime))?;
+    tracing::warn!(pgid, "no thread can be started for a kill: a task of the runtime makes it");
+    drop(runtime.spawn(Unfinished(Some((climb, then))).finish()));
+    Ok(())
+}
+
+/// A kill that is not lost with its task: a runtime drops its tasks when it is shut down.
+struct Unfinished(Option<(Climb, Then)>);
+
+impl Unfinished {
+    async fn finish(mut self) {
+        while let Some((climb, _)) = &mut self.0 {
+            let result = match climb.step() {
+                Step::Wait(time) => {
+                    wait(time.min(LOOK)).await;
+                    continue;
+                }
+                Step::Done(result) => result,
+            };
+            if let Some((_, then)) = self.0.take() {
+                then(result);
+            }
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.take().into_iter().for_each(|(climb, then)| begin_anywhere(climb, then));
+    }
+}
+
+/// In a runtime without a timer tokio's sleep panics. Where that ends the task, the kill is not lost with it; where it
+/// would end the process, no timer is asked for.
+async fn wait(time: Duration) {
+    match cfg!(panic = "unwind") {
+        true => tokio::time::sleep(time).await,
+        false => turns(time).await,
+    }
+}
+
+/// Lets the runtime do all else that it has to do, again and again, for this long. Needs no timer, and keeps a CPU busy.
+async fn turns(time: Duration) {
+    let begun = Instant::now();
+    while begun.elapsed() < time {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::group::{Backend, backend};
+    use crate::kill::blocking::Climbed;
+    use crate::kill::tests::{climb_of_nobody, eventually, start};
+    use crate::kill::{KillPolicy, Outcome};
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_time().build().unwrap()
+    }
+
+    fn begin_in(runtime: &Runtime, climb: Climb) -> oneshot::Receiver<Climbed> {
+        let (told, result) = oneshot::channel();
+        let _entered = runtime.enter();
+        begin(climb, Box::new(move |climbed| drop(told.send(climbed)))).unwrap();
+        result
+    }
+
+    #[test]
+    fn a_task_makes_the_kill_and_looks_more_often_than_it_was_told_to() {
+        if backend() != Backend::Proc {
+            return;
+        }
+        let (runtime, running) = (runtime(), start("fast-exit"));
+        // An hour from the first look to the second would be the end of this test.
+        let policy = KillPolicy::default().grace(HOUR).poll_interval(HOUR);
+        let result = begin_in(&runtime, Climb::new(running.group(), &policy));
+        assert_eq!(runtime.block_on(result).unwrap().unwrap().outcome, Outcome::Terminated);
+    }
+
+    #[test]
+    fn a_runtime_that_ends_hands_on_what_its_tasks_have_not_finished() {
+        let running = start("ignore-term");
+        let policy = KillPolicy::default().grace(Duration::from_millis(100));
+        let runtime = runtime();
+        let mut result = begin_in(&runtime, Climb::new(running.group(), &policy));
+        runtime.block_on(tokio::task::yield_now());
+        assert!(result.try_recv().is_err(), "it ended within its grace");
+        drop(runtime);
+        result.blocking_recv().expect("it was lost").unwrap();
+        eventually("the group is dead", || running.has_ended());
+    }
+
+    #[test]
+    fn a_runtime_without_a_timer_loses_no_kill_either() {
+        let running = start("ignore-term");
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let policy = KillPolicy::default().grace(Duration::from_millis(100));
+        let result = begin_in(&runtime, Climb::new(running.group(), &policy));
+        assert_eq!(runtime.block_on(result).expect("it was lost").unwrap().outcome, Outcome::Killed);
+    }
+
+    #[test]
+    fn without_a_runtime_nothing_is_begun() {
+        let error = begin(climb_of_nobody(), Box::new(|_| unreachable!("it was begun"))).unwrap_err();
+        assert_eq!(error.kind(), KillErrorKind::NoRuntime);
+    }
+
+    #[test]
+    fn turns_take_their_time_and_leave_the_worker_to_others() {
+        let runtime = Builder::new_current_thread().build().unwrap();
+        let time = Duration::from_millis(20);
+        let (begun, others) = (Instant::now(), std::rc::Rc::new(std::cell::Cell::new(0)));
+        let local = tokio::task::LocalSet::new();
+        let count = others.clone();
+        local.spawn_local(async move {
+            loop {
+                count.set(count.get() + 1);
+                tokio::task::yield_now().await;
+            }
+        });
+        local.block_on(&runtime, turns(time));
+        assert!(begun.elapsed() >= time && others.get() > 10, "{:?} and {} turns", begun.elapsed(), others.get());
+    }
+}
