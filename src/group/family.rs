@@ -31,6 +31,7 @@ mod asked;
 #[cfg(target_os = "linux")]
 mod listed;
 
+use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -88,17 +89,20 @@ pub(crate) fn reap(is_anothers: impl Fn(i32) -> bool) {
 pub(crate) fn kill_children(wanted: impl Fn(&[i32]) -> Vec<i32>) {
     let _reaping = hold_reaping();
     let Ok(ours) = getsid(None) else { return };
+    let mut groups = HashSet::new();
     for pid in wanted(&children()) {
         let number = Some(Pid::from_raw(pid));
-        let group = match (getsid(number), getpgid(number)) {
-            (Ok(session), Ok(pgid)) if session != ours && session.as_raw() > 1 => ProcessGroup::new(pgid.as_raw()).ok(),
-            _ => None,
-        };
-        // One that may not be signalled is told of by its own kill.
-        let _ = match group {
-            Some(group) => group.signal(Signal::KILL),
-            None => super::signal_process(pid, Signal::KILL),
-        };
+        match (getsid(number), getpgid(number)) {
+            (Ok(session), Ok(pgid)) if session != ours && session.as_raw() > 1 && pgid.as_raw() > 1 => {
+                // Once each: the kernel goes through all of them, thousands of ended ones among them.
+                groups.insert(pgid.as_raw());
+            }
+            // One that may not be signalled is told of by its own kill.
+            _ => drop(super::signal_process(pid, Signal::KILL)),
+        }
+    }
+    for group in groups.into_iter().filter_map(|pgid| ProcessGroup::new(pgid).ok()) {
+        let _ = group.signal(Signal::KILL);
     }
 }
 
@@ -119,8 +123,7 @@ pub(crate) fn no_child_runs(spare: impl Fn(&[i32]) -> Vec<i32>) -> bool {
         children
     };
     let first = list();
-    // One that is no child any more was reaped by its owner.
-    first.iter().all(|pid| has_exited(*pid) != Ok(false)) && list().iter().all(|pid| first.contains(pid))
+    first.iter().all(|pid| child_has_ended(*pid)) && list().iter().all(|pid| first.contains(pid))
 }
 
 #[cfg(target_os = "linux")]
@@ -149,8 +152,9 @@ pub(crate) fn descendants(spared: &[i32]) -> Vec<i32> {
         if spared.contains(&pid) {
             continue;
         }
-        pending.extend(children_of(pid));
+        // One that has ended has no children any more.
         if runs(pid) {
+            pending.extend(children_of(pid));
             living.push(pid);
         }
     }
@@ -174,6 +178,20 @@ pub(crate) fn runs(pid: i32) -> bool {
         return super::linux::runs(pid);
     }
     has_exited(pid) == Ok(false)
+}
+
+/// Whether a child of ours has ended, or was reaped: the kernel's word, and far cheaper than to read it.
+pub(crate) fn child_has_ended(pid: i32) -> bool {
+    has_exited(pid) != Ok(false)
+}
+
+/// Whether it is on its way out, or gone: it has no environment any more then, and its children are about to be handed on.
+pub(crate) fn is_leaving(pid: i32) -> bool {
+    #[cfg(target_os = "linux")]
+    if sees_beyond_children() {
+        return super::linux::is_leaving(pid);
+    }
+    !runs(pid)
 }
 
 /// Its command line, or its name in brackets; empty for one that is gone.

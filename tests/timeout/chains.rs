@@ -5,6 +5,7 @@
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -30,28 +31,47 @@ fn a_chain_that_forks_on_is_dead_when_deadbeat_has_ended(
     #[values("session", "group")] left_for: &str,
 ) {
     for _ in 0..5 {
-        let mut run = chain_of(Tool::Deadbeat, micros, left_for);
+        let mut run = chain_of(Tool::Deadbeat, micros, left_for, false);
         assert_eq!(run.status().code(), Some(124));
         assert!(run.has_said_all(), "a chain of links of {micros} us, in a {left_for} of its own, survived");
     }
 }
 
-/// What the test above shows is no accident of the chain.
+/// There the links are told by their mark, which one that is ending has no more.
+#[rstest]
+fn a_chain_is_dead_beside_a_child_from_before_deadbeat(#[values("session", "group")] left_for: &str) {
+    for _ in 0..5 {
+        let mut run = chain_of(Tool::Deadbeat, "100", left_for, true);
+        assert_eq!(run.status().code(), Some(124));
+        assert!(run.has_said_all(), "a chain in a {left_for} of its own survived");
+    }
+}
+
+/// What the tests above show is no accident of the chain.
 #[test]
 fn a_chain_survives_the_timeout_of_coreutils() {
     if Tool::Coreutils.is_installed() {
-        let mut run = chain_of(Tool::Coreutils, "3000", "session");
+        let mut run = chain_of(Tool::Coreutils, "3000", "session", false);
         assert_eq!(run.status().code(), Some(124));
         assert!(!run.has_said_all(), "the control shows nothing");
     }
 }
 
-/// A run that is past its timeout, and whose command has started a chain.
-fn chain_of(tool: Tool, micros: &str, left_for: &str) -> Run {
+/// A run that is past its timeout, and whose command has started a chain; beside a child from before it, or alone.
+fn chain_of(tool: Tool, micros: &str, left_for: &str, beside: bool) -> Run {
     let this = std::env::current_exe().unwrap();
     let script = "\"$0\" --exact chains::the_links --nocapture --test-threads=1 >&3 & exec sleep 300 3>&- >&- 2>&-";
     let script = format!("exec 3>&1; {script}");
     let mut command = tool.command(&["-k", ".2", "300", "sh", "-c", &script, this.to_str().unwrap()]);
+    if beside {
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "sleep 300 >&- 2>&- & exec \"$@\"", "sh"])
+            .arg(command.get_program())
+            .args(command.get_args());
+        shell.stdin(Stdio::null());
+        command = shell;
+    }
     command.env(LINK, format!("{micros} {left_for}"));
     let mut run = Run::start(command);
     // Behind what the test's own harness says.

@@ -17,7 +17,9 @@ use super::kin::{Kin, Seen};
 use crate::group::Vigil;
 #[cfg(target_os = "linux")]
 use crate::group::family::is_descendant;
-use crate::group::family::{adopt_orphans, children, command_of, descendants, no_child_runs, reap, runs};
+use crate::group::family::{
+    adopt_orphans, child_has_ended, children, command_of, descendants, is_leaving, no_child_runs, reap,
+};
 use crate::guardian::Guardian;
 use crate::kill::{KillError, KillPolicy, KillReport, Outcome};
 use crate::signal::Signal;
@@ -175,8 +177,11 @@ impl Family {
         no_child_runs(|children| {
             let mut spared = self.spared();
             if self.has_strangers() {
-                // Of those that have ended it cannot be told any more whose they were: a new one is one more look.
-                spared.extend(self.look_at(children).others.into_iter().filter(|pid| runs(*pid)));
+                // Of one that was about to end, before that was looked at, it could not be told whose it is any more: it
+                // counts, and a new one is one more look.
+                spared.extend(
+                    self.look_at(children).others.into_iter().filter(|pid| !child_has_ended(*pid) && !is_leaving(*pid)),
+                );
             }
             spared.extend(children.iter().filter(|pid| self.is_in_group(**pid) || self.was_in_vain(**pid)));
             spared
@@ -209,7 +214,7 @@ impl Family {
     /// long as it has any grace left: another `deadbeat timeout`, say, or a shell with jobs.
     pub(super) fn orphans(&self) -> Vec<i32> {
         let mut found = self.prey(&children());
-        found.retain(|pid| runs(*pid));
+        found.retain(|pid| !child_has_ended(*pid));
         found
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use nix::unistd::{Pid, getpgid, getpid, getsid};
 
-use crate::group::family::{children_of, parent, runs, started_at};
+use crate::group::family::{child_has_ended, children_of, parent, runs, started_at};
 use crate::group::mark::carries;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,12 +78,19 @@ impl Kin {
     /// reaped, then 0.
     pub(super) fn look(&self, children: &[i32], leader: i32, is_ending: bool) -> Seen {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        // What has ended and was reaped is not to be mistaken for the next one with its number.
-        known.whose.retain(|pid, (start, _)| started_at(*pid).is_none_or(|now| now == *start) && is_there(*pid));
+        // The next one with its number is told by its start.
+        known.whose.retain(|pid, _| is_there(*pid));
         let (mut seen, us) = (Seen::default(), getpid().as_raw());
         let mut pending: Vec<Met> =
             children.iter().map(|pid| Met { pid: *pid, parent: us, heir_of: self.root(*pid, leader) }).collect();
         while let Some(met) = pending.pop() {
+            if met.parent == us && child_has_ended(met.pid) {
+                // Of thousands that have ended none is worth more than a glance.
+                if !session(met.pid).is_some_and(|session| known.sessions.contains(&session)) {
+                    seen.others.push(met.pid);
+                }
+                continue;
+            }
             let Some((start, whose)) = self.weigh(&met, leader, &known) else { continue };
             if whose != Whose::Unknown {
                 known.whose.insert(met.pid, (start, whose));
