@@ -183,6 +183,12 @@ impl Guardian {
         Ward::announce_off_worker(&self.parent, policy).await
     }
 
+    /// The name of the variable that marks what is guarded.
+    #[cfg(feature = "cli")]
+    pub(crate) fn mark(&self) -> &str {
+        &self.parent.mark
+    }
+
     /// The process id of the guardian; `None` while there is none. It is a child of this process, and not to be taken
     /// for one of its orphans. Waits for one that is being started.
     pub fn pid(&self) -> Option<i32> {

@@ -17,7 +17,9 @@ mod events;
 mod family;
 mod grammar;
 mod help;
+mod hunt;
 mod inherited;
+mod kin;
 mod leader;
 mod signals;
 mod terminal;
@@ -27,6 +29,7 @@ use std::ffi::OsString;
 use std::fmt::Display;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::Path;
 use std::process::ExitCode;
 
 use nix::errno::Errno;
@@ -34,6 +37,7 @@ use signal_hook::consts::SIGPIPE;
 use tokio::runtime::Runtime;
 
 use super::{Pipe, output};
+use crate::group::family::sees_beyond_children;
 use crate::guardian::Guardian;
 use crate::signal::Signal;
 use end::{End, FAILED, Failure};
@@ -81,17 +85,23 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
     let mut inherited = Inherited::change(pipe, &awaited, terminal.is_some())
         .map_err(|error| failed("change the signal mask", error.into()))?;
     let whole = !call.foreground && !call.kill_after.is_zero();
-    let guardian = match whole {
-        true => Some(Guardian::fork_of_this_program().map_err(|error| failed("start the guardian", error))?),
-        false => None,
+    let guardian = match whole.then(Guardian::fork_of_this_program) {
+        None => None,
+        Some(Ok(guardian)) => Some(guardian),
+        // There is nothing to start it from.
+        Some(Err(_)) if !Path::new("/proc/self/exe").exists() => None,
+        Some(Err(error)) => return Err(failed("start the guardian", error)),
     };
+    if whole && !sees_beyond_children() {
+        say(&what_is_not_promised(guardian.is_some()));
+    }
     let runtime = runtime().map_err(|error| failed("set up the runtime", error))?;
     let end = runtime.block_on(async {
         let mut events = Events::listen(&awaited).map_err(|error| failed("listen to signals", error))?;
         loop {
             let end = match &guardian {
-                Some(guardian) => whole::run(call, guardian.clone(), &inherited, terminal, &mut events).await,
-                None => leader::run(call, &inherited, terminal, &mut events).await,
+                guardian if whole => whole::run(call, guardian.clone(), &inherited, terminal, &mut events).await,
+                _ => leader::run(call, &inherited, terminal, &mut events).await,
             };
             match end {
                 Err(failure) if failure.is_no_program && inherited.start_by_exec() => {}
@@ -102,6 +112,15 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
     // The exit takes them along; to take them down first would be a thread's work, and longer than a short command.
     std::mem::forget((runtime, guardian));
     end
+}
+
+/// Where processes cannot be seen in `/proc` they are ended all the same, but for what only the guardian could do.
+fn what_is_not_promised(is_guarded: bool) -> String {
+    let (what, lives_on) = match is_guarded {
+        true => ("/proc does not show this pid namespace", "processes that have left the command's group live on"),
+        false => ("there is no /proc of this pid namespace", "what the command has started lives on"),
+    };
+    format!("{what}: should deadbeat be killed by SIGKILL, {lives_on}; mount one to have them ended")
 }
 
 fn runtime() -> io::Result<Runtime> {

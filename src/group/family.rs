@@ -2,13 +2,54 @@
 //! clears its environment loses its mark, but each still has a parent.
 //!
 //! A process whose parent ends gets another, init by default. As a *subreaper* this process gets its orphaned
-//! descendants instead, so that whoever descends from it does so until one of them has ended.
+//! descendants instead, so that whatever descends from it does so until one of them has ended.
+//!
+//! # When they have died out
+//!
+//! 1. A process that descends from us and runs has a line of running parents up to us: a parent's end hands its children
+//!    on under the lock under which it becomes a zombie. The first of that line is a child of ours. So they have died out
+//!    if at one instant no child of ours runs.
+//! 2. A child stays in the kernel's list of our children, running or zombie, until it is reaped. Reading the list shows
+//!    each child that is in it from the beginning of the read to its end; later ones may be missing.
+//! 3. Orphans are reaped by [`reap`] alone, under a lock that a look holds too.
+//! 4. A look lists our children, asks the kernel of each whether it has ended, and lists them again. The instant is the
+//!    one right before the second list. A child that ran then is in that list (2, 3). If it is in the first one too, it
+//!    had not ended when it was asked; if it is not, it is new. If no child is either, none ran at that instant.
+//!
+//! A chain in which each process forks the next and ends fails step 4 for as long as it goes on: its latest is new or
+//! runs.
+//!
+//! Each thread of ours has a list of its own, and a thread's end moves its children to another's. Orphans come to the first
+//! one, which stays to the end; the children of the others are the guardian and what was there before us.
+//!
+//! What stays open: the command and the guardian are reaped by their owners, which can shift a list of more than a page
+//! while it is read, so the look that decides comes after the command was reaped. And where no list can be read and the
+//! numbers have come round since our start, see [`asked`].
 
 #[cfg(target_os = "linux")]
-use std::fs;
+mod asked;
+#[cfg(target_os = "linux")]
+mod listed;
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 #[cfg(target_os = "linux")]
 use nix::sys::prctl::get_child_subreaper;
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::{Pid, getpgid, getsid};
+
+use super::ProcessGroup;
+use super::portable::has_exited;
+use crate::signal::Signal;
+
+/// Held while an orphan is reaped, and while a look relies on it that none is.
+static REAPING: Mutex<()> = Mutex::new(());
+
+fn hold_reaping() -> MutexGuard<'static, ()> {
+    REAPING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Has orphaned descendants of this process become its children.
 ///
@@ -22,24 +63,67 @@ pub(crate) fn adopt_orphans() -> nix::Result<()> {
     return Err(nix::errno::Errno::ENOSYS);
 }
 
-/// The children of this process, those that have ended among them. Nobody where `/proc` cannot tell.
-///
-/// As good as exact while nobody else reaps them: only a child that is reaped meanwhile can hide another.
+/// The children of this process, those that have ended among them.
 pub(crate) fn children() -> Vec<i32> {
     #[cfg(target_os = "linux")]
-    if super::linux::available() {
-        return children_of(own_pid());
-    }
-    Vec::new()
+    return listed::children().unwrap_or_else(|_| asked::children());
+    #[cfg(not(target_os = "linux"))]
+    return Vec::new();
 }
 
-/// Whether nobody who descends from this process can run, but for `spared` and whoever descends from those. `true` only
-/// where nobody is lost from sight when their parents end; `false` says nothing.
+/// Reaps the children that have ended, but for those that are another's to reap.
+pub(crate) fn reap(is_anothers: impl Fn(i32) -> bool) {
+    let _reaping = hold_reaping();
+    for pid in children().into_iter().filter(|pid| !is_anothers(*pid)) {
+        // It may be alive.
+        let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
+    }
+}
+
+/// SIGKILL to the children that are `wanted`, and to the whole group of each that has left our session.
 ///
-/// Far cheaper than to look at every process there is, and yet it may block.
+/// A child of ours keeps its number until it is reaped, so none can be mistaken for a stranger here. A session other than
+/// ours was begun by a descendant of ours, and has no members but those that descend from that one. A group is within one
+/// session, so a killed group kills no stranger; and no fork in it escapes, as one can from a signal to one process. One
+/// that has ended still tells its group.
+pub(crate) fn kill_children(wanted: impl Fn(&[i32]) -> Vec<i32>) {
+    let _reaping = hold_reaping();
+    let Ok(ours) = getsid(None) else { return };
+    let mut groups = HashSet::new();
+    for pid in wanted(&children()) {
+        let number = Some(Pid::from_raw(pid));
+        match (getsid(number), getpgid(number)) {
+            (Ok(session), Ok(pgid)) if session != ours && session.as_raw() > 1 && pgid.as_raw() > 1 => {
+                // Once each: the kernel goes through all of them, thousands of ended ones among them.
+                groups.insert(pgid.as_raw());
+            }
+            // One that may not be signalled is told of by its own kill.
+            _ => drop(super::signal_process(pid, Signal::KILL)),
+        }
+    }
+    for group in groups.into_iter().filter_map(|pgid| ProcessGroup::new(pgid).ok()) {
+        let _ = group.signal(Signal::KILL);
+    }
+}
+
+/// Whether nothing that descends from this process can run, but for `spared` and what descends from those. `true` only
+/// where orphans become its children; `false` says nothing. May block.
 pub(crate) fn has_died_out(spared: &[i32]) -> bool {
-    // Two looks: somebody else who reaps a child of ours meanwhile can hide another from one.
-    sees_everybody() && descendants(spared).is_empty() && descendants(spared).is_empty()
+    sees_everybody() && no_child_runs(|_| spared.to_vec())
+}
+
+/// Whether there was an instant at which no child of this process ran, but for those that `spare` picks from the list: see
+/// the head of this file. `spare` is asked twice, after each list.
+pub(crate) fn no_child_runs(spare: impl Fn(&[i32]) -> Vec<i32>) -> bool {
+    let _reaping = hold_reaping();
+    let list = || {
+        let mut children = children();
+        let spared = spare(&children);
+        children.retain(|pid| !spared.contains(pid));
+        children
+    };
+    let first = list();
+    first.iter().all(|pid| child_has_ended(*pid)) && list().iter().all(|pid| first.contains(pid))
 }
 
 #[cfg(target_os = "linux")]
@@ -52,43 +136,100 @@ fn sees_everybody() -> bool {
     false
 }
 
-/// Who descends from this process and can still run, but for `spared` and whoever descends from those.
+/// Whether the processes beyond our children can be seen: their parents, their starts, their environment.
+pub(crate) fn sees_beyond_children() -> bool {
+    #[cfg(target_os = "linux")]
+    return super::linux::available();
+    #[cfg(not(target_os = "linux"))]
+    return false;
+}
+
+/// What descends from this process and can still run, but for `spared` and what descends from those. Its children alone
+/// where no others can be seen: they become its children when their parents end.
 pub(crate) fn descendants(spared: &[i32]) -> Vec<i32> {
     let (mut living, mut pending) = (Vec::new(), children());
     while let Some(pid) = pending.pop() {
         if spared.contains(&pid) {
             continue;
         }
-        #[cfg(target_os = "linux")]
-        {
-            pending.extend(children_of(pid));
-        }
+        // One that has ended has no children any more.
         if runs(pid) {
+            pending.extend(children_of(pid));
             living.push(pid);
         }
     }
     living
 }
 
-/// Whether it has not ended.
+/// The children of another process, if they can be seen.
+pub(crate) fn children_of(pid: i32) -> Vec<i32> {
+    #[cfg(target_os = "linux")]
+    if sees_beyond_children() {
+        return listed::children_of(pid);
+    }
+    let _ = pid;
+    Vec::new()
+}
+
+/// Whether it has not ended; of one that is no child only where others can be seen.
 pub(crate) fn runs(pid: i32) -> bool {
     #[cfg(target_os = "linux")]
-    return super::linux::runs(pid);
-    #[cfg(not(target_os = "linux"))]
-    return super::portable::has_exited(pid) == Ok(false);
+    if sees_beyond_children() {
+        return super::linux::runs(pid);
+    }
+    has_exited(pid) == Ok(false)
+}
+
+/// Whether a child of ours has ended, or was reaped: the kernel's word, and far cheaper than to read it.
+pub(crate) fn child_has_ended(pid: i32) -> bool {
+    has_exited(pid) != Ok(false)
+}
+
+/// Whether it is on its way out, or gone: it has no environment any more then, and its children are about to be handed on.
+pub(crate) fn is_leaving(pid: i32) -> bool {
+    #[cfg(target_os = "linux")]
+    if sees_beyond_children() {
+        return super::linux::is_leaving(pid);
+    }
+    !runs(pid)
 }
 
 /// Its command line, or its name in brackets; empty for one that is gone.
 pub(crate) fn command_of(pid: i32) -> String {
     #[cfg(target_os = "linux")]
-    return super::linux::command_of(pid);
-    #[cfg(not(target_os = "linux"))]
-    return format!("[{pid}]");
+    if sees_beyond_children() {
+        return super::linux::command_of(pid);
+    }
+    let _ = pid;
+    "its name cannot be read".to_owned()
 }
 
-/// Whether it descends from this process, and not by way of `spared`.
+/// When it was started; with its number that is one process and no other.
+pub(crate) fn started_at(pid: i32) -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    if sees_beyond_children() {
+        return super::linux::started_at(pid);
+    }
+    let _ = pid;
+    None
+}
+
+/// The process that has it for a child.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    #[cfg(target_os = "linux")]
+    if sees_beyond_children() {
+        return super::linux::parent(pid);
+    }
+    let _ = pid;
+    None
+}
+
+/// Whether it descends from this process, and not by way of `spared`. Where only children can be seen, whether it is one.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
+    if !sees_beyond_children() {
+        return !spared.contains(&pid) && has_exited(pid).is_ok();
+    }
     let (own, mut pid) = (own_pid(), pid);
     // A line of descent is no longer than this, and one that changes under our eyes must not lead us in circles.
     for _ in 0..10_000 {
@@ -97,7 +238,7 @@ pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
         }
         match super::linux::parent(pid) {
             Some(parent) if parent == own => return true,
-            // Of the first there is the number 0, which nobody has.
+            // Of the first there is the number 0, which no process has.
             Some(parent) => pid = parent,
             None => return false,
         }
@@ -108,32 +249,6 @@ pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
 #[cfg(target_os = "linux")]
 fn own_pid() -> i32 {
     nix::unistd::getpid().as_raw()
-}
-
-#[cfg(target_os = "linux")]
-fn children_of(pid: i32) -> Vec<i32> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
-    let mut children = Vec::new();
-    for task in tasks.flatten() {
-        match fs::read_to_string(task.path().join("children")) {
-            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
-            // A kernel without these lists; or the thread has ended, and its children are another's by now.
-            Err(_) => return children_by_parent(pid),
-        }
-    }
-    children
-}
-
-#[cfg(target_os = "linux")]
-fn children_by_parent(parent: i32) -> Vec<i32> {
-    let mut children = Vec::new();
-    // What was seen before an error counts.
-    let _ = super::linux::walk(|pid, _| {
-        if super::linux::parent(pid) == Some(parent) {
-            children.push(pid);
-        }
-    });
-    children
 }
 
 #[cfg(test)]
@@ -147,10 +262,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_is_found_in_the_kernels_list_and_by_its_parent_alike() {
+    fn a_child_is_found_in_the_kernels_list_by_its_parent_and_by_asking_for_it() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let found = [children(), children_by_parent(own_pid()), descendants(&[])];
+        let found = [children(), listed::children_by_parent(own_pid()), asked::children(), descendants(&[])];
         let related = [is_descendant(pid, &[]), is_descendant(pid, &[pid])];
         drop(child.stdin.take());
         child.wait().unwrap();
@@ -182,6 +297,39 @@ mod tests {
         end(grandchild);
         assert!(with.contains(&child.pid()) && with.contains(&grandchild), "{with:?}");
         assert!(!without.contains(&child.pid()) && !without.contains(&grandchild), "{without:?}");
+    }
+
+    /// Each link lives for a moment; two looks by descent pass between two of them, once in some thousand.
+    #[test]
+    fn a_chain_is_never_taken_for_dead() {
+        if !inside(a_chain_is_never_taken_for_dead, &[]) {
+            return;
+        }
+        let script = "use POSIX; setsid(); $| = 1; print \"ready\\n\"; $begin = time; \
+                      while (time < $begin + 20) { fork and POSIX::_exit(0); select undef, undef, undef, 0.0001 }";
+        adopt_orphans().unwrap();
+        let Ok(mut first) = Command::new("perl").args(["-e", script]).stdout(Stdio::piped()).spawn() else {
+            return super::super::inside::skip("a chain: needs perl");
+        };
+        let mut line = String::new();
+        BufReader::new(first.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let begin = std::time::Instant::now();
+        let mut looks = 0;
+        while begin.elapsed() < Duration::from_secs(1) {
+            assert!(!has_died_out(&[]), "after {looks} looks");
+            reap(|_| false);
+            looks += 1;
+        }
+        while !has_died_out(&[]) {
+            kill_children(<[i32]>::to_vec);
+            reap(|_| false);
+        }
+        // Nothing is left that could fork: the list stays as it is.
+        reap(|_| false);
+        assert_eq!(children(), Vec::<i32>::new());
+        assert!(looks > 100, "{looks} looks");
+        let _ = first.wait();
     }
 
     #[test]

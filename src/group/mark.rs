@@ -72,6 +72,14 @@ impl Mark {
     }
 }
 
+/// Whether the environment of a process has a variable of this name.
+#[cfg(feature = "cli")]
+pub(crate) fn carries(pid: i32, name: &str) -> bool {
+    let text = read_past_an_exec(|| environment(pid).unwrap_or_default(), || is_in_exec(pid));
+    let start = format!("{name}=").into_bytes();
+    super::family::sees_beyond_children() && text.split(|b| *b == 0).any(|entry| entry.starts_with(&start))
+}
+
 /// In the middle of an execve it reads empty: looks again rather than take it for a stranger.
 fn read_past_an_exec(read: impl Fn() -> Vec<u8>, is_in_exec: impl Fn() -> bool) -> Vec<u8> {
     for _ in 0..100 {

@@ -80,16 +80,17 @@ async fn a_stubborn_group_is_killed_after_its_grace_and_reaped() {
     eventually("the member is dead", || member.has_ended());
 }
 
-/// `timeout` has no guardian to start and could not keep its word; `timeout -f` has given none.
+/// `timeout` has no guardian to start, and says what that means; `timeout -f` has promised nothing.
 #[test]
-fn what_could_outlive_its_timeout_is_not_begun() {
-    if !is_in_a_place_without_proc(what_could_outlive_its_timeout_is_not_begun) {
+fn a_command_has_its_timeout_and_what_cannot_be_promised_is_said_once() {
+    if !is_in_a_place_without_proc(a_command_has_its_timeout_and_what_cannot_be_promised_is_said_once) {
         return;
     }
     let output = |args| deadbeat(args).args(["sh", "-c", "echo begun; exec sleep 60"]).output().unwrap();
-    let (refused, foreground) = (output("timeout .2"), output("timeout -f .2"));
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!((refused.status.code(), refused.stdout), (Some(125), Vec::new()), "{said}");
-    assert!(said.contains("cannot start the guardian") && said.contains("Is /proc mounted?"), "{said}");
+    let (whole, foreground) = (output("timeout -k .2 .2"), output("timeout -f .2"));
+    let said = String::from_utf8_lossy(&whole.stderr).into_owned();
+    assert_eq!((whole.status.code(), whole.stdout), (Some(124), b"begun\n".to_vec()), "{said}");
+    assert!(said.contains("should deadbeat be killed by SIGKILL") && said.lines().count() == 1, "{said}");
     assert_eq!((foreground.status.code(), foreground.stdout), (Some(124), b"begun\n".to_vec()));
+    assert_eq!(foreground.stderr, b"");
 }

@@ -2,11 +2,14 @@
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
 mod bad_input;
+mod chains;
 mod inherited;
 mod namespace;
+mod places;
 mod scarce;
 mod signals;
 mod statuses;
+mod strangers;
 mod support;
 mod survivors;
 mod terminal;

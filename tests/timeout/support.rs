@@ -137,6 +137,21 @@ impl Run {
         words
     }
 
+    /// Whether each process that had its standard output has ended. What it said meanwhile is passed over.
+    pub(crate) fn has_said_all(&mut self) -> bool {
+        loop {
+            let mut fds = [PollFd::new(self.stdout.get_ref().as_fd(), PollFlags::POLLIN)];
+            if poll(&mut fds, PollTimeout::ZERO).unwrap() == 0 {
+                return false;
+            }
+            let length = self.stdout.fill_buf().unwrap().len();
+            if length == 0 {
+                return true;
+            }
+            self.stdout.consume(length);
+        }
+    }
+
     /// What is left of its output; to be asked for when everybody is dead.
     pub(crate) fn rest(&mut self) -> String {
         let mut rest = String::new();

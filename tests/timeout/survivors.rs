@@ -135,22 +135,6 @@ fn orphans_are_reaped_while_the_command_runs() {
 }
 
 #[test]
-fn children_from_before_deadbeat_are_none_of_the_commands() {
-    // One has a child of its own, and one has ended: nobody of them was started by deadbeat.
-    let script = "true & sh -c 'sleep 300 & echo ready $!; wait' & echo ready $!; exec \"$0\" timeout -k .3 300 \
-                  sh -c 'read go; exit 3'";
-    let mut command = Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_deadbeat")]).stdin(std::process::Stdio::piped());
-    let mut run = Run::start(command);
-    let strangers = [run.victim(), run.victim()];
-    run.go();
-    assert_eq!(run.status().code(), Some(3));
-    for stranger in strangers {
-        assert!(stranger.is_alive(), "process {} was killed", stranger.pid);
-    }
-}
-
-#[test]
 fn one_grace_is_enough_for_all() {
     // Both are deaf: the child in the group, the daemon outside it.
     let script = "trap '' TERM; sleep 300 & trap - TERM; (setsid sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' &); wait; sleep 300";

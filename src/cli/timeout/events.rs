@@ -26,6 +26,8 @@ pub(super) enum Event {
     Continued,
     /// The command is stopped, and we may be in the terminal's foreground by now.
     Look,
+    /// Whose each process is may be seen now and not later.
+    Kin,
     /// Some child of ours has ended, or was stopped.
     Child,
 }

@@ -74,6 +74,8 @@ impl Run<'_> {
             Event::Continued => self.resume(),
             Event::Look if self.terminal.is_some_and(Terminal::is_ours) => self.resume(),
             Event::Look => self.alarm.look_soon(),
+            // Only the command is ended.
+            Event::Kin => {}
             Event::Child => match self.terminal.and_then(|terminal| terminal.follow_stop(self.pid)) {
                 Some(Stop::Followed) => self.resume(),
                 Some(Stop::InBackground) => self.alarm.look_soon(),

@@ -4,10 +4,13 @@
 use std::pin::pin;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::Signal as Named;
 
 use super::end::{End, Failure};
 use super::events::{Alarm, Event, Events};
-use super::family::{Family, Outsider};
+use super::family::{Family, Fate, Outsider};
 use super::grammar::Call;
 use super::inherited::{Inherited, Start};
 use super::terminal::{Stop, Terminal};
@@ -19,6 +22,9 @@ use crate::kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome};
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
 use crate::signal::Signal;
+
+/// Between two looks at whose each process is, where that is not told by descent alone.
+const KIN: Duration = Duration::from_millis(100);
 
 /// Whatever is to be passed on to a command that is under way.
 struct Run<'a> {
@@ -42,7 +48,7 @@ struct Run<'a> {
 
 pub(super) async fn run(
     call: &Call,
-    guardian: Guardian,
+    guardian: Option<Guardian>,
     inherited: &Inherited,
     terminal: Option<Terminal>,
     events: &mut Events,
@@ -67,10 +73,18 @@ pub(super) async fn run(
     };
     let strays = Strays::default();
     let (pid, alarm, timeout) = (Arc::clone(&run.pid), run.alarm.clone(), call.timeout);
-    let options = AgentOptions::default()
+    // Without a guardian the command itself at least is not to outlive us.
+    let death = guardian.is_none().then_some(Named::SIGKILL);
+    let options = match guardian {
+        Some(guardian) => AgentOptions::default().guardian(guardian),
+        None => AgentOptions::default(),
+    };
+    if family.has_strangers() {
+        run.alarm.set(Event::Kin, KIN);
+    }
+    let options = options
         .policy(policy)
         .stdin(Stdin::Inherit)
-        .guardian(guardian)
         .own_strays(Arc::clone(&strays))
         .registry(Arc::clone(&run.registry))
         .shutdown(Arc::clone(&run.shutdown))
@@ -81,7 +95,7 @@ pub(super) async fn run(
             alarm.set(Event::TimeIsUp, timeout);
         });
     let mut command = command(call);
-    inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death: None });
+    inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death });
     let agent = pin!(run_subprocess_agent(command, &options));
     let end = events.heed_until(agent, |event| run.heed(event)).await;
     let had_terminal =
@@ -89,11 +103,11 @@ pub(super) async fn run(
     // Those who had left the group have the rest of their grace, in which we listen on.
     run.is_over = true;
     let hunt = pin!(run.family.end());
-    let outsiders = events.heed_until(hunt, |event| run.heed(event)).await;
+    let fate = events.heed_until(hunt, |event| run.heed(event)).await;
     if let Some(ward) = strays.lock().unwrap_or_else(PoisonError::into_inner).take() {
         ward.release();
     }
-    run.settle(end, outsiders, had_terminal)
+    run.settle(end, fate, had_terminal)
 }
 
 impl Run<'_> {
@@ -135,7 +149,13 @@ impl Run<'_> {
             Event::Continued => self.resume(pid),
             Event::Look if self.terminal.is_some_and(Terminal::is_ours) => self.resume(pid),
             Event::Look => self.alarm.look_soon(),
+            Event::Kin => {
+                self.family.look();
+                self.alarm.set(Event::Kin, KIN);
+            }
             Event::Child => {
+                // Before it is reaped: what it leaves behind may be known by it.
+                self.family.look();
                 self.family.reap();
                 self.family.pursue();
                 match self.terminal.filter(|_| pid > 0).and_then(|terminal| terminal.follow_stop(pid)) {
@@ -176,12 +196,7 @@ impl Run<'_> {
     }
 
     /// All have come to their end.
-    fn settle(
-        &self,
-        end: Result<AgentExit, AgentError>,
-        outsiders: Vec<Outsider>,
-        had_terminal: bool,
-    ) -> Result<End, Failure> {
+    fn settle(&self, end: Result<AgentExit, AgentError>, fate: Fate, had_terminal: bool) -> Result<End, Failure> {
         let (status, timed_out) = match end {
             Ok(exit) => {
                 if let Some(leftovers) = exit.leftovers {
@@ -204,9 +219,19 @@ impl Run<'_> {
             Err(AgentError::Spawn(error)) => return Err(Failure::of_start(&self.call.command, &error)),
             Err(error) => return Err(Failure::of_ours(&error)),
         };
-        for outsider in outsiders {
+        for outsider in fate.outsiders {
             self.tell_of(&outsider.kill, &format!("process {}, which had left its group", outsider.pid));
             complain_of_outsider(&outsider);
+        }
+        for (pid, command) in fate.left_alone {
+            say(&format_args!(
+                "process {pid} ({command}) is left alone: it may be the command's, or come from a process that was started before deadbeat"
+            ));
+        }
+        if fate.is_unsure {
+            say(
+                &"processes that were started before deadbeat fork on: one of the command's that left its group may live on among them",
+            );
         }
         Ok(End::new(status, timed_out, had_terminal, &self.told))
     }
