@@ -46,7 +46,12 @@
 //!
 //! - A process that left the group *and* cleared or overwrote its environment is not found, nor one whose environment
 //!   may not be read (it changed its user). Without `/proc` only groups are killed.
-//! - Whoever kills the guardian as well has to do it first. Its death is noticed, and mended, at the next use.
+//! - What kills parent and guardian in one go leaves the command alive: a signal to both pids, a kill of everything that
+//!   runs the parent's executable (`killall /path/to/program`). `pkill` and `killall` by name reach the parent
+//!   alone: a guardian is called `proc-guardian`, whatever program it is, and its arguments do not name that program
+//!   unless its path was given to [`Guardian::start`]. Its death alone is noticed, and mended, at the next use.
+//! - A guardian started by [`Guardian::start`] or [`Guardian::of_this_program`] holds what is inherited by every child
+//!   while it starts; it has let go of it when they return.
 //! - A process that the parent forked and that never calls `exec` has the socket too: the guardian waits for its end.
 //! - A parent that replaces itself by `exec` has ended as far as the guardian can see.
 
@@ -70,17 +75,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kill::KillPolicy;
-use line::{Line, Program};
-use parent::{May, Parent};
+use line::Program;
+use parent::{May, Parent, Start};
 pub use ward::Ward;
 
-/// The first argument of a program that is wanted as a guardian.
-const REQUEST: &str = "__deadbeat-guardian";
+/// What `ps` calls a guardian, and its first argument where it is the program that it guards: `pkill` by the name of this
+/// program, or of that, has to miss it. Up to 15 bytes are shown.
+const NAME: &str = "proc-guardian";
+
+/// The first argument of a program that is wanted as a guardian. Without the name of this program, see [`NAME`].
+const REQUEST: &str = "__proc-guardian";
 
 /// What a guardian answers when it is asked.
 const ANSWER: [u8; 8] = *b"deadbeat";
 
-/// What the name of every run's mark begins with.
+/// What the name of every run's mark begins with. A guardian is told the rest alone, see [`NAME`].
 const MARKS: &str = "DEADBEAT_RUN_";
 
 /// Whether this program can be its own guardian.
@@ -129,7 +138,7 @@ impl Guardian {
     #[cfg(feature = "cli")]
     pub(crate) fn fork_of_this_program() -> io::Result<Guardian> {
         // What becomes of us is seen from here on: nothing but SIGKILL to itself can keep it from its task.
-        Ok(Guardian { parent: Arc::new(Parent::open(Program::This { forked: true }, |_| Ok(()))?) })
+        Ok(Guardian { parent: Arc::new(Parent::open(Program::This { forked: true }, Start::NotAwaited)?) })
     }
 
     /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this
@@ -166,7 +175,7 @@ impl Guardian {
 
     fn open(program: Program) -> io::Result<Guardian> {
         // Up means in a session of its own: before, a signal to our group would end it with us.
-        Ok(Guardian { parent: Arc::new(Parent::open(program, Line::shake_hands)?) })
+        Ok(Guardian { parent: Arc::new(Parent::open(program, Start::Awaited)?) })
     }
 
     /// Announces a child that is about to be started, to be killed by this policy if we die.

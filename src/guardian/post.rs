@@ -7,10 +7,9 @@ use std::os::fd::AsFd;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 
-use super::ANSWER;
 use super::hunt::Hunt;
 use super::letter::{LENGTH, Letter, VERSION};
-use super::retreat;
+use super::{ANSWER, MARKS, retreat};
 
 /// What the parent wants to hear of it nobody hears: its status is for people who start it by hand.
 pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> i32 {
@@ -20,12 +19,12 @@ pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> i32 {
         return 2;
     }
     let version = args.next();
-    let Some(mark) = args.next().and_then(|mark| mark.into_string().ok()) else { return 2 };
+    let Some(run) = args.next().and_then(|run| run.into_string().ok()) else { return 2 };
     if version.is_none_or(|version| version != VERSION) {
         return 2;
     }
     retreat::leave_everything();
-    let mut hunt = Hunt::new(mark);
+    let mut hunt = Hunt::new(format!("{MARKS}{run}"));
     // From a parent that speaks otherwise nothing can be believed.
     if serve(&mut hunt).is_err() {
         return 2;

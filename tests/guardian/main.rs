@@ -58,6 +58,7 @@ fn main() {
     let trials = trials! {
         alone:
             it_has_a_session_of_its_own_and_holds_nothing_but_its_line
+            it_has_no_name_of_the_program_that_it_guards
             it_has_one_even_if_the_parents_group_is_outside_its_pid_namespace
             signals_do_not_end_it
             it_may_open_as_much_as_it_can_be_allowed
