@@ -22,6 +22,8 @@ mod descriptors;
 #[cfg(feature = "cli")]
 pub(crate) mod family;
 #[cfg(target_os = "linux")]
+pub(crate) mod kin;
+#[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod mark;
 mod portable;

@@ -88,7 +88,6 @@ fn read_past_an_exec(read: impl Fn() -> Vec<u8>, is_in_exec: impl Fn() -> bool) 
 #[derive(Debug)]
 pub(crate) struct Carrier {
     pub(crate) pid: i32,
-    pub(crate) pgid: i32,
     pub(crate) value: String,
 }
 
@@ -104,10 +103,10 @@ pub(crate) struct Carriers {
 #[cfg(target_os = "linux")]
 impl Carriers {
     /// Takes in what the environment of one process shows.
-    fn note(&mut self, (pid, pgid): (i32, i32), name: &str, environment: &[u8], is_in_exec: impl FnOnce() -> bool) {
+    fn note(&mut self, pid: i32, name: &str, environment: &[u8], is_in_exec: impl FnOnce() -> bool) {
         self.some_in_exec |= environment.is_empty() && is_in_exec();
         let value = value_in(environment, name).filter(|_| super::linux::runs(pid));
-        self.found.extend(value.map(|value| Carrier { pid, pgid, value }));
+        self.found.extend(value.map(|value| Carrier { pid, value }));
     }
 }
 
@@ -117,14 +116,38 @@ pub(crate) fn carriers(name: &str) -> Carriers {
     #[cfg(target_os = "linux")]
     if super::linux::available() {
         // What was seen before an error counts.
-        let _ = super::linux::walk(|pid, pgid| {
+        let _ = super::linux::walk(|pid, _| {
             if let Ok(environment) = environment(pid) {
-                carriers.note((pid, pgid), name, &environment, || is_in_exec(pid));
+                carriers.note(pid, name, &environment, || is_in_exec(pid));
             }
         });
     }
     let _ = name;
     carriers
+}
+
+/// The value of the variable in the environment of one process, if that can be read and has it.
+#[cfg(target_os = "linux")]
+pub(crate) fn value(pid: i32, name: &str) -> Option<String> {
+    value_in(&environment(pid).ok()?, name)
+}
+
+/// Whether the environment of a process tells whose it is: it can be read, and has not been written over or left empty.
+/// One in the middle of an exec counts as telling.
+#[cfg(target_os = "linux")]
+pub(crate) fn tells(pid: i32) -> bool {
+    match environment(pid) {
+        Ok(environment) => has_variables(&environment) || is_in_exec(pid),
+        Err(_) => false,
+    }
+}
+
+/// Whether the first entry is one: a name, and what it is set to. A title that was written over it is none.
+#[cfg(target_os = "linux")]
+fn has_variables(environment: &[u8]) -> bool {
+    let first = environment.split(|b| *b == 0).next().unwrap_or_default();
+    let name = first.split(|b| *b == b'=').next().unwrap_or_default();
+    name.len() < first.len() && !name.is_empty() && name.iter().all(|b| b.is_ascii_graphic())
 }
 
 /// Fails for one of somebody else's; empty for a zombie, too.
@@ -217,7 +240,7 @@ mod linux_tests {
         let all = &mut Carriers::default();
         let mut note = |pid, environment: &str, is_in_exec| {
             let known = all.found.len();
-            all.note((pid, 7), "N", environment.as_bytes(), || is_in_exec);
+            all.note(pid, "N", environment.as_bytes(), || is_in_exec);
             (all.found[known..].iter().map(|carrier| carrier.value.clone()).collect::<String>(), all.some_in_exec)
         };
         assert_eq!(note(us, "A=1\0N=v\0", true), ("v".into(), false), "what can be read is not in an exec any more");
@@ -226,7 +249,7 @@ mod linux_tests {
         assert_eq!(note(us, "", false), (String::new(), false));
         assert_eq!(note(us, "", true), (String::new(), true));
         assert_eq!(note(us, "N=w\0", false), ("w".into(), true), "one was");
-        assert!(all.found.iter().all(|carrier| (carrier.pid, carrier.pgid) == (us, 7)));
+        assert!(all.found.iter().all(|carrier| carrier.pid == us));
     }
 
     #[test]
@@ -243,9 +266,8 @@ mod linux_tests {
         assert_eq!(members.iter().map(|member| member.pid).collect::<Vec<_>>(), pids[..1]);
         let mut found = carriers(name).found;
         found.sort_by_key(|carrier| carrier.pid != pids[0]);
-        let ours = nix::unistd::getpgrp().as_raw();
-        let found: Vec<_> = found.iter().map(|carrier| (carrier.pid, carrier.pgid, carrier.value.as_str())).collect();
-        assert_eq!(found, [(pids[0], ours, value), (pids[1], ours, "another")]);
+        let found: Vec<_> = found.iter().map(|carrier| (carrier.pid, carrier.value.as_str())).collect();
+        assert_eq!(found, [(pids[0], value), (pids[1], "another")]);
         mark.kill();
         assert_eq!(pids.map(is_dying), [true, false]);
     }

@@ -79,6 +79,10 @@ pub(super) struct Line {
     guardian: Child,
     /// The group it starts in, and leads again as soon as it has a session of its own.
     group: Vigil,
+    /// A thread reads what it has to say.
+    is_heard: bool,
+    /// The process that started it, and no copy of that one, which has the same socket.
+    owner: u32,
 }
 
 impl Line {
@@ -109,7 +113,7 @@ impl Line {
         drop(command);
         let group = ProcessGroup::new(i32::try_from(guardian.id()).map_err(io::Error::other)?);
         let group = Vigil::new(group.map_err(io::Error::other)?);
-        let mut line = Line { socket, guardian, group };
+        let mut line = Line { socket, guardian, group, is_heard: false, owner: std::process::id() };
         match greet(&mut line) {
             Ok(()) => Ok(line),
             Err(error) => {
@@ -175,6 +179,17 @@ impl Line {
         }
     }
 
+    /// Logs what it has to say, on a thread that ends with it.
+    pub(super) fn listen(&mut self) {
+        if self.is_heard {
+            return;
+        }
+        // Without a thread nothing is heard of it; the next use tries again.
+        let Ok(socket) = self.socket.try_clone() else { return };
+        let listen = std::thread::Builder::new().name("guardian-listener".into());
+        self.is_heard = listen.spawn(move || hear(socket)).is_ok();
+    }
+
     /// Ends the guardian before it can take the end of the line for ours, or whatever program that was.
     pub(super) fn cut(mut self) {
         // It has not been reaped: not by somebody else, nor by the system because SIGCHLD is ignored.
@@ -189,11 +204,41 @@ impl Line {
 
     /// Lets go of the guardian: it takes that for our end, and ends too when it has done what it is there for.
     pub(super) fn hang_up(self) {
-        let Line { socket, mut guardian, group } = self;
+        let Line { socket, mut guardian, group, is_heard, owner } = self;
+        // The thread that listens has the socket too, and goes on until the guardian has ended.
+        if is_heard && owner == std::process::id() {
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+        }
         drop((socket, group));
         // Without a thread it stays a zombie until we end; nothing worse.
         let _ = std::thread::Builder::new().name("guardian-reaper".into()).spawn(move || guardian.wait());
     }
+}
+
+/// Until the guardian has ended.
+fn hear(mut socket: UnixStream) {
+    let mut letter = [0; LENGTH];
+    while socket.read_exact(&mut letter).is_ok() {
+        if let Some(Letter::Doubt { pid, .. }) = Letter::decode(&letter) {
+            let command = command_of(pid);
+            tracing::warn!(
+                pid,
+                "process {pid} ({command}) may be of a guarded run that is over, and lives on: its environment cannot be \
+                 read, and nothing else tells whose it is. It was not signalled"
+            );
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn command_of(pid: i32) -> String {
+    crate::group::kin::command(pid)
+}
+
+/// Nobody is in doubt where descent cannot be told.
+#[cfg(not(target_os = "linux"))]
+fn command_of(_pid: i32) -> String {
+    String::new()
 }
 
 fn no_guardian(why: &str) -> io::Error {

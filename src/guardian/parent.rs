@@ -112,6 +112,7 @@ impl Parent {
         let mut state = self.state(may)?;
         let Some(told) = state.wards.get_mut(&ward) else { return Ok(()) };
         told.strays = true;
+        state.line.iter_mut().for_each(Line::listen);
         self.tell(&mut state, &Letter::EndStrays { ward }, may)
     }
 
