@@ -133,13 +133,20 @@ pub(crate) fn value(pid: i32, name: &str) -> Option<String> {
 }
 
 /// Whether the environment of a process tells whose it is: it can be read, and has not been written over or left empty.
-/// One in the middle of an exec counts as telling.
+/// One in the middle of an exec counts as telling, and so does one that is ending and has none any more.
 #[cfg(target_os = "linux")]
 pub(crate) fn tells(pid: i32) -> bool {
     match environment(pid) {
-        Ok(environment) => has_variables(&environment) || is_in_exec(pid),
-        Err(_) => false,
+        Ok(environment) if environment.is_empty() => is_in_exec(pid) || !has_program(pid),
+        Ok(environment) => has_variables(&environment),
+        Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
     }
+}
+
+/// Whether it runs a program, which may not be for us to know.
+#[cfg(target_os = "linux")]
+fn has_program(pid: i32) -> bool {
+    !fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// Whether the first entry is one: a name, and what it is set to. A title that was written over it is none.
@@ -215,6 +222,27 @@ mod linux_tests {
     use super::super::linux::is_dying;
     use super::super::tests::Started;
     use super::*;
+
+    #[test]
+    fn an_environment_tells_unless_it_is_empty_or_a_title_was_written_over_it() {
+        for (environment, has) in [
+            (&b"HOME=/root\0"[..], true),
+            (b"_=\0", true),
+            (b"", false),
+            (b"\0\0\0\0", false),
+            (b"ess on 80\0\0", false),
+            (b"ess -c a=b\0", false),
+            (b"=\0", false),
+        ] {
+            assert_eq!(has_variables(environment), has, "{}", String::from_utf8_lossy(environment));
+        }
+        let mut cat = Started::new(Command::new("cat").env_clear());
+        assert!(tells(std::process::id() as i32) && tells(i32::MAX));
+        while is_in_exec(cat.pid()) {}
+        assert!(!tells(cat.pid()), "it has none, and may have cleared it");
+        cat.kill();
+        assert!(tells(cat.pid()), "it has ended");
+    }
 
     #[test]
     fn a_variable_is_found_by_its_whole_name() {

@@ -1,8 +1,13 @@
 //! Who may be of a run and cannot be told to be: started during it, and with no environment to be read. They are named,
 //! and never signalled.
 
+use std::time::Duration;
+
 use crate::group::kin::{self, Kin};
-use crate::group::mark;
+use crate::group::{mark, pause};
+
+/// Between two looks at one whose environment cannot be read.
+const AGAIN: Duration = Duration::from_millis(5);
 
 /// Who looks, and from where.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +38,16 @@ impl Observer {
                 && !mark::tells(*pid)
                 && !self.is_anothers(kin, kin::of(kin.parent), || mark::tells(kin.parent))
         };
-        kin::all().into_iter().filter_map(|pid| Some((pid, kin::of(pid)?))).filter(is_doubtful).collect()
+        let all = kin::all().into_iter().filter_map(|pid| Some((pid, kin::of(pid)?)));
+        let mut doubtful: Vec<_> = all.filter(is_doubtful).collect();
+        // One that was in the middle of something is asked once more.
+        if !doubtful.is_empty() {
+            pause(AGAIN);
+            doubtful.retain(|(pid, kin)| {
+                kin::of(*pid).is_some_and(|again| again.runs && again.started == kin.started) && !mark::tells(*pid)
+            });
+        }
+        doubtful
     }
 
     /// A run's processes are its user's, whatever user they run as; those of root can have become anybody's.
