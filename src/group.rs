@@ -14,11 +14,15 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::unistd::{Pid, getpgid, getpgrp};
 
+pub(crate) use self::descriptors::close_on_exec_from;
 use crate::error::{KillError, KillErrorKind};
 use crate::signal::Signal;
 
+mod descriptors;
 #[cfg(feature = "cli")]
 pub(crate) mod family;
+#[cfg(target_os = "linux")]
+pub(crate) mod kin;
 #[cfg(target_os = "linux")]
 mod linux;
 pub(crate) mod mark;

@@ -19,7 +19,7 @@
 //! A group is not all. A member that calls `setsid` leaves it, and the parent can die after the fork and before the
 //! guardian is told of the group. So each ward has a [mark](Ward::mark), a variable for the child's environment, and
 //! whoever carries the mark of a ward that was not released is killed as well, held by pidfd. The variable has another
-//! name in each run, so that runs within runs keep each other's.
+//! name in each run, so that runs within runs keep each other's. A process whose mark cannot be read is known by descent.
 //!
 //! The guardian is the program itself, started again: [`Guardian::of_this_program`] wants `main` to begin with
 //! [`main_if_requested`]; a library gives the path of a program that does to [`Guardian::start`].
@@ -44,12 +44,26 @@
 //!
 //! # Limits
 //!
-//! - A process that left the group *and* cleared or overwrote its environment is not found, nor one whose environment
-//!   may not be read (it changed its user). Without `/proc` only groups are killed.
-//! - Whoever kills the guardian as well has to do it first. Its death is noticed, and mended, at the next use.
+//! - A process that left the group *and* has no mark to be read is found by descent alone: while its parent lives, or one of
+//!   the run opened its session, as seen by a look that comes ten times a second, and more often at the beginning. The
+//!   mark is not to be read if the environment was cleared, overwritten (a process title: `nginx`, `postgres`) or is not for
+//!   everybody (`ssh-agent`, `prctl(PR_SET_DUMPABLE, 0)`, a program that changed its user). Who is left and may be of the
+//!   run, young and unreadable, is not signalled but named: the parent logs a warning (`tracing`) when the run is over. Who
+//!   cleared the environment but for other variables is not named either; and if the parent is dead there is no log.
+//! - Without `/proc` only groups are killed.
+//! - What kills parent and guardian in one go leaves the command alive: a signal to both pids, a kill of everything that
+//!   runs the parent's executable (`killall /path/to/program`). `pkill` and `killall` by name reach the parent
+//!   alone: a guardian is called `proc-guardian`, whatever program it is, and its arguments do not name that program
+//!   unless its path was given to [`Guardian::start`]. Its death alone is noticed, and mended, at the next use.
+//! - A guardian started by [`Guardian::start`] or [`Guardian::of_this_program`] holds what is inherited by every child
+//!   while it starts; it has let go of it when they return.
 //! - A process that the parent forked and that never calls `exec` has the socket too: the guardian waits for its end.
 //! - A parent that replaces itself by `exec` has ended as far as the guardian can see.
 
+#[cfg(target_os = "linux")]
+mod descent;
+#[cfg(target_os = "linux")]
+mod doubt;
 mod hunt;
 mod letter;
 mod line;
@@ -70,18 +84,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kill::KillPolicy;
-use line::{Line, Program};
-use parent::{May, Parent};
+use line::Program;
+use parent::{May, Parent, Start};
 pub use ward::Ward;
 
-/// The first argument of a program that is wanted as a guardian.
-const REQUEST: &str = "__deadbeat-guardian";
+/// What `ps` calls a guardian, and its first argument where it is the program that it guards: `pkill` by the name of this
+/// program, or of that, has to miss it. Up to 15 bytes are shown.
+const NAME: &str = "proc-guardian";
+
+/// The first argument of a program that is wanted as a guardian. Without the name of this program, see [`NAME`].
+const REQUEST: &str = "__proc-guardian";
 
 /// What a guardian answers when it is asked.
 const ANSWER: [u8; 8] = *b"deadbeat";
 
-/// What the name of every run's mark begins with.
+/// What the name of every run's mark begins with. A guardian is told the rest alone, see [`NAME`].
 const MARKS: &str = "DEADBEAT_RUN_";
+
+/// Whether this process was started as a guardian, of whatever run.
+#[cfg(target_os = "linux")]
+fn is_guardian(pid: i32) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments.split(|b| *b == 0).nth(1) == Some(REQUEST.as_bytes())
+}
 
 /// Whether this program can be its own guardian.
 static PREPARED: AtomicBool = AtomicBool::new(false);
@@ -129,7 +154,7 @@ impl Guardian {
     #[cfg(feature = "cli")]
     pub(crate) fn fork_of_this_program() -> io::Result<Guardian> {
         // What becomes of us is seen from here on: nothing but SIGKILL to itself can keep it from its task.
-        Ok(Guardian { parent: Arc::new(Parent::open(Program::This { forked: true }, |_| Ok(()))?) })
+        Ok(Guardian { parent: Arc::new(Parent::open(Program::This { forked: true }, Start::NotAwaited)?) })
     }
 
     /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this
@@ -166,7 +191,7 @@ impl Guardian {
 
     fn open(program: Program) -> io::Result<Guardian> {
         // Up means in a session of its own: before, a signal to our group would end it with us.
-        Ok(Guardian { parent: Arc::new(Parent::open(program, Line::shake_hands)?) })
+        Ok(Guardian { parent: Arc::new(Parent::open(program, Start::Awaited)?) })
     }
 
     /// Announces a child that is about to be started, to be killed by this policy if we die.

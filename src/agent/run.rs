@@ -185,8 +185,9 @@ impl<'a> Run<'a> {
     /// The group, then its leader. From the first signal on it does not matter whether anybody waits for this.
     pub(super) async fn kill(mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
         let Some(mut remains) = self.remains.take() else { unreachable!("only a run that is over has none") };
-        let climb = remains.begin_kill();
+        // The guardian first: of a parent that dies of the signal no child can be told any more.
         remains.end_strays();
+        let climb = remains.begin_kill();
         // Dropped instead of answered, what remains is killed, and reaped, all the same.
         match climb_off_worker_and(climb, move |kill| (kill, remains)).await {
             Ok((kill, remains)) => (kill, reap_off_worker(remains).await.unwrap_or(None)),

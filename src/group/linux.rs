@@ -34,18 +34,20 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, getpgid};
 
 use self::births::Born;
+pub(super) use self::births::{handed_out_between, last_pid};
 pub(super) use self::pidfd::Pidfd;
 pub(super) use self::pidfd::open as open_pidfd;
 use self::pidfd::{has_exited, is_reaped, reach_groups};
 pub(super) use self::progress::progress;
 pub(super) use self::stray::{Stray, kill_if};
+pub(crate) use self::table::Kin;
+#[cfg(feature = "cli")]
+pub(super) use self::table::parent;
 #[cfg(fuzzing)]
 pub use self::table::stat_line;
 pub(super) use self::table::{
-    available, is_dying, is_leaving, members, members_where, runs, since_boot, started_at, walk,
+    available, command_of, is_dying, is_leaving, kin, members, members_where, runs, since_boot, started_at, walk,
 };
-#[cfg(feature = "cli")]
-pub(super) use self::table::{command_of, parent};
 use super::raw;
 
 /// What a look at one group said.

@@ -96,7 +96,6 @@ fn read_past_an_exec(read: impl Fn() -> Vec<u8>, is_in_exec: impl Fn() -> bool) 
 #[derive(Debug)]
 pub(crate) struct Carrier {
     pub(crate) pid: i32,
-    pub(crate) pgid: i32,
     pub(crate) value: String,
 }
 
@@ -112,10 +111,10 @@ pub(crate) struct Carriers {
 #[cfg(target_os = "linux")]
 impl Carriers {
     /// Takes in what the environment of one process shows.
-    fn note(&mut self, (pid, pgid): (i32, i32), name: &str, environment: &[u8], is_in_exec: impl FnOnce() -> bool) {
+    fn note(&mut self, pid: i32, name: &str, environment: &[u8], is_in_exec: impl FnOnce() -> bool) {
         self.some_in_exec |= environment.is_empty() && is_in_exec();
         let value = value_in(environment, name).filter(|_| super::linux::runs(pid));
-        self.found.extend(value.map(|value| Carrier { pid, pgid, value }));
+        self.found.extend(value.map(|value| Carrier { pid, value }));
     }
 }
 
@@ -125,14 +124,45 @@ pub(crate) fn carriers(name: &str) -> Carriers {
     #[cfg(target_os = "linux")]
     if super::linux::available() {
         // What was seen before an error counts.
-        let _ = super::linux::walk(|pid, pgid| {
+        let _ = super::linux::walk(|pid, _| {
             if let Ok(environment) = environment(pid) {
-                carriers.note((pid, pgid), name, &environment, || is_in_exec(pid));
+                carriers.note(pid, name, &environment, || is_in_exec(pid));
             }
         });
     }
     let _ = name;
     carriers
+}
+
+/// The value of the variable in the environment of one process, if that can be read and has it.
+#[cfg(target_os = "linux")]
+pub(crate) fn value(pid: i32, name: &str) -> Option<String> {
+    value_in(&environment(pid).ok()?, name)
+}
+
+/// Whether the environment of a process tells whose it is: it can be read, and has not been written over or left empty.
+/// One in the middle of an exec counts as telling, and so does one that is ending and has none any more.
+#[cfg(target_os = "linux")]
+pub(crate) fn tells(pid: i32) -> bool {
+    match environment(pid) {
+        Ok(environment) if environment.is_empty() => is_in_exec(pid) || !has_program(pid),
+        Ok(environment) => has_variables(&environment),
+        Err(error) => error.kind() != io::ErrorKind::PermissionDenied,
+    }
+}
+
+/// Whether it runs a program, which may not be for us to know.
+#[cfg(target_os = "linux")]
+fn has_program(pid: i32) -> bool {
+    !fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+}
+
+/// Whether the first entry is one: a name, and what it is set to. A title that was written over it is none.
+#[cfg(target_os = "linux")]
+fn has_variables(environment: &[u8]) -> bool {
+    let first = environment.split(|b| *b == 0).next().unwrap_or_default();
+    let name = first.split(|b| *b == b'=').next().unwrap_or_default();
+    name.len() < first.len() && !name.is_empty() && name.iter().all(|b| b.is_ascii_graphic())
 }
 
 /// Fails for one of somebody else's; empty for a zombie, too.
@@ -202,6 +232,27 @@ mod linux_tests {
     use super::*;
 
     #[test]
+    fn an_environment_tells_unless_it_is_empty_or_a_title_was_written_over_it() {
+        for (environment, has) in [
+            (&b"HOME=/root\0"[..], true),
+            (b"_=\0", true),
+            (b"", false),
+            (b"\0\0\0\0", false),
+            (b"ess on 80\0\0", false),
+            (b"ess -c a=b\0", false),
+            (b"=\0", false),
+        ] {
+            assert_eq!(has_variables(environment), has, "{}", String::from_utf8_lossy(environment));
+        }
+        let mut cat = Started::new(Command::new("cat").env_clear());
+        assert!(tells(std::process::id() as i32) && tells(i32::MAX));
+        while is_in_exec(cat.pid()) {}
+        assert!(!tells(cat.pid()), "it has none, and may have cleared it");
+        cat.kill();
+        assert!(tells(cat.pid()), "it has ended");
+    }
+
+    #[test]
     fn a_variable_is_found_by_its_whole_name() {
         let environment = b"A=1\0AB=2\0B=3=4\0C\0D=\0E=\xff\0B=5\0";
         for (name, value) in [
@@ -225,7 +276,7 @@ mod linux_tests {
         let all = &mut Carriers::default();
         let mut note = |pid, environment: &str, is_in_exec| {
             let known = all.found.len();
-            all.note((pid, 7), "N", environment.as_bytes(), || is_in_exec);
+            all.note(pid, "N", environment.as_bytes(), || is_in_exec);
             (all.found[known..].iter().map(|carrier| carrier.value.clone()).collect::<String>(), all.some_in_exec)
         };
         assert_eq!(note(us, "A=1\0N=v\0", true), ("v".into(), false), "what can be read is not in an exec any more");
@@ -234,7 +285,7 @@ mod linux_tests {
         assert_eq!(note(us, "", false), (String::new(), false));
         assert_eq!(note(us, "", true), (String::new(), true));
         assert_eq!(note(us, "N=w\0", false), ("w".into(), true), "one was");
-        assert!(all.found.iter().all(|carrier| (carrier.pid, carrier.pgid) == (us, 7)));
+        assert!(all.found.iter().all(|carrier| carrier.pid == us));
     }
 
     #[test]
@@ -251,9 +302,8 @@ mod linux_tests {
         assert_eq!(members.iter().map(|member| member.pid).collect::<Vec<_>>(), pids[..1]);
         let mut found = carriers(name).found;
         found.sort_by_key(|carrier| carrier.pid != pids[0]);
-        let ours = nix::unistd::getpgrp().as_raw();
-        let found: Vec<_> = found.iter().map(|carrier| (carrier.pid, carrier.pgid, carrier.value.as_str())).collect();
-        assert_eq!(found, [(pids[0], ours, value), (pids[1], ours, "another")]);
+        let found: Vec<_> = found.iter().map(|carrier| (carrier.pid, carrier.value.as_str())).collect();
+        assert_eq!(found, [(pids[0], value), (pids[1], "another")]);
         mark.kill();
         assert_eq!(pids.map(is_dying), [true, false]);
     }

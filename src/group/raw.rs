@@ -53,6 +53,23 @@ fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) ->
     Errno::result(sent).map(drop)
 }
 
+/// `close_range(2)` with `CLOSE_RANGE_CLOEXEC` (Linux 5.11): all descriptors from this one on are closed by the next exec
+/// of this process. Makes one system call and allocates nothing.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "neither nix nor rustix has it")]
+pub(super) fn close_range_on_exec(first: libc::c_uint) -> Result<(), Errno> {
+    // SAFETY: takes three integers, and closes nothing that is in use here.
+    let marked = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    Errno::result(marked).map(drop)
+}
+
+/// `fcntl(2)` with `FD_CLOEXEC`, for a number that may be no descriptor. Makes one system call and allocates nothing.
+#[expect(unsafe_code, reason = "the safe calls want an open descriptor")]
+pub(super) fn close_on_exec(fd: libc::c_int) {
+    // SAFETY: takes three integers and touches no memory; a number that is not open is an error, which changes nothing.
+    unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
 /// Whether this process ignores the signal.
 #[expect(unsafe_code, reason = "nix can only ask by setting another action")]
 pub(super) fn is_ignored(signal: i32) -> bool {

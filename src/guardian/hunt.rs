@@ -1,9 +1,11 @@
 //! Whoever is to die: the groups of a parent that has gone, and every process that carries the mark of a ward that is
-//! being ended and is in no group that somebody else ends.
+//! being ended, or descends from its command, and is in no group that somebody else ends.
 //!
 //! Such a process is a *stray*: it called `setsid`, or was born after the fork and before the group was told of. While
 //! the parent lives it ends its groups itself, and we its strays; when it has gone, all of them are ours. Strays are
-//! looked for again and again until two looks in a row, with a pause between, found none: one look is not atomic.
+//! looked for again and again until two looks in a row, with a pause between, found none: one look is not atomic. While a
+//! ward is guarded its descendants are noted down, see `descent.rs`; who is left and cannot be told is named, see
+//! `doubt.rs`.
 //!
 //! That our parent's end is seen says more than that it is dead. A child between fork and exec has a copy of its
 //! descriptors; so when we see the end, each child is past closing them in its exec, and all that can still hide its mark
@@ -14,7 +16,13 @@ use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use super::descent::{Descent, Marked};
+#[cfg(target_os = "linux")]
+use super::doubt::Observer;
 use crate::group::{ProcessGroup, was_started_after};
+#[cfg(target_os = "linux")]
+use crate::group::{Vigil, kin, mark};
 use crate::kill::climb::Climb;
 use crate::kill::many::Many;
 use crate::kill::{KillError, KillPolicy, KillReport, Outcome};
@@ -26,6 +34,10 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Between two looks while others are given their grace.
 const INTERVAL: Duration = Duration::from_millis(100);
+
+/// A command that had ended when its group was told of was not started longer than this before, as a rule.
+#[cfg(target_os = "linux")]
+const START: Duration = Duration::from_secs(2);
 
 /// Whoever has no environment to be seen so long after the last of its ward was chased is not in the middle of an exec.
 const EXEC: Duration = Duration::from_secs(5);
@@ -47,11 +59,23 @@ struct Ward {
     released: bool,
     /// How many in a row showed none of its strays, after that.
     quiet_looks: u32,
+    /// Since when there have been processes of it, in clock ticks since the system was started. 0: not known.
+    #[cfg(target_os = "linux")]
+    since: u64,
 }
 
 impl Ward {
     fn new(policy: KillPolicy) -> Ward {
-        Ward { policy, group: None, ending: None, last_chased: None, released: false, quiet_looks: 0 }
+        Ward {
+            policy,
+            group: None,
+            ending: None,
+            last_chased: None,
+            released: false,
+            quiet_looks: 0,
+            #[cfg(target_os = "linux")]
+            since: 0,
+        }
     }
 
     /// Of the one grace for all of its strays, counted from the beginning: whoever is born later has less of it.
@@ -113,19 +137,43 @@ pub(super) struct Hunt {
     wards: BTreeMap<u64, Ward>,
     chase: Chase,
     next_look: Instant,
+    #[cfg(target_os = "linux")]
+    descent: Descent,
+    #[cfg(target_os = "linux")]
+    observer: Observer,
+    /// Those of ended wards that may be of them, to be told of.
+    doubtful: Vec<(u64, i32)>,
+    /// Those that were told of, with their starts.
+    #[cfg(target_os = "linux")]
+    doubted: HashMap<i32, u64>,
 }
 
 impl Hunt {
     pub(super) fn new(mark: String) -> Hunt {
-        Hunt { mark, wards: BTreeMap::new(), chase: Chase::new(), next_look: Instant::now() }
+        Hunt {
+            mark,
+            wards: BTreeMap::new(),
+            chase: Chase::new(),
+            next_look: Instant::now(),
+            #[cfg(target_os = "linux")]
+            descent: Descent::new(),
+            #[cfg(target_os = "linux")]
+            observer: Observer::new(),
+            doubtful: Vec::new(),
+            #[cfg(target_os = "linux")]
+            doubted: HashMap::new(),
+        }
     }
 
     pub(super) fn expect(&mut self, ward: u64, policy: KillPolicy) {
         let policy = patient(policy);
         self.wards.insert(ward, Ward::new(policy));
+        #[cfg(target_os = "linux")]
+        self.descent.begin();
     }
 
     pub(super) fn guard(&mut self, ward: u64, pgid: i32, at: Duration) {
+        let number = ward;
         let Some(ward) = self.wards.get_mut(&ward) else { return };
         let Ok(group) = ProcessGroup::new(pgid) else { return };
         // 1. The parent told of the group, and died before we read that.
@@ -134,11 +182,23 @@ impl Hunt {
         // Held before it is asked, so that nothing can change in between.
         let climb = Climb::new(group, &ward.policy);
         ward.group = (!was_started_after(pgid, at)).then_some(climb);
+        #[cfg(target_os = "linux")]
+        if ward.group.is_some() {
+            // The first of its processes, and the parent of all the others.
+            let leader = kin::of(pgid).map(|kin| kin.started);
+            ward.since = leader.unwrap_or_else(|| kin::ticks(at.saturating_sub(START)));
+            self.descent.has_leader(pgid, number, &Marked(&self.mark));
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = number;
     }
 
     pub(super) fn end_strays(&mut self, ward: u64) {
         if let Some(ward) = self.wards.get_mut(&ward) {
             ward.ending.get_or_insert_with(Instant::now);
+            // The parent ends the group: who is born to those that die of it is theirs for a moment only.
+            #[cfg(target_os = "linux")]
+            self.descent.look(&Marked(&self.mark));
         }
     }
 
@@ -160,6 +220,9 @@ impl Hunt {
 
     /// Everything that was not released is ours.
     pub(super) fn parent_has_gone(&mut self) {
+        // Before the first signal: whoever dies of it can tell of no child any more.
+        #[cfg(target_os = "linux")]
+        self.descent.look(&Marked(&self.mark));
         for (number, ward) in &mut self.wards {
             if let Some(climb) = ward.group.take() {
                 self.chase.begin(Prey::Group(climb.pgid()), *number, climb);
@@ -182,9 +245,37 @@ impl Hunt {
             self.look();
         }
         self.step_chase();
+        #[cfg(target_os = "linux")]
+        self.step_descent();
         self.wards.retain(|_, ward| ward.quiet_looks < 2);
         // Of one that was not to be killed the number may be another's some day.
         self.chase.chased.retain(|_, chased| self.wards.contains_key(&chased.ward));
+    }
+
+    /// Those of wards that are over and can be told of now: the ward, and the process.
+    pub(super) fn take_doubtful(&mut self) -> Vec<(u64, i32)> {
+        std::mem::take(&mut self.doubtful)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn step_descent(&mut self) {
+        let over = self.wards.iter().filter(|(_, ward)| ward.quiet_looks >= 2 && ward.since > 0);
+        let since: Vec<_> = over.map(|(number, ward)| (*number, ward.since)).collect();
+        for (number, since) in since {
+            for (pid, kin) in self.observer.doubtful(since, |pid, kin| self.descent.knows(pid, kin)) {
+                // Those of several wards that were guarded at a time are told of once.
+                if self.doubted.insert(pid, kin.started) != Some(kin.started) {
+                    self.doubtful.push((number, pid));
+                }
+            }
+        }
+        if self.wards.values().all(|ward| ward.quiet_looks >= 2) {
+            self.descent.rest();
+        } else if Instant::now() >= self.descent.next() {
+            let guarded = |number| self.wards.contains_key(&number);
+            self.descent.retain(guarded);
+            self.descent.look(&Marked(&self.mark));
+        }
     }
 
     /// The last of them may have left somebody behind: that is seen soon.
@@ -197,7 +288,13 @@ impl Hunt {
     /// Until there is something to do, or something to read.
     pub(super) fn sleep(&mut self, line: Option<BorrowedFd<'_>>) {
         let next_look = self.next_look.saturating_duration_since(Instant::now());
-        self.chase.kills.sleep(line, if self.is_looking() { next_look } else { Duration::MAX });
+        let pause = if self.is_looking() { next_look } else { Duration::MAX };
+        #[cfg(target_os = "linux")]
+        let pause = match self.wards.is_empty() {
+            true => pause,
+            false => pause.min(self.descent.next().saturating_duration_since(Instant::now())),
+        };
+        self.chase.kills.sleep(line, pause);
     }
 
     fn is_looking(&self) -> bool {
@@ -206,7 +303,10 @@ impl Hunt {
 
     fn look(&mut self) {
         let start = Instant::now();
-        let (found_some, some_in_exec) = self.chase.begin_strays(&self.mark, &self.wards);
+        #[cfg(target_os = "linux")]
+        let (found_some, some_in_exec) = self.chase.begin_strays(&self.mark, &self.wards, &mut self.descent);
+        #[cfg(not(target_os = "linux"))]
+        let (found_some, some_in_exec) = (false, false);
         for (number, ward) in &mut self.wards {
             if ward.ending.is_some() {
                 ward.was_looked_for(start, self.chase.is_after(*number), some_in_exec);
@@ -265,38 +365,36 @@ impl Chase {
 
     /// Tells whether there were any that are not chased yet, and whether some process could not be told.
     #[cfg(target_os = "linux")]
-    fn begin_strays(&mut self, mark: &str, wards: &BTreeMap<u64, Ward>) -> (bool, bool) {
-        use crate::group::{Vigil, mark};
-        let mut found_some = false;
+    fn begin_strays(&mut self, mark: &str, wards: &BTreeMap<u64, Ward>, descent: &mut Descent) -> (bool, bool) {
         let carriers = mark::carriers(mark);
         for carrier in carriers.found {
-            let (pid, prey) = (carrier.pid, Prey::Stray(carrier.pid));
-            let Some((number, ward)) = carrier.value.parse().ok().and_then(|ward: u64| wards.get_key_value(&ward))
-            else {
-                continue;
-            };
-            if ward.ending.is_none() {
-                continue;
+            if let Some(ward) = carrier.value.parse().ok().filter(|ward| wards.contains_key(ward)) {
+                descent.has_marked(carrier.pid, ward, &Marked(mark));
             }
-            let is_in_its_group = ward.group.as_ref().is_some_and(|group| group.pgid() == carrier.pgid);
+        }
+        descent.look_at_all(&Marked(mark));
+        let mut found_some = false;
+        for (pid, known) in descent.known() {
+            let Some(ward) = wards.get(&known.ward).filter(|ward| ward.ending.is_some()) else { continue };
+            let Some(pgid) = kin::group(pid) else { continue };
+            let is_in_its_group = ward.group.as_ref().is_some_and(|group| group.pgid() == pgid);
             let is_chased = |prey| self.chased.contains_key(&prey);
-            if is_in_its_group || is_chased(prey) || is_chased(Prey::Group(carrier.pgid)) {
+            let is_it = move |pid| kin::of(pid).is_some_and(|kin| kin.started == known.started && kin.runs);
+            let prey = Prey::Stray(pid);
+            // The guardian of a run within this one sees to what that one leaves.
+            let is_ours = is_in_its_group || is_chased(prey) || is_chased(Prey::Group(pgid)) || super::is_guardian(pid);
+            if is_ours || !is_it(pid) {
                 continue;
             }
-            let its_mark = mark::Mark::new(mark, &carrier.value);
-            let Some(vigil) = Vigil::of_process(pid, move |pid| its_mark.is_on(pid)) else { continue };
+            // Held by its pidfd, and only then asked whether it is the one that is known.
+            let Some(vigil) = Vigil::of_process(pid, is_it) else { continue };
             let left = ward.grace_left();
             let policy = ward.policy.clone().grace(left);
             let policy = if left.is_zero() { policy.signal(Signal::KILL) } else { policy };
-            self.begin(prey, *number, Climb::over(vigil, &policy));
+            self.begin(prey, known.ward, Climb::over(vigil, &policy));
             found_some = true;
         }
         (found_some, carriers.some_in_exec)
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    fn begin_strays(&mut self, _mark: &str, _wards: &BTreeMap<u64, Ward>) -> (bool, bool) {
-        (false, false)
     }
 
     /// Tells whether the last of them has just ended.
@@ -526,6 +624,8 @@ mod tests {
         let mut naps = 0;
         while Instant::now() < hunt.next_look {
             hunt.sleep(None);
+            #[cfg(target_os = "linux")]
+            hunt.step_descent();
             naps += 1;
         }
         // A signal can cut one short.
@@ -610,7 +710,7 @@ mod tests {
             hunt.expect(2, KillPolicy::default().grace(Duration::ZERO));
             hunt.guard(1, member.pid(), since_boot());
             hunt.end_strays(1);
-            let begin = |hunt: &mut Hunt| hunt.chase.begin_strays(&hunt.mark, &hunt.wards).0;
+            let begin = |hunt: &mut Hunt| hunt.chase.begin_strays(&hunt.mark, &hunt.wards, &mut hunt.descent).0;
             assert!(begin(&mut hunt));
             assert_eq!(chased(&hunt), HashSet::from([Prey::Stray(stray.pid())]));
             assert!(!begin(&mut hunt), "it is chased already");
@@ -624,6 +724,29 @@ mod tests {
             assert_eq!(member.dies(&mut hunt), Signal::TERM.as_raw());
             assert_eq!(other.dies(&mut hunt), Signal::KILL.as_raw(), "it had no grace");
             assert_eq!(unknown.ended_by(), None);
+        }
+
+        #[test]
+        fn a_guardian_of_an_inner_run_is_not_chased() {
+            let (mut hunt, name) = hunt("INNER");
+            let dir = tempfile::tempdir().unwrap();
+            let fifo = dir.path().join(crate::guardian::REQUEST);
+            nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            // It waits for somebody to write, and its first argument is a guardian's.
+            let mut inner = Command::new("cat");
+            inner.arg(crate::guardian::REQUEST).current_dir(dir.path()).env(&name, "1").process_group(0);
+            let (mut inner, mut other) = (Marked(inner.spawn().unwrap()), Marked::start(&name, "1"));
+            while !Mark::new(&name, "1").is_on(inner.pid()) || !crate::guardian::is_guardian(inner.pid()) {
+                pause(MS);
+            }
+            hunt.expect(1, KillPolicy::default());
+            hunt.parent_has_gone();
+            assert_eq!(other.dies(&mut hunt), Signal::TERM.as_raw());
+            while !hunt.is_over() {
+                hunt.next_look = Instant::now();
+                hunt.step();
+            }
+            assert_eq!(inner.ended_by(), None);
         }
 
         #[test]

@@ -6,7 +6,7 @@ use crate::kill::KillPolicy;
 use crate::signal::Signal;
 
 /// Changes whenever a letter does. Both ends have to name the same.
-pub(super) const VERSION: &str = "3";
+pub(super) const VERSION: &str = "4";
 
 /// The length of every letter.
 pub(super) const LENGTH: usize = 40;
@@ -25,6 +25,8 @@ pub(super) enum Letter {
     LetGo { ward: u64 },
     /// Hands off the ward, its group and its mark; but strays that are to be ended still are.
     Release { ward: u64 },
+    /// From the guardian: the ward's strays are ended, and this process may be one of them or not.
+    Doubt { ward: u64, pid: i32 },
 }
 
 impl Letter {
@@ -39,6 +41,7 @@ impl Letter {
             Letter::Release { ward } => (3, 0, 0, *ward, [Duration::ZERO; 3]),
             Letter::EndStrays { ward } => (4, 0, 0, *ward, [Duration::ZERO; 3]),
             Letter::LetGo { ward } => (5, 0, 0, *ward, [Duration::ZERO; 3]),
+            Letter::Doubt { ward, pid } => (6, 0, *pid, *ward, [Duration::ZERO; 3]),
         };
         let mut bytes = [0; LENGTH];
         bytes[0] = kind;
@@ -72,6 +75,7 @@ impl Letter {
             3 => Some(Letter::Release { ward }),
             4 => Some(Letter::EndStrays { ward }),
             5 => Some(Letter::LetGo { ward }),
+            6 => Some(Letter::Doubt { ward, pid: number }),
             _ => None,
         }
     }
@@ -98,6 +102,7 @@ mod tests {
             Letter::EndStrays { ward: 1 << 40 },
             Letter::LetGo { ward: 1 << 40 },
             Letter::Release { ward: 1 << 40 },
+            Letter::Doubt { ward: 1 << 40, pid: 4242 },
         ] {
             assert_eq!(Letter::decode(&letter.encode()), Some(letter));
         }

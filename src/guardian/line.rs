@@ -18,8 +18,8 @@ use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::letter::{LENGTH, Letter, VERSION};
-use super::{ANSWER, MARKS, REQUEST};
-use crate::group::{ProcessGroup, Vigil, wait_readable};
+use super::{ANSWER, MARKS, NAME, REQUEST};
+use crate::group::{ProcessGroup, Vigil, close_on_exec_from, wait_readable};
 use crate::signal::Signal;
 
 /// How long a program may take to say that it is a guardian. It bounds one that is none, not a slow machine.
@@ -40,7 +40,10 @@ pub(super) enum Program {
 }
 
 impl Program {
-    #[expect(unsafe_code, reason = "what is called between fork and exec is one system call")]
+    #[expect(
+        unsafe_code,
+        reason = "what is called between fork and exec makes system calls only and allocates nothing"
+    )]
     fn command(&self) -> io::Result<Command> {
         match self {
             Program::Named(path) => Ok(Command::new(path)),
@@ -49,15 +52,25 @@ impl Program {
                 // The same program even if its file was replaced or deleted since.
                 let link = Path::new("/proc/self/exe");
                 let mut command = Command::new(if link.exists() { link } else { &path });
-                command.arg0(&path);
+                command.arg0(NAME);
                 if *forked {
                     // SAFETY: see `reason`.
-                    unsafe { command.pre_exec(|| setsid().map(drop).map_err(io::Error::from)) };
+                    unsafe { command.pre_exec(leave_between_fork_and_exec) };
                 }
                 Ok(command)
             }
         }
     }
+}
+
+/// What the caller's callers gave this process to hold is theirs: a lock, the end of a pipe, a directory. They count on
+/// it being free when we have ended, and the new program takes its time before it can let go of anything.
+fn leave_between_fork_and_exec() -> io::Result<()> {
+    setsid()?;
+    // What cannot be left here is left by the program, see `retreat.rs`.
+    let _ = rustix::process::chdir(c"/");
+    close_on_exec_from(3);
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -66,6 +79,10 @@ pub(super) struct Line {
     guardian: Child,
     /// The group it starts in, and leads again as soon as it has a session of its own.
     group: Vigil,
+    /// A thread reads what it has to say.
+    is_heard: bool,
+    /// The process that started it, and no copy of that one, which has the same socket.
+    owner: u32,
 }
 
 impl Line {
@@ -79,7 +96,7 @@ impl Line {
         #[cfg(target_vendor = "apple")]
         rustix::net::sockopt::set_socket_nosigpipe(&socket, true)?;
         let mut command = program.command()?;
-        command.args([REQUEST, VERSION, mark]);
+        command.args([REQUEST, VERSION, mark.strip_prefix(MARKS).unwrap_or(mark)]);
         // Somebody who kills all that carries an outer mark means us, and the guardian sees to what we leave.
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with(MARKS) {
@@ -96,7 +113,7 @@ impl Line {
         drop(command);
         let group = ProcessGroup::new(i32::try_from(guardian.id()).map_err(io::Error::other)?);
         let group = Vigil::new(group.map_err(io::Error::other)?);
-        let mut line = Line { socket, guardian, group };
+        let mut line = Line { socket, guardian, group, is_heard: false, owner: std::process::id() };
         match greet(&mut line) {
             Ok(()) => Ok(line),
             Err(error) => {
@@ -162,6 +179,17 @@ impl Line {
         }
     }
 
+    /// Logs what it has to say, on a thread that ends with it.
+    pub(super) fn listen(&mut self) {
+        if self.is_heard {
+            return;
+        }
+        // Without a thread nothing is heard of it; the next use tries again.
+        let Ok(socket) = self.socket.try_clone() else { return };
+        let listen = std::thread::Builder::new().name("guardian-listener".into());
+        self.is_heard = listen.spawn(move || hear(socket)).is_ok();
+    }
+
     /// Ends the guardian before it can take the end of the line for ours, or whatever program that was.
     pub(super) fn cut(mut self) {
         // It has not been reaped: not by somebody else, nor by the system because SIGCHLD is ignored.
@@ -176,11 +204,41 @@ impl Line {
 
     /// Lets go of the guardian: it takes that for our end, and ends too when it has done what it is there for.
     pub(super) fn hang_up(self) {
-        let Line { socket, mut guardian, group } = self;
+        let Line { socket, mut guardian, group, is_heard, owner } = self;
+        // The thread that listens has the socket too, and goes on until the guardian has ended.
+        if is_heard && owner == std::process::id() {
+            let _ = socket.shutdown(std::net::Shutdown::Write);
+        }
         drop((socket, group));
         // Without a thread it stays a zombie until we end; nothing worse.
         let _ = std::thread::Builder::new().name("guardian-reaper".into()).spawn(move || guardian.wait());
     }
+}
+
+/// Until the guardian has ended.
+fn hear(mut socket: UnixStream) {
+    let mut letter = [0; LENGTH];
+    while socket.read_exact(&mut letter).is_ok() {
+        if let Some(Letter::Doubt { pid, .. }) = Letter::decode(&letter) {
+            let command = command_of(pid);
+            tracing::warn!(
+                pid,
+                "process {pid} ({command}) may be of a guarded run that is over, and lives on: its environment cannot be \
+                 read, and nothing else tells whose it is. It was not signalled"
+            );
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn command_of(pid: i32) -> String {
+    crate::group::kin::command(pid)
+}
+
+/// Nobody is in doubt where descent cannot be told.
+#[cfg(not(target_os = "linux"))]
+fn command_of(_pid: i32) -> String {
+    String::new()
 }
 
 fn no_guardian(why: &str) -> io::Error {
@@ -233,6 +291,36 @@ pub(super) mod tests {
             assert_eq!(reader.join().unwrap(), Some(Letter::Release { ward: sent - 1 }));
         });
         assert_eq!(last_of(1), Some(Letter::Release { ward: sent }), "what was refused was not written");
+    }
+
+    /// Set in a child that is to say what it holds.
+    #[cfg(feature = "cli")]
+    const SAYS: &str = "DEADBEAT_TEST_SAYS_WHAT_IT_HOLDS";
+
+    /// What a program holds that is started in a guardian's place, in another directory and with a file that is open to
+    /// every child: its directory, its descriptors, its session.
+    #[cfg(feature = "cli")]
+    #[test]
+    fn a_guardian_that_is_forked_holds_nothing_of_the_callers_from_its_first_instruction_on() {
+        if std::env::var_os(SAYS).is_some() {
+            let listed =
+                Command::new("ls").args(["-l", &format!("/proc/{}/fd/", std::process::id())]).output().unwrap();
+            let session = nix::unistd::getsid(None).unwrap().as_raw() == std::process::id() as i32;
+            let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+            println!("dir={} session={session}\n{listed}", std::env::current_dir().unwrap().display());
+            return;
+        }
+        let file = std::fs::File::open("/etc/passwd").unwrap();
+        rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
+        let test = "guardian::line::tests::a_guardian_that_is_forked_holds_nothing_of_the_callers_from_its_first_instruction_on";
+        let said = |mut command: Command| {
+            command.args(["--exact", test, "--nocapture"]).env(SAYS, "1").current_dir("/usr");
+            String::from_utf8(command.output().unwrap().stdout).unwrap()
+        };
+        let control = said(Command::new("/proc/self/exe"));
+        assert!(control.contains("dir=/usr session=false") && control.contains("/etc/passwd"), "{control}");
+        let said = said(Program::This { forked: true }.command().unwrap());
+        assert!(said.contains("dir=/ session=true") && !said.contains("/etc/passwd"), "{said}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::kill::KillPolicy;
 #[derive(Debug)]
 pub(super) struct Parent {
     program: Program,
+    start: Start,
     /// The name of this run's mark.
     pub(super) mark: String,
     /// Its pid, 0 while there is none or it is being started: to be read without waiting for the state.
@@ -50,17 +51,30 @@ pub(super) enum May {
     NotBlock,
 }
 
+/// Whether the start of a guardian is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Start {
+    /// Until it says that it is one: from then on it is out of reach of what ends us, and holds nothing of ours.
+    Awaited,
+    /// It is a copy of this process, which is both from the first on.
+    #[cfg_attr(not(any(test, feature = "cli")), expect(dead_code, reason = "only the program forks"))]
+    NotAwaited,
+}
+
 /// How often a thread that must not block asks for the state, which others hold for one write.
 const TRIES: usize = 50;
 
 impl Parent {
-    pub(super) fn open(program: Program, greet: impl FnOnce(&mut Line) -> io::Result<()>) -> io::Result<Parent> {
+    pub(super) fn open(program: Program, start: Start) -> io::Result<Parent> {
         let random = RandomState::new().hash_one(since_boot());
         let mark = format!("{MARKS}{}_{random:016X}", std::process::id());
-        let line = Line::open(&program, &mark, greet)?;
+        let line = Line::open(&program, &mark, |line| match start {
+            Start::Awaited => line.shake_hands(),
+            Start::NotAwaited => Ok(()),
+        })?;
         let guardian = AtomicI32::new(line.pid());
         let state = State { line: Some(line), ..State::default() };
-        Ok(Parent { program, mark, guardian, state: Mutex::new(state) })
+        Ok(Parent { program, start, mark, guardian, state: Mutex::new(state) })
     }
 
     /// While another is being started, this waits for it: one that is there and has no number yet is taken for a stray.
@@ -98,6 +112,7 @@ impl Parent {
         let mut state = self.state(may)?;
         let Some(told) = state.wards.get_mut(&ward) else { return Ok(()) };
         told.strays = true;
+        state.line.iter_mut().for_each(Line::listen);
         self.tell(&mut state, &Letter::EndStrays { ward }, may)
     }
 
@@ -163,7 +178,13 @@ impl Parent {
                 line.send(&Letter::Expect { ward: *ward, policy: told.policy.clone() })?;
                 told.group.map_or(Ok(()), |(pgid, at)| line.send(&Letter::Guard { ward: *ward, pgid, at }))?;
                 if told.strays { line.send(&Letter::EndStrays { ward: *ward }) } else { Ok(()) }
-            })
+            })?;
+            // One that takes longer is at it all the same: what it was told is in the socket.
+            if self.start == Start::Awaited {
+                let not_up = |error| tracing::warn!("the new guardian is told everything and not up yet: {error}");
+                line.shake_hands().unwrap_or_else(not_up);
+            }
+            Ok(())
         };
         let line = Line::open(&self.program, &self.mark, brief)?;
         self.guardian.store(line.pid(), Ordering::SeqCst);
@@ -209,7 +230,16 @@ pub(super) mod tests {
         let guardian = AtomicI32::new(line.pid());
         let state = Mutex::new(State { line: Some(line), ..State::default() });
         let mark = "DEADBEAT_TEST_PARENT".to_owned();
-        (Arc::new(Parent { program: Program::Named("true".into()), mark, guardian, state }), theirs)
+        (
+            Arc::new(Parent {
+                program: Program::Named("true".into()),
+                start: Start::NotAwaited,
+                mark,
+                guardian,
+                state,
+            }),
+            theirs,
+        )
     }
 
     /// As while another thread waits for the guardian, until this is dropped.
@@ -245,7 +275,7 @@ pub(super) mod tests {
         std::fs::write(&program, script).unwrap();
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
         loop {
-            match Parent::open(Program::Named(program.clone()), |_| Ok(())) {
+            match Parent::open(Program::Named(program.clone()), Start::NotAwaited) {
                 // Another test's child, which has not come to its exec yet, can have it open for writing too.
                 Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => pause(Duration::from_millis(1)),
                 parent => return parent.unwrap(),

@@ -5,12 +5,11 @@ use std::io;
 use std::os::fd::AsFd;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use super::ANSWER;
 use super::hunt::Hunt;
 use super::letter::{LENGTH, Letter, VERSION};
-use super::retreat;
+use super::{ANSWER, MARKS, retreat};
 
 /// What the parent wants to hear of it nobody hears: its status is for people who start it by hand.
 pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> i32 {
@@ -20,12 +19,12 @@ pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> i32 {
         return 2;
     }
     let version = args.next();
-    let Some(mark) = args.next().and_then(|mark| mark.into_string().ok()) else { return 2 };
+    let Some(run) = args.next().and_then(|run| run.into_string().ok()) else { return 2 };
     if version.is_none_or(|version| version != VERSION) {
         return 2;
     }
     retreat::leave_everything();
-    let mut hunt = Hunt::new(mark);
+    let mut hunt = Hunt::new(format!("{MARKS}{run}"));
     // From a parent that speaks otherwise nothing can be believed.
     if serve(&mut hunt).is_err() {
         return 2;
@@ -33,6 +32,7 @@ pub(super) fn main(mut args: impl Iterator<Item = OsString>) -> i32 {
     hunt.parent_has_gone();
     loop {
         hunt.step();
+        tell_of_doubts(&mut hunt);
         if hunt.is_over() {
             return 0;
         }
@@ -46,6 +46,7 @@ fn serve(hunt: &mut Hunt) -> io::Result<()> {
     let mut unread = Vec::new();
     loop {
         hunt.step();
+        tell_of_doubts(hunt);
         hunt.sleep(Some(line.as_fd()));
         let mut chunk = [0; 4096];
         match recv(&line, &mut chunk, RecvFlags::DONTWAIT) {
@@ -58,6 +59,16 @@ fn serve(hunt: &mut Hunt) -> io::Result<()> {
         for letter in take_letters(&mut unread)? {
             obey(hunt, letter)?;
         }
+    }
+}
+
+/// To a parent that may be gone, or not listen: it is not waited for. One that has only let go of us may.
+fn tell_of_doubts(hunt: &mut Hunt) {
+    let flags = SendFlags::DONTWAIT;
+    #[cfg(not(target_vendor = "apple"))]
+    let flags = flags | SendFlags::NOSIGNAL;
+    for (ward, pid) in hunt.take_doubtful() {
+        let _ = send(io::stdin(), &Letter::Doubt { ward, pid }.encode(), flags);
     }
 }
 
@@ -80,6 +91,8 @@ fn obey(hunt: &mut Hunt, letter: Letter) -> io::Result<()> {
         Letter::EndStrays { ward } => hunt.end_strays(ward),
         Letter::LetGo { ward } => hunt.let_go(ward),
         Letter::Release { ward } => hunt.release(ward),
+        // It is ours to say.
+        Letter::Doubt { .. } => return Err(io::ErrorKind::InvalidData.into()),
     }
     Ok(())
 }

@@ -7,6 +7,9 @@ use nix::unistd::{Pid, close, getpgid, getppid, setpgid, setsid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(super) fn leave_everything() {
+    // First of all: until then it has the name of a file, which may be the program's that it guards.
+    let _ = fs::write("/proc/self/comm", super::NAME);
+
     // Not ignored but blocked, which is the same to whoever sends them and takes no unsafe code.
     let _ = SigSet::all().thread_block();
 
@@ -28,9 +31,6 @@ pub(super) fn leave_everything() {
     // One pidfd for each group.
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-
-    // What `ps` calls it; up to 15 bytes.
-    let _ = fs::write("/proc/self/comm", "deadbeat-guard");
 }
 
 /// All but the three that everybody has. The one they were listed through is among them, and closed already.

@@ -103,7 +103,7 @@ fn a_time_of_day_that_jumps_cuts_no_grace_short_and_draws_none_out() {
 fn guardian_holds(pid: i32) -> bool {
     let is_guardian = |process: &std::path::Path| {
         std::fs::read(process.join("cmdline"))
-            .is_ok_and(|line| line.split(|b| *b == 0).nth(1) == Some(b"__deadbeat-guardian"))
+            .is_ok_and(|line| line.split(|b| *b == 0).nth(1) == Some(b"__proc-guardian"))
     };
     let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
     let pidfds = processes.filter(|process| is_guardian(process)).flat_map(|it| std::fs::read_dir(it.join("fdinfo")));

@@ -57,6 +57,20 @@ pub(crate) fn it_has_a_session_of_its_own_and_holds_nothing_but_its_line() {
     assert!(!inherited.iter().any(|held| held.contains("socket:")), "{inherited:?}");
 }
 
+pub(crate) fn it_has_no_name_of_the_program_that_it_guards() {
+    let mut parent = Parent::start();
+    let guardian = parent.guardian();
+    let comm = std::fs::read_to_string(format!("/proc/{guardian}/comm")).unwrap();
+    assert_eq!(comm.trim_end(), "proc-guardian");
+    let arguments = std::fs::read(format!("/proc/{guardian}/cmdline")).unwrap();
+    let arguments: Vec<_> = arguments.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
+    assert_eq!(arguments[..2], ["proc-guardian", "__proc-guardian"]);
+    let program = std::env::current_exe().unwrap();
+    let program = program.file_name().unwrap().to_string_lossy().into_owned();
+    let names = |of: &str| of.to_lowercase().contains("deadbeat") || of.contains(&program);
+    assert!(!arguments.iter().any(|argument| names(argument)), "{arguments:?}");
+}
+
 pub(crate) fn it_has_one_even_if_the_parents_group_is_outside_its_pid_namespace() {
     if !inside("alone::it_has_one_even_if_the_parents_group_is_outside_its_pid_namespace") {
         return;
@@ -115,7 +129,7 @@ pub(crate) fn it_does_not_wait_for_a_child_that_outlives_the_parent() {
 
 pub(crate) fn nobody_can_start_it_by_hand() {
     let output = Command::new(std::env::current_exe().unwrap())
-        .args(["__deadbeat-guardian", "1", "DEADBEAT_RUN_1"])
+        .args(["__proc-guardian", "1", "1"])
         .stdin(Stdio::null())
         .output()
         .unwrap();

@@ -12,6 +12,8 @@ mod death;
 #[cfg(target_os = "linux")]
 mod ends;
 #[cfg(target_os = "linux")]
+mod hidden;
+#[cfg(target_os = "linux")]
 #[path = "../common/ignored.rs"]
 mod ignored;
 #[cfg(target_os = "linux")]
@@ -55,9 +57,11 @@ fn main() {
     if std::env::var_os(runner::ROLE).is_some() {
         return runner::main();
     }
+    hidden::listen_for_warnings();
     let trials = trials! {
         alone:
             it_has_a_session_of_its_own_and_holds_nothing_but_its_line
+            it_has_no_name_of_the_program_that_it_guards
             it_has_one_even_if_the_parents_group_is_outside_its_pid_namespace
             signals_do_not_end_it
             it_may_open_as_much_as_it_can_be_allowed
@@ -84,6 +88,10 @@ fn main() {
             who_escaped_from_a_run_dies_with_it_and_is_let_finish
             who_escaped_from_one_that_leaves_its_leftovers_lives_on
             the_control_without_a_guardian_a_killed_runner_leaves_survivors;
+        hidden:
+            who_cannot_be_read_dies_with_the_parent_and_with_the_run
+            who_cannot_be_read_and_has_lost_its_parent_dies_with_the_parent
+            who_cannot_be_told_is_named_and_left_alone;
         impostors:
             a_program_that_is_no_guardian_is_an_error
             one_that_runs_on_is_killed_with_what_it_started

@@ -30,8 +30,16 @@ pub(crate) const PROGRAMS: &[(&str, &str)] = &[
     ),
     // Without a mark: it can be found by its group alone.
     ("unmarked", "exec env -i PATH=\"$PATH\" sh -c 'echo \"leader $$\"; echo \"ready 1\"; exec sleep 120'"),
+    // One that leaves the group and has no mark to be read. What it is, is a variable, see `hidden.rs`.
+    ("hidden", "setsid perl -e \"$DEADBEAT_TEST_HIDES\" & echo \"leader $$\"; echo 'ready 2'; exec sleep 120"),
+    // The same, by way of another that opens the session.
+    (
+        "hidden-orphan",
+        r#"setsid sh -c 'perl -e "$DEADBEAT_TEST_HIDES" & echo "between $$"; wait' & echo "leader $$"; echo 'ready 2'
+        exec sleep 120"#,
+    ),
     ("family", "setsid sleep 120 & sleep 120 & exec sleep 120"),
-    // A parent within a parent. Its child does not carry the outer mark, so only a guardian of its own can find it.
+    // A parent within a parent. Its child does not carry the outer mark.
     (
         "nested",
         "export DEADBEAT_TEST_LINES='guardian;ward;spawn bare ignore-term;guard 0 last'; exec \"$DEADBEAT_TEST_PROGRAM\"",

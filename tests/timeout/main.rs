@@ -2,6 +2,7 @@
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
 mod bad_input;
+mod by_name;
 mod chains;
 mod inherited;
 mod namespace;

@@ -10,7 +10,7 @@ use nix::unistd::{Pid, getpgid};
 
 /// The pid handed out last in this namespace, to processes and threads alike: the last field of `proc_loadavg(5)`. Kept
 /// open, for the day when no descriptor is to be had.
-pub(super) fn last_pid() -> Option<i32> {
+pub(in crate::group) fn last_pid() -> Option<i32> {
     static LOADAVG: OnceLock<fs::File> = OnceLock::new();
     let file = match LOADAVG.get() {
         Some(file) => file,
@@ -39,6 +39,11 @@ fn handed_out(before: i32, now: i32, max: fn() -> i32) -> Option<impl Iterator<I
         if now < before { (before + 1..max(), 1..now + 1) } else { (before + 1..now + 1, 0..0) };
     let count = until_the_end.len() + anew.len();
     (count <= MANY).then(|| until_the_end.chain(anew))
+}
+
+/// The numbers that may have been handed out between these two, the second included; `None` if they are too many.
+pub(in crate::group) fn handed_out_between(before: i32, now: i32) -> Option<Vec<i32>> {
+    handed_out(before, now, pid_max).map(Iterator::collect)
 }
 
 /// Whom the system has given birth to in a stretch of time.

@@ -18,6 +18,9 @@ use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 use super::super::{Member, portable};
 use super::reserve;
 
+/// `PF_KTHREAD`: it is the kernel's own, and has no program.
+const OF_KERNEL: u64 = 0x20_0000;
+
 /// `PF_EXITING`: it runs no code of its own any more.
 const EXITING: u64 = 0x4;
 
@@ -97,6 +100,31 @@ pub(in crate::group) fn parent(pid: i32) -> Option<i32> {
     read_stat(pid).map(|stat| stat.parent)
 }
 
+/// What tells of one process whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kin {
+    /// Who has it for a child now.
+    pub(crate) parent: i32,
+    /// The number of the process that opened its session, itself or an ancestor.
+    pub(crate) session: i32,
+    /// In clock ticks since the system was started.
+    pub(crate) started: u64,
+    /// Whether any of its threads can run again.
+    pub(crate) runs: bool,
+    /// It is a thread of the kernel.
+    pub(crate) is_of_kernel: bool,
+}
+
+pub(in crate::group) fn kin(pid: i32) -> Option<Kin> {
+    read_stat(pid).map(|stat| Kin {
+        parent: stat.parent,
+        session: stat.session,
+        started: stat.started,
+        runs: stat.runs(pid),
+        is_of_kernel: stat.flags & OF_KERNEL != 0,
+    })
+}
+
 /// Calls `visit(pid, pgid)` for each process in the table.
 pub(in crate::group) fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
     let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
@@ -172,6 +200,7 @@ struct Stat {
     name: String,
     state: char,
     parent: i32,
+    session: i32,
     /// The kernel's `PF_*`.
     flags: u64,
     threads: u32,
@@ -226,17 +255,18 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let close = line.iter().rposition(|b| *b == b')')?;
     let name = String::from_utf8_lossy(line.get(open + 1..close)?).into_owned();
     let rest = std::str::from_utf8(line.get(close + 1..)?).ok()?;
-    // From here on the state is field 3 of the page, ppid field 4, flags field 9, num_threads field 20 and starttime field 22.
+    // From here on the state is field 3 of the page, ppid field 4, session field 6, flags field 9, num_threads field 20 and
+    // starttime field 22.
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    let flags = fields.nth(4)?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    let flags = fields.nth(2)?.parse().ok()?;
     let threads = fields.nth(10)?.parse().ok()?;
     let started = fields.nth(1)?.parse().ok()?;
-    Some(Stat { name, state, parent, flags, threads, started })
+    Some(Stat { name, state, parent, session, flags, threads, started })
 }
 
-#[cfg(feature = "cli")]
 pub(in crate::group) fn command_of(pid: i32) -> String {
     read_stat(pid).map_or_else(String::new, |stat| command(pid, &stat.name))
 }
@@ -269,7 +299,10 @@ mod tests {
     fn a_stat_line_is_read_past_the_worst_of_names() {
         let line = b"42 (a) S (b) 1 ) Z 1 42 42 0 -1 4228364 0 0 0 0 0 0 0 0 20 0 3 0 99 0 0\n";
         let (name, flags) = ("a) S (b) 1 ".into(), 4_228_364);
-        assert_eq!(parse_stat(line), Some(Stat { name, state: 'Z', parent: 1, flags, threads: 3, started: 99 }));
+        assert_eq!(
+            parse_stat(line),
+            Some(Stat { name, state: 'Z', parent: 1, session: 42, flags, threads: 3, started: 99 })
+        );
     }
 
     #[test]
@@ -336,7 +369,7 @@ mod tests {
     }
 
     fn stat(state: char, threads: u32, flags: u64) -> Stat {
-        Stat { name: "cat".into(), state, parent: 1, flags, threads, started: 99 }
+        Stat { name: "cat".into(), state, parent: 1, session: 1, flags, threads, started: 99 }
     }
 
     #[test]
