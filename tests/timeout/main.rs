@@ -6,6 +6,7 @@ mod inherited;
 mod namespace;
 mod scarce;
 mod signals;
+mod start;
 mod statuses;
 mod support;
 mod survivors;
