@@ -2,6 +2,7 @@
 #![cfg(all(feature = "cli", target_os = "linux"))]
 
 mod bad_input;
+mod default_grace;
 mod inherited;
 mod namespace;
 mod scarce;

@@ -148,6 +148,19 @@ mod tests {
         assert_eq!(end.code(preserve), code);
     }
 
+    #[test]
+    fn the_statuses_are_those_of_the_help() {
+        use crate::promised::{are_kept, words};
+        let status = |template| words(include_str!("help.rs"), template).parse::<i32>().unwrap();
+        are_kept(&[
+            ("timed out", status("Exit status: {} the time was over"), TIMED_OUT),
+            ("failed", status("without --preserve-status {} deadbeat itself failed"), FAILED),
+            ("cannot be run", status("deadbeat itself failed {} the command was found"), CANNOT_INVOKE),
+            ("not found", status("cannot be run {} the command was not found"), NOT_FOUND),
+            ("killed", status("the command was not found {} the command had to be killed"), 128 + SIGKILL),
+        ]);
+    }
+
     #[rstest]
     #[case::ctrl_c(2, true, &[], true)]
     #[case::ctrl_backslash(3, true, &[Signal::INT], true)]
