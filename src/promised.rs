@@ -100,15 +100,15 @@ fn the_suites_defaults_are_the_documented_ones() {
     assert_eq!(time(README, "A grace other than {} is told with"), grace);
     assert_eq!(words(README, "`cargo test` runs {} side by side"), jobs);
     let default = format!("{:?}", Suite::new());
-    for promised in [
+    let promised = [
         format!("grace: {grace:?}"),
         format!("budget: {budget:?}"),
         format!("jobs: {jobs} "),
         "repeat: 1,".to_owned(),
         r#"shells: ["sh"]"#.to_owned(),
-    ] {
-        assert!(default.contains(&promised), "{promised} is not in {default}");
-    }
+    ];
+    let missing: Vec<_> = promised.iter().filter(|promised| !default.contains(*promised)).collect();
+    assert!(missing.is_empty(), "{missing:?} is not in {default}");
     assert!(format!("{:?}", Suite::new().budget(Duration::ZERO)).contains("budget: 1ms"));
 }
 
