@@ -5,6 +5,7 @@ mod bad_input;
 mod default_grace;
 mod inherited;
 mod namespace;
+mod random_ends;
 mod scarce;
 mod signals;
 mod start;
