@@ -1,4 +1,4 @@
-//! `kill_process_group` returns right after SIGKILL, whether or not anybody has died of it.
+//! `kill_process_group` returns right after SIGKILL, whether or not a member has died of it.
 //!
 //! The member that does not die of it is held by a tracer, in the stop that `PTRACE_O_TRACEEXIT` makes of its end: one that
 //! has had its SIGKILL, and can still be seen in the process table until the tracer lets go.
@@ -86,7 +86,7 @@ fn it_returns_right_after_sigkill_though_the_member_is_still_there() {
         eprintln!("skipped: needs /proc");
         return;
     }
-    // The control: whoever confirms takes the second that is promised, and sees that it is still there.
+    // The control: a kill that confirms takes the second that is promised, and sees that it is still there.
     let second = KillPolicy::default();
     let confirming = times(|pgid| {
         let report = second.grace(Duration::from_millis(50)).kill_blocking(pgid).unwrap();
