@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::{SOON, eventually};
+use crate::support::SOON;
 use plan::{Before, End, Plan};
 
 #[path = "../common/inside.rs"]
@@ -119,7 +119,7 @@ impl Place {
     fn run(&mut self, plan: &Plan, files: &Path) -> Seen {
         fs::create_dir(files).unwrap();
         let mut tool = start(plan, files);
-        self.expect_child_from_before(plan, files);
+        let came = self.expect_child_from_before(plan, files);
         let begun = Instant::now();
         if let End::Sent(signal) = plan.end {
             std::thread::park_timeout(Duration::from_millis(plan.after).saturating_sub(begun.elapsed()));
@@ -133,6 +133,7 @@ impl Place {
         seen.named = named.len();
         seen.survivors = survivors.iter().map(|pid| describe(*pid)).collect();
         seen.hit = self.hit();
+        seen.hit.extend(came.err());
         self.clear();
         seen
     }
@@ -152,17 +153,23 @@ impl Place {
         Vec::new()
     }
 
-    /// It is a bystander from here on.
-    fn expect_child_from_before(&mut self, plan: &Plan, files: &Path) {
+    /// It is a bystander from here on. `Err`: it was ended before it could say who it is.
+    fn expect_child_from_before(&mut self, plan: &Plan, files: &Path) -> Result<(), String> {
         let what = match plan.before {
-            Before::Nothing => return,
+            Before::Nothing => return Ok(()),
             Before::Child => "a child from before the exec",
             Before::ChildOfOneThatEnds => "whose parent, from before the exec, has ended",
         };
-        let told = files.join("before");
-        let pid = || fs::read_to_string(&told).ok().filter(|text| text.ends_with('\n'))?.trim().parse().ok();
-        eventually("the child from before the exec", || pid().is_some());
-        self.bystanders.insert(pid().unwrap(), what);
+        let start = Instant::now();
+        while start.elapsed() < GONE_WITHIN {
+            let told = fs::read_to_string(files.join("before")).unwrap_or_default();
+            if let Some(pid) = told.strip_suffix('\n').and_then(|pid| pid.parse().ok()) {
+                self.bystanders.insert(pid, what);
+                return Ok(());
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        Err(format!("before it was there: one {what}"))
     }
 
     /// Who runs and should not, once that has not changed for the better in time.

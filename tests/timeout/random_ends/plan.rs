@@ -38,7 +38,8 @@ enum Member {
     Leaves,
     LeavesAndIgnores,
     Daemon,
-    /// Forks on for ever, outside the group; each link lives so many microseconds.
+    /// Forks on, outside the group; each link lives so many microseconds. For longer than a survivor is waited for, and not
+    /// for ever: where the dead are not reaped it would take every number there is.
     Chain(u64),
     NotDumpable,
     NotDumpableAndOfTheGroup,
@@ -77,9 +78,10 @@ impl Member {
             Member::Leaves => "setsid sleep 300".to_owned(),
             Member::LeavesAndIgnores => "setsid sh -c 'trap \"\" TERM INT; exec sleep 300'".to_owned(),
             Member::Daemon => "(setsid sleep 300 &)".to_owned(),
-            Member::Chain(0) => "setsid perl -e 'while (1) { exit if fork }'".to_owned(),
             Member::Chain(link) => {
-                format!("setsid perl -MTime::HiRes=usleep -e 'while (1) {{ exit if fork; usleep({link}) }}'")
+                let sleep = if link == 0 { String::new() } else { format!("usleep({link})") };
+                let chain = format!("$end = time + 12; while (time < $end) {{ exit if fork; {sleep} }}");
+                format!("setsid perl -MTime::HiRes=usleep -e '{chain}'")
             }
             Member::NotDumpable => format!("setsid {undumpable}"),
             Member::NotDumpableAndOfTheGroup => undumpable,
