@@ -9,6 +9,7 @@ mod exit;
 mod options;
 mod remains;
 mod run;
+mod start;
 
 use tokio::process::Command;
 
@@ -17,6 +18,9 @@ pub use end::{AgentError, AgentExit};
 pub(crate) use options::Strays;
 pub use options::{AgentOptions, Leftovers, Stdin};
 use run::{End, Run};
+#[cfg(feature = "cli")]
+pub(crate) use start::Preparation;
+pub use start::{StartError, StartStep};
 
 /// Runs `command` in a process group of its own, until it ends, its time is over or the shutdown is requested; returns
 /// when its whole group is dead and its leader reaped.
@@ -64,7 +68,7 @@ use run::{End, Run};
 ///
 /// # Errors
 ///
-/// [`AgentError`]: it could not be started, ran out of time, or was ended by a shutdown request or with all others.
+/// [`AgentError`]: it could not be started ([`StartError`] says which step failed), ran out of time, or was ended by a shutdown request or with all others.
 ///
 /// # Panics
 ///

@@ -8,6 +8,8 @@ mod docs;
 mod interrupt;
 mod kill;
 mod output;
+#[cfg(test)]
+mod promised;
 mod suite;
 mod timeout;
 

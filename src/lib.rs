@@ -155,6 +155,8 @@ pub mod heartbeat;
 pub mod kill;
 #[cfg(feature = "serde")]
 mod millis;
+#[cfg(test)]
+mod promised;
 pub mod registry;
 pub mod report;
 pub mod shutdown;

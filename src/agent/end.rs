@@ -5,6 +5,7 @@ use std::io;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use super::start::StartError;
 use crate::error::KillError;
 use crate::kill::KillReport;
 
@@ -23,8 +24,8 @@ pub struct AgentExit {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AgentError {
-    /// The command was not started.
-    Spawn(io::Error),
+    /// The command was not started; the error says which step of the start failed.
+    Spawn(StartError),
     /// It ran into its timeout; its group was killed.
     TimedOut {
         /// How long it was allowed.
@@ -89,7 +90,8 @@ impl fmt::Display for AgentError {
 impl std::error::Error for AgentError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            AgentError::Spawn(error) | AgentError::Wait(error) => Some(error),
+            AgentError::Spawn(error) => Some(error),
+            AgentError::Wait(error) => Some(error),
             AgentError::Leftovers(error) | AgentError::TimedOut { kill: Err(error), .. } => Some(error),
             AgentError::ShutdownRequested { kill: Some(Err(error)), .. } => Some(error),
             AgentError::TimedOut { .. } | AgentError::ShutdownRequested { .. } | AgentError::KilledWithAll { .. } => {
@@ -121,7 +123,7 @@ mod tests {
         let killed = "process group 4242 was killed";
         // And whether another error is behind it.
         let ends: [(AgentError, &[&str], bool); 10] = [
-            (AgentError::Spawn(io()), &["not started", "out of luck"], true),
+            (AgentError::Spawn(StartError::in_preparation(io())), &["not started", "prepared", "out of luck"], true),
             (timed_out(Ok(report())), &["timeout of 7s", killed], false),
             (timed_out(Err(panicked())), &["timeout of 7s", "4242 panicked"], true),
             (requested(Some(Ok(report()))), &["shutdown request", killed], false),

@@ -1,6 +1,7 @@
 //! How to run a command: its time, its policy, what it reads, who else is told of it.
 
 use std::fmt;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -22,6 +23,16 @@ pub enum Stdin {
     Inherit,
     /// A pipe, to be taken from the child in [`AgentOptions::on_spawn`].
     Piped,
+}
+
+impl Stdin {
+    pub(super) fn stdio(self) -> Stdio {
+        match self {
+            Stdin::Null => Stdio::null(),
+            Stdin::Inherit => Stdio::inherit(),
+            Stdin::Piped => Stdio::piped(),
+        }
+    }
 }
 
 /// What becomes of members that are left when the leader has ended by itself.

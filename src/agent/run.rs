@@ -3,7 +3,7 @@
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::pin;
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -12,8 +12,9 @@ use tokio::process::{Child, Command};
 
 use super::end::{AgentError, AgentExit};
 use super::exit::LeaderExit;
-use super::options::{AgentOptions, Leftovers, Stdin};
+use super::options::{AgentOptions, Leftovers};
 use super::remains::Remains;
+use super::start::{Preparation, StartError};
 use crate::error::{KillError, KillErrorKind};
 use crate::group::{Backend, ProcessGroup, backend};
 use crate::guardian::Ward;
@@ -49,15 +50,11 @@ impl<'a> Run<'a> {
             return Err(AgentError::KilledWithAll { status: None });
         }
         // Before the child: with SIGCHLD ignored by inheritance the kernel would reap it behind our back.
-        let exit = LeaderExit::prepare().map_err(AgentError::Spawn)?;
-        let stdin = match options.stdin {
-            Stdin::Null => Stdio::null(),
-            Stdin::Inherit => Stdio::inherit(),
-            Stdin::Piped => Stdio::piped(),
-        };
-        command.process_group(0).kill_on_drop(false).stdin(stdin);
+        let unprepared = |error| AgentError::Spawn(StartError::in_preparation(error));
+        let exit = LeaderExit::prepare().map_err(unprepared)?;
+        command.process_group(0).kill_on_drop(false).stdin(options.stdin.stdio());
         let ward = match &options.guardian {
-            Some(guardian) => Some(guardian.ward_off_worker(&options.policy).await.map_err(AgentError::Spawn)?),
+            Some(guardian) => Some(guardian.ward_off_worker(&options.policy).await.map_err(unprepared)?),
             None => None,
         };
         if let Some((name, value)) = ward.as_ref().map(Ward::mark) {
@@ -66,6 +63,8 @@ impl<'a> Run<'a> {
         let mut run = match command.spawn() {
             Ok(child) => Run::begin(child, exit, ward, options)?,
             Err(error) => {
+                let own = Preparation { stdin: options.stdin, leads: true };
+                let error = StartError::find_out(&mut command, error, own);
                 release(ward).await;
                 return Err(AgentError::Spawn(error));
             }
@@ -87,7 +86,7 @@ impl<'a> Run<'a> {
             Err(error) => {
                 let _ = child.start_kill();
                 // The ward is not released: whoever carries its mark dies with us at the latest.
-                return Err(AgentError::Spawn(io::Error::other(error)));
+                return Err(AgentError::Spawn(StartError::in_preparation(io::Error::other(error))));
             }
         };
         let (policy, registry) = (options.policy.clone(), Arc::clone(&options.registry));

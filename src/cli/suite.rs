@@ -195,3 +195,34 @@ fn progress(cells: u64) -> ProgressBar {
     progress.enable_steady_tick(Duration::from_millis(250));
     progress
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promised::{are_kept, words};
+
+    #[test]
+    fn the_statuses_are_those_of_the_help() {
+        let of = |[fail, inconclusive]: [usize; 2]| {
+            let mut report = Report::new(Vec::new());
+            report.summary.pass = 1;
+            report.summary.fail = fail;
+            report.summary.inconclusive = inconclusive;
+            format!("{:?}", status(&report))
+        };
+        let promised = |template| {
+            let status: u8 = words(include_str!("suite.rs"), template).parse().expect("a number");
+            format!("{:?}", ExitCode::from(status))
+        };
+        are_kept(&[
+            ("as expected", promised("Exit status: {} every cell is as expected"), of([0, 0])),
+            ("some is not", promised("every cell is as expected {} some cell is not"), of([1, 0])),
+            (
+                "some is not, and some are undecided",
+                promised("every cell is as expected {} some cell is not"),
+                of([1, 1]),
+            ),
+            ("undecided", promised("cannot be written {} some cell stayed inconclusive"), of([0, 1])),
+        ]);
+    }
+}

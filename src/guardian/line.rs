@@ -254,6 +254,13 @@ pub(super) mod tests {
     use super::*;
     use crate::group::pause;
 
+    #[test]
+    fn a_program_has_as_long_to_answer_as_the_documentation_promises() {
+        let promised =
+            crate::promised::time(include_str!("../guardian.rs"), "answer as a guardian within {} is killed");
+        assert_eq!(HANDSHAKE, promised);
+    }
+
     /// What must come, comes well within this; it bounds a broken test, not a slow machine.
     pub(in crate::guardian) const SOON: Duration = Duration::from_secs(40);
 

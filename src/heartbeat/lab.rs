@@ -369,6 +369,12 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
+    fn a_report_has_less_time_than_the_documentation_promises() {
+        let promised = crate::promised::time(include_str!("lab.rs"), "is reported within {} more. pub");
+        assert!((promised / 2..promised).contains(&REPORT), "{REPORT:?}");
+    }
+
+    #[test]
     fn a_flavor_is_called_by_its_name_and_how_many_workers_it_has() {
         assert_eq!(Flavor::CurrentThread.to_string(), "current_thread");
         assert_eq!(Flavor::MultiThread(3).to_string(), "multi_thread:3");

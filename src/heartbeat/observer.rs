@@ -352,6 +352,12 @@ mod tests {
     /// What must come, comes well within this; it bounds a broken test, not a slow machine.
     const SOON: Duration = Duration::from_secs(20);
 
+    #[test]
+    fn as_many_looks_are_remembered_as_the_documentation_promises() {
+        let promised = crate::promised::words(crate::promised::GOTCHAS, "The last {} looks are remembered");
+        assert_eq!(promised, MEMORY.to_string());
+    }
+
     /// Says when it is woken.
     struct Bell(Sender<()>);
 

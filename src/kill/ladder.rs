@@ -183,6 +183,15 @@ mod tests {
         assert_eq!(saw_leaving(given_up), Ask::Done(Outcome::Survived));
     }
 
+    #[test]
+    fn how_much_longer_the_leaving_have_is_what_the_documentation_promises() {
+        use crate::promised::{README, are_kept, time};
+        are_kept(&[
+            ("README", time(README, "only waits for a CPU, is given {} more."), LEAVING),
+            ("confirm", time(include_str!("../kill.rs"), "1 s by default, and up to {} more while"), LEAVING),
+        ]);
+    }
+
     /// A group as simple as can be: it is gone from one moment on, which its disposition decides.
     #[derive(Clone, Copy, Debug)]
     struct Model {

@@ -560,6 +560,15 @@ mod tests {
 
     const GRACE: Duration = Duration::from_secs(5);
 
+    #[test]
+    fn who_is_left_over_is_judged_when_the_documentation_promises_it() {
+        use crate::promised::{README, are_kept, time};
+        are_kept(&[
+            ("README", time(README, "What is still there {} after it returned"), LEFTOVER_JUDGED_AFTER),
+            ("report", time(include_str!("../report.rs"), "up to {} after the subject had"), LEFTOVER_JUDGED_AFTER),
+        ]);
+    }
+
     /// A kill of that length, and a group that went at the very moment it was seen gone.
     fn seen(elapsed: Duration, gone_after: Duration) -> Seen {
         Seen {

@@ -5,5 +5,6 @@ mod registry;
 mod registry_model;
 mod runs;
 mod shutdown;
+mod start;
 mod steady;
 mod support;

@@ -5,7 +5,7 @@ use std::io;
 use std::process::Command;
 use std::time::Duration;
 
-use deadbeat::agent::{AgentError, AgentOptions, run_subprocess_agent};
+use deadbeat::agent::{AgentError, AgentOptions, StartStep, run_subprocess_agent};
 use deadbeat::kill::Undertaker;
 use deadbeat::registry::Registry;
 use deadbeat::{KillPolicy, Outcome};
@@ -90,7 +90,10 @@ fn a_run_that_cannot_be_started_leaves_nothing() {
     let run = || runtime.block_on(run_subprocess_agent(tokio::process::Command::new("true"), &options));
     let exhausted = Exhausted::now();
     let error = run().unwrap_err();
-    assert!(matches!(&error, AgentError::Spawn(error) if error.kind() == io::ErrorKind::WouldBlock), "{error:?}");
+    assert!(
+        matches!(&error, AgentError::Spawn(error) if error.kind() == io::ErrorKind::WouldBlock && error.step == StartStep::Preparation),
+        "{error:?}"
+    );
     assert!(registry.list().is_empty());
     drop(exhausted);
     assert!(run().unwrap().status.success());

@@ -7,6 +7,7 @@ mod hard_cases;
 mod ladder_on_fixtures;
 mod naive;
 mod reuse;
+mod right_after_sigkill;
 mod runtime_keeps_beating;
 mod support;
 mod trees;

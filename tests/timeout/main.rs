@@ -4,11 +4,14 @@
 mod bad_input;
 mod by_name;
 mod chains;
+mod default_grace;
 mod inherited;
 mod namespace;
 mod places;
+mod random_ends;
 mod scarce;
 mod signals;
+mod start;
 mod statuses;
 mod strangers;
 mod support;

@@ -11,7 +11,9 @@ use nix::sys::signal::{Signal as Named, kill};
 use nix::unistd::Pid;
 use signal_hook::consts::{SIGINT, SIGKILL, SIGQUIT};
 
+use super::inherited::failure_of_hook;
 use super::say;
+use crate::agent::{StartError, StartStep};
 use crate::signal::Signal;
 
 const TIMED_OUT: i32 = 124;
@@ -47,15 +49,20 @@ impl Failure {
         Failure::of_ours(&format_args!("cannot {what}: {}", words(error)))
     }
 
-    pub(super) fn of_start(command: &OsStr, error: &io::Error) -> Failure {
+    /// GNU's statuses: 127 and 126 are the exec's alone; what comes before it is a failure of ours.
+    pub(super) fn of_start(command: &OsStr, failed: &StartError) -> Failure {
+        let (command, error) = (command.to_string_lossy(), &failed.error);
         let errno = error.raw_os_error().map(Errno::from_raw);
-        let status = match errno {
-            Some(Errno::ENOENT) => NOT_FOUND,
-            // No process, descriptor or memory to be had; or no guardian.
-            None | Some(Errno::EAGAIN | Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM | Errno::EPIPE) => FAILED,
-            Some(_) => CANNOT_INVOKE,
+        let status = match (failed.step, errno) {
+            (StartStep::Exec, Some(Errno::ENOENT)) => NOT_FOUND,
+            (StartStep::Exec, Some(_)) => CANNOT_INVOKE,
+            _ => FAILED,
         };
-        let message = format!("failed to run command '{}': {}", command.to_string_lossy(), words(error));
+        let message = match failure_of_hook(error) {
+            Some((what, error)) => format!("cannot start command '{command}': failed to {what}: {}", words(&error)),
+            None if status == FAILED => format!("cannot start command '{command}': {}", words(error)),
+            None => format!("failed to run command '{command}': {}", words(error)),
+        };
         Failure { status, message, is_no_program: errno == Some(Errno::ENOEXEC) }
     }
 }
@@ -139,6 +146,19 @@ mod tests {
     ) {
         let end = End::new(Some(ExitStatus::from_raw(raw)), timed_out, false, &[]);
         assert_eq!(end.code(preserve), code);
+    }
+
+    #[test]
+    fn the_statuses_are_those_of_the_help() {
+        use crate::promised::{are_kept, words};
+        let status = |template| words(include_str!("help.rs"), template).parse::<i32>().unwrap();
+        are_kept(&[
+            ("timed out", status("Exit status: {} the time was over"), TIMED_OUT),
+            ("failed", status("without --preserve-status {} deadbeat itself failed"), FAILED),
+            ("cannot be run", status("deadbeat itself failed {} the command was found"), CANNOT_INVOKE),
+            ("not found", status("cannot be run {} the command was not found"), NOT_FOUND),
+            ("killed", status("the command was not found {} the command had to be killed"), 128 + SIGKILL),
+        ]);
     }
 
     #[rstest]

@@ -3,6 +3,7 @@
 
 use std::io;
 
+use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Named, signal};
 #[cfg(target_os = "linux")]
 use nix::unistd::getppid;
@@ -17,6 +18,33 @@ pub(super) struct Inherited {
     pipe: Pipe,
     blocked: SigSet,
     own: SigSet,
+}
+
+/// What the hook does, by numbers that begin where the system's error numbers have ended: of a hook's error `std` hands on
+/// one number and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Pipe = 1,
+    Death,
+    Mask,
+}
+
+impl Step {
+    fn error(self, errno: Errno) -> io::Error {
+        io::Error::from_raw_os_error((self as i32) << 16 | errno as i32)
+    }
+}
+
+/// What the hook could not do, if it was the hook that failed.
+pub(super) fn failure_of_hook(error: &io::Error) -> Option<(&'static str, io::Error)> {
+    let number = error.raw_os_error()?;
+    let what = match number >> 16 {
+        step if step == Step::Pipe as i32 => "have it ignore SIGPIPE",
+        step if step == Step::Death as i32 => "have it signalled when deadbeat dies",
+        step if step == Step::Mask as i32 => "set its signal mask",
+        _ => return None,
+    };
+    Some((what, io::Error::from_raw_os_error(number & 0xFFFF)))
 }
 
 /// What else is special about the command's start.
@@ -62,7 +90,7 @@ impl Inherited {
         let hook = move || -> io::Result<()> {
             if pipe == Pipe::Ignored {
                 // SAFETY: no handler is installed.
-                unsafe { signal(Named::SIGPIPE, SigHandler::SigIgn) }?;
+                unsafe { signal(Named::SIGPIPE, SigHandler::SigIgn) }.map_err(|errno| Step::Pipe.error(errno))?;
             }
             if start.foreground {
                 // Without the terminal it is as well off as in the background.
@@ -70,14 +98,13 @@ impl Inherited {
             }
             #[cfg(target_os = "linux")]
             if let Some(signal) = start.death {
-                nix::sys::prctl::set_pdeathsig(signal)?;
+                nix::sys::prctl::set_pdeathsig(signal).map_err(|errno| Step::Death.error(errno))?;
                 if getppid() != us {
                     // We died before it was asked for.
                     return Err(io::ErrorKind::Interrupted.into());
                 }
             }
-            blocked.thread_set_mask()?;
-            Ok(())
+            blocked.thread_set_mask().map_err(|errno| Step::Mask.error(errno))
         };
         // SAFETY: see `reason`.
         unsafe { command.pre_exec(hook) };

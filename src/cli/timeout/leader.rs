@@ -12,6 +12,7 @@ use super::grammar::Call;
 use super::inherited::{Inherited, Start};
 use super::terminal::{Stop, Terminal};
 use super::{command, say, signals};
+use crate::agent::{Preparation, StartError, Stdin};
 use crate::group::{ProcessGroup, signal_process};
 use crate::signal::Signal;
 
@@ -41,7 +42,10 @@ pub(super) async fn run(
     }
     let death = call.signal.and_then(|signal| Named::try_from(signal.as_raw()).ok());
     inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death });
-    let mut child = command.spawn().map_err(|error| Failure::of_start(&call.command, &error))?;
+    let mut child = command.spawn().map_err(|error| {
+        let own = Preparation { stdin: Stdin::Inherit, leads: !call.foreground };
+        Failure::of_start(&call.command, &StartError::find_out(&mut command, error, own))
+    })?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     let pid = pid.ok_or_else(|| Failure::of_ours(&"the command has no process id"))?;
     let alarm = events.alarm();

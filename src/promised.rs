@@ -1,0 +1,122 @@
+//! The numbers that the documentation promises, read out of its text: a test holds each against the code, so that neither
+//! changes alone.
+
+use std::time::Duration;
+
+use crate::heartbeat::{Flavor, Heartbeat, Lab};
+use crate::kill::KillPolicy;
+use crate::signal::Signal;
+use crate::suite::Suite;
+
+pub(crate) const README: &str = include_str!("../README.md");
+pub(crate) const GOTCHAS: &str = include_str!("../GOTCHAS.md");
+
+/// What stands in the place of `{}`, in the one place where the text has the words around it. How lines are broken, and what
+/// makes a line a comment, does not matter.
+#[track_caller]
+pub(crate) fn words(text: &str, template: &str) -> String {
+    let lines = text.lines().map(|line| line.trim_start().trim_start_matches("///").trim_start_matches("//!"));
+    let text = lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ");
+    let (before, after) = template.split_once("{}").expect("a place for the number");
+    let found: Vec<_> = text.match_indices(before).map(|(at, _)| &text[at + before.len()..]).collect();
+    let found = found.iter().filter_map(|rest| rest.split_once(after)).map(|(number, _)| number);
+    // Not the template itself, where the test is in the same file; nor what only begins alike.
+    let found: Vec<_> = found.filter(|number| *number != "{}" && number.len() < 20).collect();
+    match found[..] {
+        [number] => number.to_owned(),
+        _ => panic!("the documentation promises no such thing any more, or says it twice: {template:?}: {found:?}"),
+    }
+}
+
+/// `5 s`, `100 ms`, `a second`, `a minute`, `an hour`.
+#[track_caller]
+pub(crate) fn time(text: &str, template: &str) -> Duration {
+    let words = words(text, template);
+    let (number, unit) = words.split_once(' ').unwrap_or_else(|| panic!("{template:?}: {words:?} is no time"));
+    let number = if matches!(number, "a" | "an") { 1 } else { number.parse().unwrap_or_else(|_| panic!("{words:?}")) };
+    match unit {
+        "ms" => Duration::from_millis(number),
+        "s" | "second" => Duration::from_secs(number),
+        "minute" => Duration::from_secs(60 * number),
+        "hour" => Duration::from_secs(3600 * number),
+        _ => panic!("{template:?}: {unit:?} is no unit of time"),
+    }
+}
+
+/// Every promise beside what the code does, so that a failure shows all that differ.
+#[track_caller]
+pub(crate) fn are_kept<T: PartialEq + std::fmt::Debug>(promises: &[(&str, T, T)]) {
+    let broken: Vec<_> = promises.iter().filter(|(_, promised, kept)| promised != kept).collect();
+    assert!(broken.is_empty(), "(what, promised, and what the code has) {broken:#?}");
+}
+
+#[test]
+fn the_policys_defaults_are_the_documented_ones() {
+    let (policy, kill) = (KillPolicy::default(), include_str!("kill.rs"));
+    are_kept(&[
+        ("grace, README", time(README, "kill_process_group(pgid).await; // SIGTERM, up to {}, SIGKILL"), policy.grace),
+        ("grace, seed's function", time(kill, "SIGTERM, up to {} for it to be gone, then"), policy.grace),
+        ("grace, default", time(kill, "SIGTERM then SIGCONT, {} of grace"), policy.grace),
+        ("grace, setting", time(kill, "until SIGKILL; {} by default"), policy.grace),
+        ("poll, seed's function", time(kill, "the group is looked at every {}. A group"), policy.poll_interval),
+        ("poll, default", time(kill, "a look at least every {}, 1 s to confirm"), policy.poll_interval),
+        ("poll, setting", time(kill, "two looks at the group; {} by default"), policy.poll_interval),
+        (
+            "poll, at least",
+            time(kill, "100 ms by default, at least {}. An upper"),
+            policy.clone().poll_interval(Duration::ZERO).poll_interval,
+        ),
+        ("confirm, default", time(kill, "every 100 ms, {} to confirm a SIGKILL"), policy.confirm),
+        ("confirm, setting", time(kill, "until the members are gone; {} by default"), policy.confirm),
+    ]);
+    assert_eq!((policy.signal, policy.continue_stopped), (Signal::TERM, true));
+}
+
+#[test]
+fn the_heartbeats_defaults_are_the_documented_ones() {
+    let (heartbeat, lab) = (include_str!("heartbeat.rs"), include_str!("heartbeat/lab.rs"));
+    let promised = |interval, budget| Heartbeat::new().interval(interval).budget(budget);
+    let readme = promised(
+        time(README, "A beat is due every {}, and no worker"),
+        time(README, "for more than the budget, {} unless you say"),
+    );
+    let documented =
+        promised(time(heartbeat, "A beat every {} and a budget of"), time(heartbeat, "5 ms and a budget of {}. pub"));
+    let default = Heartbeat::new();
+    are_kept(&[("README", readme, default), ("new", documented, default)]);
+    let deadline = format!("deadline: {:?}", time(lab, "settings and a deadline of {}. pub"));
+    let lab = format!("{:?}", Lab::new(Flavor::CurrentThread));
+    assert!(lab.contains(&deadline), "{deadline} is not in {lab}");
+    assert!(lab.contains(&format!("{default:?}")), "{lab}");
+}
+
+#[test]
+fn the_suites_defaults_are_the_documented_ones() {
+    let suite = include_str!("suite.rs");
+    let (grace, budget) =
+        (time(suite, "with the default {} of grace."), time(suite, "may stand still; {} by default, 1 ms at least"));
+    let jobs = words(suite, "cells to run side by side; {} by default");
+    assert_eq!(time(README, "`.budget(..)` is how long a worker may stand still: {}, or"), budget);
+    assert_eq!(time(README, "A grace other than {} is told with"), grace);
+    assert_eq!(words(README, "`cargo test` runs {} side by side"), jobs);
+    let default = format!("{:?}", Suite::new());
+    let promised = [
+        format!("grace: {grace:?}"),
+        format!("budget: {budget:?}"),
+        format!("jobs: {jobs} "),
+        "repeat: 1,".to_owned(),
+        r#"shells: ["sh"]"#.to_owned(),
+    ];
+    let missing: Vec<_> = promised.iter().filter(|promised| !default.contains(*promised)).collect();
+    assert!(missing.is_empty(), "{missing:?} is not in {default}");
+    assert!(format!("{:?}", Suite::new().budget(Duration::ZERO)).contains("budget: 1ms"));
+}
+
+#[test]
+fn a_promise_that_is_not_there_or_there_twice_is_said_to_be_so() {
+    let text = "/// It takes 5 s\n    /// to end, and 7 s to begin.\n";
+    assert_eq!(time(text, "takes {} to end"), Duration::from_secs(5));
+    for template in ["lasts {} to end", " {} s", "It {} begin"] {
+        assert!(std::panic::catch_unwind(|| words(text, template)).is_err(), "{template}");
+    }
+}
