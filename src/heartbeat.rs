@@ -16,9 +16,11 @@
 //! use deadbeat::heartbeat::Heartbeat;
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
+//! # for left in (0..5).rev() { // a busy machine may leave a doubt
 //! let watched = Heartbeat::new().watch(async { tokio::time::sleep(std::time::Duration::from_millis(80)).await }).await;
+//! # if left > 0 && matches!(watched.pulse.verdict(), deadbeat::heartbeat::Verdict::Inconclusive { .. }) { continue }
 //! watched.pulse.assert_steady();
-//! # }
+//! # break } }
 //! ```
 //!
 //! # What is charged, and what is not

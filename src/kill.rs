@@ -268,7 +268,7 @@ pub(crate) mod tests {
     use crate::group::pause;
 
     /// What must come, comes well within this; it bounds a broken test, not a slow machine.
-    pub(crate) const SOON: Duration = Duration::from_secs(10);
+    pub(crate) const SOON: Duration = Duration::from_secs(40);
 
     /// Polls for something that must become true.
     #[track_caller]

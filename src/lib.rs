@@ -89,7 +89,7 @@
 //! use deadbeat::suite::{Subject, Suite};
 //! use deadbeat::{KillPolicy, fixture, heartbeat::Flavor};
 //!
-//! const GRACE: Duration = Duration::from_secs(2);
+//! const GRACE: Duration = Duration::from_secs(10);
 //!
 //! let ours = Subject::new("ours", |pgid| async move {
 //!     let _ = KillPolicy::default().grace(GRACE).kill(pgid).await;
@@ -99,6 +99,7 @@
 //!     .fixtures([fixture::named("fast-exit").unwrap(), fixture::named("zombie").unwrap()])
 //!     .runtimes([Flavor::CurrentThread])
 //!     .grace(GRACE)
+//!     .budget(Duration::from_secs(1))
 //!     .run(|cell| println!("{}: {} {}", cell.name(), cell.verdict, cell.why));
 //! assert!(report.all_as_expected());
 //! ```
@@ -108,6 +109,7 @@
 //! ```
 //! let prey = deadbeat::fixture::named("stubborn-child").unwrap().start()?;
 //! let policy = deadbeat::KillPolicy::default().grace(std::time::Duration::from_millis(300));
+//! # let policy = policy.confirm(std::time::Duration::from_secs(60)); // on a busy machine
 //! let report = policy.kill_blocking(prey.pgid())?;
 //! assert_eq!(report.outcome, deadbeat::Outcome::Killed);
 //! assert!(report.survivors.is_empty());

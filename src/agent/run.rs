@@ -233,7 +233,7 @@ mod tests {
     use crate::agent::run_subprocess_agent;
     use crate::guardian::Guardian;
     use crate::kill::KillPolicy;
-    use crate::kill::tests::eventually;
+    use crate::kill::tests::{SOON, eventually};
     use crate::registry::Registry;
     use crate::shutdown::Shutdown;
 
@@ -250,9 +250,9 @@ mod tests {
         Builder::new_current_thread().enable_all().build().unwrap()
     }
 
-    /// A short grace, and a registry and a shutdown of their own.
+    /// A grace and a time to die in that nothing waits for, and a registry and a shutdown of their own.
     fn options() -> AgentOptions {
-        let policy = KillPolicy::default().grace(Duration::from_millis(20)).confirm(Duration::ZERO);
+        let policy = KillPolicy::default().grace(Duration::from_secs(60)).confirm(SOON);
         let (registry, shutdown) = (Arc::new(Registry::new(policy.clone())), Arc::new(Shutdown::new()));
         AgentOptions::default().policy(policy).registry(registry).shutdown(shutdown)
     }

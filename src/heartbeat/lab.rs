@@ -126,11 +126,14 @@ impl std::error::Error for LabError {
 /// use deadbeat::heartbeat::{Flavor, Lab, Verdict};
 ///
 /// let lab = Lab::new(Flavor::MultiThread(2));
+/// # for left in (0..5).rev() { // a busy machine may leave a doubt
 /// let watched = lab.run(|| async {
 ///     let blocks = tokio::spawn(async { std::thread::park_timeout(Duration::from_millis(120)) });
 ///     blocks.await.unwrap();
 /// });
+/// # if left > 0 && matches!(watched.as_ref().unwrap().pulse.verdict(), Verdict::Inconclusive { .. }) { continue }
 /// assert_eq!(watched.unwrap().pulse.verdict(), Verdict::Starved);
+/// # break }
 /// ```
 #[derive(Debug, Clone)]
 pub struct Lab {

@@ -9,7 +9,7 @@ use deadbeat::{Outcome, Signal};
 use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
-use super::support::{INSIDE, NOBODY, Tree, eventually, inside, isolated};
+use super::support::{INSIDE, LONG, NOBODY, Tree, eventually, inside, isolated, policy};
 
 fn sees_members() -> bool {
     backend() == Backend::Proc
@@ -33,7 +33,10 @@ async fn it_reads_nothing_unless_it_is_given_something() {
 
 #[tokio::test]
 async fn members_left_behind_are_killed_and_reported() {
-    let (options, registry, _) = isolated();
+    let (mut options, registry, _) = isolated();
+    if sees_members() {
+        options = options.policy(policy().grace(LONG));
+    }
     let tree = Tree::new();
     let exit = run_subprocess_agent(tree.sh("sleep 60 & exit 3"), &options).await.unwrap();
     assert_eq!(exit.status.code(), Some(3));

@@ -31,6 +31,9 @@ pub(crate) fn inside(test: &str, options: &[&str]) {
     assert!(output.status.success() && text.contains("1 passed"), "{options:?}: {text}");
 }
 
+/// A grace for those that obey; nothing waits for it.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
 /// A short grace, and patience with a machine on which a killed process waits for a CPU to die on. Where zombies cannot
 /// be told from the living that would be in vain.
 pub(crate) fn policy() -> KillPolicy {

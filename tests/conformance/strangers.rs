@@ -6,15 +6,20 @@ use std::time::Duration;
 use deadbeat::suite::{Conformance, RUNTIMES};
 use deadbeat::{KillPolicy, Signal};
 
+async fn hangs(_pgid: i32) {
+    #[expect(clippy::disallowed_methods, reason = "the stranger's bug: it never comes back")]
+    std::thread::sleep(Duration::from_secs(3600));
+}
+
 /// Names the function.
 pub(crate) const STRANGER: &str = "DEADBEAT_TEST_STRANGER";
 
 /// Enough that half of it is much for a loaded machine.
-pub(crate) const GRACE: Duration = Duration::from_secs(2);
+pub(crate) const GRACE: Duration = Duration::from_secs(4);
 
 pub(crate) fn main_if_asked() {
     let Ok(stranger) = std::env::var(STRANGER) else { return };
-    let tests = Conformance::new().grace(GRACE).runtimes([RUNTIMES[0]]);
+    let tests = Conformance::new().grace(GRACE).budget(GRACE / 8).runtimes([RUNTIMES[0]]);
     let policy = KillPolicy::default().grace(GRACE);
     let kill = |policy: KillPolicy| {
         move |pgid| {
@@ -36,13 +41,9 @@ pub(crate) fn main_if_asked() {
         "unproved-once" => tests.subject("ours", unproved(policy, 1)).main(),
         "unproved" => tests.subject("ours", unproved(policy, usize::MAX)).main(),
         "proved-wrong" => tests.subject("ours", unproved(policy.signal(Signal::KILL), 0)).main(),
-        "hangs" => tests
-            .deadline(2 * GRACE)
-            .subject("ours", |_| async {
-                #[expect(clippy::disallowed_methods, reason = "the stranger's bug: it never comes back")]
-                std::thread::sleep(Duration::from_secs(3600));
-            })
-            .main(),
+        "hangs" => tests.deadline(GRACE + Duration::from_secs(2)).subject("ours", hangs).main(),
+        // Longer than any test waits.
+        "hangs-on" => tests.deadline(Duration::from_secs(600)).subject("ours", hangs).main(),
         "aborts" => tests.subject("ours", |_| async { std::process::abort() }).main(),
         "forks" => tests
             .subject("ours", move |pgid| {

@@ -47,12 +47,14 @@ pub(crate) fn what_proves_nothing_is_measured_again_and_what_fails_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let run = |stranger: &str, cell: &str| {
         let calls = dir.path().join(stranger);
+        let _ = fs::remove_file(&calls);
         let output = tests_of(stranger, cell).env(CALLS, &calls).output().unwrap();
         (output.status.code(), fs::read(calls).unwrap().len(), String::from_utf8(output.stdout).unwrap())
     };
-    let (status, calls, text) = run("unproved-once", "ours/fast-exit");
-    // A busy machine may have proved nothing the second time.
-    assert!(status == Some(0) && calls > 1, "{calls} calls: {text}");
+    // A busy machine may have proved nothing the second time, or the third.
+    let mut runs = (0..5).map(|_| run("unproved-once", "ours/fast-exit"));
+    let passed = runs.find(|(status, ..)| *status == Some(0));
+    assert!(passed.as_ref().is_some_and(|(_, calls, _)| *calls > 1), "in five times: {passed:?}");
     let (status, calls, text) = run("unproved", "ours/fast-exit");
     assert_eq!((status, calls), (Some(101), 3), "{text}");
     assert!(text.contains("inconclusive: tokio's clock is paused"), "{text}");
@@ -63,7 +65,7 @@ pub(crate) fn what_proves_nothing_is_measured_again_and_what_fails_is_not() {
 pub(crate) fn a_hang_is_ended_and_reported_with_its_culprit() {
     let (status, text) = run("hangs", "ours/fast-exit");
     assert_eq!(status, Some(101), "{text}");
-    assert!(text.contains("did not come back within 4s: waiting in clock_nanosleep: 3600000 ms asked for"), "{text}");
+    assert!(text.contains("did not come back within 6s: waiting in clock_nanosleep: 3600000 ms asked for"), "{text}");
 }
 
 pub(crate) fn an_abort_is_the_failure_of_its_cell_alone() {
@@ -107,7 +109,7 @@ fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 pub(crate) fn an_interruption_leaves_no_fixture() {
     for (signal, status) in [(Signal::SIGTERM, Some(143)), (Signal::SIGKILL, None)] {
-        let mut tests = tests_of("hangs", "ours/ignore-term");
+        let mut tests = tests_of("hangs-on", "ours/ignore-term");
         let mut tests = tests.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let pid = tests.id();
         // The cell and its fixture.

@@ -78,15 +78,21 @@ fn a_time_of_day_that_jumps_cuts_no_grace_short_and_draws_none_out() {
     let Some(jumpy) = Jumpy::build() else { return };
     let grace = Duration::from_secs(1);
     // The control: in its second the clock jumps back and forth twenty times.
-    let mut group = Group::of(STUBBORN);
-    let (mut killer, begun) = (naive(group.pgid()), Instant::now());
-    let ended = jumpy.under(&mut killer).status();
-    let took = begun.elapsed();
-    group.reap();
-    if !ended.is_ok_and(|status| status.success()) {
-        return skip("clocks that jump: needs bash");
+    // A machine that stands still can make one of them look right.
+    let control = || {
+        let mut group = Group::of(STUBBORN);
+        let (mut killer, begun) = (naive(group.pgid()), Instant::now());
+        let ended = jumpy.under(&mut killer).status();
+        let took = begun.elapsed();
+        group.reap();
+        ended.is_ok_and(|status| status.success()).then_some(took)
+    };
+    let mut took = Vec::new();
+    while !took.last().is_some_and(|took| *took < grace || *took > grace * 10) {
+        assert!(took.len() < 5, "the control was not caught: {took:?}");
+        let Some(time) = control() else { return skip("clocks that jump: needs bash") };
+        took.push(time);
     }
-    assert!(took < grace || took > grace * 10, "the control was not caught: {took:?}");
 
     let mut group = Group::of(STUBBORN);
     let held = group.members();

@@ -51,8 +51,8 @@ fn a_zombie_leader_holds_no_grace_and_the_stubborn_are_killed_after_it() {
     let report = policy.clone().grace(grace).kill_blocking(stubborn[0].0.pgid()).unwrap();
     assert_eq!(report.outcome, Outcome::Killed, "{report:?}");
     assert!(report.signals.last().unwrap().at >= grace, "{report:?}");
-    // Many at once have nothing to be woken by either.
-    let undertaker = Undertaker::new(policy.grace(Duration::from_millis(500))).unwrap();
+    // Many at once have nothing to be woken by either. The stubborn takes the grace, the obedient has as much.
+    let undertaker = Undertaker::new(policy.grace(Duration::from_secs(4))).unwrap();
     let burials = [&obedient[1], &stubborn[1]].map(|(group, _)| undertaker.kill(group.pgid()));
     let outcomes = burials.map(|burial| burial.wait_blocking().unwrap().outcome);
     assert_eq!(outcomes, [Outcome::Terminated, Outcome::Killed]);
@@ -66,8 +66,9 @@ fn of_a_command_nothing_survives_that_has_left_its_group_either() {
     }
     forget_pidfds();
     let escapes = "setsid sh -c 'echo $$; exec sleep 60' & wait";
-    let mut timed_out = Group::start(deadbeat("timeout .2 sh -c").arg(escapes));
+    let mut timed_out = Group::start(deadbeat("timeout -k 60 60 sh -c").arg(escapes));
     let escaped: i32 = timed_out.line().parse().unwrap();
+    timed_out.signal_leader(rustix::process::Signal::ALARM);
     assert_eq!(timed_out.reap().code(), Some(124));
     assert!(is_dead(escaped), "it has outlived the timeout");
     // And if deadbeat itself is killed, its guardian does it.

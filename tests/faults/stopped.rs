@@ -7,7 +7,8 @@ use rustix::process::Signal;
 
 use crate::support::{Group, Held, deadbeat, eventually, report, sent_at};
 
-const GRACE: Duration = Duration::from_millis(300);
+/// In which the killer has to be stopped after it has asked.
+const GRACE: Duration = Duration::from_secs(4);
 
 /// Says when it was asked to end. The second process ends when it is told so, and ignores SIGTERM from its birth.
 const ASKED: &str =
@@ -24,7 +25,7 @@ impl Stopped {
     fn past_the_grace() -> Stopped {
         let mut group = Group::of(ASKED);
         let held = group.members();
-        let killer = Group::start(&mut deadbeat(&format!("kill --format json --grace 300ms {}", group.pgid())));
+        let killer = Group::start(&mut deadbeat(&format!("kill --format json --grace 4s {}", group.pgid())));
         assert_eq!(group.line(), "asked");
         killer.signal_leader(Signal::STOP);
         eventually("the killer is stopped", || killer.leader_state() == 'T');

@@ -1,6 +1,6 @@
 //! What these tests share: places where something is missing, groups to be killed, members held by their pidfds.
 
-use std::io::{BufRead, BufReader, Lines, Write};
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -94,6 +94,13 @@ impl Group {
     pub(crate) fn leader_state(&self) -> char {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pgid())).unwrap();
         stat.rsplit_once(") ").unwrap().1.chars().next().unwrap()
+    }
+
+    /// All that it has said on standard error, of one that was started with a pipe there and has ended.
+    pub(crate) fn said(&mut self) -> String {
+        let mut said = String::new();
+        self.leader.stderr.take().expect("a pipe").read_to_string(&mut said).unwrap();
+        said
     }
 
     /// Waits for the leader's end and collects it.

@@ -91,8 +91,11 @@ pub(crate) fn a_parent_killed_at_any_moment_leaves_nobody() {
     let storms = setting("DEADBEAT_STORMS").unwrap_or(12);
     println!("{storms} storms; replay with DEADBEAT_SEED={seed}");
     let mut random = seed;
-    let mut kill_somewhere = |parent: &mut Parent| {
+    let mut kill_somewhere = |parent: &mut Parent, has_begun: bool| {
         parent.tell("storm");
+        if has_begun {
+            parent.hear("child");
+        }
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         std::thread::park_timeout(Duration::from_micros((random >> 33) % 60_000));
         parent.kill();
@@ -100,15 +103,12 @@ pub(crate) fn a_parent_killed_at_any_moment_leaves_nobody() {
     for storm in 0..storms {
         let mut parent = Parent::start();
         parent.guardian();
-        kill_somewhere(&mut parent);
+        // Every other one when there is a family, so that a machine that is slow to begin shows something too.
+        kill_somewhere(&mut parent, storm % 2 == 1);
         println!("storm {storm}: {} processes left to the guardian", parent.tree.alive().len());
         parent.tree.is_dead_soon();
     }
-    // At some moment there has to be somebody to be left.
-    let left = (0..storms).any(|_| {
-        let mut control = Parent::start();
-        kill_somewhere(&mut control);
-        control.tree.alive().len() > 1
-    });
-    assert!(left || storms == 0, "the control left nobody: it was killed too early to show anything");
+    let mut control = Parent::start();
+    kill_somewhere(&mut control, true);
+    assert!(!control.tree.alive().is_empty(), "the control left no process, so the storms show nothing");
 }

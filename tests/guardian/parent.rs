@@ -3,6 +3,7 @@
 use std::io::BufRead;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use deadbeat::KillPolicy;
 use deadbeat::fixture;
@@ -74,13 +75,9 @@ impl Parent {
             ["guardian"] => self.begin(Guardian::of_this_program()),
             ["guardian", path] => self.begin(Guardian::start(path)),
             ["who"] => println!("guardian {}", self.guardian().pid().unwrap_or(0)),
-            ["ward"] => match self.guardian().ward(&policy()) {
-                Ok(ward) => {
-                    self.wards.push(Some(ward));
-                    println!("ward {}", self.wards.len() - 1);
-                }
-                Err(error) => println!("error {error}"),
-            },
+            ["ward"] => self.expect(GRACE),
+            // For those that obey: nothing waits for it.
+            ["ward", "patient"] => self.expect(Duration::from_secs(60)),
             ["spawn", ward, program] => {
                 let pid = self.spawn(ward, program);
                 println!("child {pid}");
@@ -117,6 +114,7 @@ impl Parent {
                     None => "-".to_owned(),
                 };
                 let pid = self.spawn(&ward, "family");
+                println!("child {pid}");
                 if ward != "-" {
                     self.hear(&format!("guard {ward} {pid}"));
                 }
@@ -136,6 +134,16 @@ impl Parent {
             Ok(guardian) => {
                 println!("guardian {}", guardian.pid().unwrap());
                 self.guardian = Some(guardian);
+            }
+            Err(error) => println!("error {error}"),
+        }
+    }
+
+    fn expect(&mut self, grace: Duration) {
+        match self.guardian().ward(&KillPolicy::default().grace(grace)) {
+            Ok(ward) => {
+                self.wards.push(Some(ward));
+                println!("ward {}", self.wards.len() - 1);
             }
             Err(error) => println!("error {error}"),
         }
@@ -175,10 +183,6 @@ impl Parent {
         self.children.push(child);
         pid
     }
-}
-
-fn policy() -> KillPolicy {
-    KillPolicy::default().grace(GRACE)
 }
 
 fn number(word: &str) -> i32 {

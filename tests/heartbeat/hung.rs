@@ -10,7 +10,7 @@ use rstest::rstest;
 use crate::support::{LONG, assert_starved, assert_steady, starved, wait_until};
 
 /// Long enough for a slow machine to get the code going, and to have seen it stuck.
-const DEADLINE: Duration = Duration::from_secs(1);
+const DEADLINE: Duration = Duration::from_secs(3);
 
 fn never() {
     loop {
@@ -46,7 +46,7 @@ where
     let took = begun.elapsed();
     assert!(matches!(result, Err(LabError::Hung { .. })), "not hung: {result:?}");
     // A loaded machine delays the waker of the test, not the verdict.
-    assert!(took < DEADLINE + Duration::from_secs(5), "{took:?}");
+    assert!(took < DEADLINE + Duration::from_secs(30), "{took:?}");
     result.unwrap_err()
 }
 
@@ -70,8 +70,7 @@ fn a_worker_that_waits_for_ever_is_named_with_its_call(
 
 #[test]
 fn a_root_future_that_waits_for_ever_is_named_too() {
-    let pulse = hung(Flavor::CurrentThread, || async { never() });
-    assert_starved(&pulse);
+    let pulse = starved(|| hung(Flavor::CurrentThread, || async { never() }));
     assert!(pulse.worst().unwrap().wall > DEADLINE / 2, "{pulse}");
 }
 

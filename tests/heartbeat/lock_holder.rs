@@ -72,12 +72,21 @@ fn a_lock_whose_holder_waits_for_a_cpu_accuses_no_worker() {
     }
     for flavor in [Flavor::CurrentThread, Flavor::MultiThread(2)] {
         let hog = Hog::on_the_first_cpu();
-        let Some(pulse) = waits_for_a_lock(flavor, starve_this_thread, || spin(Duration::from_millis(8))) else {
-            return skip("taskset and renice cannot be had here");
-        };
+        let mut by_the_holder = false;
+        // Where the machine left another doubt it is looked into again. Nothing else is left by a right one.
+        for _ in 0..5 {
+            let Some(pulse) = waits_for_a_lock(flavor, starve_this_thread, || spin(Duration::from_millis(8))) else {
+                return skip("taskset and renice cannot be had here");
+            };
+            let Verdict::Inconclusive { why } = pulse.verdict() else { panic!("\n{pulse}") };
+            by_the_holder = matches!(why, Why::LockHolder { .. });
+            if by_the_holder {
+                break;
+            }
+            println!("{pulse}");
+        }
+        assert!(by_the_holder, "in five times it was never excused by what its holder waited");
         drop(hog);
-        let by_the_holder = matches!(pulse.verdict(), Verdict::Inconclusive { why: Why::LockHolder { .. } });
-        assert!(by_the_holder, "\n{pulse}");
         // The control: the same lock, and what is long is the holder's own doing.
         starved(|| waits_for_a_lock(flavor, || true, || block(LONG)).unwrap());
     }

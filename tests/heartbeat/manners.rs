@@ -49,8 +49,10 @@ async fn a_dropped_watch_leaves_no_beat_behind() {
     let frequent = Heartbeat::new().interval(Duration::from_millis(1));
     let parks = || tokio::runtime::Handle::current().metrics().worker_park_unpark_count(0);
     let before = parks();
-    let _ = frequent.watch(tokio::time::sleep(LONG)).await;
-    let watched = parks() - before;
+    // The control: a watch wakes it that often, however slowly the machine goes on.
+    while parks() - before < 200 {
+        let _ = frequent.watch(tokio::time::sleep(LONG)).await;
+    }
     for _ in 0..10 {
         let watch = frequent.watch(std::future::pending::<()>());
         tokio::time::timeout(Duration::from_millis(3), watch).await.unwrap_err();
@@ -58,7 +60,8 @@ async fn a_dropped_watch_leaves_no_beat_behind() {
     let before = parks();
     tokio::time::sleep(LONG).await;
     let dropped = parks() - before;
-    assert!(dropped < watched / 2, "{dropped} wakes with no watch, {watched} with one");
+    // One beat left behind would make a hundred and more of it.
+    assert!(dropped < 60, "{dropped} wakes with no watch");
 }
 
 /// The driver wakes every timer when it goes; a beat armed then would panic in the middle of it.

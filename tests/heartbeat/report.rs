@@ -30,13 +30,22 @@ fn a_report_says_what_happened_and_what_to_do() {
 
 #[tokio::test]
 async fn stalls_are_told_in_the_order_in_which_they_began() {
-    let watch = Heartbeat::new().watch(async {
-        tokio::spawn(async { block(LONG) }).await.unwrap();
-        // Right after its sibling: no beat comes in between, and this one is found first.
-        block(LONG);
-    });
-    let pulse = tokio::spawn(watch).await.unwrap().pulse;
-    assert!(!pulse.stalls.is_empty() && pulse.stalls.is_sorted_by_key(|stall| stall.at), "{pulse}");
+    let mut seen = 0;
+    // On a busy machine a watch may see none.
+    for _ in 0..5 {
+        let watch = Heartbeat::new().watch(async {
+            tokio::spawn(async { block(LONG) }).await.unwrap();
+            // Right after its sibling: no beat comes in between, and this one is found first.
+            block(LONG);
+        });
+        let pulse = tokio::spawn(watch).await.unwrap().pulse;
+        assert!(pulse.stalls.is_sorted_by_key(|stall| stall.at), "{pulse}");
+        seen += pulse.stalls.len();
+        if seen > 0 {
+            return;
+        }
+    }
+    panic!("in five times no stall was seen");
 }
 
 #[test]

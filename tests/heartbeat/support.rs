@@ -52,14 +52,17 @@ where
 pub(crate) fn assert_starved(pulse: &Pulse) {
     match pulse.verdict() {
         Verdict::Starved => {}
+        Verdict::Inconclusive { why } if saw_nothing(pulse, &why) => {}
         Verdict::Inconclusive {
             why:
                 Why::Stolen { .. }
                 | Why::Memory
                 | Why::LockHolder { .. }
                 | Why::Unwitnessed
+                | Why::WorkerUnseen
                 | Why::HandedOver { .. }
                 | Why::Undecided { .. }
+                | Why::Suspended { .. }
                 | Why::ProcessStopped { .. },
         } => {
             assert!(pulse.worst().is_some_and(|worst| worst.charged() > pulse.budget), "\n{pulse}");
@@ -69,17 +72,21 @@ pub(crate) fn assert_starved(pulse: &Pulse) {
     }
 }
 
+/// Whether the machine kept the watch from seeing anything.
+fn saw_nothing(pulse: &Pulse, why: &Why) -> bool {
+    pulse.stalls.is_empty() && matches!(why, Why::Unwitnessed | Why::WorkerUnseen | Why::Suspended { .. })
+}
+
 /// The pulse of one that blocks, once it is seen to for certain: a doubt is looked into again, and so is a watch on a
 /// machine so busy that nobody came to look.
 #[track_caller]
 pub(crate) fn starved(mut run: impl FnMut() -> Pulse) -> Pulse {
     let mut pulse = run();
     for _ in 1..5 {
-        match pulse.verdict() {
-            Verdict::Starved => break,
-            Verdict::Inconclusive { why: Why::Unwitnessed } if pulse.stalls.is_empty() => {}
-            _ => assert_starved(&pulse),
+        if pulse.verdict() == Verdict::Starved {
+            break;
         }
+        assert_starved(&pulse);
         pulse = run();
     }
     assert_eq!(pulse.verdict(), Verdict::Starved, "in five times it was never certain\n{pulse}");
@@ -91,11 +98,21 @@ pub(crate) fn starved(mut run: impl FnMut() -> Pulse) -> Pulse {
 pub(crate) fn assert_steady(pulse: &Pulse) {
     match pulse.verdict() {
         Verdict::Steady => {}
+        Verdict::Inconclusive { why } if saw_nothing(pulse, &why) => {}
         Verdict::Inconclusive {
             why:
-                Why::Memory | Why::Unwitnessed | Why::SlowMachine { .. } | Why::Stolen { .. } | Why::ProcessStopped { .. },
+                Why::Memory
+                | Why::LockHolder { .. }
+                | Why::Unwitnessed
+                | Why::WorkerUnseen
+                | Why::HandedOver { .. }
+                | Why::Undecided { .. }
+                | Why::SlowMachine { .. }
+                | Why::Stolen { .. }
+                | Why::Suspended { .. }
+                | Why::ProcessStopped { .. },
         } => {
-            assert!(pulse.worst().unwrap().wall > pulse.budget, "\n{pulse}");
+            assert!(pulse.worst().is_some_and(|worst| worst.wall > pulse.budget), "\n{pulse}");
         }
         _ => pulse.assert_steady(),
     }

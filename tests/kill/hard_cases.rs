@@ -162,7 +162,7 @@ fn with_no_descriptor_left_an_obedient_group_is_still_seen_to_die() {
     while let Ok(file) = std::fs::File::open("/dev/null") {
         hoard.push(file);
     }
-    let report = policy().grace(Duration::from_secs(10)).kill_blocking(pgid).unwrap();
+    let report = policy().grace(super::support::LONG).kill_blocking(pgid).unwrap();
     drop(hoard);
     let is_zombie = state(pgid) == Some('Z');
     parent.kill().unwrap();

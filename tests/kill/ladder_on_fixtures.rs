@@ -7,9 +7,9 @@ use deadbeat::group::{Backend, backend};
 use deadbeat::{KillReport, Outcome, Signal};
 use rstest::rstest;
 
-use super::support::policy;
+use super::support::{LONG, policy};
 
-/// Long enough for a shell's handler on a loaded machine, and short enough to wait for.
+/// For those that take the whole of it.
 const GRACE: Duration = Duration::from_millis(1500);
 
 fn start(name: &str, shell: &str) -> Running {
@@ -77,7 +77,13 @@ fn the_ladder_makes_the_right_thing_of(
 fn the_ladder_is_right(name: &str, shell: &str) {
     let running = start(name, shell);
     let fixture = fixture::named(name).unwrap();
-    let report = policy().grace(GRACE).kill_blocking(running.pgid()).unwrap();
+    let grace = match expected(&fixture) {
+        Outcome::Terminated => LONG,
+        // Nothing is seen to obey, and this one has something to do.
+        Outcome::Survived if fixture.marks_cleanup => GRACE * 4,
+        _ => GRACE,
+    };
+    let report = policy().grace(grace).kill_blocking(running.pgid()).unwrap();
 
     assert_eq!(report.outcome, expected(&fixture), "under {shell}: {report:?}");
     let expected_signals: &[Signal] = match report.outcome {
@@ -87,7 +93,7 @@ fn the_ladder_is_right(name: &str, shell: &str) {
     };
     assert_eq!(sent(&report), expected_signals);
     if let Some(kill) = report.signals.iter().find(|sent| sent.signal == Signal::KILL) {
-        assert!(kill.at >= report.signals[0].at + GRACE, "SIGKILL came early: {report:?}");
+        assert!(kill.at >= report.signals[0].at + grace, "SIGKILL came early: {report:?}");
     }
     if backend() == Backend::Proc {
         assert_eq!(running.leftover().unwrap(), [], "left in the group");

@@ -26,6 +26,17 @@ where
     watched.unwrap()
 }
 
+/// Measured again if the machine left a doubt, three times in all. A verdict stands.
+fn settled(mut measure: impl FnMut() -> Watched<Duration>) -> Watched<Duration> {
+    let mut watched = measure();
+    for _ in 1..3 {
+        if matches!(watched.pulse.verdict(), Verdict::Inconclusive { .. }) {
+            watched = measure();
+        }
+    }
+    watched
+}
+
 #[rstest]
 fn the_worker_beats_on_while_five_seconds_of_grace_go_by(
     #[values(Flavor::CurrentThread, Flavor::MultiThread(1))] flavor: Flavor,
@@ -34,20 +45,26 @@ fn the_worker_beats_on_while_five_seconds_of_grace_go_by(
         eprintln!("skipped: the portable readings of the heartbeat cannot tell a block from a busy machine");
         return;
     }
-    let (ours, control) = (start("ignore-term"), start("ignore-term"));
-    // Its leader obeys and is dead long before; a kill of the leader alone would leave the child.
-    let theirs = start("stubborn-child");
-    let (pgid, control_pgid, child_pgid) = (ours.pgid(), control.pgid(), theirs.pgid());
-    std::thread::scope(|scope| {
-        let caught = scope
-            .spawn(move || watch(flavor, move || async move { naive::kill(control_pgid, Duration::from_secs(5)) }));
+    let naive = || {
+        let control = start("ignore-term");
+        let pgid = control.pgid();
+        watch(flavor, move || async move { naive::kill(pgid, Duration::from_secs(5)) })
+    };
+    let ours = || {
+        // The second's leader obeys and is dead long before; a kill of the leader alone would leave the child.
+        let (ours, theirs) = (start("ignore-term"), start("stubborn-child"));
+        let (pgid, child_pgid) = (ours.pgid(), theirs.pgid());
         let watched = watch(flavor, move || async move {
             tokio::join!(kill_process_group(pgid), kill_process_group(child_pgid));
         });
-
-        assert_eq!(watched.pulse.verdict(), Verdict::Steady, "{:#?}", watched.pulse);
         assert!(watched.output >= Duration::from_secs(5), "SIGKILL came early, after {:?}", watched.output);
         super::support::eventually("both groups are dead", || ours.has_ended() && theirs.has_ended());
+        watched
+    };
+    std::thread::scope(|scope| {
+        let caught = scope.spawn(|| settled(naive));
+        let watched = settled(ours);
+        assert_eq!(watched.pulse.verdict(), Verdict::Steady, "{:#?}", watched.pulse);
 
         let caught = caught.join().unwrap();
         assert_eq!(caught.pulse.verdict(), Verdict::Starved, "the control was not caught: {:#?}", caught.pulse);
@@ -70,9 +87,12 @@ fn a_zombie_leader_does_not_hold_the_grace() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     std::thread::scope(|scope| {
         let control = scope.spawn(|| took(&|pgid| naive::kill(pgid, grace)));
-        // Both are late by the machine's slowness alone; the bound is half of what the bug costs.
-        let ours = took(&|pgid| runtime.block_on(kill_process_group(pgid)));
-        assert!(ours < grace / 2, "held for {ours:?}");
+        // The bug costs the whole grace, every time; a machine that stands still costs as much now and then.
+        let mut ours = Vec::new();
+        while ours.len() < 5 && ours.last().is_none_or(|took| *took >= grace / 2) {
+            ours.push(took(&|pgid| runtime.block_on(kill_process_group(pgid))));
+        }
+        assert!(ours.last().is_some_and(|took| *took < grace / 2), "held for {ours:?}");
         let control = control.join().unwrap();
         assert!(control >= grace, "the control was not caught: {control:?}");
     });

@@ -1,5 +1,7 @@
 //! What these tests share: starting fixtures, waiting for what must come.
 
+use std::time::Duration;
+
 use deadbeat::fixture::{self, Running};
 use deadbeat::group::{Backend, backend};
 use deadbeat::{KillPolicy, ProcessGroup};
@@ -12,6 +14,9 @@ pub(crate) use eventually::{SOON, eventually};
 mod inside;
 #[cfg(target_os = "linux")]
 pub(crate) use inside::inside;
+
+/// A grace for those that obey; nothing waits for it.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// The default policy, but patient with a machine on which a killed process waits for a CPU to die on. Where zombies
 /// cannot be told from the living it would be patient in vain.

@@ -2,12 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use deadbeat::fixture::Running;
+use deadbeat::heartbeat::{Heartbeat, Verdict};
 use deadbeat::kill::Undertaker;
-use deadbeat::{KillErrorKind, Outcome};
+use deadbeat::{KillErrorKind, Outcome, Signal};
 
 #[cfg(target_os = "linux")]
 use super::support::inside;
-use super::support::{eventually, policy, start};
+use super::support::{LONG, eventually, policy, start};
 
 const GRACE: Duration = Duration::from_secs(1);
 
@@ -72,24 +74,25 @@ fn the_quick_do_not_wait_for_the_slow() {
         return;
     }
     let (slow, quick) = (start("ignore-term"), start("fast-exit"));
-    let undertaker = Undertaker::new(policy().grace(Duration::from_secs(4))).unwrap();
-    let (slow, quick) = (undertaker.kill(slow.pgid()), undertaker.kill(quick.pgid()));
-    let quick = quick.wait_blocking().unwrap();
-    let slow = slow.wait_blocking().unwrap();
-    assert_eq!((quick.outcome, slow.outcome), (Outcome::Terminated, Outcome::Killed));
-    assert!(quick.elapsed < slow.elapsed / 2, "{:?} and {:?}", quick.elapsed, slow.elapsed);
+    let undertaker = Undertaker::new(policy().grace(LONG)).unwrap();
+    let (slow_kill, quick_kill) = (undertaker.kill(slow.pgid()), undertaker.kill(quick.pgid()));
+    assert_eq!(quick_kill.wait_blocking().unwrap().outcome, Outcome::Terminated);
+    assert!(!slow.has_ended(), "the quick one has waited for the slow one's grace");
+    // It is in its grace, and is told of too when it ends.
+    slow.group().signal(Signal::KILL).unwrap();
+    assert_eq!(slow_kill.wait_blocking().unwrap().outcome, Outcome::Terminated);
 }
 
 #[test]
 fn dropped_burials_and_a_dropped_undertaker_lose_nothing() {
     let groups: Vec<_> = (0..5).map(|_| start("stubborn-child")).collect();
-    let undertaker = undertaker();
+    // The child of each lives for as long.
+    let undertaker = Undertaker::new(policy().grace(GRACE * 4)).unwrap();
     for running in &groups {
         drop(undertaker.kill(running.pgid()));
     }
-    let dropping = Instant::now();
     drop(undertaker);
-    assert!(dropping.elapsed() < GRACE / 2, "drop blocked for {:?}", dropping.elapsed());
+    assert!(!groups.iter().any(Running::has_ended), "drop has waited for the kills");
     for running in &groups {
         eventually("the group is dead", || running.has_ended());
     }
@@ -112,15 +115,20 @@ fn shutdown_waits_for_every_kill() {
 
 #[tokio::test]
 async fn shutdown_can_be_awaited_and_blocks_no_worker() {
-    let running = start("ignore-term");
-    let (undertaker, begun) = (undertaker(), Instant::now());
-    let burial = undertaker.kill(running.pgid());
-    let heartbeat = deadbeat::heartbeat::Heartbeat::new().budget(GRACE / 2);
-    let watched = heartbeat.watch(undertaker.shutdown()).await;
-    assert!(begun.elapsed() >= GRACE, "it did not wait");
-    watched.pulse.assert_steady();
-    assert!(burial.await.is_ok());
-    eventually("the group is dead", || running.has_ended());
+    let mut verdicts = Vec::new();
+    // A machine that stood still leaves a doubt, and it is tried again.
+    while verdicts.len() < 4 && !verdicts.contains(&Verdict::Steady) && !verdicts.contains(&Verdict::Starved) {
+        let running = start("ignore-term");
+        let (undertaker, begun) = (undertaker(), Instant::now());
+        let burial = undertaker.kill(running.pgid());
+        let watched = Heartbeat::new().budget(GRACE / 2).watch(undertaker.shutdown()).await;
+        assert!(begun.elapsed() >= GRACE, "it did not wait");
+        assert!(burial.await.is_ok());
+        eventually("the group is dead", || running.has_ended());
+        println!("{}", watched.pulse);
+        verdicts.push(watched.pulse.verdict());
+    }
+    assert_eq!(verdicts.last(), Some(&Verdict::Steady), "{verdicts:?}");
 }
 
 #[tokio::test]

@@ -97,7 +97,11 @@ fn an_output_that_cannot_be_written_is_refused_before_anything_runs(
     let shell = TracedShell::new_in(dir.path());
     let suite = |file: &str| {
         let mut command = deadbeat("suite --subject spawn-blocking --fixture zombie --runtime current-thread");
-        command.args(["--grace", "2s", "--shell"]).arg(&shell.shell).arg(option).arg(dir.path().join(file));
+        command
+            .args(["--grace", "60s", "--budget", "5s", "--shell"])
+            .arg(&shell.shell)
+            .arg(option)
+            .arg(dir.path().join(file));
         command
     };
     let said = format!("deadbeat: cannot write {}: {why}", dir.path().join(file).display());

@@ -26,7 +26,7 @@ fn the_end_of_the_options_may_be_marked() {
 fn a_known_bad_subject_that_is_caught_passes() {
     // Where zombies cannot be told from the living, nobody can say what became of the group. What the worker waited for
     // a CPU is not charged, so on a busy machine the stall is a little shorter than the grace.
-    deadbeat("suite --subject inline --fixture fast-exit --runtime current-thread --grace 2s")
+    deadbeat("suite --subject inline --fixture fast-exit --runtime current-thread --grace 4s")
         .assert()
         .success()
         .stdout(predicate::str::is_match(r"fast-exit +(terminated|\?) \d\.\d\ds +STARVED \d\.\d\ds").unwrap());
@@ -58,7 +58,7 @@ fn a_cell_that_fails_is_named_with_the_command_that_shows_it_again() {
 
 #[test]
 fn of_two_cells_only_the_one_that_failed_is_named() {
-    deadbeat(&format!("{FAILING} --subject spawn-blocking --runtime current-thread"))
+    deadbeat(&format!("{FAILING} --subject spawn-blocking --runtime current-thread --grace 60s --budget 5s"))
         .assert()
         .code(1)
         .stdout(predicate::str::contains("2 cells: 1 as expected, 1 not, 0 inconclusive"))

@@ -12,9 +12,19 @@ use crate::support::{TracedShell, deadbeat};
 
 const RIGHT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/killers/kill-group.sh");
 
-/// What the suite says of this killer on these fixtures: the status, and one entry a cell. With the whole grace, for
-/// shells take their time where many are at work, and a right one has to be back in half of it.
+/// Of this half is much for a shell, whatever the machine does, and a right one has to be back in half of it. Nothing that
+/// obeys waits for it.
+const LONG: &str = "--grace 20s";
+
+/// What the suite says of this killer on these fixtures, once it is certain: a machine that was too busy, so that it says 3,
+/// is asked again.
 fn judged(killer: &str, fixtures: &[&str], more: &str) -> (i32, Vec<Value>) {
+    let mut judgements = (0..5).map(|_| judged_once(killer, fixtures, more));
+    judgements.find(|(status, _)| *status != 3).expect("nothing was proved in five times")
+}
+
+/// The status, and one entry a cell.
+fn judged_once(killer: &str, fixtures: &[&str], more: &str) -> (i32, Vec<Value>) {
     let mut command = deadbeat("suite --format json");
     command.arg(format!("--exec=mine={killer}")).args(more.split_ascii_whitespace());
     fixtures.iter().for_each(|fixture| {
@@ -61,7 +71,7 @@ fn a_line_away(dir: &Path, from: &str, to: &str) -> PathBuf {
     r#"kill -s TERM -- "-$pgid""#,
     r#"kill -TERM "$pgid"; sleep "$grace"; kill -KILL "$pgid"; exit; true"#,
     "forking",
-    "outcome survived, not terminated"
+    "left in the group: "
 )]
 #[case::no_cont("kill -s CONT", ": kill -s CONT", "stopped", "outcome killed, not terminated")]
 #[case::esrch_is_gone(
@@ -70,7 +80,7 @@ fn a_line_away(dir: &Path, from: &str, to: &str) -> PathBuf {
     "fast-exit",
     "though the group was gone after"
 )]
-#[case::before_the_grace("$grace * 100", "$grace * 10", "second-term", "before half of the 5s of grace was over")]
+#[case::before_the_grace("$grace * 100", "$grace * 4", "second-term", "before half of the 5s of grace was over")]
 fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixture: &str, #[case] fault: &str) {
     let dir = tempfile::tempdir().unwrap();
     let wrong = a_line_away(dir.path(), from, to);
@@ -92,13 +102,13 @@ fn a_clock_of_whole_seconds_is_no_fault(#[case] fixture: &str) {
     let killer = "kill -TERM -{pgid}; sleep 4.4; kill -KILL -{pgid}";
     let (status, cells) = judged(killer, &[fixture], "");
     assert_eq!(status, 0, "{cells:#?}");
-    let why = complaint("kill -TERM -{pgid}; sleep 1; kill -KILL -{pgid}", fixture, "");
-    assert!(why.contains("before half of the 5s of grace was over"), "{why}");
+    let why = complaint("kill -TERM -{pgid}; sleep 1; kill -KILL -{pgid}", fixture, LONG);
+    assert!(why.contains("before half of the 20s of grace was over"), "{why}");
 }
 
 /// The grace bounds from above too: what is over at last may have been no doing of the killer's.
 #[rstest]
-#[case::late_kill("kill -TERM -{pgid}; sleep 7; kill -KILL -{pgid}", "SIGKILL came late")]
+#[case::late_kill("kill -TERM -{pgid}; sleep 12; kill -KILL -{pgid}", "SIGKILL came late")]
 #[case::esrch_after_the_kill(
     "kill -TERM -{pgid}; sleep {grace}; kill -KILL -{pgid}; n=0
      while kill -0 -{pgid} && [ $n -lt 40 ]; do sleep 0.1; n=$((n + 1)); done; exit 0",
@@ -116,11 +126,18 @@ fn a_command_that_hangs_is_killed_with_all_that_it_started() {
     let pids = dir.path().join("pids");
     let stray = format!("'echo $$ >>{0}; exec sleep 100'", pids.display());
     let hang = format!("echo who am I >&2; setsid sh -c {stray} & sh -c {stray} & wait # {{pgid}}");
-    let start = Instant::now();
-    let why = complaint(&hang, "fast-exit", "--grace 1s --deadline 3s");
-    assert!(why.contains("was not over after 3s and was killed (") && why.contains(" sleep 100"), "{why}");
+    // A busy machine may take longer to start them all.
+    let mut deadlines = ["3s", "20s"].into_iter().map(|deadline| {
+        let _ = fs::remove_file(&pids);
+        let start = Instant::now();
+        let why = complaint(&hang, "fast-exit", &format!("--grace 1s --deadline {deadline}"));
+        assert!(why.contains(&format!("was not over after {deadline} and was killed (")), "{why}");
+        assert!(start.elapsed() < Duration::from_secs(50), "the sleeps were waited for");
+        why
+    });
+    let both = || fs::read_to_string(&pids).is_ok_and(|pids| pids.lines().count() == 2);
+    let why = deadlines.find(|why| both() && why.contains(" sleep 100")).expect("they were never started");
     assert!(why.contains("it said: who am I"), "{why}");
-    assert!(start.elapsed() < Duration::from_secs(50), "the sleeps were waited for");
     let pids = fs::read_to_string(pids).unwrap();
     assert_eq!(pids.lines().count(), 2, "{pids}");
     for pid in pids.lines() {
@@ -140,10 +157,10 @@ fn a_killer_that_gets_those_who_left_the_group_too_is_right() {
         sh {RIGHT} {{pgid}} {{grace}}
         kill -KILL $(grep -lsaz "^$mark\$" /proc/[0-9]*/environ | cut -d / -f 3)"#
     );
-    let (status, cells) = judged(&by_mark, &["setsid-escape"], "");
+    let (status, cells) = judged(&by_mark, &["setsid-escape"], LONG);
     assert_eq!((status, &cells[0]["escaped"]), (0, &Value::Array(vec![])), "{cells:#?}");
     // The control: without that it is there, and that is no fault either.
-    let (status, cells) = judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &["setsid-escape"], "");
+    let (status, cells) = judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &["setsid-escape"], LONG);
     assert_eq!((status, cells[0]["escaped"].as_array().unwrap().len()), (0, 1), "{cells:#?}");
 }
 

@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::support::{PASSING, deadbeat};
 
 fn cells(more: &[&str]) -> Vec<Value> {
-    let output = deadbeat(PASSING).args(["--grace=3s", "--format=json"]).args(more).output().unwrap();
+    let output = deadbeat(PASSING).args(["--format=json"]).args(more).output().unwrap();
     let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
     report["cells"].as_array().unwrap().clone()
 }

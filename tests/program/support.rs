@@ -25,9 +25,10 @@ pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_deadbeat"))
 }
 
-/// A right subject, and a fixture that dies at once; with a budget that a machine with many at work does not exceed.
+/// A right subject, and a fixture that dies at once; with a budget that a machine with many at work does not exceed, and a
+/// grace that nothing waits for.
 pub(crate) const PASSING: &str =
-    "suite --subject spawn-blocking --fixture fast-exit --runtime current-thread --budget 1s";
+    "suite --subject spawn-blocking --fixture fast-exit --runtime current-thread --budget 5s --grace 60s";
 
 /// A killer that is not there, where there is nobody to kill: its status is its one fault.
 pub(crate) const FAILING: &str = "suite --exec mine=/no/such/killer-of-{pgid} --fixture zombie";

@@ -29,7 +29,7 @@ fn the_widest_rows_fit_80_columns_and_stand_in_line() {
 fn a_known_bad_subject_that_was_caught_by_its_time_is_marked() {
     // Where zombies cannot be told from the living everybody is late.
     let suite = "suite --subject async-sleep --fixture fast-exit --fixture ignore-term --runtime current-thread \
-                 --grace 2s --budget 900ms";
+                 --grace 4s --budget 1500ms";
     let marked = predicates::str::is_match(r"fast-exit .* steady, late\n").unwrap();
     let not = predicates::str::is_match(r"ignore-term .* steady\n").unwrap();
     deadbeat(suite).assert().success().stdout(marked).stdout(not);

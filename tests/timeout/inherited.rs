@@ -45,7 +45,7 @@ fn the_command_gets_the_signals_as_they_were(#[case] ignored: &'static [Signal],
     directly.args(&look[1..]);
     let directly = run(directly);
     assert_eq!(directly.len(), 3, "{directly:?}");
-    for option in ["-k5", "-k0", "-f"] {
+    for option in ["-k60", "-k0", "-f"] {
         let args = [&[option, "10"], &look[..]].concat();
         assert_eq!(run(Tool::Deadbeat.command(&args)), directly, "{option}");
     }
@@ -58,7 +58,7 @@ fn the_command_gets_the_signals_as_they_were(#[case] ignored: &'static [Signal],
 fn a_parent_that_minds_no_children_changes_no_status(
     #[case] ignored: &'static [Signal],
     #[case] blocked: &'static [Signal],
-    #[values("-k5", "-k0", "-f")] option: &str,
+    #[values("-k60", "-k0", "-f")] option: &str,
 ) {
     for (script, timeout, status) in [("exit 3", "10", 3), ("exec sleep 300", ".1", 124)] {
         let mut command = Tool::Deadbeat.command(&[option, "-s", "KILL", "-p", timeout, "sh", "-c", script]);
@@ -90,7 +90,7 @@ fn the_signal_that_ends_the_command_is_not_ignored(
 }
 
 #[rstest]
-fn a_request_that_was_ignored_at_the_start_stays_ignored(#[values("-k5", "-k0", "-f")] option: &str) {
+fn a_request_that_was_ignored_at_the_start_stays_ignored(#[values("-k60", "-k0", "-f")] option: &str) {
     let script = "trap 'echo got it' USR1; echo ready $$; while :; do sleep 1 >/dev/null & wait $!; done";
     let mut command = Tool::Deadbeat.command(&[option, "300", "sh", "-c", script]);
     start_with(&mut command, &[Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT], NONE);

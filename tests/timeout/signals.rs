@@ -1,20 +1,22 @@
 //! What is sent to deadbeat itself.
 
 use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
 
 use rstest::rstest;
 use rustix::process::Signal;
 
-use crate::support::{Run, SOON, Tool, Victim, eventually};
+use crate::support::{Run, SLEEPER, SOON, Tool, Victim, eventually};
 
 #[rstest]
 #[case("TERM", Signal::TERM)]
 #[case("INT", Signal::INT)]
 #[case("HUP", Signal::HUP)]
 fn the_first_request_is_passed_on_as_it_is(#[case] name: &str, #[case] signal: Signal) {
-    // In the background of a script it is deaf to SIGINT.
-    let script = format!("trap 'echo got {name}; exit 7' {name}; sleep 300 & echo ready $!; wait");
-    let mut run = Run::of(Tool::Deadbeat, &["-k", ".5", "300", "sh", "-c", &script]);
+    // In the background of a script the sleep is deaf to SIGINT: with that it takes the grace, else nothing does.
+    let grace = if signal == Signal::INT { "8" } else { "300" };
+    let script = format!("trap 'echo got {name}; exit 7' {name}; {SLEEPER} & wait");
+    let mut run = Run::of(Tool::Deadbeat, &["-k", grace, "300", "sh", "-c", &script]);
     let victim = run.victim();
     run.signal(signal);
     assert_eq!(run.line(), format!("got {name}"));
@@ -103,18 +105,33 @@ fn deadbeat_that_is_killed_while_it_ends_leaves_nobody() {
     assert!(daemon.ends_within(SOON), "process {} survived", daemon.pid);
 }
 
+/// One that was asked to end before its time was over, and the moment at which that is over for certain: a machine that
+/// took longer to come so far gets more time.
+fn asked_before_its_time(tool: Tool, options: &[&str], seconds: [u64; 3], script: &str) -> (Run, Victim, Instant) {
+    for seconds in seconds {
+        let begun = Instant::now();
+        let mut run = Run::of(tool, &[options, &[&seconds.to_string(), "sh", "-c", script]].concat());
+        let victim = run.victim();
+        // coreutils' takes a signal for one from before its command if it does not know that command's pid yet.
+        eventually("the tool waits for its command", || run.state() == Some('S'));
+        run.signal(Signal::TERM);
+        assert_eq!(run.line(), "asked");
+        // Its time began after `begun`.
+        if begun.elapsed() < Duration::from_secs(seconds) {
+            return (run, victim, begun + Duration::from_secs(seconds + 2));
+        }
+    }
+    panic!("the machine had no time for a shell in {seconds:?} s");
+}
+
 #[rstest]
 #[case::whole("-v")]
 #[case::leader("-f")]
 fn a_request_gives_the_whole_grace_whatever_is_left_of_the_time(#[case] option: &str) {
     let script = "trap 'echo asked' TERM; echo ready $$; while :; do sleep 300 & wait $!; done";
-    let start = std::time::Instant::now();
-    let mut run = Run::of(Tool::Deadbeat, &[option, "-k", "300", "4", "sh", "-c", script]);
-    let victim = run.victim();
-    run.signal(Signal::TERM);
-    assert_eq!(run.line(), "asked");
+    let (run, victim, over) = asked_before_its_time(Tool::Deadbeat, &[option, "-k", "300"], [4, 8, 30], script);
     // Beyond the time. A slow machine can only make it later.
-    let left = std::time::Duration::from_secs(6).saturating_sub(start.elapsed());
+    let left = over.saturating_duration_since(Instant::now());
     assert!(!victim.ends_within(left), "the end of the time was taken for that of the grace");
     run.signal(Signal::TERM);
     assert!(victim.ends_within(SOON));
@@ -133,25 +150,20 @@ fn one_that_ends_of_a_request_after_its_time_has_timed_out(#[case] tool: Tool, #
     }
     let script =
         "trap 'echo asked' TERM; trap 'exit 3' USR1; echo ready $$; while :; do sleep 1 >/dev/null & wait $!; done";
-    let started = std::time::Instant::now();
-    let mut run = Run::of(tool, &[options, &["1", "sh", "-c", script]].concat());
-    let victim = run.victim();
-    // coreutils' takes a signal for one from before its command if it does not know that command's pid yet.
-    eventually("the tool waits for its command", || run.state() == Some('S'));
-    run.signal(Signal::TERM);
-    assert_eq!(run.line(), "asked");
+    let (mut run, victim, over) = asked_before_its_time(tool, options, [1, 4, 30], script);
     // A slow machine can only make it later.
-    assert!(!victim.ends_within(std::time::Duration::from_secs(3).saturating_sub(started.elapsed())));
+    assert!(!victim.ends_within(over.saturating_duration_since(Instant::now())));
+    eventually("the tool sleeps again, after it was woken at the end of its time", || run.state() == Some('S'));
     victim.signal(Signal::USR1);
     assert_eq!(run.status().code(), Some(124));
 }
 
 #[test]
 fn one_within_another_is_left_to_do_its_own_work() {
-    let script = "trap 'echo got USR1; exit' USR1; echo ready $$; while :; do sleep 300 & wait $!; done";
+    let script = format!("trap 'echo got USR1; exit' USR1; {SLEEPER} & wait");
     let inner = env!("CARGO_BIN_EXE_deadbeat");
     let args =
-        ["-k", "300", "-s", "ALRM", "300", inner, "timeout", "-k", ".5", "-s", "USR1", "300", "sh", "-c", script];
+        ["-k", "300", "-s", "ALRM", "300", inner, "timeout", "-k", "300", "-s", "USR1", "300", "sh", "-c", &script];
     let mut run = Run::of(Tool::Deadbeat, &args);
     let victim = run.victim();
     run.signal(Signal::ALARM);

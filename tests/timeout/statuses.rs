@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use rstest::rstest;
 use rustix::process::Signal;
 
-use crate::support::{Run, Tool, output, text};
+use crate::support::{Run, SLEEPER, Tool, output, text};
 
 #[rstest]
 #[case::ended(&["10", "true"], 0)]
@@ -37,17 +37,19 @@ fn the_status_is_that_of_timeout(#[case] args: &[&str], #[case] status: i32) {
 
 /// The time is over when it is ready, and not before.
 #[rstest]
-#[case::ended_well(&[], "trap 'exit 0' TERM; echo ready $$; sleep 300 & wait", 124)]
-#[case::preserved(&["-p"], "trap 'exit 3' TERM; echo ready $$; sleep 300 & wait", 3)]
-#[case::like_one_that_was_killed(&[], "trap 'exit 137' TERM; echo ready $$; sleep 300 & wait", 124)]
+#[case::ended_well(&["-k", "300"], "trap 'exit 0' TERM; $SLEEPER & wait", 124)]
+#[case::preserved(&["-p", "-k", "300"], "trap 'exit 3' TERM; $SLEEPER & wait", 3)]
+#[case::like_one_that_was_killed(&["-k", "300"], "trap 'exit 137' TERM; $SLEEPER & wait", 124)]
 #[case::had_to_be_killed(&["-k", ".1"], "trap '' TERM; echo ready $$; sleep 300; sleep 300", 137)]
-#[case::only_a_child_had_to(&["-k", ".3"], "sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' & wait", 124)]
+// The leader obeys, and has as long for it as its deaf child is given.
+#[case::only_a_child_had_to(&["-k", "8"], "sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' & wait", 124)]
 fn the_status_is_that_of_timeout_if_the_signal_is_handled(
     #[case] options: &[&str],
     #[case] script: &str,
     #[case] status: i32,
 ) {
-    let mut run = Run::of(Tool::Deadbeat, &[options, &["300", "sh", "-c", script]].concat());
+    let script = script.replace("$SLEEPER", SLEEPER);
+    let mut run = Run::of(Tool::Deadbeat, &[options, &["300", "sh", "-c", &script]].concat());
     let victim = run.victim();
     run.signal(Signal::ALARM);
     assert_eq!(run.status().code(), Some(status));
@@ -73,7 +75,7 @@ fn deadbeat_dies_of_what_the_command_died_of() {
 #[case::real_time(&["-v", "-s", "RTMIN", ".1", "sleep", "300"], "deadbeat timeout: sending signal RTMIN to command 'sleep'\n")]
 #[case::nothing(&["-v", "10", "true"], "")]
 #[case::background(
-    &["-v", "10", "sh", "-c", "sleep 300 &"],
+    &["-v", "-k", "300", "10", "sh", "-c", "sleep 300 &"],
     "deadbeat timeout: command 'sh': what it left behind: terminated (SIGTERM, SIGCONT)\n"
 )]
 fn verbose_says_who_needed_what(#[case] args: &[&str], #[case] stderr: &str) {
@@ -85,7 +87,7 @@ fn verbose_says_who_needed_what(#[case] args: &[&str], #[case] stderr: &str) {
 #[test]
 fn verbose_names_those_who_had_left_the_group() {
     let script = "(setsid sh -c 'echo ready $$; exec sleep 300' &); read go";
-    let mut command = Tool::Deadbeat.command(&["-v", "300", "sh", "-c", script]);
+    let mut command = Tool::Deadbeat.command(&["-v", "-k", "300", "300", "sh", "-c", script]);
     command.stdin(std::process::Stdio::piped());
     let mut run = Run::start(command);
     let victim = run.victim();

@@ -21,6 +21,10 @@ pub(crate) use eventually::{SOON, eventually};
 mod marked;
 use marked::{kill, marked};
 
+/// The victim, as a child of a shell with a trap. It says itself that it is ready: until its exec a shell's child has the
+/// handler of its parent, which takes a signal for nothing.
+pub(crate) const SLEEPER: &str = "sh -c 'echo ready $$; exec sleep 300'";
+
 /// Which program is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tool {

@@ -87,6 +87,18 @@ impl Session {
         }
     }
 
+    /// Reads all that is left; to be called when every process that has the terminal is dead.
+    #[track_caller]
+    fn read_to_the_end(&mut self) {
+        loop {
+            match self.output.recv_timeout(SOON) {
+                Ok(chunk) => self.seen += &String::from_utf8_lossy(&chunk),
+                Err(RecvTimeoutError::Timeout) => panic!("the terminal is still open: {:?}", self.seen),
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+        }
+    }
+
     /// The next number followed by a blank.
     #[track_caller]
     fn victim(&mut self) -> Victim {
@@ -153,6 +165,7 @@ fn a_script_ends_with_a_command_that_dies_of_ctrl_c() {
     session.type_in("\x03");
     let status = session.child.wait().unwrap();
     assert!(!victim.is_alive());
+    session.read_to_the_end();
     assert_eq!((status.signal(), session.seen.contains("not interrupted")), (Some(2), false), "{}", session.seen);
 }
 

@@ -16,7 +16,7 @@ use crate::heartbeat::reading::{Reading, ThreadId, this_thread};
 use crate::heartbeat::verdict::Why;
 
 /// Workers that have not shown up by then will not.
-const MUSTER: Duration = Duration::from_secs(2);
+const MUSTER: Duration = Duration::from_secs(if cfg!(test) { 40 } else { 2 });
 
 #[derive(Clone)]
 pub(super) struct Bench(Arc<Inner>);
@@ -236,11 +236,11 @@ mod tests {
                 std::thread::park_timeout(MS);
             }
             let begun = Instant::now();
-            let pulse = hung::describe(&bench, &journal, Patience::of(MS * 300));
+            let pulse = hung::describe(&bench, &journal, Patience::of(MS * 2000));
             let took = begun.elapsed();
             drop(stop);
             // A machine that is late for all of this is late once, not for each wait anew.
-            assert!(took < MS * 800, "{took:?}");
+            assert!(took < MS * 5300, "{took:?}");
             pulse
         });
         assert_eq!(pulse.verdict(), Verdict::Inconclusive { why: Why::Unwitnessed }, "{pulse}");

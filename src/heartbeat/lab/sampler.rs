@@ -174,8 +174,8 @@ mod tests {
         let looks = |time: Duration| {
             let sampler = Sampler::start(runtime().metrics(), channel().1, MS).unwrap();
             std::thread::park_timeout(time);
-            sampler.finish(Instant::now() + Duration::from_secs(10)).len()
+            sampler.finish(Instant::now() + Duration::from_secs(60)).len()
         };
-        assert!((2..11).any(|doubled| looks(MS * (1 << doubled)) > 3), "never more than three");
+        assert!((2..14).any(|doubled| looks(MS * (1 << doubled)) > 3), "never more than three");
     }
 }
