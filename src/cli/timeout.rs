@@ -89,10 +89,10 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
         None => None,
         Some(Ok(guardian)) => Some(guardian),
         // There is nothing to start it from.
-        Some(Err(_)) if !Path::new("/proc/self/exe").exists() => None,
+        Some(Err(_)) if cfg!(target_os = "linux") && !Path::new("/proc/self/exe").exists() => None,
         Some(Err(error)) => return Err(failed("start the guardian", error)),
     };
-    if whole && !sees_beyond_children() {
+    if whole && cfg!(target_os = "linux") && !sees_beyond_children() {
         say(&what_is_not_promised(guardian.is_some()));
     }
     let runtime = runtime().map_err(|error| failed("set up the runtime", error))?;

@@ -68,6 +68,7 @@ impl Kin {
     }
 
     /// Whether a process is known to be the command's, and still is the one that was seen.
+    #[cfg(target_os = "linux")]
     pub(super) fn is_commands(&self, pid: i32) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = known.whose.get(&pid).filter(|(_, whose)| *whose == Whose::Commands);
