@@ -1,4 +1,4 @@
-//! A child between fork and exec has all its descriptors closed by that exec, whoever opened them.
+//! A child between fork and exec has all its descriptors closed by that exec, of whatever origin.
 
 use rustix::process::{Resource, getrlimit};
 

@@ -4,7 +4,7 @@
 //! A process whose environment cannot be read has no mark to be seen (`ssh-agent`, `prctl(PR_SET_DUMPABLE, 0)`), nor has
 //! one that has written its title over it (`nginx`, `postgres`). So what is born while a ward is guarded is looked at every
 //! now and then, by the numbers that the system has handed out meanwhile, and those of a run are noted down with their
-//! start. A session belongs to whom opened it, so it tells of those whose parents were gone before they were looked at.
+//! start. A session is of the run if the process that opened it is, so it tells of those that lost their parents before a look.
 //!
 //! What is noted down is a process and not a number. A number that is handed out again is forgotten.
 
@@ -76,11 +76,11 @@ pub(super) struct Known {
 pub(super) struct Descent {
     /// Those of runs, some of which have ended: their sessions may have not.
     known: HashMap<i32, Known>,
-    /// How many may be known before those are forgotten of whom nothing is left.
+    /// How many may be known before those are forgotten that left nothing behind.
     enough: usize,
     /// Up to which number those are looked at who were born.
     until: Option<i32>,
-    /// Those of the last look who were nobody's, and may have been on their way to their place in the table.
+    /// Those of the last look that were of no run, and may have been on their way to their place in the table.
     unsettled: Vec<i32>,
     next: Instant,
     pause: Duration,
@@ -179,7 +179,7 @@ impl Descent {
         found
     }
 
-    /// Takes out those of whom nothing more is to be found out; until that finds none any more, since a child can have a
+    /// Takes out those of which nothing more is to be found out; until that finds none any more, since a child can have a
     /// smaller number than its parent. Tells whether there were some of a run.
     fn settle_all(&mut self, open: &mut Vec<i32>, table: &impl Table) -> bool {
         let before = self.known.len();
@@ -319,7 +319,7 @@ mod tests {
         assert!(descent.note(vec![101], &table));
         table.kin.remove(&101);
         table.has(102, 1, 101, 12);
-        // It opened one of its own, and nobody knows from where it came.
+        // It opened one of its own, and where it came from is not known.
         table.has(103, 1, 103, 12);
         assert!(descent.note(vec![102, 103], &table));
         assert_eq!(known(&descent), [100, 101, 102]);

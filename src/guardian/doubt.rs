@@ -50,12 +50,12 @@ impl Observer {
         doubtful
     }
 
-    /// A run's processes are its user's, whatever user they run as; those of root can have become anybody's.
+    /// A run's processes are its user's, whatever user they run as; those of root can have become any other user's.
     fn may_be_ours(&self, user: Option<u32>) -> bool {
         self.user == Some(0) || user.is_none() || user == self.user
     }
 
-    /// Whether it has a parent that it was born to, which is none of a run's. An orphan's parent is whoever adopted it,
+    /// Whether it has a parent that it was born to, which is none of a run's. An orphan's parent is the process that adopted it,
     /// and is in another session as a rule: a run's processes are in the parent's, or in sessions that they opened.
     fn is_anothers(&self, kin: &Kin, parent: Option<Kin>, parent_tells: impl FnOnce() -> bool) -> bool {
         if kin.parent == 1 || kin.parent == self.parent {

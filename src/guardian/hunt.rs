@@ -1,5 +1,5 @@
 //! Whoever is to die: the groups of a parent that has gone, and every process that carries the mark of a ward that is
-//! being ended, or descends from its command, and is in no group that somebody else ends.
+//! being ended, or descends from its command, and is in no group that another process ends.
 //!
 //! Such a process is a *stray*: it called `setsid`, or was born after the fork and before the group was told of. While
 //! the parent lives it ends its groups itself, and we its strays; when it has gone, all of them are ours. Strays are
@@ -220,7 +220,7 @@ impl Hunt {
 
     /// Everything that was not released is ours.
     pub(super) fn parent_has_gone(&mut self) {
-        // Before the first signal: whoever dies of it can tell of no child any more.
+        // Before the first signal: a parent that dies of it can tell of no child any more.
         #[cfg(target_os = "linux")]
         self.descent.look(&Marked(&self.mark));
         for (number, ward) in &mut self.wards {
@@ -732,7 +732,7 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let fifo = dir.path().join(crate::guardian::REQUEST);
             nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-            // It waits for somebody to write, and its first argument is a guardian's.
+            // It waits for a writer, and its first argument is a guardian's.
             let mut inner = Command::new("cat");
             inner.arg(crate::guardian::REQUEST).current_dir(dir.path()).env(&name, "1").process_group(0);
             let (mut inner, mut other) = (Marked(inner.spawn().unwrap()), Marked::start(&name, "1"));

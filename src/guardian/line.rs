@@ -235,7 +235,7 @@ fn command_of(pid: i32) -> String {
     crate::group::kin::command(pid)
 }
 
-/// Nobody is in doubt where descent cannot be told.
+/// No process is in doubt where descent cannot be told.
 #[cfg(not(target_os = "linux"))]
 fn command_of(_pid: i32) -> String {
     String::new()

@@ -21,7 +21,7 @@ use super::support::{Parent, eventually};
 /// What the programs of `parent.rs` run.
 const HIDES: &str = "DEADBEAT_TEST_HIDES";
 
-/// As an `ssh-agent`: to anybody but root its environment is unreadable.
+/// As an `ssh-agent`: to all users but root its environment is unreadable.
 fn undumpable() -> String {
     let prctl = nix::libc::SYS_prctl;
     format!("$| = 1; syscall({prctl}, 4, 0, 0, 0, 0) == 0 or die; print qq(escaped $$\\n); sleep 120")
@@ -56,7 +56,7 @@ impl Drop for Hidden {
     }
 }
 
-/// Whoever the runner is started as. Not everybody can become another.
+/// The user that the runner is started as. Only root can become another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum User {
     Ours,
@@ -89,7 +89,7 @@ fn runner(user: User, hides: &str, line: &str) -> Option<Parent> {
     Some(runner)
 }
 
-/// What is hidden, and from whom.
+/// What is hidden, and as which user.
 fn cases() -> [(User, String); 4] {
     [(User::Another, undumpable()), (User::Another, retitled()), (User::Ours, undumpable()), (User::Ours, retitled())]
 }
@@ -114,7 +114,7 @@ pub(crate) fn who_cannot_be_read_dies_with_the_parent_and_with_the_run() {
             }
             eventually(&format!("{user:?}, {end}: {pid} is dead"), || !hidden.lives());
         }
-        // The control: nobody else would have killed it.
+        // The control: without a guardian it lives on.
         let Some(mut runner) = runner(user, &hides, &format!("alone Killed 60000000 {grace} hidden")) else { return };
         runner.hear("ready");
         let hidden = Hidden::hold(runner.hear("escaped").parse().unwrap());
@@ -194,7 +194,7 @@ pub(crate) fn listen_for_warnings() {
     tracing::subscriber::set_global_default(Warnings).unwrap();
 }
 
-/// A child of ours, which nobody waits for while it lives. Dropping this has it go on.
+/// A child of ours, which is not waited for while it lives. Dropping this has it go on.
 struct Stopped(OwnedFd);
 
 impl Stopped {
