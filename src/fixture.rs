@@ -101,7 +101,7 @@ impl Fixture {
     ///
     /// # Errors
     ///
-    /// The shell cannot be started, or the fixture does not shake hands within 30 s; it is killed then.
+    /// The shell cannot be started, or the fixture does not shake hands within 60 s; it is killed then.
     pub fn start(self) -> io::Result<Running> {
         self.setup().start()
     }

@@ -172,6 +172,15 @@ impl ProcessGroup {
     pub(crate) fn leader_has_exited(self) -> bool {
         matches!(portable::has_exited(self.pgid), Ok(true) | Err(Errno::ECHILD))
     }
+
+    /// Whether the leader is dying and only waits for a CPU, as far as that can be seen.
+    pub(crate) fn leader_is_leaving(self) -> bool {
+        #[cfg(target_os = "linux")]
+        if linux::available() {
+            return linux::is_leaving(self.pgid);
+        }
+        false
+    }
 }
 
 impl fmt::Debug for ProcessGroup {

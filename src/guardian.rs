@@ -162,7 +162,7 @@ impl Guardian {
     ///
     /// # Errors
     ///
-    /// The system's on starting a process. A program that does not answer as a guardian within 5 s is killed, and so
+    /// The system's on starting a process. A program that does not answer as a guardian within 10 s is killed, and so
     /// is what it started in its process group.
     pub fn start(program: impl AsRef<Path>) -> io::Result<Guardian> {
         // A program that is no guardian and starts itself as one would do so without end.

@@ -25,9 +25,9 @@
 //!
 //! # What is charged, and what is not
 //!
-//! - A wait for a lock, a child or a channel is charged whatever keeps it from ending. If the holder of the lock waits for
-//!   a CPU, the worker is blocked all the same: on a slow machine that code does starve its runtime, and longer than it
-//!   would elsewhere.
+//! - A wait for a child, a lock or a channel is charged. Of a wait for another thread of this process (a lock, a channel, a
+//!   join, without a time limit) so much may be the machine's doing as any one of them waited for a CPU or for memory
+//!   meanwhile: where that decides, the stall is a doubt.
 //! - A wait for memory is not held against anybody, since no code can avoid it: a page fault, `mmap`, glibc's own lock in
 //!   `malloc`. If it is what makes a stall too long, the stall is a doubt. Pages of mapped files and the C library's other locks
 //!   (stdio, `getpwnam`) cannot be told from it, so a stall there is a doubt too, never [`Verdict::Steady`].
@@ -120,7 +120,8 @@ pub enum ConfigError {
     NoWorkers,
     /// There is no tokio runtime to watch here.
     NoRuntime,
-    /// The runtime has no timer, so no beat can come.
+    /// The runtime has no timer, so no beat can come. This is found out by catching tokio's panic: a program that was built
+    /// with `panic = "abort"` ends instead.
     NoTimer,
     /// The interval or the budget is longer than a day.
     TooLong,
@@ -176,6 +177,9 @@ impl Heartbeat {
 
     /// Whether to take the blocking pool's pulse too, with a trivial `spawn_blocking` on every beat. A [`Lab`] does
     /// unless told not to; [`watch`](Self::watch) does not unless told to, since it starts a thread in your runtime.
+    ///
+    /// Where no thread can be started, `spawn_blocking` panics; that is caught and reported. A program that was built with
+    /// `panic = "abort"` would end, so there a lab does not unless told to either.
     pub const fn blocking_pool(mut self, blocking_pool: bool) -> Self {
         self.blocking_pool = Some(blocking_pool);
         self

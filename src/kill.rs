@@ -65,13 +65,15 @@ pub use undertaker::{Burial, Undertaker};
 /// ```
 pub async fn kill_process_group(pgid: i32) {
     // The rule is to return right after SIGKILL, so nothing is confirmed.
-    let result = match KillPolicy::default().confirm(Duration::ZERO).climb(pgid) {
-        Ok(climb) => pool::climb_in_pool(climb).await,
-        Err(error) => Err(error),
-    };
+    let result = kill_in_pool(pgid, &KillPolicy::default().confirm(Duration::ZERO)).await;
     if let Some(warning) = warning(&result) {
         tracing::warn!(pgid, "kill_process_group: {warning}");
     }
+}
+
+/// What [`kill_process_group`] does, by any policy and with its report.
+pub(crate) async fn kill_in_pool(pgid: i32, policy: &KillPolicy) -> Result<KillReport, KillError> {
+    pool::climb_in_pool(policy.climb(pgid)?).await
 }
 
 /// What is to be said of a kill after which the group may live.
@@ -232,7 +234,8 @@ impl KillPolicy {
         }
     }
 
-    /// How long a leader may take to become waitable after the ladder has ended.
+    /// How long a leader may take to become waitable after the ladder has ended; longer while it is on its way out and only
+    /// waits for a CPU.
     pub(crate) fn reap_within(&self) -> Duration {
         self.confirm.max(Duration::from_secs(1))
     }

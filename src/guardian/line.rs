@@ -23,10 +23,10 @@ use crate::group::{ProcessGroup, Vigil, close_on_exec_from, wait_readable};
 use crate::signal::Signal;
 
 /// How long a program may take to say that it is a guardian. It bounds one that is none, not a slow machine.
-const HANDSHAKE: Duration = Duration::from_secs(5);
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// How long a guardian may leave its letters unread. A few hundred lie in the socket before anybody waits for it.
-const UNREAD: Duration = Duration::from_secs(if cfg!(test) { 40 } else { 2 });
+const UNREAD: Duration = Duration::from_secs(if cfg!(test) { 40 } else { 10 });
 
 /// Where guardians come from.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
-use super::ladder::{Ask, Ladder, Sent, Sight};
+use super::ladder::{Ask, LEAVING, Ladder, Sent, Sight};
 use super::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, SentSignal};
 use crate::group::{ProcessGroup, Vigil, look_at_all, pause};
 use crate::signal::Signal;
@@ -137,8 +137,11 @@ impl Climb {
 
     fn await_leader(&mut self) -> Step {
         let Some((at, result)) = self.ended.take() else { return Step::Wait(Duration::ZERO) };
-        let late = self.leader_within.is_none_or(|within| at.elapsed() >= within);
-        if late || self.vigil.group().leader_has_exited() {
+        let group = self.vigil.group();
+        let late = self.leader_within.is_none_or(|within| {
+            at.elapsed() >= within && (at.elapsed() >= within + LEAVING || !group.leader_is_leaving())
+        });
+        if late || group.leader_has_exited() {
             return Step::Done(result);
         }
         self.ended = Some((at, result));

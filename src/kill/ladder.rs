@@ -11,7 +11,7 @@ use crate::signal::Signal;
 
 /// How much longer than the policy says a SIGKILL is waited for that has visibly arrived: on a machine with thousands at
 /// work the dying wait for a CPU too, and a large memory takes its time to be given back.
-const LEAVING: Duration = Duration::from_secs(10);
+pub(super) const LEAVING: Duration = Duration::from_secs(10);
 
 /// What a look at the group said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

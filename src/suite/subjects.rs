@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::program::{Program, TemplateError};
-use crate::kill::{KillError, KillPolicy, KillReport, Undertaker};
+use crate::kill::{KillError, KillPolicy, KillReport, Undertaker, kill_in_pool};
 
 /// What a subject tells of its kill; `None` from one that returns nothing.
 pub(super) type Told = Option<Result<KillReport, KillError>>;
@@ -147,7 +147,7 @@ pub fn built_in() -> Vec<Subject> {
         .known_bad(Faults { starves: true, holds_the_grace: true, leaves_stopped: true }),
         Subject::calling("spawn-blocking", "kill_process_group", |pgid, policy| async move {
             // What kill_process_group does, with the suite's grace and the report kept.
-            Some(policy.confirm(Duration::ZERO).kill(pgid).await)
+            Some(kill_in_pool(pgid, &policy.confirm(Duration::ZERO)).await)
         })
         .telling(),
         Subject::calling("undertaker", "many kills on one thread", |pgid, policy| async move {

@@ -5,11 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::inside::inside;
 use crate::support::{Tool, eventually};
-
-#[path = "../common/inside.rs"]
-mod inside;
-use inside::inside;
 
 const NAMESPACE: [&str; 5] = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"];
 

@@ -6,6 +6,8 @@ mod by_name;
 mod chains;
 mod default_grace;
 mod inherited;
+#[path = "../common/inside.rs"]
+mod inside;
 mod namespace;
 mod places;
 mod random_ends;

@@ -16,12 +16,9 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::inside::{inside, skip};
 use crate::support::SOON;
 use plan::{Before, End, Plan};
-
-#[path = "../common/inside.rs"]
-mod inside;
-use inside::{inside, skip};
 
 /// The first process waits for the second and reaps whatever is orphaned meanwhile.
 const NAMESPACE: [&str; 9] =

@@ -44,7 +44,7 @@ struct Inner {
 
 impl Bench {
     pub(super) fn new(flavor: Flavor, mut heartbeat: Heartbeat) -> Self {
-        heartbeat.blocking_pool.get_or_insert(true);
+        heartbeat.blocking_pool.get_or_insert(cfg!(panic = "unwind"));
         let fleet = match flavor {
             Flavor::CurrentThread => None,
             Flavor::MultiThread(workers) => Some(Fleet::new(workers, heartbeat)),
