@@ -71,7 +71,7 @@ fn killall_and_pkill_themselves_leave_nobody() {
         match Command::new(killer[0]).args(&killer[1..]).status() {
             Ok(status) => assert!(status.success(), "{killer:?}"),
             Err(error) => {
-                inside::skip(&format!("{killer:?}: {error}"));
+                crate::inside::skip(&format!("{killer:?}: {error}"));
                 run.kill().unwrap();
             }
         }
