@@ -13,7 +13,7 @@ use super::support::{INSIDE, Tree, eventually, inside, isolated};
 const GRACE: Duration = Duration::from_secs(4);
 
 /// A worker that stands still for this long has waited for the grace, and not for its child to come as far as the exec.
-const BUDGET: Duration = Duration::from_secs(3);
+const BUDGET: Duration = Duration::from_secs(2);
 
 fn lab(flavor: Flavor) -> Lab {
     Lab::new(flavor).heartbeat(Heartbeat::new().budget(BUDGET)).deadline(Duration::from_secs(120))
@@ -135,7 +135,10 @@ fn the_worker_beats_on_however_many_children_a_subreaper_has() {
         assert!(watched.output.unwrap().leftovers.is_none());
         longest(watched.pulse)
     };
-    let runs: Vec<Duration> = (0..5).map(|_| run()).collect();
+    let mut runs = Vec::new();
+    while runs.len() < 5 && runs.last().is_none_or(|longest| *longest >= look / 2) {
+        runs.push(run());
+    }
     println!("a look at all: {look:?}, the runs: {runs:?}");
-    assert!(runs.iter().any(|longest| *longest < look / 2), "{runs:?} of a worker, and {look:?} of a look at all");
+    assert!(runs.last().is_some_and(|longest| *longest < look / 2), "{runs:?} of a run, and {look:?} of a look at all");
 }
