@@ -195,6 +195,8 @@ impl Family {
     }
 
     fn fate(&self) -> Fate {
+        // All have ended. Those that nothing has reaped yet would be left to a first process that may never wait.
+        self.reap();
         let unknown = self.look().map_or_else(Vec::new, |seen| seen.unknown);
         Fate {
             outsiders: std::mem::take(&mut self.ended.lock().unwrap_or_else(PoisonError::into_inner)),
