@@ -4,13 +4,13 @@
 
 use std::io;
 use std::process::ExitStatus;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::process::Child;
 
 use super::options::Strays;
 use crate::group::ProcessGroup;
-use crate::guardian::Ward;
+use crate::guardian::{self, Ward};
 use crate::kill::climb::Climb;
 use crate::kill::{KillPolicy, Undertaker};
 use crate::registry::Registry;
@@ -108,7 +108,25 @@ impl Drop for Remains {
             if let Err(error) = result {
                 tracing::warn!(pgid = error.pgid(), "a run was dropped and its group not killed: {error}");
             }
-            let _ = remains.reap();
+            reap_elsewhere(remains);
         });
+    }
+}
+
+/// On a thread of its own where a guardian has to be told: one that does not listen must not hold up the other kills of the
+/// thread that this is called on.
+fn reap_elsewhere(mut remains: Remains) {
+    if remains.ward.is_none() {
+        let _ = remains.reap();
+        return;
+    }
+    let shared = Arc::new(Mutex::new(Some(remains)));
+    let taken = Arc::clone(&shared);
+    let take_and_reap = |shared: &Mutex<Option<Remains>>| {
+        let remains = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        remains.into_iter().for_each(|mut remains| drop(remains.reap()));
+    };
+    if guardian::elsewhere(move || take_and_reap(&taken)).is_err() {
+        take_and_reap(&shared);
     }
 }

@@ -64,7 +64,7 @@ impl<'a> Run<'a> {
             Ok(child) => Run::begin(child, exit, ward, options)?,
             Err(error) => {
                 let own = Preparation { stdin: options.stdin, leads: true };
-                let error = StartError::find_out(&mut command, error, own);
+                let error = StartError::find_out_off_worker(command, error, own).await;
                 release(ward).await;
                 return Err(AgentError::Spawn(error));
             }

@@ -180,9 +180,15 @@ pub(crate) fn runs(pid: i32) -> bool {
     has_exited(pid) == Ok(false)
 }
 
-/// Whether a child of ours has ended, or was reaped: the kernel's word, and far cheaper than to read it.
+/// Whether a child of ours has ended, or was reaped: the kernel's word, and far cheaper than to read it. The kernel keeps it
+/// back while the child is traced by another process, for as long as that likes: such a one is seen to be dead.
 pub(crate) fn child_has_ended(pid: i32) -> bool {
-    has_exited(pid) != Ok(false)
+    has_exited(pid) != Ok(false) || sees_beyond_children() && !runs(pid)
+}
+
+/// Whether it is a child of ours that was not reaped.
+pub(crate) fn is_child(pid: i32) -> bool {
+    has_exited(pid).is_ok()
 }
 
 /// Whether it is on its way out, or gone: it has no environment any more then, and its children are about to be handed on.

@@ -112,8 +112,10 @@ impl Parent {
         let mut state = self.state(may)?;
         let Some(told) = state.wards.get_mut(&ward) else { return Ok(()) };
         told.strays = true;
+        self.tell(&mut state, &Letter::EndStrays { ward }, may)?;
+        // The guardian that has it, which may be a new one.
         state.line.iter_mut().for_each(Line::listen);
-        self.tell(&mut state, &Letter::EndStrays { ward }, may)
+        Ok(())
     }
 
     /// Of the group alone; whoever carries the ward's mark stays under guard.

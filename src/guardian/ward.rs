@@ -136,7 +136,7 @@ fn warn(error: io::Error) {
 }
 
 /// On a thread of its own: it may take the start of a process, or wait for one that does not listen.
-fn elsewhere(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(crate) fn elsewhere(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("guardian-post".into()).spawn(f)
 }
 

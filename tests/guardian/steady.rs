@@ -10,9 +10,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-/// A worker that stands still for this long waits for the guardian (two seconds), and not for its child to come as far as
+/// A worker that stands still for this long waits for the guardian (ten seconds), and not for its child to come as far as
 /// the exec.
-const BUDGET: Duration = Duration::from_millis(1700);
+const BUDGET: Duration = Duration::from_secs(3);
 
 fn lab() -> Lab {
     Lab::new(Flavor::CurrentThread).heartbeat(Heartbeat::new().budget(BUDGET)).deadline(Duration::from_secs(60))

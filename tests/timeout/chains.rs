@@ -31,8 +31,11 @@ fn a_chain_that_forks_on_is_dead_when_deadbeat_has_ended(
     #[values("session", "group")] left_for: &str,
 ) {
     for _ in 0..5 {
+        let begun = Instant::now();
         let mut run = chain_of(Tool::Deadbeat, micros, left_for, false);
         assert_eq!(run.status().code(), Some(124));
+        // Long before the chain would have ended by itself.
+        assert!(begun.elapsed() < LIFE / 2, "it was waited for, not killed");
         assert!(run.has_said_all(), "a chain of links of {micros} us, in a {left_for} of its own, survived");
     }
 }
@@ -41,8 +44,10 @@ fn a_chain_that_forks_on_is_dead_when_deadbeat_has_ended(
 #[rstest]
 fn a_chain_is_dead_beside_a_child_from_before_deadbeat(#[values("session", "group")] left_for: &str) {
     for _ in 0..5 {
+        let begun = Instant::now();
         let mut run = chain_of(Tool::Deadbeat, "100", left_for, true);
         assert_eq!(run.status().code(), Some(124));
+        assert!(begun.elapsed() < LIFE / 2, "it was waited for, not killed");
         assert!(run.has_said_all(), "a chain in a {left_for} of its own survived");
     }
 }

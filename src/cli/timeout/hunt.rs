@@ -24,8 +24,8 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks of which the first found none to kill and could not tell whether there is one.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// So many such looks are enough where strangers come and go all the time.
-const LOOKS: u32 = 1000;
+/// So long without any to kill is enough where strangers come and go all the time.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// So many that do not die are enough: those that may not be signalled can fork on for ever.
 const IN_VAIN: usize = 100;
@@ -33,7 +33,7 @@ const IN_VAIN: usize = 100;
 impl Family {
     pub(super) fn hunt(&self) {
         let (sender, ended) = channel();
-        let (mut kills, mut hunted, mut looks) = (Many::default(), HashSet::new(), 0);
+        let (mut kills, mut hunted, mut quiet_since) = (Many::default(), HashSet::new(), Instant::now());
         loop {
             let policy = self.policy_now();
             let is_last = policy.signal == Signal::KILL;
@@ -62,14 +62,19 @@ impl Family {
             }
             let in_vain = all.iter().filter(|outsider| outsider.is_alive()).count();
             drop(all);
+            if in_vain >= IN_VAIN {
+                return;
+            }
+            if !kills.is_empty() || !found.is_empty() {
+                quiet_since = Instant::now();
+            }
             if !kills.is_empty() {
                 kills.sleep(None, INTERVAL);
             } else if found.is_empty() {
-                if self.has_died_out() || in_vain >= IN_VAIN {
+                if self.has_died_out() {
                     return;
                 }
-                looks += 1;
-                if self.has_strangers() && looks == LOOKS {
+                if self.has_strangers() && quiet_since.elapsed() >= QUIET {
                     return self.is_unsure.store(true, Ordering::SeqCst);
                 }
                 pause(PAUSE);

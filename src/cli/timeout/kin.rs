@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use nix::unistd::{Pid, getpgid, getpid, getsid};
 
-use crate::group::family::{child_has_ended, children_of, parent, runs, started_at};
+use crate::group::family::{child_has_ended, children_of, is_child, parent, runs, sees_beyond_children, started_at};
+use crate::group::kin::{born_between, last_born};
 use crate::group::mark::carries;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +47,27 @@ pub(super) struct Kin {
 struct Known {
     /// By number and start, which together are one process for ever.
     whose: HashMap<i32, (Duration, Whose)>,
-    /// Begun by the command's. Kept from the beginning of the end on: before that a number could come again.
+    /// Begun by the command's, from the beginning of the end on. One is forgotten when its number is handed out again: then
+    /// it is another's, or the same process's, which is seen to be the command's once more.
     sessions: HashSet<Pid>,
+    /// The number handed out last when the look before this one began.
+    last_born: Option<i32>,
+}
+
+impl Known {
+    fn forget_reborn(&mut self) {
+        let now = last_born();
+        let born = match (self.last_born, now) {
+            (Some(before), Some(now)) => born_between(before, now),
+            // Before the first look nothing is known.
+            _ => Some(Vec::new()),
+        };
+        self.last_born = now;
+        match born {
+            Some(born) => self.sessions.retain(|session| !born.contains(&session.as_raw())),
+            None => self.sessions.clear(),
+        }
+    }
 }
 
 /// A process on the way down from our children.
@@ -72,7 +92,11 @@ impl Kin {
     pub(super) fn is_commands(&self, pid: i32) -> bool {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = known.whose.get(&pid).filter(|(_, whose)| *whose == Whose::Commands);
-        seen.is_some_and(|(start, _)| started_at(pid).is_none_or(|now| now == *start))
+        seen.is_some_and(|(start, _)| match started_at(pid) {
+            Some(now) => now == *start,
+            // Where starts cannot be seen, a child of ours keeps its number until it is reaped.
+            None => !sees_beyond_children() && is_child(pid),
+        })
     }
 
     /// Looks at `children`, ours without the guardian, and at what descends from them. `leader` is the command until it is
@@ -81,6 +105,7 @@ impl Kin {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         // The next one with its number is told by its start.
         known.whose.retain(|pid, _| is_there(*pid));
+        known.forget_reborn();
         let (mut seen, us) = (Seen::default(), getpid().as_raw());
         let mut pending: Vec<Met> =
             children.iter().map(|pid| Met { pid: *pid, parent: us, heir_of: self.root(*pid, leader) }).collect();
@@ -110,7 +135,9 @@ impl Kin {
                 }
             }
             let heirs = children_of(met.pid).into_iter();
-            pending.extend(heirs.map(|pid| Met { pid, parent: met.pid, heir_of: whose }));
+            // If another has its number by now, the children may be that one's.
+            let heir_of = if started_at(met.pid).is_none_or(|now| now == start) { whose } else { Whose::Unknown };
+            pending.extend(heirs.map(|pid| Met { pid, parent: met.pid, heir_of }));
         }
         seen
     }
