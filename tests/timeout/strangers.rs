@@ -87,7 +87,7 @@ fn what_the_command_started_dies_beside_children_from_before(#[case] script: &st
     assert_eq!(run.stderr(), "");
 }
 
-fn parent(pid: i32) -> Option<u32> {
+pub(crate) fn parent(pid: i32) -> Option<u32> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }

@@ -3,6 +3,7 @@
 //! A shell that is to hear a signal does so in `wait`: dash loses one that comes while it starts a command, or before a
 //! `read`.
 
+use std::fmt::Display;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -110,7 +111,12 @@ impl Run {
 
     /// A line for the command to read; its standard input is a pipe.
     pub(crate) fn go(&mut self) {
-        self.child.stdin.take().unwrap().write_all(b"go\n").unwrap();
+        self.say("go");
+    }
+
+    /// The same with this line.
+    pub(crate) fn say(&mut self, line: impl Display) {
+        writeln!(self.child.stdin.take().unwrap(), "{line}").unwrap();
     }
 
     pub(crate) fn pid(&self) -> u32 {
