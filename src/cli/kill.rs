@@ -51,8 +51,14 @@ enum Format {
 
 fn pgid(text: &str) -> Result<i32, String> {
     let pgid = text.parse().map_err(|_| "it is not a process group: write the pid of the group's leader".to_owned())?;
-    ProcessGroup::new(pgid).map_err(|error| match text.strip_prefix('-').map(str::parse::<Signal>) {
-        Some(Ok(_)) => format!("{error}; to send another signal first, write -s {}", -i64::from(pgid)),
+    // A signal as kill(1) takes it, or a group as kill(1) names it.
+    ProcessGroup::new(pgid).map_err(|error| match text.strip_prefix('-') {
+        Some(number) if number.parse::<Signal>().is_ok() => {
+            format!("it is negative: a process group is named by its number alone; for that signal, write -s {number}")
+        }
+        Some(number) if number != "0" => {
+            format!("it is negative: a process group is named by its number alone, so write {number}")
+        }
         _ => error.to_string(),
     })?;
     Ok(pgid)
@@ -79,10 +85,16 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
     // All are under way before the first is waited for. One that is named twice is killed once: to some programs a second
     // SIGTERM means "at once".
     let mut burials = BTreeMap::new();
-    for pgid in &args.pgids {
+    let mut results = BTreeMap::new();
+    // Asked before any is killed: with its group a member would be gone.
+    for pgid in args.pgids.iter().copied() {
+        if let Some(group) = group_of_member(pgid) {
+            results.insert(pgid, Err(Failure::of_member(pgid, group)));
+        }
+    }
+    for pgid in args.pgids.iter().filter(|pgid| !results.contains_key(pgid)) {
         burials.entry(*pgid).or_insert_with(|| undertaker.kill(*pgid));
     }
-    let mut results = BTreeMap::new();
     let (mut status, mut printed) = (ExitCode::SUCCESS, ExitCode::SUCCESS);
     for pgid in args.pgids.iter().copied() {
         if let Some(burial) = burials.remove(&pgid) {
@@ -122,12 +134,18 @@ struct Failure {
     message: String,
 }
 
+impl Failure {
+    fn of_member(pgid: i32, group: i32) -> Failure {
+        Failure { pgid, error: KillErrorKind::NotLeader.as_str(), message: not_leader(pgid, group) }
+    }
+}
+
 /// No group of that number is no success where a process of that number lives: its group was meant, or that process.
 fn judged(pgid: i32, result: Result<KillReport, KillError>) -> Result<KillReport, Failure> {
     let failure = |kind: KillErrorKind, message| Failure { pgid, error: kind.as_str(), message };
     match result {
         Ok(report) if report.outcome == Outcome::AlreadyGone => match group_of_member(pgid) {
-            Some(group) => Err(failure(KillErrorKind::NotLeader, not_leader(pgid, group))),
+            Some(group) => Err(Failure::of_member(pgid, group)),
             None => Ok(report),
         },
         Ok(report) => Ok(report),
@@ -188,7 +206,8 @@ mod tests {
         for line in ["kill --grace 4242", "kill -x 4242", "kill -- -TERM", "suite -TERM", "kill 4242"] {
             assert_eq!(advice(line), None, "{line}");
         }
-        assert!(pgid("-9").unwrap_err().ends_with("write -s 9"));
+        assert!(pgid("-9").unwrap_err().ends_with("for that signal, write -s 9"));
+        assert!(pgid("-1234").unwrap_err().ends_with("write 1234"));
         assert!(!pgid("-4242").unwrap_err().contains("-s"));
     }
 

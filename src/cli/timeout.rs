@@ -37,7 +37,7 @@ use signal_hook::consts::SIGPIPE;
 use tokio::runtime::Runtime;
 
 use super::{Pipe, output};
-use crate::group::family::sees_beyond_children;
+use crate::group::family::{hides_processes, sees_beyond_children};
 use crate::guardian::Guardian;
 use crate::signal::Signal;
 use end::{End, FAILED, Failure};
@@ -116,11 +116,24 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
 
 /// Where processes cannot be seen in `/proc` they are ended all the same, but for what only the guardian could do.
 fn what_is_not_promised(is_guarded: bool) -> String {
-    let (what, lives_on) = match is_guarded {
-        true => ("/proc does not show this pid namespace", "processes that have left the command's group live on"),
-        false => ("there is no /proc of this pid namespace", "what the command has started lives on"),
+    let (what, lives_on, remedy) = match is_guarded {
+        true if hides_processes() => (
+            "/proc hides processes (hidepid)",
+            "processes that have left the command's group live on",
+            "run it as root, or with /proc mounted without hidepid",
+        ),
+        true => (
+            "/proc does not show this pid namespace",
+            "processes that have left the command's group live on",
+            "mount the /proc of this pid namespace",
+        ),
+        false => (
+            "there is no /proc of this pid namespace",
+            "what the command has started lives on",
+            "mount the /proc of this pid namespace",
+        ),
     };
-    format!("{what}: should deadbeat be killed by SIGKILL, {lives_on}; mount one to have them ended")
+    format!("{what}: should deadbeat be killed by SIGKILL, {lives_on}; to have them ended then too, {remedy}")
 }
 
 fn runtime() -> io::Result<Runtime> {
@@ -129,7 +142,12 @@ fn runtime() -> io::Result<Runtime> {
     const NEEDED: usize = 20;
     let probes = (0..NEEDED).map(|_| io::stderr().as_fd().try_clone_to_owned()).collect::<io::Result<Vec<_>>>();
     match probes {
-        Err(error) if error.raw_os_error() == Some(Errno::EMFILE as i32) => return Err(error),
+        Err(error) if error.raw_os_error() == Some(Errno::EMFILE as i32) => {
+            let words = format!(
+                "fewer than {NEEDED} descriptors are free (close some, or raise ulimit -n): Too many open files"
+            );
+            return Err(io::Error::other(words));
+        }
         // Standard error may be closed.
         probes => drop(probes),
     }

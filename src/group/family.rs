@@ -144,6 +144,14 @@ pub(crate) fn sees_beyond_children() -> bool {
     return false;
 }
 
+/// Whether `/proc` is mounted so that it hides others' processes.
+pub(crate) fn hides_processes() -> bool {
+    #[cfg(target_os = "linux")]
+    return super::linux::hides_processes();
+    #[cfg(not(target_os = "linux"))]
+    return false;
+}
+
 /// What descends from this process and can still run, but for `spared` and what descends from those. Its children alone
 /// where no others can be seen: they become its children when their parents end.
 pub(crate) fn descendants(spared: &[i32]) -> Vec<i32> {

@@ -41,13 +41,13 @@ use self::pidfd::{has_exited, is_reaped, reach_groups};
 pub(super) use self::progress::progress;
 pub(super) use self::stray::{Stray, kill_if};
 pub(crate) use self::table::Kin;
-#[cfg(feature = "cli")]
-pub(super) use self::table::parent;
 #[cfg(fuzzing)]
 pub use self::table::stat_line;
 pub(super) use self::table::{
     available, command_of, is_dying, is_leaving, kin, members, members_where, runs, since_boot, started_at, walk,
 };
+#[cfg(feature = "cli")]
+pub(super) use self::table::{hides_processes, parent};
 use super::raw;
 
 /// What a look at one group said.

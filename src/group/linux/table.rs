@@ -36,13 +36,19 @@ pub(in crate::group) fn available() -> bool {
     })
 }
 
+/// Whether it is mounted with a `hidepid`.
+#[cfg(feature = "cli")]
+pub(in crate::group) fn hides_processes() -> bool {
+    has_hidepid(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
 fn shows_everybody(mounts: &str, may_trace: fn() -> bool) -> bool {
-    !hides_processes(mounts) || may_trace()
+    !has_hidepid(mounts) || may_trace()
 }
 
 /// Whether the `/proc` of these `proc_pid_mountinfo(5)` is mounted with a `hidepid`, which is an option of its file system
 /// (`proc(5)`): after the ` - `, the type and the source. Of several mounts on one place the last is seen.
-fn hides_processes(mounts: &str) -> bool {
+fn has_hidepid(mounts: &str) -> bool {
     let proc = mounts.lines().rfind(|line| line.split(' ').nth(4) == Some("/proc"));
     let options = proc.and_then(|line| line.split_once(" - ")?.1.split(' ').nth(2)).unwrap_or_default();
     let hidepid = options.split(',').find_map(|option| option.strip_prefix("hidepid="));
@@ -309,11 +315,11 @@ mod tests {
     fn a_proc_that_hides_processes_is_told_by_its_mount() {
         let plain = "22 27 0:21 / /proc rw,relatime - proc proc rw\n";
         let beside = "23 22 0:21 / /proc/other rw,hidepid=2 shared:1 - proc proc rw,hidepid=2\n";
-        assert!(!hides_processes("") && !hides_processes(plain) && !hides_processes(&format!("{plain}{beside}")));
+        assert!(!has_hidepid("") && !has_hidepid(plain) && !has_hidepid(&format!("{plain}{beside}")));
         for (value, hides) in [("0", false), ("off", false), ("1", true), ("invisible", true), ("ptraceable", true)] {
             let last = format!("61 22 0:48 / /proc rw,relatime shared:7 - proc none rw,gid=5,hidepid={value}\n");
-            assert_eq!(hides_processes(&format!("{beside}{plain}{last}")), hides, "{value}");
-            assert!(!hides_processes(&format!("{last}{plain}")), "another is mounted over it");
+            assert_eq!(has_hidepid(&format!("{beside}{plain}{last}")), hides, "{value}");
+            assert!(!has_hidepid(&format!("{last}{plain}")), "another is mounted over it");
         }
     }
 
