@@ -12,6 +12,7 @@ use super::{args, output};
 use crate::group::{ProcessGroup, group_of_member};
 use crate::kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, SentSignal, Undertaker};
 use crate::millis::millis;
+use crate::report::words;
 use crate::signal::Signal;
 
 /// Kill process groups: a signal, a grace, SIGKILL for what is left; all of them at once.
@@ -171,7 +172,7 @@ fn json(result: &Result<KillReport, Failure>) -> String {
         Ok(report) => serde_json::to_string(report),
         Err(failure) => serde_json::to_string(failure),
     };
-    line.map(|line| line + "\n").unwrap_or_default()
+    line.map(|line| words::json(&line) + "\n").unwrap_or_default()
 }
 
 #[cfg(test)]
