@@ -37,7 +37,7 @@ const ONE_CELL: &str = "--deadbeat-cell";
 /// harness = false
 ///
 /// [dev-dependencies]
-/// deadbeat = { version = "0.1", default-features = false, features = ["conformance"] }
+/// deadbeat = { path = "../deadbeat", default-features = false, features = ["conformance"] }
 /// ```
 ///
 /// In `tests/conformance.rs`:
