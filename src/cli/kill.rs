@@ -194,6 +194,15 @@ mod tests {
     }
 
     #[test]
+    fn what_a_process_calls_itself_is_no_command_to_a_terminal() {
+        let named = "\u{7f}\u{9b}2J\u{202e}";
+        let failure = Failure { pgid: 7, error: "survived", message: named.to_owned() };
+        let line = json(&Err(failure));
+        assert!(!line.contains(['\u{7f}', '\u{9b}', '\u{202e}']), "{line:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["message"], named);
+    }
+
+    #[test]
     fn only_a_group_that_can_be_named_is_advised() {
         let own = nix::unistd::getpgrp().as_raw();
         assert_eq!(not_leader(4242, 4240), "process 4242 leads no group, it is in group 4240: name that one");

@@ -57,3 +57,48 @@ fn hostile_words_are_neither_xml_nor_markdown() {
     assert!(commands.iter().any(|(_, text)| text.contains("--exec '</script>")), "{markdown}");
     assert!(prose.iter().all(|(_, text)| !text.contains("<script") && !text.contains("</script")), "{markdown}");
 }
+
+/// On stderr: what XML excludes, what a terminal obeys, what turns a line around, HTML and Markdown; then the status.
+const HOSTILE: &str = r"printf '%b' '\0357\0277\0276\0357\0277\0277\01\010\0177\0302\0233\033[2J\033]0;owned\07\0342\0200\0256' >&2
+    echo '</script><script>alert(1)</script> &lt; ]]> --> | **bold** [a](b) `tick` # @me' >&2; exit 3 # {pgid}";
+
+/// Both ways: as it was said here, and with names from another machine's report.
+#[test]
+fn whatever_a_program_said_each_format_stays_what_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let (said, file) = (dir.path().join("said.json"), dir.path().join("named.json"));
+    let mut command = deadbeat("suite --fixture zombie --format json --output");
+    command.arg(&said).args(["--exec", &format!("mine={HOSTILE}")]).assert().code(1);
+    let mut report: serde_json::Value = serde_json::from_slice(&std::fs::read(&said).unwrap()).unwrap();
+    let why = report["cells"][0]["why"].as_str().unwrap().to_owned();
+    assert!(["\u{fffe}\u{ffff}", "\u{202e}", "</script>"].iter().all(|word| why.contains(word)), "{why:?}");
+    for name in ["subject", "fixture", "shell"] {
+        report["cells"][0][name] = why.as_str().into();
+    }
+    std::fs::write(&file, report.to_string()).unwrap();
+    for file in [said, file] {
+        let as_format = |format: &str| {
+            let mut command = deadbeat("suite --merge");
+            let output = command.arg(&file).args(["--format", format]).assert().code(1).get_output().clone();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let json: serde_json::Value = serde_json::from_str(&as_format("json")).unwrap();
+        assert_eq!((crate::json::faults(&json), &json["cells"][0]["why"]), (vec![], &why.as_str().into()));
+
+        let junit = as_format("junit");
+        let document = roxmltree::Document::parse(&junit).unwrap_or_else(|error| panic!("{error}: {junit:?}"));
+        assert_eq!(document.descendants().filter(|node| node.has_tag_name("failure")).count(), 1, "{junit}");
+        assert!(junit.contains("alert(1)"), "{junit}");
+
+        let markdown = as_format("markdown");
+        let prose: String = markdown.split("```").step_by(2).collect();
+        for markup in ["<script", "**bold", "[a]", "`tick", " | &#42;", "# @", "@me", "]]>", "-->"] {
+            assert!(!prose.contains(markup), "{markup} in {prose}");
+        }
+        for text in [as_format("table"), markdown] {
+            let obeyed = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202e}' | '\u{fffe}');
+            assert_eq!(text.find(obeyed), None, "{text:?}");
+            assert!(text.contains("alert"), "{text}");
+        }
+    }
+}

@@ -71,10 +71,16 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
     }
     if !suite.can_tell_a_stall() {
         let (budget, grace) = (humantime::format_duration(suite.budget), humantime::format_duration(args.grace));
-        return Err(format!(
-            "--budget {budget}: it must be less than half of the grace, {grace}, or no stall is seen; lower it, or give a \
-             longer --grace"
-        ));
+        let must = "must be less than half of the grace";
+        return Err(match args.budget {
+            Some(_) => format!(
+                "--budget {budget}: it {must}, {grace}, or no stall is seen; lower it, or give a longer --grace"
+            ),
+            None => format!(
+                "--grace {grace}: the budget, {budget} unless --budget says otherwise, {must}, or no stall is seen; give a \
+                 longer --grace, or a --budget"
+            ),
+        });
     }
     if let Some(partition) = args.partition {
         suite = suite.partition(partition);

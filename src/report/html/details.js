@@ -91,7 +91,7 @@ function stalls(cell) {
 
 function facts(cell) {
   const list = html("dl", { class: "facts" });
-  const about = report.fixtures?.[cell.fixture];
+  const about = Object.hasOwn(report.fixtures ?? {}, cell.fixture) ? report.fixtures[cell.fixture] : undefined;
   const fact = (name, text, kind = "dd") => {
     if (text) list.append(html("dt", {}, name), kind === "pre" ? html("dd", {}, html("pre", {}, text)) : html("dd", {}, text));
   };
