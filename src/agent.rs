@@ -25,26 +25,23 @@ pub use start::{StartError, StartStep};
 /// Runs `command` in a process group of its own, until it ends, its time is over or the shutdown is requested; returns
 /// when its whole group is dead and its leader reaped.
 ///
-/// Dropping the future, at any moment, kills the group all the same: the polite signal is sent at once, and the rest goes
+/// The run sees a shutdown request itself: await it to its end, and do not drop it at the request. Dropping the future, at
+/// any moment, kills the group all the same: the polite signal is sent at once, and the rest goes
 /// on in a thread of its own, in which the group is unregistered too. That thread ends with the process: before `main`
 /// returns it has to call [`kill_all_children`](crate::registry::kill_all_children), which waits, unless the run has a
 /// [guardian](AgentOptions::guardian).
 ///
 /// ```no_run
-/// use deadbeat::agent::{AgentOptions, run_subprocess_agent};
-/// use deadbeat::{registry, shutdown};
+/// use deadbeat::agent::{AgentError, AgentOptions, run_subprocess_agent};
 ///
 /// fn main() -> std::io::Result<()> {
-///     shutdown::install_signal_handlers()?;
+///     deadbeat::shutdown::install_signal_handlers()?;
 ///     let runtime = tokio::runtime::Runtime::new()?;
-///     runtime.block_on(async {
-///         let options = AgentOptions::default();
-///         tokio::select! {
-///             exit = run_subprocess_agent(tokio::process::Command::new("make"), &options) => println!("{exit:?}"),
-///             () = shutdown::shutdown_requested() => {} // the run is dropped here
-///         }
-///     });
-///     registry::kill_all_children(); // waits until whatever is left is dead
+///     match runtime.block_on(run_subprocess_agent(tokio::process::Command::new("make"), &AgentOptions::default())) {
+///         Err(AgentError::ShutdownRequested { status, .. }) => println!("asked to end, and ended: {status:?}"),
+///         ended => println!("{ended:?}"),
+///     }
+///     deadbeat::registry::kill_all_children();   // waits until what other runs have left is dead, dropped ones too
 ///     Ok(())
 /// }
 /// ```

@@ -81,6 +81,7 @@ pub use culprit::Culprit;
 #[cfg(any(feature = "cli", feature = "conformance"))]
 pub(crate) use culprit::what_its_threads_do;
 pub use histogram::Lateness;
+#[doc(inline)]
 pub use lab::{Flavor, Lab, LabError};
 pub use pool::PoolPulse;
 pub use pulse::{Pulse, Watched};

@@ -9,10 +9,12 @@
 //!                                                       └─► SIGKILL ─► look .. ─► Killed, or Survived
 //! ```
 //!
-//! What happens when is decided in `kill/ladder.rs`, a pure state machine; `kill/climb.rs` takes one group up it.
-//! `kill/undertaker.rs` takes any number up it on a single thread, and one such thread makes all kills of async callers;
-//! where it cannot be started, `kill/between_sleeps.rs` makes them in a task. Only [`kill_process_group`] goes to tokio's
-//! blocking pool, by `kill/pool.rs`.
+//! An [`Undertaker`] takes any number of groups up this ladder on a single thread, and one such thread makes all kills of
+//! async callers; where it cannot be started, a task of the runtime makes them. Only [`kill_process_group`] goes to tokio's
+//! blocking pool.
+
+// What happens when is decided in `kill/ladder.rs`, a pure state machine; `kill/climb.rs` takes one group up it.
+// `kill/undertaker.rs`, `kill/between_sleeps.rs` and `kill/pool.rs` are the three drivers.
 
 mod between_sleeps;
 pub(crate) mod blocking;

@@ -113,6 +113,53 @@ fn the_suites_defaults_are_the_documented_ones() {
 }
 
 #[test]
+fn the_versions_that_are_asked_for_are_those_of_the_package() {
+    let package = include_str!("../Cargo.toml");
+    let asked = |template| words(package, template);
+    are_kept(&[
+        ("Rust", words(README, "Rust {} or later, tokio"), asked("rust-version = \"{}\" description")),
+        (
+            "tokio",
+            words(README, "or later, tokio {} or later."),
+            asked("tokio = { version = \"{}\", default-features = false, f"),
+        ),
+    ]);
+    // Until there is a release, no version can be asked for.
+    let line = r#"deadbeat = { path = "../deadbeat", default-features = false, features = ["conformance"] }"#;
+    for text in [README, include_str!("suite/conformance.rs")] {
+        assert_eq!((text.matches(line).count(), text.matches("deadbeat = { version").count()), (1, 0));
+    }
+}
+
+/// The one in the rustdoc is compiled.
+#[test]
+fn the_readmes_shutdown_is_that_of_the_documentation() {
+    let between = |text: &str| {
+        let lines: Vec<_> = text.lines().map(|line| line.trim_start_matches("///").trim()).collect();
+        let at =
+            |what: &str| lines.iter().position(|line| line.starts_with(what)).unwrap_or_else(|| panic!("no {what}"));
+        lines[at("deadbeat::shutdown::install_signal_handlers()?;")..=at("deadbeat::registry::kill_all_children();")]
+            .join("\n")
+    };
+    let example = between(README);
+    assert_eq!(example, between(include_str!("agent.rs")));
+    // A run that is dropped at the request returns nothing.
+    assert!(example.contains("ShutdownRequested") && !example.contains("select!"), "{example}");
+}
+
+#[test]
+fn the_table_in_the_readme_has_the_names_that_the_options_take() {
+    let runtimes: Vec<_> = crate::suite::RUNTIMES.iter().copied().map(crate::suite::runtime_name).collect();
+    let headings: Vec<_> = README.lines().filter(|line| line.starts_with(" fixture ")).collect();
+    assert_eq!(headings.len(), 2);
+    for heading in headings {
+        assert!(heading.ends_with(&runtimes.join(" ")), "{heading}");
+    }
+    let counts = crate::report::Summary { pass: 216, fail: 0, inconclusive: 0 };
+    assert!(README.contains(&format!("\n{counts}\n")), "{counts}");
+}
+
+#[test]
 fn a_promise_that_is_not_there_or_there_twice_is_said_to_be_so() {
     let text = "/// It takes 5 s\n    /// to end, and 7 s to begin.\n";
     assert_eq!(time(text, "takes {} to end"), Duration::from_secs(5));

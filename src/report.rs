@@ -18,6 +18,8 @@ mod pulse;
 #[cfg(feature = "cli")]
 pub mod table;
 mod timeline;
+#[cfg(feature = "cli")]
+pub(crate) mod words;
 
 use std::fmt;
 use std::time::Duration;
@@ -62,7 +64,7 @@ pub struct CellReport {
     pub subject: String,
     /// The program that was to be killed.
     pub fixture: String,
-    /// The runtime that the subject ran on.
+    /// The runtime that the subject ran on; `none` of a program, which runs on none.
     pub runtime: String,
     /// The shell that the fixture ran under.
     pub shell: String,
@@ -135,16 +137,28 @@ impl CellReport {
         self
     }
 
+    /// The runtime that the subject ran on; `None` of a program.
+    #[cfg(feature = "cli")]
+    pub(crate) fn runtime(&self) -> Option<&str> {
+        (self.runtime != NO_RUNTIME).then_some(&*self.runtime)
+    }
+
     /// The name of its [`Cell`](crate::suite::Cell::name).
     pub fn name(&self) -> String {
         cell_name(&self.subject, &self.fixture, &self.runtime, &self.shell, self.repeat)
     }
 }
 
-/// `subject/fixture/runtime`, and what else there is to tell cells apart. The partition of a cell hangs on it: it is the
-/// same for ever.
+/// What stands for the runtime of a program, which runs on none.
+pub(crate) const NO_RUNTIME: &str = "none";
+
+/// `subject/fixture/runtime`, and what else there is to tell cells apart; of a program, which runs on no runtime,
+/// `subject/fixture`. The partition of a cell hangs on it: it is the same for ever.
 pub(crate) fn cell_name(subject: &str, fixture: &str, runtime: &str, shell: &str, repeat: Option<u32>) -> String {
-    let mut name = format!("{subject}/{fixture}/{runtime}");
+    let mut name = format!("{subject}/{fixture}");
+    if runtime != NO_RUNTIME {
+        name += &format!("/{runtime}");
+    }
     if shell != "sh" {
         name += &format!("/{}", shell.replace(' ', "-"));
     }
@@ -154,6 +168,13 @@ pub(crate) fn cell_name(subject: &str, fixture: &str, runtime: &str, shell: &str
     name
 }
 
+/// What the fixture of a cell does, for a reader who does not know it yet: of a cell that is not as expected.
+#[cfg(any(feature = "cli", feature = "conformance"))]
+pub(crate) fn about_fixture(cell: &CellReport) -> Option<String> {
+    let name = &*cell.fixture;
+    crate::fixture::named(name).map(|fixture| format!("{name}: {}", fixture.about()))
+}
+
 impl Summary {
     /// How many cells there are.
     pub fn total(&self) -> usize {
@@ -161,12 +182,12 @@ impl Summary {
     }
 }
 
-/// `2 cells: 1 as expected, 1 not, 0 inconclusive`.
+/// `2 cells: 1 as expected, 1 failed, 0 inconclusive`.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (total, Summary { pass, fail, inconclusive }) = (self.total(), self);
         let s = if total == 1 { "" } else { "s" };
-        write!(f, "{total} cell{s}: {pass} as expected, {fail} not, {inconclusive} inconclusive")
+        write!(f, "{total} cell{s}: {pass} as expected, {fail} failed, {inconclusive} inconclusive")
     }
 }
 
@@ -257,3 +278,11 @@ impl Report {
 /// A report with a cell of every verdict, and words in it that would break out of any format.
 #[cfg(all(test, feature = "cli"))]
 const SAMPLE: &str = include_str!("report/sample.json");
+
+/// Every character that has a meaning to some reader of a report, and its neighbours.
+#[cfg(all(test, feature = "cli"))]
+fn all_sorts_of_characters() -> String {
+    let ends_of_planes = (0..=0x10_u32).flat_map(|plane| (plane << 16 | 0xfff0)..=(plane << 16 | 0xffff));
+    let some = (0..=0x700).chain(0x2000..=0x2100).chain(0xfd00..=0xfeff).chain(ends_of_planes);
+    some.filter_map(char::from_u32).collect()
+}

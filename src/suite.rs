@@ -31,7 +31,7 @@ use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
 use crate::heartbeat::settled;
 use crate::kill::KillPolicy;
-use crate::report::{CellReport, Partition, Report, Whole, cell_name};
+use crate::report::{CellReport, NO_RUNTIME, Partition, Report, Whole, cell_name};
 
 #[cfg(feature = "conformance")]
 pub use conformance::Conformance;
@@ -89,15 +89,15 @@ pub struct Cell {
 }
 
 impl Cell {
-    /// `subject/fixture/runtime`, with the shell behind it unless it is `sh`, and the number of the repeat if there is
-    /// one: unique in a suite, and what tells the cell's [partition](Suite::partition).
+    /// `subject/fixture/runtime`, or `subject/fixture` of a program, with the shell behind it unless it is `sh`, and the
+    /// number of the repeat if there is one: unique in a suite, and what tells the cell's [partition](Suite::partition).
     pub fn name(&self) -> String {
         cell_name(self.subject.name(), self.fixture.name, &self.runtime_name(), &self.shell, self.repeat)
     }
 
     /// As [`runtime_name`]; `none` for a program.
     pub fn runtime_name(&self) -> String {
-        self.runtime.map_or_else(|| "none".into(), runtime_name)
+        self.runtime.map_or_else(|| NO_RUNTIME.into(), runtime_name)
     }
 }
 

@@ -29,13 +29,18 @@ pub(super) fn shell(text: &str) -> Result<String, String> {
     let Some(program) = text.split_ascii_whitespace().next() else {
         return Err("name a shell, such as dash".to_owned());
     };
-    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let paths = search_path();
     let found = program.contains('/') && Path::new(program).is_file()
         || !program.contains('/') && std::env::split_paths(&paths).any(|dir| dir.join(program).is_file());
     if !found {
         return Err(format!("{program} is not installed"));
     }
     Ok(if text.trim() == "busybox" { "busybox sh".to_owned() } else { text.trim().to_owned() })
+}
+
+/// Where programs are looked for: where `exec` looks for them, which has places of its own without a `PATH`.
+pub(super) fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into())
 }
 
 /// What a suite's subjects are told to give.

@@ -12,6 +12,7 @@ use super::{args, output};
 use crate::group::{ProcessGroup, group_of_member};
 use crate::kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, SentSignal, Undertaker};
 use crate::millis::millis;
+use crate::report::words;
 use crate::signal::Signal;
 
 /// Kill process groups: a signal, a grace, SIGKILL for what is left; all of them at once.
@@ -189,7 +190,7 @@ fn json(result: &Result<KillReport, Failure>) -> String {
         Ok(report) => serde_json::to_string(report),
         Err(failure) => serde_json::to_string(failure),
     };
-    line.map(|line| line + "\n").unwrap_or_default()
+    line.map(|line| words::json(&line) + "\n").unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -209,6 +210,15 @@ mod tests {
         assert!(pgid("-9").unwrap_err().ends_with("for that signal, write -s 9"));
         assert!(pgid("-1234").unwrap_err().ends_with("write 1234"));
         assert!(!pgid("-4242").unwrap_err().contains("-s"));
+    }
+
+    #[test]
+    fn what_a_process_calls_itself_is_no_command_to_a_terminal() {
+        let named = "\u{7f}\u{9b}2J\u{202e}";
+        let failure = Failure { pgid: 7, error: "survived", message: named.to_owned() };
+        let line = json(&Err(failure));
+        assert!(!line.contains(['\u{7f}', '\u{9b}', '\u{202e}']), "{line:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["message"], named);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::{args, interrupt, output};
 use crate::fixture;
-use crate::report::{CellVerdict, Partition, Report};
+use crate::report::{CellVerdict, Partition, Report, words};
 use crate::suite::{Cell, JOBS, RUNTIMES, built_in, process, runtime_name};
 
 /// Run every subject against every fixture on every runtime, and hold each cell to what is expected of it.
@@ -43,8 +43,9 @@ pub(super) struct SuiteArgs {
     /// Only this runtime; may be repeated
     #[arg(long = "runtime", value_name = "NAME", value_parser = PossibleValuesParser::new(runtime_names()))]
     runtimes: Vec<String>,
-    /// The shells that the fixtures run under, every cell once under each: dash,bash,busybox; may be repeated
-    #[arg(long = "shell", value_name = "SHELL", default_value = "sh", value_delimiter = ',', value_parser = args::shell)]
+    /// The shells that the fixtures run under, every cell once under each: dash,bash,busybox; may be repeated; sh unless
+    /// said otherwise
+    #[arg(long = "shell", value_name = "SHELL", value_delimiter = ',', value_parser = args::shell)]
     shells: Vec<String>,
     /// How many times to run every cell
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
@@ -108,7 +109,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
         return match args.publish.check().and_then(|()| merge::read(&args.merge)) {
             Ok(report) => args.publish.publish(&report, status(&report)),
             // Some of it may be what a file says.
-            Err(error) => super::usage(&error.replace(char::is_control, " ")),
+            Err(error) => super::usage(&words::plain(&error)),
         };
     }
     let suite = match cells::suite(args) {
@@ -134,14 +135,20 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
         return super::usage(&format_args!("cannot watch for signals: {error}"));
     }
 
-    let progress = progress(suite.cells().len() as u64);
+    let (cells, mut done) = (suite.cells().len(), 0);
+    let progress = progress(cells as u64);
     let run = |cell: &Cell| process::run(&suite, cell, || cells::command(cell));
     // Where the report is read too, it says why.
     let tell_why = !args.publish.is_read_with_stderr();
+    // On a terminal the bar tells how far it is; elsewhere, a line a cell.
+    let tell_all = !std::io::stderr().is_terminal();
     let mut report = suite.run_by(run, |cell| {
-        if cell.verdict != CellVerdict::Pass {
-            let why = if tell_why { format!(": {}", cell.why) } else { String::new() };
-            progress.suspend(|| output::tell(&format_args!("{} {}{why}", cell.verdict, cell.name())));
+        done += 1;
+        let passed = cell.verdict == CellVerdict::Pass;
+        let why = if tell_why && !passed { format!(": {}", words::plain(&cell.why)) } else { String::new() };
+        let count = if tell_all { format!("{done}/{cells} ") } else { String::new() };
+        if tell_all || !passed {
+            progress.suspend(|| output::tell(&format_args!("{count}{} {}{why}", cell.verdict, cell.name())));
         }
         progress.inc(1);
     });

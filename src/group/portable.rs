@@ -25,7 +25,7 @@ impl Watch {
 
     pub(super) fn signal(&self, signal: i32) -> Result<(), Errno> {
         match raw::killpg(self.pgid, signal) {
-            // The BSDs say EPERM of a group of zombies too: with the leader dead it decides nothing.
+            // macOS says EPERM of a group of zombies too: with the leader dead it decides nothing.
             Err(Errno::EPERM) if !cfg!(target_os = "linux") && has_exited(self.pgid) == Ok(true) => Ok(()),
             result => result,
         }

@@ -125,10 +125,9 @@ impl fmt::Display for Pulse {
         let beats = if self.beats == 1 { "1 beat".to_owned() } else { format!("{} beats", self.beats) };
         writeln!(f, "  verdict      {verdict}: {beats} in {watched}, one every {interval}")?;
         let doubt = self.worst().and_then(|stall| stall.doubt.as_ref());
-        if let Verdict::Inconclusive { why } = self.verdict()
-            && doubt != Some(&why)
-        {
-            writeln!(f, "  reason       {why}")?;
+        match self.verdict() {
+            Verdict::Inconclusive { why } if doubt != Some(&why) => writeln!(f, "  reason       {why}")?,
+            _ => {}
         }
         writeln!(f, "  budget       {}", Ms(self.budget))?;
         match self.worst() {

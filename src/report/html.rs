@@ -2,9 +2,10 @@
 //!
 //! The page is in `report/html/`; the report goes into it as the JSON that it is, and is drawn where it is read.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::Report;
+use crate::fixture;
 
 const PAGE: &str = include_str!("html/page.html");
 const STYLE: &str = include_str!("html/page.css");
@@ -20,6 +21,7 @@ const SCRIPT: &str = include_str!("html/page.js");
 pub fn to_string(report: &Report) -> serde_json::Result<String> {
     let mut value = serde_json::to_value(report)?;
     drop_empty(&mut value);
+    value["fixtures"] = about_fixtures(report);
     let data = in_script(&serde_json::to_string(&value)?);
     let mut page = String::with_capacity(data.len() + 64 * 1024);
     let mut rest = PAGE;
@@ -39,6 +41,12 @@ pub fn to_string(report: &Report) -> serde_json::Result<String> {
     }
     page.push_str(rest);
     Ok(page)
+}
+
+/// What each fixture does, for a reader who does not know it yet.
+fn about_fixtures(report: &Report) -> Value {
+    let known = report.cells.iter().filter_map(|cell| fixture::named(&cell.fixture));
+    known.map(|fixture| (fixture.name.to_owned(), Value::from(fixture.about()))).collect::<Map<_, _>>().into()
 }
 
 /// What is not there weighs nothing: a null, an empty list and an empty text go unsaid.
@@ -81,7 +89,9 @@ mod tests {
     #[test]
     fn the_page_holds_the_report_and_its_words_do_not_break_out() {
         let page = page();
-        let inside: Value = serde_json::from_str(data(&page)).unwrap();
+        let mut inside: Value = serde_json::from_str(data(&page)).unwrap();
+        let about = inside.as_object_mut().unwrap().shift_remove("fixtures").unwrap();
+        assert_eq!(about["stubborn-child"], fixture::named("stubborn-child").unwrap().about());
         let mut report: Value = serde_json::from_str(SAMPLE).unwrap();
         assert!(report["cells"][3]["why"].as_str().unwrap().contains("</script><script>alert(1)</script> <!--"));
         drop_empty(&mut report);

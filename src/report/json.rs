@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CellReport, Host, Partition, Report, Summary, Whole};
+use super::{CellReport, Host, Partition, Report, Summary, Whole, words};
 
 /// The version of the schema; it changes when a reader of the last one could misread this one.
 pub const SCHEMA: u32 = 1;
@@ -32,7 +32,7 @@ impl Serialize for Report {
 ///
 /// None in practice: everything in a report has a JSON form.
 pub fn to_string(report: &Report) -> serde_json::Result<String> {
-    Ok(serde_json::to_string_pretty(report)? + "\n")
+    Ok(words::json(&serde_json::to_string_pretty(report)?) + "\n")
 }
 
 /// Why a text is no report that can be read here.
@@ -43,6 +43,7 @@ pub struct ReadError(Kind);
 enum Kind {
     Schema(serde_json::Value),
     Json(serde_json::Error),
+    Summary { said: Summary, counted: Summary },
 }
 
 impl fmt::Display for ReadError {
@@ -55,17 +56,21 @@ impl fmt::Display for ReadError {
                 )
             }
             Kind::Json(error) => write!(f, "no report of deadbeat suite --format json: {error}"),
+            Kind::Summary { said, counted } => write!(
+                f,
+                "its summary says {said}, and it has {counted}: cells were taken out, put in or changed; run the suite anew"
+            ),
         }
     }
 }
 
 impl std::error::Error for ReadError {}
 
-/// Reads what [`to_string`] wrote. The cells are counted anew.
+/// Reads what [`to_string`] wrote.
 ///
 /// # Errors
 ///
-/// The text is no report, or one of another schema, whatever else is in it.
+/// The text is no report, or one of another schema, whatever else is in it; or its summary is not that of its cells.
 pub fn from_str(text: &str) -> Result<Report, ReadError> {
     #[derive(Deserialize)]
     struct Probe {
@@ -77,14 +82,19 @@ pub fn from_str(text: &str) -> Result<Report, ReadError> {
         partition: Option<Partition>,
         whole: Option<Whole>,
         cells: Vec<CellReport>,
+        summary: Summary,
     }
     let json = |error| ReadError(Kind::Json(error));
     let Probe { schema } = serde_json::from_str(text).map_err(json)?;
     if schema != SCHEMA {
         return Err(ReadError(Kind::Schema(schema)));
     }
-    let Object { host, partition, whole, cells } = serde_json::from_str(text).map_err(json)?;
-    Ok(Report { partition, whole, ..Report::of(host, cells) })
+    let Object { host, partition, whole, cells, summary: said } = serde_json::from_str(text).map_err(json)?;
+    let report = Report { partition, whole, ..Report::of(host, cells) };
+    match report.summary {
+        counted if counted == said => Ok(report),
+        counted => Err(ReadError(Kind::Summary { said, counted })),
+    }
 }
 
 #[cfg(test)]
@@ -114,5 +124,28 @@ mod tests {
             let error = from_str(text).unwrap_err().to_string();
             assert!(error.starts_with("no report of ") && error.contains(" at line "), "{error}");
         }
+    }
+
+    #[test]
+    fn a_report_whose_summary_is_not_that_of_its_cells_is_refused_with_both() {
+        let mut report: serde_json::Value = serde_json::from_str(SAMPLE).unwrap();
+        report["cells"] = serde_json::json!([]);
+        let error = from_str(&report.to_string()).unwrap_err().to_string();
+        assert!(error.starts_with("its summary says 5 cells: 3 as expected, 1 failed, 1 inconclusive, "), "{error}");
+        assert!(error.contains("and it has 0 cells"), "{error}");
+        // Of a verdict that was changed by hand too.
+        let changed = SAMPLE.replacen("\"verdict\": \"fail\"", "\"verdict\": \"pass\"", 1);
+        assert_ne!(changed, SAMPLE);
+        assert!(from_str(&changed).unwrap_err().to_string().contains("4 as expected"));
+    }
+
+    #[test]
+    fn no_word_of_it_commands_a_terminal_or_reorders_its_line() {
+        let mut report = from_str(SAMPLE).unwrap();
+        let evil = "\u{1b}[31m\u{7f}\u{9b}31m\u{202e}\u{2028}\u{fffe}";
+        report.cells[3].why = evil.to_owned();
+        let text = to_string(&report).unwrap();
+        assert!(!text.contains(|c: char| evil.contains(c) && !c.is_ascii_graphic()), "{text:?}");
+        assert_eq!(from_str(&text).unwrap().cells[3].why, evil);
     }
 }

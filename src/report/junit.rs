@@ -1,10 +1,11 @@
 //! The report as JUnit XML, for the tools that show test results: a suite a subject, a test a cell.
 //!
 //! A cell that is not as expected is a failure. One that stayed inconclusive is an error: nothing was proved, which is
-//! no pass, and no fault of the subject's that was seen.
+//! no pass, and no fault of the subject's that was seen. What XML cannot hold is left out here: quick-junit leaves out less.
 
 use quick_junit::{NonSuccessKind, Report as Document, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
+use super::words::xml;
 use super::{CellReport, CellVerdict, Report};
 
 /// The report as text, ending in a newline.
@@ -15,8 +16,9 @@ use super::{CellReport, CellVerdict, Report};
 pub fn to_string(report: &Report) -> Result<String, SerializeError> {
     let mut suites: Vec<TestSuite> = Vec::new();
     for cell in &report.cells {
-        let suite = suites.iter().rposition(|suite| suite.name.as_str() == cell.subject).unwrap_or_else(|| {
-            suites.push(TestSuite::new(&cell.subject));
+        let subject = xml(&cell.subject);
+        let suite = suites.iter().rposition(|suite| suite.name.as_str() == subject).unwrap_or_else(|| {
+            suites.push(TestSuite::new(&subject));
             suites.len() - 1
         });
         suites[suite].add_test_case(case(cell));
@@ -33,8 +35,10 @@ pub fn to_string(report: &Report) -> Result<String, SerializeError> {
 fn case(cell: &CellReport) -> TestCase {
     let not = |kind, kind_name: &str| {
         let mut status = TestCaseStatus::non_success(kind);
+        let about = super::about_fixture(cell).map(|about| format!("\n{about}")).unwrap_or_default();
         let again = cell.again.as_ref().map(|again| format!("\nagain: {again}")).unwrap_or_default();
-        status.set_type(kind_name).set_message(&cell.why).set_description(format!("{}{again}", cell.why));
+        let why = xml(&cell.why);
+        status.set_type(kind_name).set_message(&why).set_description(xml(&format!("{why}{about}{again}")));
         status
     };
     let status = match cell.verdict {
@@ -43,8 +47,9 @@ fn case(cell: &CellReport) -> TestCase {
         CellVerdict::Inconclusive => not(NonSuccessKind::Error, "inconclusive"),
     };
     let repeat = cell.repeat.map(|repeat| format!("#{repeat}")).unwrap_or_default();
-    let mut case = TestCase::new(format!("{}/{}/{}{repeat}", cell.fixture, cell.runtime, cell.shell), status);
-    case.set_classname(&cell.subject);
+    let runtime = cell.runtime().map(|runtime| format!("{runtime}/")).unwrap_or_default();
+    let mut case = TestCase::new(xml(&format!("{}/{runtime}{}{repeat}", cell.fixture, cell.shell)), status);
+    case.set_classname(xml(&cell.subject));
     if let Some(elapsed) = cell.elapsed {
         case.set_time(elapsed);
     }
@@ -88,5 +93,23 @@ mod tests {
         let case = failure.parent().unwrap();
         assert_eq!(case.attribute("classname"), Some(&*cell.subject));
         assert!(case.attribute("name").unwrap().ends_with("#2"), "{case:?}");
+    }
+
+    #[test]
+    fn every_word_of_a_report_may_have_any_character_and_the_counts_stay() {
+        let all = crate::report::all_sorts_of_characters();
+        let mut report = json::from_str(SAMPLE).unwrap();
+        for cell in &mut report.cells {
+            let words = [&mut cell.subject, &mut cell.fixture, &mut cell.runtime, &mut cell.shell, &mut cell.why];
+            words.into_iter().for_each(|word| word.push_str(&all));
+            cell.again = Some(all.clone());
+        }
+        let text = to_string(&report).unwrap();
+        let document = Document::parse(&text).expect("no XML");
+        let count = |name: &str| document.descendants().filter(|node| node.has_tag_name(name)).count();
+        assert_eq!((count("testcase"), count("failure"), count("error")), (5, 1, 1));
+        let failure = document.descendants().find(|node| node.has_tag_name("failure")).unwrap();
+        assert!(failure.text().unwrap().contains("<script>alert(1)</script> <!--"));
+        assert!(!text.contains(['\u{fffe}', '\u{ffff}', '\u{9b}', '\u{1b}']));
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write};
 
 use super::matrix::{self, Block, short};
-use super::{CellReport, CellVerdict, PulseVerdict, Report};
+use super::words::{plain, plain_lines};
+use super::{CellReport, CellVerdict, PulseVerdict, Report, about_fixture};
 
 /// Writes the report. Whatever it quotes stands there as it is: nothing in it is read as Markdown or HTML.
 ///
@@ -27,8 +28,11 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
 
 fn write_unexpected(out: &mut impl Write, cell: &CellReport) -> fmt::Result {
     writeln!(out, "**{}** {}: {}\n", cell.verdict, escaped(&cell.name()), escaped(&cell.why))?;
+    if let Some(about) = about_fixture(cell) {
+        writeln!(out, "{}\n", escaped(&about))?;
+    }
     let Some(again) = &cell.again else { return Ok(()) };
-    let again = again.replace(|c: char| c.is_control() && c != '\n', " ");
+    let again = plain_lines(again);
     let longest = again.split(|c| c != '`').map(str::len).max().unwrap_or_default();
     let fence = "`".repeat(longest.max(2) + 1);
     writeln!(out, "{fence}sh\n{again}\n{fence}\n")
@@ -43,7 +47,7 @@ fn write_block(out: &mut impl Write, block: &Block<'_>) -> fmt::Result {
     writeln!(out, "<details><summary>{subject}{shell}{about}: {} of {all} as expected</summary>\n", all - off)?;
     write!(out, "| fixture | outcome | after |")?;
     for runtime in &block.runtimes {
-        write!(out, " {} |", escaped(&matrix::short_runtime(runtime)))?;
+        write!(out, " {} |", escaped(matrix::heading(runtime)))?;
     }
     writeln!(out, "\n| --- | --- | ---: |{}", " --- |".repeat(block.runtimes.len()))?;
     for row in &block.rows {
@@ -57,6 +61,9 @@ fn write_block(out: &mut impl Write, block: &Block<'_>) -> fmt::Result {
 }
 
 fn pulse(cell: &CellReport) -> String {
+    if cell.runtime().is_none() {
+        return if cell.verdict == CellVerdict::Pass { "pass".into() } else { format!("**{}**", cell.verdict) };
+    }
     let pulse = match &cell.pulse {
         None => "none".to_owned(),
         Some(pulse) if pulse.verdict == PulseVerdict::Starved => format!("starved {}", short(pulse.longest)),
@@ -72,9 +79,13 @@ fn pulse(cell: &CellReport) -> String {
 /// number.
 fn escaped(text: &str) -> String {
     let mut line = String::new();
-    for c in text.chars() {
+    for c in plain(text).chars() {
         match c {
-            c if c.is_control() => line.push(' '),
+            // GitHub looks for people and issues in the page, when the numbers are characters again: a space of no width
+            // keeps what a program said from calling them.
+            '@' | '#' => {
+                let _ = write!(line, "&#{};&#8203;", u32::from(c));
+            }
             c if c.is_ascii_punctuation() && !"-,;/()%+='\"?".contains(c) => {
                 // Writing to a string cannot fail.
                 let _ = write!(line, "&#{};", u32::from(c));
@@ -101,7 +112,7 @@ mod tests {
         let text = text();
         let place = |what: &str| text.find(what).unwrap_or_else(|| panic!("no {what:?}: {text}"));
         assert!(
-            text.starts_with("### deadbeat (part 1/2): 5 cells: 3 as expected, 1 not, 1 inconclusive\n\n"),
+            text.starts_with("### deadbeat (part 1/2): 5 cells: 3 as expected, 1 failed, 1 inconclusive\n\n"),
             "{text}"
         );
         let (fail, unclear) = (place("**fail** "), place("**inconclusive** "));
@@ -136,7 +147,42 @@ mod tests {
             }
         }
         assert_eq!(escaped("https://a.b www.c"), "https&#58;//a&#46;b www&#46;c");
-        assert_eq!(escaped("a|b *c* <d>&\n#1 @me"), "a&#124;b &#42;c&#42; &#60;d&#62;&#38; &#35;1 &#64;me");
+        assert_eq!(
+            escaped("a|b *c* <d>&\n#1 @me"),
+            "a&#124;b &#42;c&#42; &#60;d&#62;&#38; &#35;&#8203;1 &#64;&#8203;me"
+        );
+    }
+
+    /// Whatever a name or a reason has in it, outside of the fences there is only what this file writes itself.
+    #[test]
+    fn every_word_of_a_report_may_have_any_character() {
+        let all = crate::report::all_sorts_of_characters()
+            + "\n# @me ```\n<script>\r\n| --- |\n[a](b) ![a](b) ~~~\n$$ *b* _i_";
+        let mut report = json::from_str(SAMPLE).unwrap();
+        for cell in &mut report.cells {
+            let words = [&mut cell.subject, &mut cell.fixture, &mut cell.shell, &mut cell.why];
+            words.into_iter().for_each(|word| word.push_str(&all));
+            cell.again = Some(all.clone());
+        }
+        let mut text = String::new();
+        write(&mut text, &report).unwrap();
+        let (mut fence, mut commands) = (None, 0);
+        for line in text.lines() {
+            match fence {
+                Some(end) if line == end => fence = None,
+                Some(_) => {}
+                None if line.starts_with("```") => (fence, commands) = (line.strip_suffix("sh"), commands + 1),
+                None => {
+                    let own =
+                        line.replace("<details><summary>", "").replace("</summary>", "").replace("</details>", "");
+                    let own = own.replace("<sub>", "").replace("</sub>", "").replace("**", "").replace("&#", "");
+                    let own = own.trim_start_matches("### ").trim_matches(['|', ' ']).replace(" | ", "");
+                    assert!(!own.contains(['<', '>', '`', '*', '_', '[', ']', '#', '@', '|', '$', '~', '\\']), "{own}");
+                }
+            }
+            assert!(!line.contains(['\u{1b}', '\u{9b}', '\u{202e}', '\u{2028}', '\u{fffe}']), "{line}");
+        }
+        assert_eq!((fence, commands), (None, 2));
     }
 
     #[test]

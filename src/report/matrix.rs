@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{CellReport, CellVerdict, PulseVerdict, Report};
+use super::{CellReport, CellVerdict, NO_RUNTIME, PulseVerdict, Report};
 
 /// The cells of one subject under one shell.
 pub(super) struct Block<'a> {
@@ -92,9 +92,9 @@ impl Row<'_> {
     }
 }
 
-/// `current`, `multi-2`: the whole names are too wide, and the thread is understood.
-pub(super) fn short_runtime(name: &str) -> String {
-    name.replace("-thread", "")
+/// What stands over the column of a runtime. A program runs on none, and its column shows the verdict.
+pub(super) fn heading(runtime: &str) -> &str {
+    if runtime == NO_RUNTIME { "verdict" } else { runtime }
 }
 
 /// `3ms`, `1.02s`: three digits are all that a table has room for.

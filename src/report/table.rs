@@ -1,18 +1,19 @@
-//! The report as a table that fits 80 columns: a row a fixture, a column a runtime, a block a subject.
+//! The report as a table that fits 80 columns: a row a fixture, a column a runtime, a block a subject. A program runs on no
+//! runtime: its column is the verdict.
 
 use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
-use super::matrix::{self, Row, short};
-use super::{CellReport, CellVerdict, PulseVerdict, Report};
+use super::matrix::{self, Block, Row, short};
+use super::words::{plain, plain_lines};
+use super::{CellReport, CellVerdict, PulseVerdict, Report, about_fixture};
 use crate::kill::Outcome;
 use crate::suite::Timing;
 
-// `sigterm-exit-code`, `already_gone 5.01s` and `STARVED 5.01s`, each with a blank between, and two for the mark.
-const FIXTURE: usize = 18;
-const OUTCOME: usize = 18;
-const PULSE: usize = 14;
+// The mark, `sigterm-exit-code terminated 5.01s`, and three times `multi-thread-2`, each with a blank before it.
+const NAMED: usize = 34;
+const COLUMN: usize = 15;
 
 /// Writes the table. Its colours are ANSI sequences: strip them for anything but a terminal.
 ///
@@ -31,13 +32,13 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
             "{}",
             if block.known_bad() { " (known to be bad: expected to be caught, by its pulse or its time)" } else { "" }
         )?;
-        write!(out, "  {:FIXTURE$}{:>OUTCOME$}", "fixture", "outcome after")?;
+        write!(out, " {}", justified("fixture", "outcome after"))?;
         for runtime in &block.runtimes {
-            write!(out, "{:>PULSE$}", plain(&matrix::short_runtime(runtime)))?;
+            write!(out, "{:>COLUMN$}", plain(matrix::heading(runtime)))?;
         }
         writeln!(out)?;
         for row in &block.rows {
-            write_row(out, row, &block.runtimes)?;
+            write_row(out, row, &block)?;
         }
         writeln!(out)?;
     }
@@ -48,20 +49,36 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
     writeln!(out, "{cells}: {style}{counts}{style:#}")
 }
 
-fn write_row(out: &mut impl Write, row: &Row<'_>, runtimes: &[&str]) -> fmt::Result {
+/// The one at the left, the other at the right, and a blank at least between them.
+fn justified(left: &str, right: &str) -> String {
+    let room = NAMED.saturating_sub(left.chars().count() + 1);
+    format!("{left} {right:>room$}")
+}
+
+fn write_row(out: &mut impl Write, row: &Row<'_>, block: &Block<'_>) -> fmt::Result {
     let outcome = format!("{} {}", row.outcome(), row.after());
-    write!(out, "{} {:FIXTURE$}{outcome:>OUTCOME$}", if row.off() { '!' } else { ' ' }, plain(row.fixture))?;
-    for runtime in runtimes {
-        let (text, style) = row.worst_on(runtime).map_or((String::new(), Style::new()), pulse);
-        let pad = " ".repeat(PULSE.saturating_sub(text.chars().count()));
+    write!(out, "{}{}", if row.off() { '!' } else { ' ' }, justified(&plain(row.fixture), &outcome))?;
+    for runtime in &block.runtimes {
+        let (text, style) = row.worst_on(runtime).map_or((String::new(), Style::new()), seen);
+        let pad = " ".repeat(COLUMN.saturating_sub(text.chars().count()));
         write!(out, "{pad}{style}{text}{style:#}")?;
     }
     writeln!(out)
 }
 
-/// What a program said, or another machine's report: no line break or escape sequence of theirs gets to the terminal.
-fn plain(text: &str) -> String {
-    text.replace(char::is_control, " ")
+/// The pulse; of a program the verdict.
+fn seen(cell: &CellReport) -> (String, Style) {
+    match cell.runtime() {
+        Some(_) => pulse(cell),
+        None => {
+            let color = match cell.verdict {
+                CellVerdict::Pass => AnsiColor::Green,
+                CellVerdict::Fail => AnsiColor::Red,
+                CellVerdict::Inconclusive => AnsiColor::Cyan,
+            };
+            (cell.verdict.to_string(), color.on_default())
+        }
+    }
 }
 
 fn is_late(cell: &CellReport) -> bool {
@@ -87,10 +104,12 @@ fn write_unexpected(out: &mut impl Write, report: &Report) -> fmt::Result {
     let unexpected: Vec<_> = report.cells.iter().filter(|cell| cell.verdict != CellVerdict::Pass).collect();
     for cell in &unexpected {
         writeln!(out, "{} {}: {}", cell.verdict, plain(&cell.name()), plain(&cell.why))?;
+        if let Some(about) = about_fixture(cell) {
+            writeln!(out, "  {}", plain(&about))?;
+        }
         if let Some(again) = &cell.again {
             // A command may have several lines.
-            let again = again.replace(|c: char| c.is_control() && c != '\n', " ");
-            writeln!(out, "  again: {again}")?;
+            writeln!(out, "  again: {}", plain_lines(again))?;
         }
     }
     if unexpected.is_empty() { Ok(()) } else { writeln!(out) }
@@ -104,7 +123,7 @@ mod tests {
     #[test]
     fn no_word_of_a_report_commands_a_terminal() {
         let mut report = json::from_str(SAMPLE).unwrap();
-        let evil = "\u{1b}]0;\u{7}\u{9b}2J";
+        let evil = "\u{1b}]0;\u{7}\u{9b}2J\u{202e}";
         for cell in &mut report.cells {
             let words = [&mut cell.subject, &mut cell.fixture, &mut cell.runtime, &mut cell.shell, &mut cell.why];
             words.into_iter().for_each(|word| word.push_str(evil));
@@ -114,11 +133,11 @@ mod tests {
         let mut text = String::new();
         write(&mut text, &report).unwrap();
         let text = anstream::adapter::strip_str(&text).to_string();
-        assert!(text.contains(" ]0;  2J2"), "{text}");
+        assert!(text.contains(" ]0;  2J\u{fffd}2"), "{text}");
         // Its own colours are CSI sequences, which are gone now.
         let mut coloured = String::new();
         write(&mut coloured, &report).unwrap();
-        assert!(!coloured.contains("\u{1b}]") && !coloured.contains(['\u{7}', '\u{9b}']), "{coloured:?}");
+        assert!(!coloured.contains("\u{1b}]") && !coloured.contains(['\u{7}', '\u{9b}', '\u{202e}']), "{coloured:?}");
     }
 
     #[test]

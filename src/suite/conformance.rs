@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 use super::{Cell, DEADLINES, GRACES, JOBS, Subject, Suite, built_in, process, runtime_name};
 use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
-use crate::report::{CellReport, CellVerdict};
+use crate::report::{CellReport, CellVerdict, about_fixture};
 use crate::shutdown::heeded;
 
 /// The name of the control.
@@ -37,7 +37,7 @@ const ONE_CELL: &str = "--deadbeat-cell";
 /// harness = false
 ///
 /// [dev-dependencies]
-/// deadbeat = { version = "0.1", default-features = false, features = ["conformance"] }
+/// deadbeat = { path = "../deadbeat", default-features = false, features = ["conformance"] }
 /// ```
 ///
 /// In `tests/conformance.rs`:
@@ -148,7 +148,9 @@ impl Conformance {
             eprintln!("deadbeat: cannot watch for signals: {error}");
             std::process::exit(2);
         }
-        let mut arguments = Arguments::from_args();
+        let program = std::env::args().next().unwrap_or_default();
+        let (options, filters) = without_filters(words);
+        let mut arguments = Arguments::from_iter(std::iter::once(program).chain(options));
         let wished = || std::env::var("RUST_TEST_THREADS").ok()?.parse().ok();
         arguments.test_threads = arguments.test_threads.or_else(wished).or(Some(JOBS));
         let this = Arc::new(self);
@@ -156,7 +158,9 @@ impl Conformance {
             let this = Arc::clone(&this);
             Trial::test(cell.name(), move || this.try_cell(&cell))
         });
-        libtest_mimic::run(&arguments, trials.collect()).exit()
+        let trials: Vec<_> = trials.collect();
+        choose(&mut arguments, &filters, &trials);
+        libtest_mimic::run(&arguments, trials).exit()
     }
 
     /// Those of the subjects, and the control's; `Err` if what was declared makes no sense.
@@ -230,6 +234,41 @@ impl Conformance {
     }
 }
 
+/// The options, and the filters among these words: libtest takes several, of which a test has to fit one; libtest-mimic takes
+/// one and refuses the next.
+fn without_filters(words: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let (mut options, mut filters) = (Vec::new(), Vec::new());
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        let takes_next = match &*word {
+            "--test-threads" | "--logfile" | "--skip" | "--color" | "--format" => true,
+            short => short.starts_with('-') && !short.starts_with("--") && short.ends_with('Z'),
+        };
+        match &*word {
+            "--" => filters.extend(words.by_ref()),
+            option if option.len() > 1 && option.starts_with('-') => options.push(word),
+            _ => filters.push(word),
+        }
+        if takes_next {
+            options.extend(words.next());
+        }
+    }
+    (options, filters)
+}
+
+/// Has all tests skipped that fit none of the filters, by their whole names.
+fn choose(arguments: &mut Arguments, filters: &[String], trials: &[Trial]) {
+    if filters.len() < 2 {
+        arguments.filter = filters.first().cloned();
+        return;
+    }
+    let by: Vec<_> =
+        filters.iter().map(|filter| Arguments { filter: Some(filter.clone()), ..arguments.clone() }).collect();
+    let unwanted = trials.iter().filter(|trial| by.iter().all(|arguments| arguments.is_filtered_out(trial)));
+    arguments.skip = unwanted.map(|trial| trial.name().to_owned()).collect();
+    arguments.exact = true;
+}
+
 /// From here on an interruption ends the cells first: Ctrl-C, or the runner's end of a test that takes too long.
 fn end_cells_on_signal() -> std::io::Result<()> {
     let mut signals = Signals::new(heeded())?;
@@ -251,14 +290,13 @@ fn judge(report: &CellReport, known: Option<&str>) -> Result<(), String> {
             eprintln!("known failure {} ({reason}): {}", report.name(), report.why);
             Ok(())
         }
-        (CellVerdict::Fail, None) => Err(report.why.clone() + &what_it_does(&report.fixture)),
+        (CellVerdict::Fail, None) => {
+            // On a line of its own, for a reader who does not know the fixture yet.
+            let about = about_fixture(report).map(|about| format!("\n{about}")).unwrap_or_default();
+            Err(report.why.clone() + &about)
+        }
         (CellVerdict::Inconclusive, _) => Err(format!("inconclusive: {}", report.why)),
     }
-}
-
-/// On a line of its own, for whoever does not know the fixture yet.
-fn what_it_does(name: &str) -> String {
-    fixture::named(name).map_or_else(String::new, |fixture| format!("\n{name}: {}", fixture.about()))
 }
 
 /// A test that runs nothing passes, and one that runs twice under one name is told apart by nobody.
@@ -312,6 +350,22 @@ mod tests {
         }
         for pattern in ["", "ours", "ours/late-fork", "*/", "ours/late-fork/*-1", "Ours/*", "*late-fork"] {
             assert!(!matches(pattern, name), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn filters_are_told_from_options_and_their_values() {
+        for (line, options, filters) in [
+            ("", "", ""),
+            ("a b --exact c", "--exact", "a b c"),
+            ("--format terse a --list", "--format terse --list", "a"),
+            ("--skip a b --skip=c d", "--skip a --skip=c", "b d"),
+            ("-Z unstable-options a", "-Z unstable-options", "a"),
+            ("-qZ unstable-options a -q", "-qZ unstable-options -q", "a"),
+            ("--color never - -- --exact a", "--color never", "- --exact a"),
+        ] {
+            let split = |line: &str| line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>();
+            assert_eq!(without_filters(split(line)), (split(options), split(filters)), "{line}");
         }
     }
 

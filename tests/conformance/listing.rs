@@ -27,6 +27,21 @@ pub(crate) fn a_filter_and_an_exact_name_choose_the_cells() {
     assert!(text.contains("1 passed; 0 failed"), "{text}");
 }
 
+pub(crate) fn of_several_filters_a_cell_has_to_fit_one() {
+    let listed = |filters: &str| names("right", &format!("--list --format terse {filters}"));
+    let (one, other) = ("ours/zombie/current-thread", "ours/stopped/current-thread");
+    assert_eq!(listed("zombie stopped"), [other, one]);
+    assert_eq!(listed("zombie stopped --skip stop"), [one]);
+    assert_eq!(listed(&format!("{one} {other} --exact")), [other, one]);
+    assert_eq!(listed("zombi stoppe --exact"), [""; 0]);
+    assert_eq!(listed("zombie none-such --skip control"), [one]);
+    // One that runs is counted as with libtest.
+    let (status, text) = run("right", "zombie/ already-gone/");
+    assert_eq!(status, Some(0), "{text}");
+    let left_out = deadbeat::fixture::ALL.len() + 1 - 2;
+    assert!(text.contains("2 passed; 0 failed;") && text.contains(&format!("; {left_out} filtered out;")), "{text}");
+}
+
 pub(crate) fn a_declaration_that_makes_no_sense_is_an_error_before_anything_is_listed() {
     let (status, text) = run("typo", "--list --format terse");
     assert_eq!(status, Some(2), "{text}");

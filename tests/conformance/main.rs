@@ -27,6 +27,7 @@ fn main() {
         listing:
             every_cell_is_a_test_and_so_is_the_control
             a_filter_and_an_exact_name_choose_the_cells
+            of_several_filters_a_cell_has_to_fit_one
             a_declaration_that_makes_no_sense_is_an_error_before_anything_is_listed;
         verdicts:
             a_right_function_passes_and_the_control_is_caught

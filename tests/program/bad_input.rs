@@ -54,7 +54,6 @@ fn the_durations_that_are_meant_are_taken(#[values("--grace", "--deadline")] opt
 #[case("--budget 2500ms", "--budget 2s 500ms", "5s")]
 #[case("--budget 1h", "--budget 1h", "5s")]
 #[case("--grace 2s --budget 1s", "--budget 1s", "2s")]
-#[case::the_default("--grace 100ms", "--budget 50ms", "100ms")]
 fn a_budget_that_hides_every_stall_is_refused_with_what_to_change(
     #[case] args: &str,
     #[case] budget: &str,
@@ -67,6 +66,15 @@ fn a_budget_that_hides_every_stall_is_refused_with_what_to_change(
     if !args.contains("--budget") {
         deadbeat("suite --list --exec mine=./kill-group-{pgid}").args(args.split_ascii_whitespace()).assert().success();
     }
+}
+
+/// No option is blamed that was not given.
+#[test]
+fn a_grace_that_is_too_short_for_the_budget_that_is_not_given_is_refused_by_its_own_name() {
+    let said = "deadbeat: --grace 100ms: the budget, 50ms unless --budget says otherwise, must be less than half of";
+    let assert = deadbeat("suite --list --grace 100ms").assert().code(2).stdout("");
+    assert.stderr(predicate::str::starts_with(said));
+    deadbeat("suite --list --exec mine=./kill-group-{pgid} --grace 100ms").assert().success();
 }
 
 #[test]

@@ -189,7 +189,9 @@ fn a_command_that_does_not_end_well_fails_with_its_stderr(#[case] killer: &str, 
 #[test]
 fn a_command_that_says_no_end_of_things_is_read_and_its_first_and_last_words_are_told() {
     let why = complaint("yes I will | head -n 100000 >&2; echo no more >&2; exit 1 # {pgid}", "zombie", "");
-    assert!(why.contains("it said: I will | I will") && why.ends_with(" | I will | no more"), "{why}");
+    // On a busy machine, what that did meanwhile follows.
+    let said = why.split("; in these ").next().unwrap();
+    assert!(said.contains("it said: I will | I will") && said.ends_with(" | I will | no more"), "{why}");
     assert!(why.contains(" bytes left out … "), "{why}");
     assert!(why.len() < 10_000, "{} bytes", why.len());
 }

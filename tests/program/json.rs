@@ -14,7 +14,7 @@ static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
     jsonschema::validator_for(&schema).unwrap()
 });
 
-fn faults(report: &Value) -> Vec<String> {
+pub(crate) fn faults(report: &Value) -> Vec<String> {
     SCHEMA.iter_errors(report).map(|error| format!("{}: {error}", error.instance_path)).collect()
 }
 

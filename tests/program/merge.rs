@@ -53,6 +53,13 @@ impl Parts {
     }
 }
 
+/// Whatever its cells have become, its summary is theirs.
+fn recount(report: &mut Value) {
+    let cells = report["cells"].as_array().unwrap();
+    let count = |verdict: &str| cells.iter().filter(|cell| cell["verdict"] == verdict).count();
+    report["summary"] = json!({"pass": count("pass"), "fail": count("fail"), "inconclusive": count("inconclusive")});
+}
+
 fn read(file: &Path) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
@@ -112,6 +119,7 @@ fn a_failure_in_one_part_is_one_of_the_whole() {
     parts.edit("1", |report| {
         report["cells"][0]["verdict"] = json!("fail");
         report["cells"][0]["why"] = json!("because");
+        recount(report);
     });
     let mut command = deadbeat("suite --merge");
     command.arg(parts.file("1")).arg(parts.file("2")).assert().code(1).stdout(predicates::str::contains(": because"));
@@ -134,6 +142,8 @@ fn what_is_amiss_is_named_and_nothing_is_written() {
     assert!(parts.refused(&["1", "2"]).contains("a report of schema 7"));
     parts.edit("2", |report| report["schema"] = json!(1));
     parts.edit("2", |report| drop(report["cells"].as_array_mut().unwrap().pop()));
+    assert!(parts.refused(&["1", "2"]).contains("2: its summary says "));
+    parts.edit("2", recount);
     assert!(parts.refused(&["1", "2"]).contains("cells together, and their suite has 12"));
     parts.edit("2", |report| report["partition"] = json!("2/3"));
     assert!(parts.refused(&["1", "2"]).contains("they are of different suites"));
@@ -144,11 +154,53 @@ fn what_is_amiss_is_named_and_nothing_is_written() {
     parts.edit("2", |report| {
         report["partition"] = json!("2/2");
         report["cells"].as_array_mut().unwrap().push(stolen);
+        recount(report);
     });
     assert!(parts.refused(&["1", "2"]).contains("does not belong to part 2/2"));
     parts.edit("1", |report| report["partition"] = Value::Null);
     parts.edit("2", |report| report["partition"] = Value::Null);
     assert!(parts.refused(&["1", "2"]).contains("is there twice"));
+}
+
+#[test]
+fn a_report_without_cells_proves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| dir.path().join(name);
+    let merged = |names: &[&str]| {
+        let mut command = deadbeat("suite --merge");
+        command.args(names.iter().map(|name| file(name))).assert()
+    };
+    fs::write(file("whole"), crate::support::sample()).unwrap();
+    let mut report = read(&file("whole"));
+    report["cells"] = json!([]);
+    fs::write(file("emptied"), report.to_string()).unwrap();
+    merged(&["emptied"]).code(2).stdout("").stderr(predicates::str::contains("its summary says 5 cells: "));
+    recount(&mut report);
+    fs::write(file("empty"), report.to_string()).unwrap();
+    let said = predicates::str::contains("there is no cell in it, which proves nothing");
+    merged(&["empty"]).code(2).stdout("").stderr(said.clone());
+    merged(&["whole", "empty"]).code(2).stdout("").stderr(said.clone());
+    // All parts of a suite of which nothing is left.
+    report["whole"] = json!({"cells": 0, "hash": "00000000deadbea7"});
+    report["partition"] = json!("1/1");
+    fs::write(file("part"), report.to_string()).unwrap();
+    merged(&["part"]).code(2).stdout("").stderr(said);
+    // The control: with its cells it is taken.
+    merged(&["whole"]).code(1).stdout(predicates::str::contains("5 cells: "));
+}
+
+#[test]
+fn a_part_that_got_no_cell_is_one_of_the_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let part = |number: u32| dir.path().join(format!("{number}.json"));
+    for number in [1, 2] {
+        let mut command = deadbeat("suite --exec mine=:{pgid} --fixture zombie --format json --output");
+        command.arg(part(number)).arg(format!("--partition={number}/2")).output().unwrap();
+    }
+    let cells = |number| read(&part(number))["cells"].as_array().unwrap().len();
+    assert_eq!([cells(1), cells(2)].iter().sum::<usize>(), 1);
+    let mut command = deadbeat("suite --merge");
+    command.arg(part(1)).arg(part(2)).assert().stdout(predicates::str::contains("1 cell: "));
 }
 
 #[rstest]

@@ -5,17 +5,14 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-#[cfg(target_os = "linux")]
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use predicates::prelude::*;
 use rstest::rstest;
 use serde_json::Value;
 
-#[cfg(target_os = "linux")]
-use crate::support::sample;
-use crate::support::{DECIDES_COLOURS, FAILING, PASSING, TracedShell, deadbeat, program, until};
+use crate::support::{DECIDES_COLOURS, FAILING, PASSING, TracedShell, deadbeat, program, sample, until};
 
 /// A stream that nobody will ever read: a write to it fails with EPIPE at once.
 fn closed() -> Stdio {
@@ -124,7 +121,7 @@ fn why_a_cell_failed_is_said_once_where_both_streams_are_one() {
     let said = String::from_utf8_lossy(&both.stdout);
     assert_eq!((both.status.code(), said.matches(why).count()), (Some(1), 1), "{said}");
     // That it has failed is said when it has, all the same.
-    assert!(said.starts_with("fail mine/zombie/none\n"), "{said}");
+    assert!(said.starts_with("1/1 fail mine/zombie\n"), "{said}");
     // The control: each stream has it where they are two, or the report is in a file.
     let apart = command_with("", FAILING);
     for said in [&apart.stdout, &apart.stderr] {
@@ -166,15 +163,134 @@ fn a_report_is_readable_by_whom_the_umask_lets() {
     assert_eq!(mode(&file), mode(&model));
 }
 
-#[test]
-fn a_report_follows_a_symbolic_link_and_leaves_it_one() {
+/// The report of a suite that need not be run, in this folder.
+fn whole_report(dir: &Path) -> PathBuf {
+    let report = dir.join("whole.json");
+    fs::write(&report, sample()).unwrap();
+    report
+}
+
+#[rstest]
+fn a_symbolic_link_is_refused_before_anything_runs_and_what_it_leads_to_stays(
+    #[values("--output", "--html")] option: &str,
+    #[values("file", "none")] target: &str,
+) {
     let dir = tempfile::tempdir().unwrap();
+    let shell = TracedShell::new_in(dir.path());
     let (link, file) = (dir.path().join("link"), dir.path().join("file"));
-    fs::write(&file, "").unwrap();
-    std::os::unix::fs::symlink(&file, &link).unwrap();
-    deadbeat(PASSING).arg("--output").arg(&link).assert().success();
-    assert!(link.is_symlink());
-    assert!(fs::read_to_string(&file).unwrap().contains("1 cell"));
+    fs::write(&file, "precious").unwrap();
+    std::os::unix::fs::symlink(target, &link).unwrap();
+    let run = |target: &Path| {
+        let mut command = deadbeat(PASSING);
+        command.arg(option).arg(target).arg("--shell").arg(&shell.shell).assert()
+    };
+    let said = format!("it is a symbolic link to {}", dir.path().join(target).display());
+    run(&link).code(2).stdout("").stderr(predicate::str::contains(said));
+    assert!(link.is_symlink() && !shell.was_run());
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    assert!(!dir.path().join("none").exists());
+    // The control: by its own name it is written.
+    run(&file).success();
+    assert_ne!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn fixtures_are_not_exported_through_a_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "precious").unwrap();
+    std::os::unix::fs::symlink("file", dir.path().join("orphan.sh")).unwrap();
+    let said = predicate::str::contains("orphan.sh: it is a symbolic link to ");
+    deadbeat("fixtures --export").arg(dir.path()).assert().code(2).stdout("").stderr(said);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn what_a_shell_passes_as_dev_fd_is_written_to() {
+    // A link to a pipe, which has no place of its own.
+    let shell = r#""$0" suite --merge "$1" --output /dev/fd/3 3>&1 >/dev/null | cat"#;
+    let dir = tempfile::tempdir().unwrap();
+    let report = whole_report(dir.path());
+    let mut command = Command::new("sh");
+    let output = command.args(["-c", shell]).arg(program()).arg(report).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("5 cells: "), "{output:?}");
+}
+
+#[test]
+fn what_replaces_a_file_has_its_rights_and_its_owner() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    let dir = tempfile::tempdir().unwrap();
+    let (report, file) = (whole_report(dir.path()), dir.path().join("file"));
+    let merge = || {
+        let mut command = deadbeat("suite --merge");
+        command.arg(&report).arg("--output").arg(&file).assert()
+    };
+    let root = rustix::process::geteuid().is_root();
+    for (mode, owner) in [(0o600, 65_534), (0o664, 0), (0o444, 65_533)] {
+        fs::write(&file, "the old one").unwrap();
+        if root {
+            std::os::unix::fs::chown(&file, Some(owner), Some(owner)).unwrap();
+        }
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let before = fs::metadata(&file).unwrap();
+        merge().code(1).stdout("");
+        let after = fs::metadata(&file).unwrap();
+        let rights = |data: &fs::Metadata| (data.permissions().mode(), data.uid(), data.gid());
+        assert_eq!(rights(&after), rights(&before));
+        // The control: it is another one, with another text.
+        assert_ne!((after.ino(), fs::read_to_string(&file).unwrap().as_str()), (before.ino(), "the old one"));
+        fs::remove_file(&file).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_whose_owner_cannot_be_kept_is_left_as_it_is() {
+    use std::os::unix::process::CommandExt;
+
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can give a file to another user");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (report, file) = (whole_report(dir.path()), dir.path().join("file"));
+    fs::write(&file, "the old one").unwrap();
+    let open =
+        |path: &Path, mode| fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    open(dir.path(), 0o777);
+    open(&file, 0o666);
+    // Where another user finds it, whatever the rights of the folders above are.
+    let copy = dir.path().join("deadbeat");
+    fs::copy(program(), &copy).unwrap();
+    let mut command = Command::new(copy);
+    command.args(["suite", "--merge"]).arg(&report).arg("--output").arg(&file);
+    let output = command.uid(65_534).gid(65_534).current_dir(dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{output:?}");
+    assert!(said.contains("it belongs to user 0 and group 0") && said.contains("remove it first"), "{said}");
+    assert_eq!(fs::read_to_string(&file).unwrap(), "the old one");
+}
+
+#[test]
+fn what_a_program_said_comes_out_of_the_json_as_it_went_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let (report, file) = (whole_report(dir.path()), dir.path().join("file"));
+    let evil = "\u{7f}\u{9b}31m\u{1b}[2J\u{202e}\u{fffe}\u{ffff} and the rest";
+    let mut edited: Value = serde_json::from_str(&sample()).unwrap();
+    edited["cells"][3]["why"] = evil.into();
+    fs::write(&report, edited.to_string()).unwrap();
+    let merge = || {
+        let mut command = deadbeat("suite --format json --merge");
+        command.arg(&report);
+        command
+    };
+    let printed = merge().output().unwrap().stdout;
+    merge().arg("--output").arg(&file).assert().code(1);
+    for text in [printed, fs::read(&file).unwrap()] {
+        let read: Value = serde_json::from_slice(&text).unwrap();
+        let cells = read["cells"].as_array().unwrap();
+        assert!(cells.iter().any(|cell| cell["why"] == evil), "{}", String::from_utf8_lossy(&text));
+    }
 }
 
 #[test]
@@ -207,6 +323,7 @@ fn long_report(file: &Path) {
         cell
     };
     report["cells"] = (1..=200).map(repeated).collect();
+    report["summary"] = serde_json::json!({"pass": 200, "fail": 0, "inconclusive": 0});
     fs::write(file, report.to_string()).unwrap();
 }
 

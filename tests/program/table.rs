@@ -16,7 +16,7 @@ fn the_widest_rows_fit_80_columns_and_stand_in_line() {
         assert_eq!(line.chars().count(), 80, "{text}");
     }
     // Right-aligned columns: each ends where its heading does, and something stands before every end.
-    for heading in ["after", "current", "multi-1", "multi-2"] {
+    for heading in ["after", "current-thread", "multi-thread-1", "multi-thread-2"] {
         let end = table[0].find(heading).expect("no such heading") + heading.len();
         for line in &table {
             assert_ne!(&line[end - 1..end], " ", "{heading}: {text}");

@@ -4,6 +4,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::SuiteArgs;
+use crate::cli::args::{search_path, shell as installed};
 use crate::fixture;
 use crate::report::CellReport;
 use crate::suite::{Cell, RUNTIMES, Subject, Suite, built_in, runtime_name};
@@ -39,6 +40,14 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
         }
     }
     let mut shells: Vec<String> = Vec::new();
+    if args.shells.is_empty() {
+        shells.push(installed("sh").map_err(|why| {
+            format!(
+                "{why} in {}, and the fixtures run under it: name a shell with --shell",
+                search_path().to_string_lossy()
+            )
+        })?);
+    }
     for shell in &args.shells {
         if !shells.contains(shell) {
             shells.push(shell.clone());
@@ -62,10 +71,16 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
     }
     if !suite.can_tell_a_stall() {
         let (budget, grace) = (humantime::format_duration(suite.budget), humantime::format_duration(args.grace));
-        return Err(format!(
-            "--budget {budget}: it must be less than half of the grace, {grace}, or no stall is seen; lower it, or give a \
-             longer --grace"
-        ));
+        let must = "must be less than half of the grace";
+        return Err(match args.budget {
+            Some(_) => format!(
+                "--budget {budget}: it {must}, {grace}, or no stall is seen; lower it, or give a longer --grace"
+            ),
+            None => format!(
+                "--grace {grace}: the budget, {budget} unless --budget says otherwise, {must}, or no stall is seen; give a \
+                 longer --grace, or a --budget"
+            ),
+        });
     }
     if let Some(partition) = args.partition {
         suite = suite.partition(partition);
@@ -102,7 +117,7 @@ pub(super) fn list(suite: &Suite) -> String {
             "{:15}{:19}{:16}{outcome:14}{:8}{}",
             cell.subject.name(),
             cell.fixture.name,
-            cell.runtime_name(),
+            cell.runtime.map_or_else(|| "-".into(), runtime_name),
             expected.timing,
             expected.pulse,
         );
@@ -126,8 +141,8 @@ pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
     }
     command += &format!(" --fixture {}", cell.fixture);
     // A program runs on none.
-    if cell.runtime != "none" {
-        command += &format!(" --runtime {}", cell.runtime);
+    if let Some(runtime) = cell.runtime() {
+        command += &format!(" --runtime {runtime}");
     }
     if cell.shell != "sh" {
         command += &format!(" --shell {}", quoted(&cell.shell));
@@ -135,7 +150,7 @@ pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
     let durations = [
         ("grace", Some(args.grace).filter(|grace| *grace != Duration::from_secs(5))),
         // A program has no pulse.
-        ("budget", args.budget.filter(|_| cell.runtime != "none")),
+        ("budget", args.budget.filter(|_| cell.runtime().is_some())),
         ("deadline", args.deadline),
     ];
     for (option, duration) in durations {
@@ -148,7 +163,7 @@ pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
 
 /// How somebody at a shell calls us: by name where that is found, else by where we are.
 fn program() -> String {
-    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let paths = search_path();
     let is_found = std::env::split_paths(&paths).any(|dir| dir.join("deadbeat").is_file());
     let here = std::env::current_exe().ok().filter(|_| !is_found);
     here.map_or_else(|| "deadbeat".to_owned(), |path| quoted(&path.display().to_string()))

@@ -23,6 +23,7 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Report, String> {
 /// The whole of these parts, or of these suites; the paths are for what is wrong.
 pub(super) fn merged(reports: Vec<(&Path, Report)>) -> Result<Report, String> {
     check_parts(&reports)?;
+    check_not_empty(&reports)?;
     check_cells(&reports)?;
     check_count(&reports)?;
     let mut reports = reports.into_iter().map(|(_, report)| report);
@@ -70,6 +71,19 @@ fn check_parts(reports: &[(&Path, Report)]) -> Result<(), String> {
     let missing: Vec<_> =
         (1..=of).filter(|number| !seen.contains_key(number)).map(|number| format!("{number}/{of}")).collect();
     if missing.is_empty() { Ok(()) } else { Err(format!("missing: part {}", missing.join(", "))) }
+}
+
+/// A report without a cell proves nothing. Only a part may have none: that of a suite with few cells.
+fn check_not_empty(reports: &[(&Path, Report)]) -> Result<(), String> {
+    let is_empty = |report: &Report| report.cells.is_empty();
+    let empty = reports.iter().find(|(_, report)| is_empty(report) && report.partition.is_none());
+    let empty = empty.or_else(|| reports.first().filter(|_| reports.iter().all(|(_, report)| is_empty(report))));
+    match empty {
+        Some((file, _)) => {
+            Err(format!("{}: there is no cell in it, which proves nothing: run the suite anew", file.display()))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Each cell is there once, and in the part it belongs to.

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anstream::adapter::strip_str;
 use clap::{Args, ValueEnum};
 
 use crate::cli::{interrupt, output, usage};
@@ -67,7 +68,10 @@ impl Publish {
         let ending = interrupt::hold_off();
         let written = self.render(report).and_then(|(text, page)| {
             let mut targets: Vec<(&Path, String)> = self.html.as_deref().zip(page).into_iter().collect();
-            let plain = |file| (file, anstream::adapter::strip_str(&text).to_string());
+            // The table has colours. What looks like one in the others is a word of the report.
+            let is_table = self.format == Format::Table;
+            let plain = |text: &str| if is_table { strip_str(text).to_string() } else { text.to_owned() };
+            let plain = |file| (file, plain(&text));
             targets.extend(self.output().map(plain));
             let (streams, files): (Vec<_>, Vec<_>) = targets.iter().partition(|(file, _)| output::is_special(file));
             let write = |(file, text): &(&Path, String)| output::write_whole(file, text.as_bytes());
@@ -78,7 +82,8 @@ impl Publish {
             Ok(text)
         });
         match written {
-            Ok(text) if self.output().is_none() => output::print(&text, status),
+            Ok(text) if self.output().is_none() && self.format == Format::Table => output::print(&text, status),
+            Ok(text) if self.output().is_none() => output::print_as_it_is(&text, status),
             Ok(_) => status,
             Err(error) => usage(&error),
         }

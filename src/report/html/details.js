@@ -1,9 +1,13 @@
 // What a cell shows when it is opened: why, the timeline with names, and every number as text.
 
+// A word of the report is shown in the order in which it is read: what would turn that around goes by a sign for it.
+const inOrder = (text) => text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+
 function html(name, attributes = {}, ...children) {
   const element = document.createElement(name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.append(...children.filter((child) => child !== undefined && child !== null));
+  const there = children.filter((child) => child !== undefined && child !== null);
+  element.append(...there.map((child) => (typeof child === "string" ? inOrder(child) : child)));
   return element;
 }
 
@@ -87,9 +91,11 @@ function stalls(cell) {
 
 function facts(cell) {
   const list = html("dl", { class: "facts" });
+  const about = Object.hasOwn(report.fixtures ?? {}, cell.fixture) ? report.fixtures[cell.fixture] : undefined;
   const fact = (name, text, kind = "dd") => {
     if (text) list.append(html("dt", {}, name), kind === "pre" ? html("dd", {}, html("pre", {}, text)) : html("dd", {}, text));
   };
+  fact("fixture", about && `${cell.fixture}: ${about}`);
   const expected = cell.expected ?? {};
   const time_word = expected.timing === "grace" ? "after the whole grace" : "soon after the group is gone";
   fact("expected", `${expected.outcome ?? "any outcome"}, ${time_word}, pulse ${expected.pulse}`);

@@ -9,7 +9,7 @@ const several = (name) => all[name].length > 1;
 
 function summary() {
   const { pass, fail, inconclusive } = report.summary;
-  const counts = [["cells", cells.length, ""], ["as expected", pass, "pass"], ["not", fail, "fail"], ["inconclusive", inconclusive, "inconclusive"]];
+  const counts = [["cells", cells.length, ""], ["as expected", pass, "pass"], ["failed", fail, "fail"], ["inconclusive", inconclusive, "inconclusive"]];
   const list = document.getElementById("summary");
   for (const [name, count, kind] of counts) {
     list.append(html("div", { class: count > 0 ? kind : "" }, html("dt", {}, name), html("dd", {}, String(count))));
@@ -40,6 +40,13 @@ function legend() {
   );
 }
 
+// Why a cell is not as expected stands in its row: its beginning, where it is long.
+function because(cell) {
+  if (cell.verdict === "pass" || !cell.why) return undefined;
+  const short = cell.why.length > 400 ? `${cell.why.slice(0, 400)} …` : cell.why;
+  return html("span", { class: `because ${cell.verdict}` }, short);
+}
+
 function row(cell) {
   const repeat = cell.repeat ? ` #${cell.repeat}` : "";
   const shell = several("shell") ? ` · ${cell.shell}` : "";
@@ -52,11 +59,12 @@ function row(cell) {
     {},
     html("span", { class: `verdict ${cell.verdict}` }, cell.verdict),
     html("span", { class: "fixture" }, cell.fixture + repeat),
-    html("span", { class: "runtime" }, cell.runtime + shell),
+    html("span", { class: "runtime" }, (cell.runtime === "none" ? "no runtime" : cell.runtime) + shell),
     html("span", { class: "outcome" }, cell.outcome ? cell.outcome.replace("_", " ") : "outcome ?"),
     html("span", { class: "elapsed" }, time(cell.elapsed_ms)),
     html("span", { class: `pulse ${cell.pulse?.verdict ?? ""} ${caught}` }, pulse),
     picture,
+    because(cell),
   );
   const element = html("details", { class: "cell" }, line);
   element.addEventListener("toggle", () => {
