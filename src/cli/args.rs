@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::fixture;
+use crate::signal::Signal;
 use crate::suite::{DEADLINES, GRACES};
 
 /// `250ms`, `5s`, `1m 30s`; a bare number is seconds, as in timeout(1).
@@ -36,6 +38,11 @@ pub(super) fn shell(text: &str) -> Result<String, String> {
         return Err(format!("{program} is not installed"));
     }
     Ok(if text.trim() == "busybox" { "busybox sh".to_owned() } else { text.trim().to_owned() })
+}
+
+/// A signal that asks a program to end, and that it can refuse.
+pub(super) fn first_signal(text: &str) -> Result<Signal, String> {
+    fixture::is_polite(text.parse::<Signal>().map_err(|error| error.to_string())?)
 }
 
 /// What a suite's subjects are told to give.

@@ -79,7 +79,7 @@ pub(super) fn unjudged(cell: &Cell) -> CellReport {
 fn judged(cell: &Cell, policy: &KillPolicy, budget: Duration, deadline: Duration) -> (CellReport, Option<Running>) {
     let mut report = unjudged(cell);
     let expected = report.expected;
-    let setup = cell.fixture.setup().shell(&cell.shell).cleanup(policy.grace / 5);
+    let setup = cell.fixture.setup().shell(&cell.shell).cleanup(policy.grace / 5).first_signal(policy.signal);
     let running = match setup.life(deadline.saturating_add(BEYOND).max(LEAST_LIFE)).start() {
         Ok(running) => running,
         Err(error) => return (report.failed(format!("the fixture did not start: {error}")), None),

@@ -17,6 +17,7 @@ use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
 use crate::report::{CellReport, CellVerdict};
 use crate::shutdown::heeded;
+use crate::signal::Signal;
 
 /// The name of the control.
 const CONTROL: &str = "control";
@@ -83,6 +84,13 @@ impl Conformance {
     /// The grace that the subjects give, which only they know; 5 s by default, from 100 ms to a minute.
     pub fn grace(mut self, grace: Duration) -> Conformance {
         self.suite = self.suite.grace(grace);
+        self
+    }
+
+    /// The signal by which the subjects ask a group to end before they send SIGKILL: SIGTERM by default, else SIGINT, SIGHUP,
+    /// SIGQUIT, SIGUSR1 or SIGUSR2. The fixtures obey, ignore or handle it.
+    pub fn first_signal(mut self, signal: Signal) -> Conformance {
+        self.suite = self.suite.first_signal(signal);
         self
     }
 
@@ -180,6 +188,7 @@ impl Conformance {
         for (kind, names) in [("fixture", fixtures), ("runtime", runtimes), ("shell", self.suite.shells.clone())] {
             once_each(kind, &names)?;
         }
+        fixture::is_polite(self.suite.policy.signal)?;
         let (grace, deadline) = (self.suite.policy.grace, self.suite.kill_within());
         for (what, time, bounds) in [("grace", grace, &GRACES), ("deadline", deadline, &DEADLINES)] {
             if !bounds.contains(&time) {
@@ -345,6 +354,7 @@ mod tests {
             (with(&["ours"]).deadline(Duration::from_secs(5)), "longer than the grace"),
             (with(&["ours"]).budget(Duration::from_millis(2500)), "less than half of the grace, 5s"),
             (with(&["ours"]).grace(Duration::from_millis(100)), "a budget of 50ms sees no stall"),
+            (with(&["ours"]).first_signal(Signal::KILL), "write one of SIGTERM, SIGINT, "),
             (with(&["ours"]).known_failure("ours/late-fork/*", " "), "say why it fails"),
             (with(&["ours"]).known_failure("ours/late-frok/*", "typing"), "--list"),
             (with(&["ours"]).known_failure("control/fast-exit/*", "no excuse for it"), "--list"),
