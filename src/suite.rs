@@ -6,7 +6,10 @@
 mod cell;
 #[cfg(feature = "conformance")]
 mod conformance;
+mod delays;
 mod held;
+mod judgement;
+mod late;
 mod lives;
 #[cfg(any(feature = "cli", feature = "conformance"))]
 pub(crate) mod process;

@@ -33,6 +33,8 @@ fn main() {
             a_wrong_function_fails_and_says_why
             a_known_failure_is_run_and_forgiven
             a_known_failure_that_passes_is_an_error
+            a_flaky_cell_may_pass_and_may_fail_and_is_said_to_have_done_either
+            a_function_that_asks_by_another_signal_is_judged_by_that_one
             what_proves_nothing_is_measured_again_and_what_fails_is_not
             a_hang_is_ended_and_reported_with_its_culprit
             an_abort_is_the_failure_of_its_cell_alone
