@@ -196,6 +196,14 @@ fn watch(
         lives,
         more_lives,
     };
+    let end = match gone_at {
+        None => "the group lives on",
+        Some(_) if running.leader_is_a_zombie() => {
+            "the group is gone, and its un-reaped leader is still in the process table"
+        }
+        Some(_) => "the group is gone",
+    };
+    let acted = acted.map_err(|lost| Lost { why: format!("{}; {end}", lost.why), ..lost });
     let seen = acted.map(|Acted { told, elapsed, pulse, fault }| Seen {
         told,
         elapsed,

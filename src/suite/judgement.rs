@@ -104,7 +104,7 @@ impl Seen {
         let leader = self.leaders_end();
         match self.gone_after {
             _ if self.gone_before => "the group was gone before the call".to_owned(),
-            None if self.leader_is_a_zombie => format!("the group lives on, and {leader}"),
+            None if self.leader_is_a_zombie => format!("the group lives on, though {leader}"),
             None => "the group lives on".to_owned(),
             Some(after) if after < grace / 2 => {
                 format!(
@@ -247,7 +247,7 @@ impl Findings {
     }
 
     fn judge_time(&mut self, cell: &Cell, report: &CellReport, seen: &Seen, grace: Duration) {
-        let (elapsed, is_stubborn) = (seen.elapsed, report.expected.outcome == Some(Outcome::Killed));
+        let is_stubborn = report.expected.outcome == Some(Outcome::Killed);
         match report.expected.timing {
             Timing::Prompt => {
                 // As the fixture is told to.
@@ -257,24 +257,29 @@ impl Findings {
                 self.unclear = seen.may_be_late(grace);
             }
             Timing::Grace => {
-                if report.known_bad && elapsed < grace {
-                    self.faults.push(format!("back after {elapsed:.1?}, before the {grace:?} of grace were over"));
-                } else if elapsed < grace / 2 {
-                    // Clocks of whole seconds are no fault: SIGKILL is early if it comes before half the grace.
-                    self.faults
-                        .push(format!("back after {elapsed:.1?}, before half of the {grace:?} of grace was over"));
-                }
+                self.judge_whether_early(report, seen, grace);
                 self.unclear = seen.may_be_early(grace).filter(|_| is_stubborn);
             }
         }
         self.late.extend(seen.too_late(grace).filter(|_| is_stubborn));
+    }
+
+    fn judge_whether_early(&mut self, report: &CellReport, seen: &Seen, grace: Duration) {
+        let (elapsed, is_stubborn) = (seen.elapsed, report.expected.outcome == Some(Outcome::Killed));
         // Seen late at worst, so what was seen before half the grace was over was over before.
-        let early = seen.gone_after.filter(|after| is_stubborn && !seen.gone_before && *after < grace / 2);
+        let early = seen.gone_after.filter(|after| is_stubborn && *after < grace / 2);
         if let Some(after) = early {
-            let leader = seen.leaders_end();
-            self.faults.push(format!(
-                "the group went after {after:.1?}, before half of the {grace:?} of grace was over: {leader}"
-            ));
+            // Of another outcome that is said already.
+            if report.outcome == report.expected.outcome {
+                let leader = seen.leaders_end();
+                let half = format!("before half of the {grace:?} of grace was over");
+                self.faults.push(format!("the group went after {after:.1?}, {half}: {leader}"));
+            }
+        } else if report.known_bad && elapsed < grace {
+            self.faults.push(format!("back after {elapsed:.1?}, before the {grace:?} of grace were over"));
+        } else if elapsed < grace / 2 {
+            // Clocks of whole seconds are no fault: SIGKILL is early if it comes before half the grace.
+            self.faults.push(format!("back after {elapsed:.1?}, before half of the {grace:?} of grace was over"));
         }
     }
 

@@ -5,6 +5,8 @@
 #[cfg(target_os = "linux")]
 mod listing;
 #[cfg(target_os = "linux")]
+mod mistakes;
+#[cfg(target_os = "linux")]
 mod strangers;
 #[cfg(target_os = "linux")]
 mod support;
@@ -28,6 +30,8 @@ fn main() {
             every_cell_is_a_test_and_so_is_the_control
             a_filter_and_an_exact_name_choose_the_cells
             a_declaration_that_makes_no_sense_is_an_error_before_anything_is_listed;
+        mistakes:
+            each_mistake_is_named;
         verdicts:
             a_right_function_passes_and_the_control_is_caught
             a_wrong_function_fails_and_says_why

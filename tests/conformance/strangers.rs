@@ -69,7 +69,7 @@ pub(crate) fn main_if_asked() {
             })
             .main(),
         "typo" => tests.subject("ours", kill(policy)).known_failure("ours/stoped/*", "a typing error").main(),
-        other => panic!("no stranger {other}"),
+        other => crate::mistakes::main_of(other, tests),
     }
 }
 
