@@ -11,7 +11,7 @@ use std::time::Duration;
 pub(super) const OF_A_FUNCTION: usize = 4;
 
 /// The same of a program: a shell script that starts one process for each step.
-pub(super) const OF_A_PROGRAM: usize = 16;
+pub(super) const OF_A_PROGRAM: usize = 8;
 
 /// The longest delays, in descending order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -49,7 +49,7 @@ mod tests {
         }
         assert_eq!(delays.of(1), ms * 500);
         assert_eq!(delays.of(OF_A_FUNCTION), ms * (500 + 400 + 300 + 60));
-        assert_eq!(delays.of(OF_A_PROGRAM), ms * (1200 + 13 * 60));
+        assert_eq!(delays.of(OF_A_PROGRAM), ms * (1200 + 5 * 60));
         assert_eq!(delays.of(usize::MAX), delays.of(OF_A_PROGRAM));
     }
 }
