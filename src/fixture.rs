@@ -4,6 +4,7 @@
 //! has to sleep first. The leader is never waited for while the fixture is held (but for `already-gone`): it pins the
 //! pgid, as the `Child` of a caller does that has not waited yet.
 
+mod background;
 mod handshake;
 mod listed;
 mod running;
@@ -18,6 +19,7 @@ pub use listed::kill_all;
 pub(crate) use listed::{reap_listed, spawn_listed};
 pub use running::{Leak, Running};
 pub use setup::Setup;
+pub(crate) use setup::is_polite;
 
 /// A shell program with one behaviour, to be killed.
 #[derive(Clone, Copy, PartialEq, Eq)]

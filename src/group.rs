@@ -15,10 +15,12 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::unistd::{Pid, getpgid, getpgrp};
 
 pub(crate) use self::descriptors::close_on_exec_from;
+pub(crate) use self::dispositions::{begins_with_default_signals, keeps_exited_children};
 use crate::error::{KillError, KillErrorKind};
 use crate::signal::Signal;
 
 mod descriptors;
+mod dispositions;
 #[cfg(feature = "cli")]
 pub(crate) mod family;
 #[cfg(target_os = "linux")]

@@ -6,7 +6,10 @@
 mod cell;
 #[cfg(feature = "conformance")]
 mod conformance;
+mod delays;
 mod held;
+mod judgement;
+mod late;
 mod lives;
 #[cfg(any(feature = "cli", feature = "conformance"))]
 pub(crate) mod process;
@@ -32,6 +35,7 @@ use crate::heartbeat::lab::Flavor;
 use crate::heartbeat::settled;
 use crate::kill::KillPolicy;
 use crate::report::{CellReport, NO_RUNTIME, Partition, Report, Whole, cell_name};
+use crate::signal::Signal;
 
 #[cfg(feature = "conformance")]
 pub use conformance::Conformance;
@@ -174,6 +178,14 @@ impl Suite {
         self
     }
 
+    /// The signal by which the subjects ask a group to end before they send SIGKILL, which the fixtures
+    /// [obey, ignore or handle](crate::fixture::Setup::first_signal); SIGTERM by default.
+    #[must_use]
+    pub fn first_signal(mut self, signal: Signal) -> Suite {
+        self.policy = self.policy.signal(signal);
+        self
+    }
+
     /// How long a worker may stand still; 50 ms by default, 1 ms at least. A budget of half of the grace and more catches
     /// nobody: the known-bad subjects stand still for the grace.
     #[must_use]
@@ -272,7 +284,7 @@ impl Suite {
     fn whole(&self) -> Whole {
         let whole = Suite { partition: None, ..self.clone() };
         let names = whole.cells().iter().map(Cell::name).collect();
-        share::whole(names, [self.policy.grace, self.budget, self.kill_within()])
+        share::whole(names, [self.policy.grace, self.budget, self.kill_within()], self.policy.signal)
     }
 
     /// Whether the budget lets a stall be seen: one who waits on a worker does so for the grace at most.

@@ -4,6 +4,8 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::fixture;
+use crate::signal::Signal;
 use crate::suite::{DEADLINES, GRACES};
 
 /// `250ms`, `5s`, `1m 30s`; a bare number is seconds, as in timeout(1).
@@ -41,6 +43,11 @@ pub(super) fn shell(text: &str) -> Result<String, String> {
 /// Where programs are looked for: where `exec` looks for them, which has places of its own without a `PATH`.
 pub(super) fn search_path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into())
+}
+
+/// A signal that asks a program to end, and that it can refuse.
+pub(super) fn first_signal(text: &str) -> Result<Signal, String> {
+    fixture::is_polite(text.parse::<Signal>().map_err(|error| error.to_string())?)
 }
 
 /// What a suite's subjects are told to give.

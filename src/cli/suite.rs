@@ -16,6 +16,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::{args, interrupt, output};
 use crate::fixture;
 use crate::report::{CellVerdict, Partition, Report, words};
+use crate::signal::Signal;
 use crate::suite::{Cell, JOBS, RUNTIMES, built_in, process, runtime_name};
 
 /// Run every subject against every fixture on every runtime, and hold each cell to what is expected of it.
@@ -56,6 +57,9 @@ pub(super) struct SuiteArgs {
     /// The grace that the subjects are told to give
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::grace)]
     grace: Duration,
+    /// The signal by which the subjects ask a group to end before they send SIGKILL; the fixtures obey or ignore this one
+    #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = args::first_signal)]
+    first_signal: Signal,
     /// How long a worker may stand still, 50 ms unless said otherwise; less than half of the grace, or no stall is seen
     #[arg(long, value_name = "DURATION", value_parser = args::budget)]
     budget: Option<Duration>,
@@ -79,7 +83,7 @@ pub(super) struct SuiteArgs {
 }
 
 /// What says which cells to run, and how: nothing of it can be meant together with --merge.
-const RUNNING: [&str; 13] = [
+const RUNNING: [&str; 14] = [
     "subjects",
     "fixtures",
     "killers",
@@ -88,6 +92,7 @@ const RUNNING: [&str; 13] = [
     "repeat",
     "partition",
     "grace",
+    "first_signal",
     "budget",
     "deadline",
     "jobs",

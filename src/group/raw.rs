@@ -82,6 +82,18 @@ pub(super) fn is_ignored(signal: i32) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
+/// Has the signal do again what it does by default. Makes one system call and allocates nothing; where the system has no
+/// such signal, or lets nothing of it be changed, nothing is.
+#[expect(unsafe_code, reason = "nix takes no real-time signals")]
+pub(super) fn set_default(signal: i32) {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: an action of all zeros is valid: no flags, an empty mask. The default action runs no code of ours.
+    unsafe {
+        (*action.as_mut_ptr()).sa_sigaction = libc::SIG_DFL;
+        libc::sigaction(signal, action.as_ptr(), std::ptr::null_mut());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::Started;

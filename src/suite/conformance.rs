@@ -17,6 +17,7 @@ use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
 use crate::report::{CellReport, CellVerdict, about_fixture};
 use crate::shutdown::heeded;
+use crate::signal::Signal;
 
 /// The name of the control.
 const CONTROL: &str = "control";
@@ -55,19 +56,36 @@ const ONE_CELL: &str = "--deadbeat-cell";
 #[must_use = "it runs nothing until `main` is called"]
 pub struct Conformance {
     suite: Suite,
-    known_failures: Vec<KnownFailure>,
+    declared: Vec<Declared>,
 }
 
+/// What is known of some cells, and why it is so.
 #[derive(Clone, Debug)]
-struct KnownFailure {
+struct Declared {
+    known: Known,
     pattern: String,
     reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Failure,
+    Flaky,
+}
+
+impl Known {
+    fn name(self) -> &'static str {
+        match self {
+            Known::Failure => "known failure",
+            Known::Flaky => "flaky cell",
+        }
+    }
 }
 
 impl Conformance {
     /// Every fixture, every runtime, under `sh`, with 5 s of grace; no subject yet.
     pub fn new() -> Conformance {
-        Conformance { suite: Suite::new().subjects([]), known_failures: Vec::new() }
+        Conformance { suite: Suite::new().subjects([]), declared: Vec::new() }
     }
 
     /// A kill function to judge, which takes a pgid. What it did is observed from the fixture's end.
@@ -83,6 +101,13 @@ impl Conformance {
     /// The grace that the subjects give, which only they know; 5 s by default, from 100 ms to a minute.
     pub fn grace(mut self, grace: Duration) -> Conformance {
         self.suite = self.suite.grace(grace);
+        self
+    }
+
+    /// The signal by which the subjects ask a group to end before they send SIGKILL: SIGTERM by default, else SIGINT, SIGHUP,
+    /// SIGQUIT, SIGUSR1 or SIGUSR2. The fixtures obey, ignore or handle it.
+    pub fn first_signal(mut self, signal: Signal) -> Conformance {
+        self.suite = self.suite.first_signal(signal);
         self
     }
 
@@ -118,8 +143,19 @@ impl Conformance {
 
     /// Declares that a cell fails, and why: `ours/late-fork/current-thread`, or `ours/late-fork/*` for several, where `*`
     /// stands for anything. It is run all the same, and if it passes that is an error.
-    pub fn known_failure(mut self, cells: &str, reason: &str) -> Conformance {
-        self.known_failures.push(KnownFailure { pattern: cells.to_owned(), reason: reason.to_owned() });
+    pub fn known_failure(self, cells: &str, reason: &str) -> Conformance {
+        self.declare(Known::Failure, cells, reason)
+    }
+
+    /// Declares that a cell fails at times, and why, in the same words as [`known_failure`](Self::known_failure): a race in
+    /// the function, say. It is run, and said to have passed or failed; neither is an error. One that proves nothing is.
+    /// Where a cell is declared both ways, what was declared first holds.
+    pub fn flaky(self, cells: &str, reason: &str) -> Conformance {
+        self.declare(Known::Flaky, cells, reason)
+    }
+
+    fn declare(mut self, known: Known, cells: &str, reason: &str) -> Conformance {
+        self.declared.push(Declared { known, pattern: cells.to_owned(), reason: reason.to_owned() });
         self
     }
 
@@ -184,6 +220,7 @@ impl Conformance {
         for (kind, names) in [("fixture", fixtures), ("runtime", runtimes), ("shell", self.suite.shells.clone())] {
             once_each(kind, &names)?;
         }
+        fixture::is_polite(self.suite.policy.signal)?;
         let (grace, deadline) = (self.suite.policy.grace, self.suite.kill_within());
         for (what, time, bounds) in [("grace", grace, &GRACES), ("deadline", deadline, &DEADLINES)] {
             if !bounds.contains(&time) {
@@ -205,12 +242,13 @@ impl Conformance {
             ));
         }
         let mut cells = self.suite.cells();
-        for KnownFailure { pattern, reason } in &self.known_failures {
+        for Declared { known, pattern, reason } in &self.declared {
+            let known = known.name();
             if reason.trim().is_empty() {
-                return Err(format!("the known failure {pattern:?} has no reason: say why it fails"));
+                return Err(format!("the {known} {pattern:?} has no reason: say why it fails"));
             }
             if !cells.iter().any(|cell| matches(pattern, &cell.name())) {
-                return Err(format!("the known failure {pattern:?} is no cell: --list shows those there are"));
+                return Err(format!("the {known} {pattern:?} is no cell: --list shows those there are"));
             }
         }
         let control = self
@@ -229,8 +267,8 @@ impl Conformance {
             command
         };
         let report = process::run(&self.suite, cell, command);
-        let known = self.known_failures.iter().find(|known| matches(&known.pattern, &report.name()));
-        judge(&report, known.map(|known| &*known.reason)).map_err(Failed::from)
+        let declared = self.declared.iter().find(|declared| matches(&declared.pattern, &report.name()));
+        judge(&report, declared).map_err(Failed::from)
     }
 }
 
@@ -280,23 +318,24 @@ fn end_cells_on_signal() -> std::io::Result<()> {
     Ok(())
 }
 
-fn judge(report: &CellReport, known: Option<&str>) -> Result<(), String> {
+fn judge(report: &CellReport, declared: Option<&Declared>) -> Result<(), String> {
+    let (name, why) = (report.name(), &report.why);
+    let known = declared.map(|declared| (declared.known, &declared.reason));
     match (report.verdict, known) {
-        (CellVerdict::Pass, None) => Ok(()),
-        (CellVerdict::Pass, Some(reason)) => {
-            Err(format!("it passes, though it is a known failure ({reason}): take the declaration away"))
+        (CellVerdict::Pass, None) => {}
+        (CellVerdict::Pass, Some((Known::Failure, reason))) => {
+            return Err(format!("it passes, though it is a known failure ({reason}): take the declaration away"));
         }
-        (CellVerdict::Fail, Some(reason)) => {
-            eprintln!("known failure {} ({reason}): {}", report.name(), report.why);
-            Ok(())
-        }
+        (CellVerdict::Pass, Some((Known::Flaky, reason))) => eprintln!("flaky cell {name} ({reason}): it passed"),
+        (CellVerdict::Fail, Some((known, reason))) => eprintln!("{} {name} ({reason}): {why}", known.name()),
         (CellVerdict::Fail, None) => {
             // On a line of its own, for a reader who does not know the fixture yet.
             let about = about_fixture(report).map(|about| format!("\n{about}")).unwrap_or_default();
-            Err(report.why.clone() + &about)
+            return Err(why.clone() + &about);
         }
-        (CellVerdict::Inconclusive, _) => Err(format!("inconclusive: {}", report.why)),
+        (CellVerdict::Inconclusive, _) => return Err(format!("inconclusive: {why}")),
     }
+    Ok(())
 }
 
 /// A test that runs nothing passes, and one that runs twice under one name is told apart by nobody.
@@ -399,9 +438,12 @@ mod tests {
             (with(&["ours"]).deadline(Duration::from_secs(5)), "longer than the grace"),
             (with(&["ours"]).budget(Duration::from_millis(2500)), "less than half of the grace, 5s"),
             (with(&["ours"]).grace(Duration::from_millis(100)), "a budget of 50ms sees no stall"),
+            (with(&["ours"]).first_signal(Signal::KILL), "write one of SIGTERM, SIGINT, "),
             (with(&["ours"]).known_failure("ours/late-fork/*", " "), "say why it fails"),
             (with(&["ours"]).known_failure("ours/late-frok/*", "typing"), "--list"),
             (with(&["ours"]).known_failure("control/fast-exit/*", "no excuse for it"), "--list"),
+            (with(&["ours"]).flaky("ours/late-fork/*", ""), "say why it fails"),
+            (with(&["ours"]).flaky("ours/late-frok/*", "typing"), "the flaky cell \"ours/late-frok/*\" is no cell"),
         ] {
             let error = tests.cells().expect_err(hint);
             assert!(error.contains(hint), "{error}");
@@ -409,17 +451,20 @@ mod tests {
     }
 
     #[test]
-    fn a_known_failure_has_to_fail() {
+    fn a_known_failure_has_to_fail_and_a_flaky_cell_may() {
         let cell = &with(&["ours"]).cells().unwrap()[0];
         let report = |verdict| CellReport { verdict, why: "because".into(), ..super::super::cell::unjudged(cell) };
+        let declared = |known| Declared { known, pattern: "*".into(), reason: "we are slow".into() };
+        let (failure, flaky) = (&declared(Known::Failure), &declared(Known::Flaky));
         assert_eq!(judge(&report(CellVerdict::Pass), None), Ok(()));
-        assert_eq!(judge(&report(CellVerdict::Fail), Some("we are slow")), Ok(()));
+        assert_eq!(judge(&report(CellVerdict::Fail), Some(failure)), Ok(()));
         let fixture = "already-gone: shakes hands and exits 0; whoever started it reaps it, so that no group is left.";
         assert_eq!(judge(&report(CellVerdict::Fail), None), Err(format!("because\n{fixture}")));
-        assert!(
-            judge(&report(CellVerdict::Pass), Some("we are slow")).unwrap_err().contains("take the declaration away")
-        );
-        for known in [None, Some("we are slow")] {
+        assert!(judge(&report(CellVerdict::Pass), Some(failure)).unwrap_err().contains("take the declaration away"));
+        for verdict in [CellVerdict::Pass, CellVerdict::Fail] {
+            assert_eq!(judge(&report(verdict), Some(flaky)), Ok(()));
+        }
+        for known in [None, Some(failure), Some(flaky)] {
             assert!(judge(&report(CellVerdict::Inconclusive), known).unwrap_err().contains("inconclusive"));
         }
     }

@@ -26,7 +26,7 @@ use super::words::Words;
 use super::{Cell, Suite, cell};
 use crate::fixture;
 use crate::group::mark::Mark;
-use crate::group::{Member, ProcessGroup, pause, wait_readable};
+use crate::group::{Member, ProcessGroup, begins_with_default_signals, keeps_exited_children, pause, wait_readable};
 use crate::heartbeat::{settled, what_its_threads_do};
 use crate::report::{CellReport, CellVerdict};
 use crate::signal::Signal;
@@ -128,6 +128,8 @@ impl Running {
         command.env(name, value).process_group(0).stdin(OwnedFd::from(theirs));
         command.stdout(OwnedFd::from(mouth.try_clone()?)).stderr(OwnedFd::from(mouth));
         let listed = socket.try_clone()?;
+        begins_with_default_signals(&mut command);
+        keeps_exited_children();
         let mut running = running();
         let child = command.spawn()?;
         let group = ProcessGroup::new(child.id() as i32).map_err(io::Error::other)?;

@@ -16,7 +16,7 @@ use super::lives::beginning;
 use super::words::Words;
 use crate::fixture;
 use crate::group::mark::Mark;
-use crate::group::{ProcessGroup, pause};
+use crate::group::{ProcessGroup, begins_with_default_signals, pause};
 use crate::signal::Signal;
 
 /// The variable that marks the killer's processes, so that those that left its group are found too.
@@ -121,6 +121,7 @@ impl Running {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", line]).env(name, value).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        begins_with_default_signals(&mut command);
         let (mut child, group) = fixture::spawn_listed(&mut command, &mark)?;
         let words = child.stderr.take().map(Words::of);
         let (exit, exited) = channel();

@@ -6,17 +6,21 @@
 use std::time::Duration;
 
 use crate::report::{Partition, Whole};
+use crate::signal::Signal;
 
 /// Whether the cell of this name is in that part.
 pub(crate) fn is_in(name: &str, partition: Partition) -> bool {
     fnv1a(name.as_bytes()) % u64::from(partition.of()) + 1 == u64::from(partition.number())
 }
 
-/// What all the parts of a suite have in common: these cells, in whichever order, under these times.
-pub(crate) fn whole(mut names: Vec<String>, times: [Duration; 3]) -> Whole {
+/// What all the parts of a suite have in common: these cells, in whichever order, under these times and this
+/// first signal.
+pub(crate) fn whole(mut names: Vec<String>, times: [Duration; 3], first_signal: Signal) -> Whole {
     let cells = names.len();
     names.sort();
     names.extend(times.map(|time| time.as_nanos().to_string()));
+    // There was no other when the hash was published.
+    names.extend(Some(first_signal).filter(|signal| *signal != Signal::TERM).map(|signal| signal.to_string()));
     Whole { cells, hash: format!("{:016x}", fnv1a(names.join("\n").as_bytes())) }
 }
 
@@ -39,7 +43,8 @@ mod tests {
     #[test]
     fn two_suites_are_one_only_with_the_same_cells_and_times() {
         let whole = |names: &[&str], times: [u64; 3]| {
-            super::whole(names.iter().map(|name| (*name).to_owned()).collect(), times.map(Duration::from_secs))
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            super::whole(names, times.map(Duration::from_secs), Signal::TERM)
         };
         let one = whole(&["a", "b"], [1, 2, 3]);
         assert_eq!(one, whole(&["b", "a"], [1, 2, 3]));

@@ -141,7 +141,7 @@ impl fmt::Debug for Subject {
 pub fn built_in() -> Vec<Subject> {
     vec![
         Subject::calling("inline", "the bug: the naive body, on the worker", |pgid, policy| async move {
-            naive_kill(pgid, policy.grace);
+            naive_kill(pgid, &policy);
             None
         })
         .known_bad(Faults { starves: true, holds_the_grace: true, leaves_stopped: true }),
@@ -159,23 +159,27 @@ pub fn built_in() -> Vec<Subject> {
         })
         .telling(),
         Subject::calling("async-sleep", "the rejected alternative: tokio's sleep", |pgid, policy| async move {
-            naive_async_kill(pgid, policy.grace).await;
+            naive_async_kill(pgid, &policy).await;
             None
         })
         .known_bad(Faults { starves: false, holds_the_grace: true, leaves_stopped: true }),
     ]
 }
 
+fn first_signal(policy: &KillPolicy) -> Signal {
+    Signal::try_from(policy.signal.as_raw()).unwrap_or(Signal::SIGTERM)
+}
+
 const NAIVE_POLL: Duration = Duration::from_millis(100);
 
 /// The body that nearly everybody writes.
-fn naive_kill(pgid: i32, grace: Duration) {
+fn naive_kill(pgid: i32, policy: &KillPolicy) {
     let group = Pid::from_raw(pgid);
-    if killpg(group, Signal::SIGTERM) == Err(Errno::ESRCH) {
+    if killpg(group, first_signal(policy)) == Err(Errno::ESRCH) {
         return;
     }
     let start = Instant::now();
-    while start.elapsed() < grace {
+    while start.elapsed() < policy.grace {
         #[expect(clippy::disallowed_methods, reason = "the known-bad subject: this is the bug")]
         std::thread::sleep(NAIVE_POLL);
         if killpg(group, None) == Err(Errno::ESRCH) {
@@ -186,13 +190,13 @@ fn naive_kill(pgid: i32, grace: Duration) {
 }
 
 /// The same with the sleep made async: starves nobody, and is no wiser.
-async fn naive_async_kill(pgid: i32, grace: Duration) {
+async fn naive_async_kill(pgid: i32, policy: &KillPolicy) {
     let group = Pid::from_raw(pgid);
-    if killpg(group, Signal::SIGTERM) == Err(Errno::ESRCH) {
+    if killpg(group, first_signal(policy)) == Err(Errno::ESRCH) {
         return;
     }
     let start = Instant::now();
-    while start.elapsed() < grace {
+    while start.elapsed() < policy.grace {
         tokio::time::sleep(NAIVE_POLL).await;
         if killpg(group, None) == Err(Errno::ESRCH) {
             return;

@@ -46,4 +46,7 @@ pub(crate) fn a_declaration_that_makes_no_sense_is_an_error_before_anything_is_l
     let (status, text) = run("typo", "--list --format terse");
     assert_eq!(status, Some(2), "{text}");
     assert!(text.contains("\"ours/stoped/*\" is no cell") && !text.contains(": test"), "{text}");
+    let (status, text) = run("flaky-typo", "--list --format terse");
+    assert_eq!(status, Some(2), "{text}");
+    assert!(text.contains("the flaky cell \"ours/stoped/*\" is no cell") && !text.contains(": test"), "{text}");
 }

@@ -37,6 +37,14 @@ pub(crate) fn main_if_asked() {
         "excused-for-nothing" => {
             tests.subject("ours", kill(policy)).known_failure("ours/stopped/*", "sends no SIGCONT").main()
         }
+        "flaky" => tests
+            .subject("ours", kill(policy.continue_stopped(false)))
+            .flaky("ours/stopped/*", "stops at times")
+            .flaky("ours/fast-exit/*", "slow at times")
+            .main(),
+        "flaky-typo" => tests.subject("ours", kill(policy)).flaky("ours/stoped/*", "a typing error").main(),
+        "interrupts" => tests.first_signal(Signal::INT).subject("ours", kill(policy.signal(Signal::INT))).main(),
+        "interrupts-undeclared" => tests.subject("ours", kill(policy.signal(Signal::INT))).main(),
         "at-once" => tests.subject("ours", kill(policy.signal(Signal::KILL))).main(),
         "unproved-once" => tests.subject("ours", unproved(policy, 1)).main(),
         "unproved" => tests.subject("ours", unproved(policy, usize::MAX)).main(),
@@ -61,7 +69,7 @@ pub(crate) fn main_if_asked() {
             })
             .main(),
         "typo" => tests.subject("ours", kill(policy)).known_failure("ours/stoped/*", "a typing error").main(),
-        other => panic!("no stranger {other}"),
+        other => crate::mistakes::main_of(other, tests),
     }
 }
 

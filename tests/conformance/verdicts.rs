@@ -43,6 +43,25 @@ pub(crate) fn a_known_failure_that_passes_is_an_error() {
     assert!(text.contains("it passes, though it is a known failure (sends no SIGCONT)"), "{text}");
 }
 
+pub(crate) fn a_flaky_cell_may_pass_and_may_fail_and_is_said_to_have_done_either() {
+    let (status, text) = run("flaky", "ours/stopped");
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("flaky cell ours/stopped/current-thread (stops at times): outcome killed"), "{text}");
+    let (status, text) = run("flaky", "ours/fast-exit");
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("flaky cell ours/fast-exit/current-thread (slow at times): it passed"), "{text}");
+}
+
+pub(crate) fn a_function_that_asks_by_another_signal_is_judged_by_that_one() {
+    let (status, text) = run("interrupts", "");
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("19 passed; 0 failed"), "{text}");
+    // The control: nothing was said of the signal, and what ignores SIGTERM dies of it.
+    let (status, text) = run("interrupts-undeclared", "ours/ignore-term");
+    assert_eq!(status, Some(101), "{text}");
+    assert!(text.contains("the leader died of SIGINT") && text.contains("Conformance::first_signal"), "{text}");
+}
+
 pub(crate) fn what_proves_nothing_is_measured_again_and_what_fails_is_not() {
     let dir = tempfile::tempdir().unwrap();
     let run = |stranger: &str, cell: &str| {

@@ -120,6 +120,21 @@ fn a_killer_that_takes_too_long_is_caught(#[case] wrong: &str, #[case] fault: &s
     assert_eq!(judged("kill -TERM -{pgid}; sleep {grace}; kill -KILL -{pgid}", &["ignore-term"], "--grace 1s").0, 0);
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_group_that_was_asked_late_is_said_to_have_died_of_what_it_died_of() {
+    let late = "sleep 1.2; kill -s TERM -- -{pgid}";
+    let (status, cells) = judged(late, &["fast-exit"], "--grace 1s");
+    let cell = &cells[0];
+    assert_eq!((status, cell["outcome"].as_str()), (1, Some("terminated")), "{cell:#}");
+    assert_eq!(cell["timeline"]["lives"][0]["ended_by"], "SIGTERM", "{cell:#}");
+    let why = cell["why"].as_str().unwrap();
+    assert!(why.contains("its leader died of SIGTERM: the first signal came late"), "{why}");
+    // The control: SIGKILL at that time is said to be SIGKILL.
+    let why = complaint("sleep 1.2; kill -s KILL -- -{pgid}", "fast-exit", "--grace 1s");
+    assert!(why.starts_with("outcome killed, not terminated: its leader died of SIGKILL"), "{why}");
+}
+
 #[test]
 fn a_command_that_hangs_is_killed_with_all_that_it_started() {
     let dir = tempfile::tempdir().unwrap();
@@ -256,9 +271,9 @@ fn a_killer_that_cannot_be_meant_is_refused_before_anything_runs(#[case] killer:
 
 #[test]
 fn the_command_that_shows_a_failure_again_is_whole() {
-    let (_, cells) = judged("exit 3 # it's {pgid}", &["zombie"], "--shell dash");
+    let (_, cells) = judged("exit 3 # it's {pgid}", &["zombie"], "--shell dash --first-signal int");
     let again = cells[0]["again"].as_str().unwrap();
-    let expected = r" suite --exec mine='exit 3 # it'\''s {pgid}' --fixture zombie --shell dash";
+    let expected = r" suite --exec mine='exit 3 # it'\''s {pgid}' --fixture zombie --shell dash --first-signal SIGINT";
     // By its name where that is in the path; else by where it is.
     let program = again.strip_suffix(expected).unwrap_or_else(|| panic!("{again}"));
     assert!(program == "deadbeat" || Path::new(program) == crate::support::program(), "{program}");

@@ -15,6 +15,8 @@ mod html;
 #[path = "../common/ignored.rs"]
 mod ignored;
 #[cfg(target_os = "linux")]
+mod inherited;
+#[cfg(target_os = "linux")]
 mod interrupt;
 mod json;
 mod kill;

@@ -43,7 +43,7 @@ fn faults(report: &Report) -> Vec<String> {
         "kept the suite waiting too",
         "of the subject's process waited",
         "or the group was slow",
-        "nobody looked then",
+        "no look was taken then",
         "the whole process stood still",
         "the machine was suspended",
         "waited for another thread",

@@ -7,6 +7,7 @@ use super::SuiteArgs;
 use crate::cli::args::{search_path, shell as installed};
 use crate::fixture;
 use crate::report::CellReport;
+use crate::signal::Signal;
 use crate::suite::{Cell, RUNTIMES, Subject, Suite, built_in, runtime_name};
 
 /// `NAME=CMD {pgid}`.
@@ -65,7 +66,7 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
         return Err(format!("--deadline {deadline}: it must be longer than the grace, {grace}"));
     }
     let mut suite = Suite::new().subjects(subjects).fixtures(fixtures).runtimes(runtimes).shells(shells);
-    suite = suite.repeat(args.repeat).grace(args.grace).jobs(args.jobs.into());
+    suite = suite.repeat(args.repeat).grace(args.grace).first_signal(args.first_signal).jobs(args.jobs.into());
     if let Some(budget) = args.budget {
         suite = suite.budget(budget);
     }
@@ -157,6 +158,9 @@ pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
         if let Some(duration) = duration {
             command += &format!(" --{option} {}", quoted(&humantime::format_duration(duration).to_string()));
         }
+    }
+    if args.first_signal != Signal::TERM {
+        command += &format!(" --first-signal {}", args.first_signal);
     }
     command
 }

@@ -24,7 +24,14 @@ pub(crate) struct Machine {
     /// Of this process.
     major_faults: u64,
     /// What each thread of this process has waited for a CPU.
-    threads: HashMap<ThreadId, Duration>,
+    threads: HashMap<ThreadId, Waited>,
+}
+
+/// What a thread waited for a CPU, and how often it was given one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Waited {
+    run_queue: Duration,
+    turns: u64,
 }
 
 /// What happened between two moments.
@@ -35,8 +42,8 @@ pub(crate) struct Meanwhile {
     /// From one CPU at most.
     stolen: Duration,
     major_faults: u64,
-    /// What any one thread of this process waited for a CPU, at most.
-    pub(crate) run_queue: Duration,
+    /// Of each thread of this process that waited for a CPU.
+    threads: Vec<Waited>,
     /// In kB, at the end: what is to be written to disks, and what is being written.
     dirty: Option<u64>,
     writeback: Option<u64>,
@@ -44,21 +51,26 @@ pub(crate) struct Meanwhile {
 
 impl Machine {
     pub(crate) fn now() -> Machine {
-        let run_queue = |thread| Some((thread, Clocks::of(thread)?.run_queue()?));
+        let waited = |thread| {
+            let account = Clocks::of(thread)?.account()?;
+            Some((thread, Waited { run_queue: account.run_queue, turns: account.turns }))
+        };
         Machine {
             at: Instant::now(),
             pressure: RESOURCES.map(|what| some_waited(&read_to_string(format!("/proc/pressure/{what}")).ok()?)),
             stolen: host::stolen(),
             major_faults: getrusage(UsageWho::RUSAGE_SELF)
                 .map_or(0, |usage| u64::try_from(usage.major_page_faults()).unwrap_or(0)),
-            threads: others_than(&[]).into_iter().filter_map(run_queue).collect(),
+            threads: others_than(&[]).into_iter().filter_map(waited).collect(),
         }
     }
 
     /// What has happened since `before`.
     pub(crate) fn since(&self, before: &Machine) -> Meanwhile {
-        let waited = |(thread, now): (&ThreadId, &Duration)| {
-            now.saturating_sub(before.threads.get(thread).copied().unwrap_or_default())
+        let waited = |(thread, now): (&ThreadId, &Waited)| {
+            let before = before.threads.get(thread).copied().unwrap_or_default();
+            let run_queue = now.run_queue.saturating_sub(before.run_queue);
+            Waited { run_queue, turns: now.turns.saturating_sub(before.turns) }
         };
         let mut pressure = [None; 3];
         for (waited, (now, before)) in pressure.iter_mut().zip(self.pressure.iter().zip(before.pressure)) {
@@ -71,10 +83,33 @@ impl Machine {
             pressure,
             stolen: stolen.max().unwrap_or_default(),
             major_faults: self.major_faults.saturating_sub(before.major_faults),
-            run_queue: self.threads.iter().map(waited).max().unwrap_or_default(),
+            threads: self.threads.iter().map(waited).filter(|waited| !waited.run_queue.is_zero()).collect(),
             dirty: kilobytes(&memory, "Dirty:"),
             writeback: kilobytes(&memory, "Writeback:"),
         }
+    }
+}
+
+impl Meanwhile {
+    /// What any one thread of this process waited for a CPU, at most.
+    pub(crate) fn run_queue(&self) -> Duration {
+        self.threads.iter().map(|waited| waited.run_queue).max().unwrap_or_default()
+    }
+
+    /// The same of so many turns, at most: one that is woken again and again waits each time, and needs not all of it.
+    pub(crate) fn run_queue_of(&self, turns: u32) -> Duration {
+        let of = |waited: &Waited| match u32::try_from(waited.turns) {
+            Ok(had) if had <= turns => waited.run_queue,
+            Ok(had) => waited.run_queue / had * turns,
+            Err(_) => Duration::ZERO,
+        };
+        self.threads.iter().map(of).max().unwrap_or_default()
+    }
+
+    /// In which one thread waited so long for a CPU, in so many turns.
+    #[cfg(test)]
+    pub(crate) fn with_a_thread_that_waited(run_queue: Duration, turns: u64) -> Meanwhile {
+        Meanwhile { threads: vec![Waited { run_queue, turns }], ..Meanwhile::default() }
     }
 }
 
@@ -103,7 +138,7 @@ impl fmt::Display for Meanwhile {
         if let (Some(dirty), Some(writeback)) = (self.dirty, self.writeback) {
             write!(f, ", had {} MB to write and {} MB in writing", dirty / 1024, writeback / 1024)?;
         }
-        let (faults, run_queue) = (self.major_faults, self.run_queue);
+        let (faults, run_queue) = (self.major_faults, self.run_queue());
         write!(f, "; a thread of this process waited up to {run_queue:.1?} for a CPU; {faults} page faults read a disk")
     }
 }
@@ -120,7 +155,10 @@ mod tests {
             pressure: [Some(MS * count), None, Some(MS * (count * 2))],
             stolen: vec![MS * count, MS * (count * 3)],
             major_faults: u64::from(count),
-            threads: threads.iter().map(|(thread, ms)| (ThreadId(*thread), MS * *ms)).collect(),
+            threads: threads
+                .iter()
+                .map(|(thread, ms)| (ThreadId(*thread), Waited { run_queue: MS * *ms, turns: u64::from(*ms) }))
+                .collect(),
         }
     }
 
@@ -130,9 +168,17 @@ mod tests {
         let meanwhile =
             machine(at, 30, &[(1, 107), (2, 40), (3, 1)]).since(&machine(at, 10, &[(1, 100), (2, 10), (9, 0)]));
         assert_eq!((meanwhile.took, meanwhile.pressure), (MS * 20, [Some(MS * 20), None, Some(MS * 40)]));
-        assert_eq!((meanwhile.stolen, meanwhile.major_faults, meanwhile.run_queue), (MS * 60, 20, MS * 30));
+        assert_eq!((meanwhile.stolen, meanwhile.major_faults, meanwhile.run_queue()), (MS * 60, 20, MS * 30));
         // One that was born meanwhile has waited for all that it has.
-        assert_eq!(machine(at, 0, &[(7, 5)]).since(&machine(at, 0, &[])).run_queue, MS * 5);
+        assert_eq!(machine(at, 0, &[(7, 5)]).since(&machine(at, 0, &[])).run_queue(), MS * 5);
+    }
+
+    #[test]
+    fn a_few_turns_of_many_waited_for_their_share() {
+        let waited = |ms, turns| Meanwhile::with_a_thread_that_waited(MS * ms, turns);
+        assert_eq!(waited(3000, 60).run_queue_of(16), MS * (16 * 50));
+        assert_eq!(waited(3000, 16).run_queue_of(16), MS * 3000);
+        assert_eq!((waited(3000, 60).run_queue(), Meanwhile::default().run_queue_of(16)), (MS * 3000, Duration::ZERO));
     }
 
     #[test]
