@@ -14,6 +14,7 @@ mod manners;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod meddling;
 mod places;
+mod polls;
 mod report;
 mod support;
 mod teeth;
