@@ -31,6 +31,7 @@ mod shutdown;
 pub use shutdown::Shutdown;
 
 use patience::{Patience, left};
+use shutdown::End;
 
 /// The report of what did not come back is there within this after the deadline: less than the second that is promised.
 const REPORT: Duration = Duration::from_millis(850);
@@ -167,6 +168,9 @@ impl Lab {
     }
 
     /// Runs the future that `f` makes as the root of `block_on`, on a new thread, and drops the runtime.
+    ///
+    /// The runtime is dropped when this returns, unless the machine had no CPU for the threads that were to end, and they
+    /// had nothing else to wait for: after half a second they are left to end by themselves ([`Shutdown::over`]).
     ///
     /// Blocks the calling thread, so call it from a plain thread, a `#[test]` or `spawn_blocking`. What `f` does before
     /// it returns the future is watched as well.
@@ -306,11 +310,13 @@ impl<T> Waiting<T> {
         let Watched { output: Some(output), mut pulse } = watched else {
             return Err(vanished());
         };
-        let shutdown = self.shutdown(self.deadline, reported_by(self.deadline.max(Instant::now())));
-        let over = shutdown.over;
+        let (shutdown, end) = self.shutdown(self.deadline, reported_by(self.deadline.max(Instant::now())));
         pulse.shutdown = Some(shutdown);
         self.bench.reconsider(&mut pulse);
-        if over { Ok(Watched { output, pulse }) } else { Err(LabError::Hung { pulse: Box::new(pulse) }) }
+        match end {
+            End::Over | End::NoCpu => Ok(Watched { output, pulse }),
+            End::Late => Err(LabError::Hung { pulse: Box::new(pulse) }),
+        }
     }
 
     /// The deadline has passed. A future that is merely waiting can be dropped and its pulse had; one that is stuck
@@ -328,7 +334,7 @@ impl<T> Waiting<T> {
         let mut pulse = match said {
             Ok(Report::Finished(watched)) => {
                 let mut pulse = watched.pulse;
-                let shutdown = self.shutdown(patience.half(), patience);
+                let (shutdown, _) = self.shutdown(patience.half(), patience);
                 pulse.shutdown = Some(Shutdown { cut_short: true, ..shutdown });
                 pulse
             }
@@ -338,7 +344,7 @@ impl<T> Waiting<T> {
         LabError::Hung { pulse: Box::new(pulse) }
     }
 
-    fn shutdown(&self, deadline: Instant, patience: Patience) -> Shutdown {
+    fn shutdown(&self, deadline: Instant, patience: Patience) -> (Shutdown, End) {
         shutdown::follow(&self.bench, deadline, patience, |until| match self.next(until) {
             Ok(Report::ShutDown(took)) => Some(took),
             _ => None,

@@ -15,6 +15,7 @@ mod manners;
 mod meddling;
 mod places;
 mod polls;
+mod punctual;
 mod report;
 mod support;
 mod teeth;

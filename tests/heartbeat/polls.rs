@@ -87,6 +87,7 @@ fn polls_below_the_budget_with_a_yield_between_them_are_no_stall_and_the_longest
         let (pulse, longest) = in_a_row(workers, 10, poll, time);
         assert_not_accused(&pulse);
         assert!(pulse.longest <= longest + Duration::from_millis(1), "a poll took {longest:?} at most\n{pulse}");
+        println!("a poll took {longest:?} at most\n{pulse}");
         pulse.verdict() == Verdict::Steady && pulse.longest >= time / 2
     };
     assert!((0..8).any(is_told), "in eight runs the longest poll was never seen");

@@ -40,6 +40,7 @@ struct Inner {
     births: Mutex<Vec<Birth>>,
     /// The one that `block_on` was called on.
     root: OnceLock<StdThreadId>,
+    root_thread: OnceLock<ThreadId>,
 }
 
 impl Bench {
@@ -58,6 +59,7 @@ impl Bench {
             threads: Mutex::new(Vec::new()),
             births: Mutex::new(Vec::new()),
             root: OnceLock::new(),
+            root_thread: OnceLock::new(),
         }))
     }
 
@@ -76,6 +78,7 @@ impl Bench {
     /// Built on the lab's own thread, which `block_on` will be called on.
     pub(super) fn runtime(&self) -> std::io::Result<Runtime> {
         let _ = self.0.root.set(std::thread::current().id());
+        let _ = self.0.root_thread.set(this_thread());
         let mut builder = match self.0.flavor {
             Flavor::CurrentThread => Builder::new_current_thread(),
             Flavor::MultiThread(_) => Builder::new_multi_thread(),
@@ -159,6 +162,11 @@ impl Bench {
                 stall.doubt.get_or_insert(Why::HandedOver { waited });
             }
         }
+    }
+
+    /// The lab's own thread, which drops the runtime.
+    pub(super) fn root(&self) -> Option<ThreadId> {
+        self.0.root_thread.get().copied()
     }
 
     pub(super) fn living_threads(&self) -> Vec<ThreadId> {

@@ -72,6 +72,9 @@ struct Log {
     certain: Vec<Stretch>,
 }
 
+/// What the sampler saw is waited for so long if no verdict depends on it, only how long the longest poll was.
+const FOR_THE_LONGEST: Duration = Duration::from_millis(50);
+
 /// So many spells below the budget are kept, of each thread, for the longest poll in them: one of many short polls may be
 /// longer than one that is a single long poll.
 const SHORT_ONES: usize = 16;
@@ -261,8 +264,6 @@ impl Fleet {
             pulse.uncovered = Some(Why::Unwitnessed);
             return;
         }
-        let sampler = lock(&self.sampler).take();
-        let looks = sampler.map(|sampler| sampler.finish(patience.half())).unwrap_or_default();
         let opened = self.opened.get().map_or(journal.began, |(at, _)| *at);
         let (mut found, mut undecided) = (Vec::new(), Vec::new());
         // No worker that is new here waits for what is looked at below.
@@ -276,12 +277,16 @@ impl Fleet {
             spells.extend(log.short.drain(..).map(|(_, short)| short).chain(open));
             excused.extend(log.excused.take());
         }
+        spells.retain(|spell| spell.to.at > opened);
+        let is_long =
+            |spell: &Episode| spell.stretch().is_some_and(|stretch| too_long(&stretch, self.heartbeat.budget));
+        let looks = self.looks(!excused.is_empty() || spells.iter().any(is_long), opened, patience);
         match reconsidered(excused, observer, patience) {
             Some(again) => spells.extend(again),
             None => drop(pulse.uncovered.get_or_insert(Why::Unwitnessed)),
         }
         let (budget, step) = (self.heartbeat.budget, between_looks(self.heartbeat.budget) * 2);
-        for episode in spells.iter().filter(|episode| episode.to.at > opened) {
+        for episode in &spells {
             match episode.judge(&looks, budget, step) {
                 Judgement::Stalls(stretches) => found.extend(stretches),
                 Judgement::Fair { longest } => pulse.longest = pulse.longest.max(longest),
@@ -310,6 +315,17 @@ impl Fleet {
         pulse.stalls.extend(undecided);
         pulse.stalls.sort_by_key(|stall| stall.at);
         pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
+    }
+
+    /// Ends the looking. What was seen is waited for as long as may be if the verdict depends on it (`needed`, or a worker
+    /// was not seen for too long), else for as long as the longest poll is worth.
+    fn looks(&self, needed: bool, opened: Instant, patience: Patience) -> Vec<Look> {
+        let may_hide = |unseen: &Unseen| unseen.to.at > opened && unseen.is_too_long(self.heartbeat.budget);
+        let all = patience.half();
+        let until =
+            if needed || self.unseen().iter().any(may_hide) { all } else { all.min(Instant::now() + FOR_THE_LONGEST) };
+        let sampler = lock(&self.sampler).take();
+        sampler.map(|sampler| sampler.finish(until)).unwrap_or_default()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -394,10 +410,13 @@ fn late(due: Instant, now: Reading, queued: Option<Duration>, budget: Duration) 
 }
 
 impl Unseen {
+    fn is_too_long(&self, budget: Duration) -> bool {
+        Stretch::between(&self.from, &self.to, self.from.at).is_none_or(|stretch| too_long(&stretch, budget))
+    }
+
     /// Whether one poll in it may have been too long. Idle before it took a worker over, a thread seems blocked.
     fn may_hide(&self, looks: &[Look], budget: Duration) -> bool {
-        Stretch::between(&self.from, &self.to, self.from.at).is_none_or(|stretch| too_long(&stretch, budget))
-            && stood_at_most(looks, self.from.at, self.to.at) > budget
+        self.is_too_long(budget) && stood_at_most(looks, self.from.at, self.to.at) > budget
     }
 }
 
@@ -765,6 +784,27 @@ mod tests {
         assert_eq!((walls, pulse.uncovered.clone()), (vec![23, 33], None));
         fleet.close(&journal, &mut pulse, None, Patience::of(Duration::ZERO));
         assert_eq!((pulse.stalls.len(), pulse.uncovered), (2, Some(Why::Unwitnessed)), "nothing is left to judge");
+    }
+
+    /// A sampler that has no CPU holds up what may be a stall, and nothing else.
+    #[test]
+    fn looks_are_waited_for_only_if_the_verdict_depends_on_them() {
+        for (wall, waits) in [(BUDGET / 2, false), (BUDGET * 2, true)] {
+            let (fleet, journal) = (fleet(1), Journal::new(Heartbeat::new().budget(BUDGET), false, None));
+            let opened = Instant::now();
+            fleet.open(opened);
+            fleet.mute();
+            let ends = [(reading(1, opened, 0, Some(0)), 0), (reading(1, opened, 0, Some(0)), 0)];
+            let ends = [ends[0], (Reading { at: opened + wall, ..ends[1].0 }, 0)];
+            elsewhere(|| fleet.member().log().keep(ends, 1, Published::default, BUDGET));
+            let mut pulse = Pulse::empty(journal.config, journal.began);
+            let begun = Instant::now();
+            let patience = Duration::from_secs(2);
+            fleet.close(&journal, &mut pulse, None, Patience::of(patience));
+            // On a slow machine the one may take as long as the other has to.
+            assert!(!waits || begun.elapsed() >= patience / 2, "{wall:?}: {:?}", begun.elapsed());
+            assert!(waits || begun.elapsed() < patience / 2, "{wall:?}: {:?}", begun.elapsed());
+        }
     }
 
     #[test]
