@@ -32,8 +32,7 @@ pub struct Pulse {
     /// Every stretch that was charged more than the budget, in order.
     pub stalls: Vec<Stall>,
     /// The longest charged stretch, whether above the budget or not. In a [`Lab`](super::Lab) of several workers, where
-    /// polls are seen from outside, it is within a fifth of the budget, or 4 ms, of the longest poll; on a machine too
-    /// busy for that it is a time that one poll took at least.
+    /// polls are told apart from outside, several short ones may be taken for one; not a long one for a short one.
     #[cfg_attr(feature = "serde", serde(rename = "longest_ms", with = "crate::millis"))]
     pub longest: Duration,
     /// The longest a beat waited behind other tasks after it was delivered, waits for a CPU excluded. Not charged:

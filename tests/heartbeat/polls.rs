@@ -76,7 +76,8 @@ fn in_a_row(workers: usize, polls: u32, poll: fn(Duration), time: Duration) -> (
     (watched.pulse, watched.output)
 }
 
-/// On a machine that gives neither the task nor the looks at it their CPU in time, the verdict may be none: then again.
+/// On a machine that gives neither the task nor the looks at it their CPU in time, the verdict may be none, and two polls
+/// may be taken for one that is below the budget: then again.
 #[rstest]
 fn polls_below_the_budget_with_a_yield_between_them_are_no_stall_and_the_longest_is_one_of_them(
     #[values(2, 4)] workers: usize,
@@ -86,11 +87,15 @@ fn polls_below_the_budget_with_a_yield_between_them_are_no_stall_and_the_longest
     let is_told = |_| {
         let (pulse, longest) = in_a_row(workers, 10, poll, time);
         assert_not_accused(&pulse);
-        assert!(pulse.longest <= longest + Duration::from_millis(1), "a poll took {longest:?} at most\n{pulse}");
         println!("a poll took {longest:?} at most\n{pulse}");
-        pulse.verdict() == Verdict::Steady && pulse.longest >= time / 2
+        let is_steady = pulse.verdict() == Verdict::Steady;
+        assert!(
+            !is_steady || pulse.longest >= time - Duration::from_millis(1),
+            "none took less than {time:?}\n{pulse}"
+        );
+        is_steady && pulse.longest <= longest + Duration::from_millis(1)
     };
-    assert!((0..8).any(is_told), "in eight runs the longest poll was never seen");
+    assert!((0..20).any(is_told), "in twenty runs the longest poll was never told");
 }
 
 #[rstest]
@@ -104,5 +109,5 @@ fn polls_above_the_budget_with_a_yield_between_them_are_stalls_of_their_own(
         assert!(worst <= longest + Duration::from_millis(1), "a poll took {longest:?} at most\n{pulse}");
         pulse.verdict() == Verdict::Starved && pulse.stalls.len() >= 2
     };
-    assert!((0..8).any(is_told), "in eight runs they were never told apart");
+    assert!((0..20).any(is_told), "in twenty runs they were never told apart");
 }

@@ -81,7 +81,7 @@ pub(super) enum Judgement {
     Stalls(Vec<Stretch>),
     /// None was.
     Fair {
-        /// What the longest was charged, as well as it can be told: never more than it may have been.
+        /// What the longest was charged at most.
         longest: Duration,
     },
     /// The looks were too sparse to say.
@@ -134,18 +134,17 @@ impl View {
         self.polls.iter().map(|poll| poll.most).max().unwrap_or_default()
     }
 
+    /// Without a poll in which the worker was handed over: how much of that the thread was to blame for is not known.
+    fn longest(&self) -> Duration {
+        self.certain().map(|poll| poll.most).max().unwrap_or_default()
+    }
+
     fn certain(&self) -> impl Iterator<Item = &Poll> {
         self.polls.iter().filter(|poll| !poll.handed_over)
     }
 
     fn least(&self) -> Duration {
         self.certain().map(|poll| poll.least).max().unwrap_or_default()
-    }
-
-    /// What the longest poll was charged: at most that, where looks and busy time leave no more open than `step`.
-    fn longest(&self, step: Duration) -> Duration {
-        let told = |poll: &Poll| if poll.most.saturating_sub(poll.least) <= step { poll.most } else { poll.least };
-        self.certain().map(told).max().unwrap_or_default()
     }
 }
 
@@ -158,19 +157,15 @@ impl Episode {
         Stretch::between(&self.from, &self.to, self.from.at)
     }
 
-    /// `step`: the time between two looks on a quiet machine, at most.
-    pub(super) fn judge(&self, looks: &[Look], budget: Duration, step: Duration) -> Judgement {
+    pub(super) fn judge(&self, looks: &[Look], budget: Duration) -> Judgement {
         let Some(whole) = self.stretch() else {
             return Judgement::Fair { longest: Duration::ZERO };
         };
         let charged = whole.split.on_cpu + lost(&whole.split);
-        if charged <= step {
-            return Judgement::Fair { longest: charged };
-        }
         let views = self.views(looks, &whole.split);
         if charged <= budget || (!views.is_empty() && views.iter().all(|view| view.most() <= budget)) {
-            let longest = views.iter().map(|view| view.longest(step * 2)).min().unwrap_or_default();
-            return Judgement::Fair { longest: longest.min(charged) };
+            let longest = views.iter().map(View::longest).max();
+            return Judgement::Fair { longest: longest.map_or(charged, |longest| longest.min(charged)) };
         }
         if let Some(slept) = self.one_sleep(&views, &whole, budget) {
             return Judgement::Stalls(slept);
@@ -440,7 +435,6 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
     const THREAD: ThreadId = ThreadId(1);
     const BUDGET: Duration = Duration::from_millis(50);
-    const STEP: Duration = Duration::from_millis(5);
 
     struct Spell {
         start: Instant,
@@ -488,48 +482,48 @@ mod tests {
     fn a_spin_shows_the_same_numbers_in_every_look() {
         let spell = spell(120, 120, 0, 0);
         let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, at)).collect();
-        assert!(matches!(spell.episode().judge(&looks, BUDGET, STEP), Judgement::Stalls(_)));
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stalls(_)));
     }
 
     #[test]
     fn many_short_tasks_show_new_numbers_in_every_look() {
         let spell = spell(120, 120, 0, 0);
         let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, at, at)).collect();
-        assert!(matches!(spell.episode().judge(&looks, BUDGET, STEP), Judgement::Fair { .. }));
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair { .. }));
     }
 
     #[test]
     fn a_slow_machine_makes_short_tasks_look_stuck_but_their_cpu_time_tells() {
         let spell = spell(1000, 60, 940, 0);
         let looks: Vec<_> = (1..10).map(|nth| spell.look(nth * 100, 2, nth / 3, nth * 6)).collect();
-        assert!(matches!(spell.episode().judge(&looks, BUDGET, STEP), Judgement::Fair { .. }));
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair { .. }));
     }
 
     #[test]
     fn one_sleep_is_one_poll_even_if_nobody_looked() {
-        assert!(matches!(spell(120, 0, 0, 1).episode().judge(&[], BUDGET, STEP), Judgement::Stalls(_)));
-        assert!(matches!(spell(120, 0, 0, 2).episode().judge(&[], BUDGET, STEP), Judgement::Stalls(_)));
-        assert!(matches!(spell(120, 0, 0, 3).episode().judge(&[], BUDGET, STEP), Judgement::Undecided(_)));
+        assert!(matches!(spell(120, 0, 0, 1).episode().judge(&[], BUDGET), Judgement::Stalls(_)));
+        assert!(matches!(spell(120, 0, 0, 2).episode().judge(&[], BUDGET), Judgement::Stalls(_)));
+        assert!(matches!(spell(120, 0, 0, 3).episode().judge(&[], BUDGET), Judgement::Undecided(_)));
     }
 
     #[test]
     fn many_naps_in_one_poll_are_a_stall() {
         let spell = spell(120, 0, 0, 100);
         let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, 0)).collect();
-        assert!(matches!(spell.episode().judge(&looks, BUDGET, STEP), Judgement::Stalls(_)));
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stalls(_)));
     }
 
     #[test]
     fn a_spin_that_nobody_saw_is_undecided() {
-        assert!(matches!(spell(120, 120, 0, 0).episode().judge(&[], BUDGET, STEP), Judgement::Undecided(_)));
+        assert!(matches!(spell(120, 120, 0, 0).episode().judge(&[], BUDGET), Judgement::Undecided(_)));
     }
 
     #[test]
     fn among_too_many_workers_to_tell_apart_nobody_is_acquitted() {
         let unknown = |sleeps| Episode { indices: 0, ..spell(120, 0, 0, sleeps).episode() };
         let looks: Vec<_> = (1..120).map(|at| spell(120, 0, 0, 3).look(at, 2, at, 0)).collect();
-        assert!(matches!(unknown(3).judge(&looks, BUDGET, STEP), Judgement::Undecided(_)));
-        assert!(matches!(unknown(1).judge(&looks, BUDGET, STEP), Judgement::Stalls(_)));
+        assert!(matches!(unknown(3).judge(&looks, BUDGET), Judgement::Undecided(_)));
+        assert!(matches!(unknown(1).judge(&looks, BUDGET), Judgement::Stalls(_)));
     }
 
     #[test]
@@ -537,7 +531,7 @@ mod tests {
         let spell = spell(1000, 1000, 0, 0);
         let busy = |at| if (400..520).contains(&at) { 400 } else { at };
         let looks: Vec<_> = (1..1000).map(|at| spell.look(at, 2, busy(at), at)).collect();
-        let Judgement::Stalls(stretches) = spell.episode().judge(&looks, BUDGET, STEP) else { panic!("not found") };
+        let Judgement::Stalls(stretches) = spell.episode().judge(&looks, BUDGET) else { panic!("not found") };
         let [stretch] = stretches[..] else { panic!("{stretches:?}") };
         assert!((MS * 117..=MS * 120).contains(&stretch.split.charged()), "{stretch:?}");
     }
@@ -552,7 +546,7 @@ mod tests {
             look
         };
         let looks: Vec<_> = (1..130).map(look).collect();
-        let overbooked = |ms| Episode { overbooked: MS * ms, ..spell.episode() }.judge(&looks, BUDGET, STEP);
+        let overbooked = |ms| Episode { overbooked: MS * ms, ..spell.episode() }.judge(&looks, BUDGET);
         assert!(matches!(overbooked(110), Judgement::Stalls(_)));
         assert!(matches!(overbooked(0), Judgement::Fair { .. }));
     }
@@ -563,12 +557,12 @@ mod tests {
         let spell = spell(160, 1, 0, 3);
         let busy = |at| if at < 80 { 7 } else { at + 7 };
         let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), 1)).collect();
-        assert_eq!(kind(&spell.episode().judge(&looks, BUDGET, STEP)), "handed over");
+        assert_eq!(kind(&spell.episode().judge(&looks, BUDGET)), "handed over");
         // The same numbers, and a thread that slept 80 ms and then ran many short tasks.
         let spell = Spell { on_cpu: 81, ..spell };
         let worked = |at: u32| at.saturating_sub(79).max(1);
         let looks: Vec<_> = (1..160).map(|at| spell.look(at, 2, busy(at), worked(at))).collect();
-        assert!(matches!(spell.episode().judge(&looks, BUDGET, STEP), Judgement::Stalls(_)));
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Stalls(_)));
     }
 
     #[test]
@@ -600,7 +594,7 @@ mod tests {
         for (on_cpu, run_queue, expected) in
             [(50, 0, "undecided"), (50, 69, "undecided"), (50, 70, "fair"), (0, 69, "undecided"), (0, 70, "fair")]
         {
-            let judgement = spell(120, on_cpu, run_queue, 0).episode().judge(&[], BUDGET, STEP);
+            let judgement = spell(120, on_cpu, run_queue, 0).episode().judge(&[], BUDGET);
             assert_eq!(kind(&judgement), expected, "{on_cpu} ms on a CPU, {run_queue} ms waiting for one");
         }
     }
@@ -608,7 +602,7 @@ mod tests {
     #[test]
     fn of_several_sleeps_one_is_as_long_as_the_average_and_that_must_be_above_the_budget() {
         for (wall, sleeps, expected) in [(100, 2, "undecided"), (101, 2, "stall"), (150, 3, "undecided")] {
-            let judgement = spell(wall, 0, 0, sleeps).episode().judge(&[], BUDGET, STEP);
+            let judgement = spell(wall, 0, 0, sleeps).episode().judge(&[], BUDGET);
             assert_eq!(kind(&judgement), expected, "{sleeps} sleeps in {wall} ms");
         }
     }
@@ -619,7 +613,7 @@ mod tests {
         let looks: Vec<_> = (1..120).map(|at| spell.look(at, 2, 7, at)).collect();
         let blind = Episode { blind: true, ..spell.episode() };
         assert_eq!(
-            (kind(&spell.episode().judge(&looks, BUDGET, STEP)), kind(&blind.judge(&looks, BUDGET, STEP))),
+            (kind(&spell.episode().judge(&looks, BUDGET)), kind(&blind.judge(&looks, BUDGET))),
             ("stall", "undecided")
         );
     }
@@ -628,7 +622,7 @@ mod tests {
     fn looks_at_either_end_count_and_those_beyond_do_not() {
         let before = spell(60, 60, 0, 0);
         let spell = Spell { start: before.start + MS * 100, ..before };
-        let judge = |looks: &[Look]| kind(&spell.episode().judge(looks, BUDGET, STEP)).to_owned();
+        let judge = |looks: &[Look]| kind(&spell.episode().judge(looks, BUDGET)).to_owned();
         let looks: Vec<_> = (0..=60).map(|at| spell.look(at, 2, 7, at)).collect();
         assert_eq!(judge(&looks[5..=55]), "undecided", "it stood still for 50 ms");
         assert_eq!((judge(&looks[..=51]), judge(&looks[9..])), ("stall".to_owned(), "stall".to_owned()), "for 51 ms");
@@ -646,7 +640,7 @@ mod tests {
         let looks: Vec<_> = (1..120).map(look).collect();
         for (indices, expected) in [(0b001, "fair"), (0b010, "stall"), (0b110, "stall"), (0b011, "undecided")] {
             let episode = Episode { indices, ..spell.episode() };
-            assert_eq!(kind(&episode.judge(&looks, BUDGET, STEP)), expected, "{indices:b}");
+            assert_eq!(kind(&episode.judge(&looks, BUDGET)), expected, "{indices:b}");
         }
     }
 
@@ -657,7 +651,7 @@ mod tests {
             let spell = spell(120, on_cpu, 0, 0);
             let busy = |at| if still.contains(&at) { 500 } else { at };
             let looks: Vec<_> = (0..=120).map(|at| spell.look(at, 2, busy(at), at.min(on_cpu))).collect();
-            let judgement = spell.episode().judge(&looks, BUDGET, STEP);
+            let judgement = spell.episode().judge(&looks, BUDGET);
             let Judgement::Stalls(stretches) = judgement else { panic!("{}", kind(&judgement)) };
             stretches.iter().map(|stretch| stretch.split.charged()).sum::<Duration>()
         };
@@ -721,7 +715,7 @@ mod tests {
         for (busy, expected) in [(84, "stall"), (70, "stall"), (68, "handed over"), (1, "handed over")] {
             let looks: Vec<_> = (1..10).map(|at| (at * 10, 2, if at == 9 { busy } else { 0 }, 1, 0)).collect();
             let (_, episode, looks) = looked_at(1, 0, &looks);
-            assert_eq!(kind(&episode.judge(&looks, BUDGET, STEP)), expected, "{busy} ms");
+            assert_eq!(kind(&episode.judge(&looks, BUDGET)), expected, "{busy} ms");
         }
     }
 
@@ -736,18 +730,14 @@ mod tests {
         let looks: Vec<_> = (1..80).map(|at| spell.look(at * 2, 3, 7, 1)).collect();
         let judge = |begin, over| {
             let episode = Episode { published: [published(begin, 7), over], ..spell.episode() };
-            kind(&episode.judge(&looks, BUDGET, STEP)).to_owned()
+            kind(&episode.judge(&looks, BUDGET)).to_owned()
         };
         assert_eq!(judge(2, published(4, 8)), "fair");
         assert_eq!(judge(2, Published::default()), "fair", "it has not been back since");
         let episode = Episode { published: [published(2, 7), published(2, 167)], ..spell.episode() };
-        assert_eq!(
-            kind(&episode.judge(&[], BUDGET, STEP)),
-            "stall",
-            "nothing moved, and the busy time grew by all of it"
-        );
+        assert_eq!(kind(&episode.judge(&[], BUDGET)), "stall", "nothing moved, and the busy time grew by all of it");
         let episode = Episode { published: [published(2, 7), published(2, 60)], ..spell.episode() };
-        assert_eq!(kind(&episode.judge(&[], BUDGET, STEP)), "undecided", "it slept where it had no worker");
+        assert_eq!(kind(&episode.judge(&[], BUDGET)), "undecided", "it slept where it had no worker");
     }
 
     #[test]
@@ -775,7 +765,7 @@ mod tests {
                 look
             };
             let looks: Vec<_> = (1..100).map(|at| look(at * 2)).collect();
-            Episode { published: [published(2, 0), published(2, 200)], ..spell.episode() }.judge(&looks, BUDGET, STEP)
+            Episode { published: [published(2, 0), published(2, 200)], ..spell.episode() }.judge(&looks, BUDGET)
         };
         for sleeps in [true, false] {
             let Judgement::Stalls(stalls) = judge(66, sleeps) else { panic!("not found") };
@@ -811,6 +801,6 @@ mod tests {
         // block_in_place: this thread sleeps, its worker goes on elsewhere and is idle at times.
         let spell = spell(120, 0, 0, 3);
         let looks: Vec<_> = (1..120).map(|at| spell.look(at, u64::from(at), at, 0)).collect();
-        assert!(matches!(spell.episode().judge(&looks, BUDGET, STEP), Judgement::Fair { .. }));
+        assert!(matches!(spell.episode().judge(&looks, BUDGET), Judgement::Fair { .. }));
     }
 }

@@ -75,8 +75,8 @@ struct Log {
 /// What the sampler saw is waited for so long if no verdict depends on it, only how long the longest poll was.
 const FOR_THE_LONGEST: Duration = Duration::from_millis(50);
 
-/// So many spells below the budget are kept, of each thread, for the longest poll in them: one of many short polls may be
-/// longer than one that is a single long poll.
+/// So many spells below the budget are kept, of each thread, for the longest poll in them: a spell of many short polls may
+/// be longer than one that is a single long poll.
 const SHORT_ONES: usize = 16;
 
 /// Why a stretch is doubted that was too long by what could be seen.
@@ -285,9 +285,8 @@ impl Fleet {
             Some(again) => spells.extend(again),
             None => drop(pulse.uncovered.get_or_insert(Why::Unwitnessed)),
         }
-        let (budget, step) = (self.heartbeat.budget, between_looks(self.heartbeat.budget) * 2);
         for episode in &spells {
-            match episode.judge(&looks, budget, step) {
+            match episode.judge(&looks, self.heartbeat.budget) {
                 Judgement::Stalls(stretches) => found.extend(stretches),
                 Judgement::Fair { longest } => pulse.longest = pulse.longest.max(longest),
                 Judgement::Undecided(stretch) => undecided.push((stretch, Doubt::OneOrMany)),
