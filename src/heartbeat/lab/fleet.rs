@@ -163,6 +163,11 @@ impl Fleet {
         lock(&self.members).len() >= self.workers
     }
 
+    /// Whether more threads have been workers than there are workers.
+    pub(super) fn has_handed_over(&self) -> bool {
+        lock(&self.members).len() > self.workers
+    }
+
     pub(super) fn has_member(&self, thread: ThreadId) -> bool {
         lock(&self.members).iter().any(|member| member.thread == thread)
     }
