@@ -31,7 +31,8 @@
 //! - A wait for memory is not held against anybody, since no code can avoid it: a page fault, `mmap`, glibc's own lock in
 //!   `malloc`. If it is what makes a stall too long, the stall is a doubt. Pages of mapped files and the C library's other locks
 //!   (stdio, `getpwnam`) cannot be told from it, so a stall there is a doubt too, never [`Verdict::Steady`].
-//! - Many polls are not one. In a [`Lab`] each is followed by a turn of the driver. In a current_thread runtime of yours
+//! - Many polls are not one. In a [`Lab`] each is followed by a turn of the driver, or by news of the worker's busy time,
+//!   and is told from the next. In a current_thread runtime of yours
 //!   the driver is turned every 61 polls, and what lies between two turns is told apart by the tasks that end in it. If
 //!   none ends, and each takes a good part of the budget, they are taken for one: use a [`Lab`].
 //! - A task that spins on `tokio::task::yield_now` is back in its scheduler at each turn. It makes others queue, which is

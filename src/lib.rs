@@ -77,10 +77,13 @@
 //!
 //! let lab = Lab::new(Flavor::MultiThread(2));
 //! with_teeth(
-//!     || lab.run(|| async { tokio::spawn(my_old_shutdown()).await }).unwrap().pulse,
-//!     || lab.run(|| async { tokio::spawn(my_shutdown()).await }).unwrap().pulse,
+//!     || lab.run(|| async { tokio::spawn(my_old_shutdown()).await.unwrap() }).unwrap().pulse,
+//!     || lab.run(|| async { tokio::spawn(my_shutdown()).await.unwrap() }).unwrap().pulse,
 //! );
 //! ```
+//!
+//! The inner `unwrap` makes a task that panics fail the test: without it the `JoinError` would be dropped with the output,
+//! and code that ends at once blocks no worker.
 //!
 //! Of your own kill function, against the fixtures:
 //!

@@ -57,7 +57,11 @@ pub(crate) const ALL: &[Good] = &[
     good!("tasks of 5 ms", medium_tasks),
     good!("thread to channel", thread_to_channel),
     good!("20 ms + 20 ms", spin_then_block),
+    good!("40 ms + yield", long_chunks),
+    good!("40 ms block + yield", blocking_chunks),
     Good { name: "block_in_place", run: |long| Box::pin(in_place(long)), multi_thread_only: true },
+    Good { name: "block_in_place in a row", run: |long| Box::pin(in_place_in_a_row(long)), multi_thread_only: true },
+    Good { name: "block_in_place in 20 tasks", run: |long| Box::pin(in_place_in_tasks(long)), multi_thread_only: true },
 ];
 
 async fn timer(long: Duration) {
@@ -200,6 +204,43 @@ async fn short_block(_: Duration) {
 
 async fn in_place(long: Duration) {
     tokio::task::block_in_place(|| nap(long));
+}
+
+/// One task hands its worker over, awaits a little, and does it again.
+async fn in_place_in_a_row(long: Duration) {
+    for _ in 0..6 {
+        tokio::task::block_in_place(|| nap(long));
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn in_place_in_tasks(long: Duration) {
+    let mut tasks = JoinSet::new();
+    for _ in 0..20 {
+        tasks.spawn(async move {
+            for _ in 0..2 {
+                tokio::task::block_in_place(|| nap(long * 7 / 12));
+                sleep(Duration::from_millis(2)).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+}
+
+/// A long computation, broken up below the budget.
+async fn long_chunks(_: Duration) {
+    for _ in 0..10 {
+        spin(Duration::from_millis(40));
+        yield_now().await;
+    }
+}
+
+/// A blocking call that is tried again and again, below the budget each time.
+async fn blocking_chunks(_: Duration) {
+    for _ in 0..10 {
+        nap(Duration::from_millis(40));
+        yield_now().await;
+    }
 }
 
 async fn files(_: Duration) {

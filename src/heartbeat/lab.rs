@@ -31,6 +31,7 @@ mod shutdown;
 pub use shutdown::Shutdown;
 
 use patience::{Patience, left};
+use shutdown::End;
 
 /// The report of what did not come back is there within this after the deadline: less than the second that is promised.
 const REPORT: Duration = Duration::from_millis(850);
@@ -39,6 +40,10 @@ const ANSWER: Duration = Duration::from_secs(10);
 
 /// A later deadline is none.
 const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What a future that panics only in a lab may depend on.
+const OTHER_ORDER: &str = "a lab turns the runtime's driver after every poll, not after 61: if the future passes in `#[tokio::test]`, \
+    it may depend on the order in which ready tasks are polled, which tokio does not promise";
 
 /// Which runtime a [`Lab`] builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +80,7 @@ pub enum LabError {
     Config(ConfigError),
     /// The runtime, or a thread to run it on, could not be had.
     Runtime(std::io::Error),
-    /// The future panicked.
+    /// The future panicked. If it does so in a lab alone, see how a [`Lab`] orders polls.
     Panicked {
         /// With what, if that was a text.
         message: String,
@@ -91,7 +96,7 @@ impl fmt::Display for LabError {
             },
             Self::Config(error) => error.fmt(f),
             Self::Runtime(error) => write!(f, "no runtime to watch could be started: {error}"),
-            Self::Panicked { message } => write!(f, "the future under watch panicked: {message}"),
+            Self::Panicked { message } => write!(f, "the future under watch panicked: {message}\n{OTHER_ORDER}"),
         }
     }
 }
@@ -120,6 +125,10 @@ impl std::error::Error for LabError {
 }
 
 /// Builds a runtime, runs a future in it and watches every worker.
+///
+/// Its runtime turns the driver after every poll (`event_interval(1)`), so that one poll is told from the next. Timers and
+/// sockets that are ready, and tasks in `yield_now`, come to their turn earlier for it than in `#[tokio::test]`, where that
+/// is done after 61 polls. tokio promises neither order: a future that passes there and fails here depends on it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -162,6 +171,9 @@ impl Lab {
     }
 
     /// Runs the future that `f` makes as the root of `block_on`, on a new thread, and drops the runtime.
+    ///
+    /// The runtime is dropped when this returns, unless the machine had no CPU for the threads that were to end, and they
+    /// had nothing else to wait for: after half a second they are left to end by themselves ([`Shutdown::over`]).
     ///
     /// Blocks the calling thread, so call it from a plain thread, a `#[test]` or `spawn_blocking`. What `f` does before
     /// it returns the future is watched as well.
@@ -301,11 +313,13 @@ impl<T> Waiting<T> {
         let Watched { output: Some(output), mut pulse } = watched else {
             return Err(vanished());
         };
-        let shutdown = self.shutdown(self.deadline, reported_by(self.deadline.max(Instant::now())));
-        let over = shutdown.over;
+        let (shutdown, end) = self.shutdown(self.deadline, reported_by(self.deadline.max(Instant::now())));
         pulse.shutdown = Some(shutdown);
         self.bench.reconsider(&mut pulse);
-        if over { Ok(Watched { output, pulse }) } else { Err(LabError::Hung { pulse: Box::new(pulse) }) }
+        match end {
+            End::Over | End::NoCpu => Ok(Watched { output, pulse }),
+            End::Late => Err(LabError::Hung { pulse: Box::new(pulse) }),
+        }
     }
 
     /// The deadline has passed. A future that is merely waiting can be dropped and its pulse had; one that is stuck
@@ -323,7 +337,7 @@ impl<T> Waiting<T> {
         let mut pulse = match said {
             Ok(Report::Finished(watched)) => {
                 let mut pulse = watched.pulse;
-                let shutdown = self.shutdown(patience.half(), patience);
+                let (shutdown, _) = self.shutdown(patience.half(), patience);
                 pulse.shutdown = Some(Shutdown { cut_short: true, ..shutdown });
                 pulse
             }
@@ -333,7 +347,7 @@ impl<T> Waiting<T> {
         LabError::Hung { pulse: Box::new(pulse) }
     }
 
-    fn shutdown(&self, deadline: Instant, patience: Patience) -> Shutdown {
+    fn shutdown(&self, deadline: Instant, patience: Patience) -> (Shutdown, End) {
         shutdown::follow(&self.bench, deadline, patience, |until| match self.next(until) {
             Ok(Report::ShutDown(took)) => Some(took),
             _ => None,
@@ -400,6 +414,41 @@ mod tests {
         assert_eq!(hung(shutdown(false, None)), format!("{drop}; behind what, was not seen"));
         let running = Culprit::running_by_the_clocks();
         assert_eq!(hung(shutdown(false, Some(running.clone()))), format!("{drop}, behind a thread {running}"));
+    }
+
+    #[test]
+    fn a_panic_is_told_with_what_is_different_in_a_lab() {
+        let said = LabError::Panicked { message: "mine".to_owned() }.to_string();
+        let lines: Vec<_> = said.lines().collect();
+        assert_eq!(lines[0], "the future under watch panicked: mine");
+        assert!(lines[1].contains("`#[tokio::test]`") && lines[1].contains("order") && lines.len() == 2, "{said}");
+    }
+
+    /// What the docs of a lab say: with tokio's own interval both are put off until there is nothing else to poll.
+    #[test]
+    fn a_task_that_yields_is_polled_again_in_another_order_than_by_tokios_own_interval() {
+        async fn order() -> Vec<u32> {
+            let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+            for task in 0..3 {
+                let sender = sender.clone();
+                tokio::spawn(async move {
+                    for round in 0..2 {
+                        sender.send(round * 10 + task).unwrap();
+                        tokio::task::yield_now().await;
+                    }
+                });
+            }
+            drop(sender);
+            let mut order = Vec::new();
+            while let Some(polled) = receiver.recv().await {
+                order.push(polled);
+            }
+            order
+        }
+        let plain = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(order());
+        let lab = Lab::new(Flavor::CurrentThread).run(order).unwrap().output;
+        assert_eq!(lab, [0, 1, 2, 10, 11, 12], "each yields behind the others");
+        assert_ne!(lab, plain, "then there is nothing to explain");
     }
 
     #[test]

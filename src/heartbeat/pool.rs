@@ -31,6 +31,9 @@ pub struct PoolPulse {
     pub pending: bool,
     /// Whether `spawn_blocking` panicked, for want of a thread (a process limit), instead of taking the closure.
     pub refused: bool,
+    /// The longest wait by the clock on the wall, for a CPU too: what is handed to the pool is not begun earlier.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(super) on_the_wall: Duration,
 }
 
 impl PoolPulse {
@@ -57,7 +60,8 @@ impl fmt::Display for PoolPulse {
 pub(super) struct Pool {
     runtime: Handle,
     sent: Option<Instant>,
-    ran: Arc<Mutex<Option<Duration>>>,
+    /// How long the last closure waited: without the time for which its thread had no CPU, and with it.
+    ran: Arc<Mutex<Option<[Duration; 2]>>>,
     pulse: PoolPulse,
 }
 
@@ -74,7 +78,8 @@ impl Pool {
         }
         let (sent, ran) = (Instant::now(), Arc::clone(&self.ran));
         let report = move || {
-            let waited = waited_since(sent);
+            let on_the_wall = sent.elapsed();
+            let waited = [waited_since(sent), on_the_wall];
             *ran.lock().unwrap_or_else(PoisonError::into_inner) = Some(waited);
         };
         // At a process limit tokio cannot start a thread, and panics on the worker.
@@ -87,8 +92,9 @@ impl Pool {
     fn collect(&mut self) {
         // A pool thread may be preempted right where it writes: look again at the next beat.
         let ran = self.ran.try_lock().ok().and_then(|mut ran| ran.take());
-        if let Some(waited) = ran {
+        if let Some([waited, on_the_wall]) = ran {
             self.sent = None;
+            self.pulse.on_the_wall = self.pulse.on_the_wall.max(on_the_wall);
             self.pulse.probes += 1;
             self.pulse.longest = self.pulse.longest.max(waited);
         }
@@ -99,6 +105,7 @@ impl Pool {
         if let Some(sent) = self.sent {
             self.pulse.pending = true;
             self.pulse.longest = self.pulse.longest.max(sent.elapsed());
+            self.pulse.on_the_wall = self.pulse.on_the_wall.max(sent.elapsed());
         }
         self.pulse
     }
@@ -140,7 +147,8 @@ mod tests {
 
     #[test]
     fn a_pool_tells_how_long_it_kept_a_closure_waiting() {
-        let pulse = |pending, refused| PoolPulse { longest: MS * 70, pending, refused, probes: 1 };
+        let pulse =
+            |pending, refused| PoolPulse { longest: MS * 70, pending, refused, probes: 1, on_the_wall: MS * 70 };
         let waited = "pool         a trivial spawn_blocking waited 70.0 ms ";
         assert_eq!(pulse(false, false).to_string(), format!("{waited}for a thread"));
         assert_eq!(pulse(true, false).to_string(), format!("{waited}and was still waiting"));
@@ -152,12 +160,13 @@ mod tests {
         let mut pool = pool();
         for waited in [MS * 3, MS * 9, MS * 2] {
             pool.sent = Some(Instant::now());
-            *pool.ran.lock().unwrap() = Some(waited);
+            *pool.ran.lock().unwrap() = Some([waited, waited + MS]);
             pool.collect();
             assert!(pool.sent.is_none());
         }
         let pulse = pool.pulse();
         assert_eq!((pulse.probes, pulse.longest, pulse.pending), (3, MS * 9, false));
+        assert_eq!(pulse.on_the_wall, MS * 10);
     }
 
     #[tokio::test]

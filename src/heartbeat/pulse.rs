@@ -31,7 +31,8 @@ pub struct Pulse {
     pub beats: u64,
     /// Every stretch that was charged more than the budget, in order.
     pub stalls: Vec<Stall>,
-    /// The longest charged stretch, whether above the budget or not.
+    /// The longest charged stretch, whether above the budget or not. In a [`Lab`](super::Lab) of several workers, where
+    /// polls are told apart from outside, several short ones may be taken for one; not a long one for a short one.
     #[cfg_attr(feature = "serde", serde(rename = "longest_ms", with = "crate::millis"))]
     pub longest: Duration,
     /// The longest a beat waited behind other tasks after it was delivered, waits for a CPU excluded. Not charged:

@@ -149,8 +149,6 @@ pub(super) struct Split {
 }
 
 impl Split {
-    pub(super) const NONE: Self = Self { wall: Duration::ZERO, on_cpu: Duration::ZERO, run_queue: None };
-
     /// `None` for readings of two threads: their clocks have nothing in common.
     pub(super) fn between(from: &Reading, to: &Reading) -> Option<Self> {
         if from.thread != to.thread {
@@ -181,6 +179,11 @@ impl Split {
         let room = self.wall.saturating_sub(blocked);
         let run_queue = self.run_queue.map(|wait| wait.min(room));
         Self { run_queue, ..self }
+    }
+
+    /// Of a stretch with several sleeps, no more than the longest is known to have taken.
+    pub(super) fn asleep(self, time: Duration) -> Self {
+        Self { wall: time, on_cpu: Duration::ZERO, run_queue: self.run_queue.map(|_| Duration::ZERO) }
     }
 
     pub(super) fn blocked(&self) -> Option<Duration> {

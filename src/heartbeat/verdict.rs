@@ -88,7 +88,8 @@ pub enum Why {
         charged: Duration,
     },
     /// A thread was started while a worker blocked, or woken in the pool, and was late: it had to wait for a CPU itself, or
-    /// for memory. If it was to take the worker over (`block_in_place`), nobody was to blame but the machine.
+    /// for memory. If it was to take the worker over (`block_in_place`), the machine alone was to blame. Or a worker
+    /// stood still before it was handed over: in a poll, or until the other thread came.
     HandedOver {
         /// How late it was; of a [`Heartbeat::watch`](super::Heartbeat::watch), at least.
         waited: Duration,

@@ -14,6 +14,8 @@ mod manners;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod meddling;
 mod places;
+mod polls;
+mod punctual;
 mod report;
 mod support;
 mod teeth;

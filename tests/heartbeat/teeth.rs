@@ -58,3 +58,28 @@ fn a_real_thing_that_proves_nothing_fails_with_a_remedy() {
     let message = panic_of(|| drop(with_teeth(bad, vacuous)));
     assert!(message.starts_with("the watch proves nothing") && message.contains("tokio::spawn"), "{message}");
 }
+
+/// The examples of the README and of the crate's pages, of which a test is copied more often than it is written.
+const EXAMPLES: [(&str, &str); 4] = [
+    ("README.md", include_str!("../../README.md")),
+    ("src/lib.rs", include_str!("../../src/lib.rs")),
+    ("src/heartbeat.rs", include_str!("../../src/heartbeat.rs")),
+    ("src/heartbeat/teeth.rs", include_str!("../../src/heartbeat/teeth.rs")),
+];
+
+/// What ends at once blocks nothing, so a panic must not be dropped with the output.
+#[test]
+fn a_real_thing_that_panics_at_once_fails_the_test_as_the_examples_are_written() {
+    let panics = || async { tokio::spawn(async { panic!("at once") }).await.unwrap() };
+    let message = panic_of(|| drop(with_teeth(bad, || Lab::new(Flavor::MultiThread(2)).run(panics).unwrap().pulse)));
+    assert!(message.contains("at once"), "{message}");
+    let spawns = |line: &&str| line.contains(".run(") && line.contains("tokio::spawn(");
+    let mut shown = 0;
+    for (file, text) in EXAMPLES {
+        for line in text.lines().filter(spawns) {
+            shown += 1;
+            assert!(line.contains(".await.unwrap() })"), "{file} drops a panic: {line}");
+        }
+    }
+    assert!(shown >= 4, "of {shown} examples");
+}

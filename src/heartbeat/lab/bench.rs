@@ -40,6 +40,7 @@ struct Inner {
     births: Mutex<Vec<Birth>>,
     /// The one that `block_on` was called on.
     root: OnceLock<StdThreadId>,
+    root_thread: OnceLock<ThreadId>,
 }
 
 impl Bench {
@@ -58,6 +59,7 @@ impl Bench {
             threads: Mutex::new(Vec::new()),
             births: Mutex::new(Vec::new()),
             root: OnceLock::new(),
+            root_thread: OnceLock::new(),
         }))
     }
 
@@ -76,6 +78,7 @@ impl Bench {
     /// Built on the lab's own thread, which `block_on` will be called on.
     pub(super) fn runtime(&self) -> std::io::Result<Runtime> {
         let _ = self.0.root.set(std::thread::current().id());
+        let _ = self.0.root_thread.set(this_thread());
         let mut builder = match self.0.flavor {
             Flavor::CurrentThread => Builder::new_current_thread(),
             Flavor::MultiThread(_) => Builder::new_multi_thread(),
@@ -148,17 +151,26 @@ impl Bench {
         let waited = |unseen: Unseen| Some((unseen, unseen.to.run_queue?.saturating_sub(unseen.from.run_queue?)));
         let unseen = fleet.unseen().into_iter().filter_map(waited);
         let unseen: Vec<_> = unseen.filter(|(_, waited)| *waited > pulse.budget / 2).collect();
+        // The pool begins what it is given in order. So a worker that is handed to it is taken over no later than the next
+        // probe runs, and in a runtime that hands workers over, a late probe may have been behind one of them.
+        let pool = pulse.blocking_pool.as_ref().map(|pool| pool.on_the_wall);
+        let pool = pool.filter(|late| *late > pulse.budget / 2 && fleet.has_handed_over());
         for stall in pulse.stalls.iter_mut().filter(|stall| stall.blocked > Some(stall.on_cpu)) {
             let from = journal.began + stall.at;
             let meanwhile = late.iter().filter(|birth| from <= birth.at && birth.at <= from + stall.wall);
             // Nor is anything else known of a thread that was idle in the pool and took a worker over.
             let to = from + stall.wall;
             let taken = unseen.iter().filter(|(unseen, _)| unseen.from.at <= to && from <= unseen.to.at);
-            let waited = meanwhile.map(|birth| birth.waited).chain(taken.map(|(_, waited)| *waited));
+            let waited = meanwhile.map(|birth| birth.waited).chain(taken.map(|(_, waited)| *waited)).chain(pool);
             if let Some(waited) = waited.max() {
                 stall.doubt.get_or_insert(Why::HandedOver { waited });
             }
         }
+    }
+
+    /// The lab's own thread, which drops the runtime.
+    pub(super) fn root(&self) -> Option<ThreadId> {
+        self.0.root_thread.get().copied()
     }
 
     pub(super) fn living_threads(&self) -> Vec<ThreadId> {
@@ -211,6 +223,7 @@ mod tests {
     use super::*;
     use crate::heartbeat::Place;
     use crate::heartbeat::observer::Question;
+    use crate::heartbeat::pool::PoolPulse;
     use crate::heartbeat::stall::{Stall, Stretch};
     use crate::heartbeat::verdict::Verdict;
 
@@ -361,6 +374,22 @@ mod tests {
         assert_eq!(excused(slept, &[(150, 60), (150, 70)], &[(0, 300, 80)]), Some(80), "the latest of all");
         assert_eq!((excused((61, 59), &[(150, 90)], &[]), excused((60, 60), &[(150, 90)], &[])), (None, None));
         assert_eq!(excused((59, 61), &[(150, 90)], &[]), Some(90), "it waited rather than computed");
+    }
+
+    /// One that needs 70 ms for a closure that does nothing needs as long to take a worker over.
+    #[test]
+    fn a_late_pool_excuses_a_block_in_a_runtime_that_hands_workers_over_and_in_no_other() {
+        for (threads, late, excused) in [(2, 70, true), (2, 25, false), (1, 70, false)] {
+            let bench = Bench::new(Flavor::MultiThread(1), Heartbeat::new());
+            let journal = bench.open_journal();
+            (0..threads).for_each(|_| elsewhere(|| bench.0.parks()));
+            let mut pulse = Pulse::empty(Heartbeat::new(), journal.began);
+            pulse.stalls.push(blocked_stall());
+            pulse.blocking_pool = Some(PoolPulse { on_the_wall: MS * late, ..PoolPulse::default() });
+            bench.reconsider(&mut pulse);
+            let doubt = excused.then_some(Why::HandedOver { waited: MS * late });
+            assert_eq!(pulse.stalls[0].doubt, doubt, "{threads} threads, {late} ms");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::RuntimeMetrics;
 
-use super::episode::{Episode, Judgement, Look, stood_at_most};
+use super::episode::{Episode, Judgement, Look, Published, Worker, stood_at_most};
 use super::hung::{ask, hear};
 use super::open;
 use super::patience::Patience;
@@ -61,14 +61,29 @@ struct Log {
     base: Option<(Reading, u64)>,
     /// Which of the workers it can be, a bit each. None: nobody knows.
     indices: u64,
-    /// How often each worker had gone idle and come back when this one last came back. It cannot again before it parks.
-    parks: Vec<u64>,
+    /// What each worker showed when this one last came back. Its park count cannot change before it parks.
+    published: Published,
     episodes: Vec<Episode>,
+    /// Of those that are not too long, the longest, and what they were charged; in that order.
+    short: Vec<(Duration, Episode)>,
     /// Excused by a wait for a CPU, though the thread has slept.
     excused: Excused<Episode>,
     /// Certain by themselves: the driver was not turned, and this thread was to turn it.
     certain: Vec<Stretch>,
-    longest: Duration,
+}
+
+/// What the sampler saw is waited for so long if no verdict depends on it, only how long the longest poll was.
+const FOR_THE_LONGEST: Duration = Duration::from_millis(50);
+
+/// So many spells below the budget are kept, of each thread, for the longest poll in them: a spell of many short polls may
+/// be longer than one that is a single long poll.
+const SHORT_ONES: usize = 16;
+
+/// Why a stretch is doubted that was too long by what could be seen.
+#[derive(Debug, Clone, Copy)]
+enum Doubt {
+    OneOrMany,
+    HandedOver,
 }
 
 thread_local!(static MEMBER: RefCell<Option<Arc<Member>>> = const { RefCell::new(None) });
@@ -97,7 +112,8 @@ impl Member {
         // If it ended while it was looked at, it is in the log.
         let (still, _) = log.base.filter(|(base, _)| base.at == from.at)?;
         let (indices, blind) = (log.indices, to.run_queue.is_none());
-        Some(Episode { from: still, to, sleeps: 0, indices, overbooked: Duration::ZERO, blind })
+        let published = [log.published.clone(), Published::default()];
+        Some(Episode { from: still, to, sleeps: 0, indices, published, overbooked: Duration::ZERO, blind })
     }
 
     /// How long it has waited for a CPU since it was last back, as far as that is booked; `None` if nobody knows.
@@ -147,6 +163,11 @@ impl Fleet {
         lock(&self.members).len() >= self.workers
     }
 
+    /// Whether more threads have been workers than there are workers.
+    pub(super) fn has_handed_over(&self) -> bool {
+        lock(&self.members).len() > self.workers
+    }
+
     pub(super) fn has_member(&self, thread: ThreadId) -> bool {
         lock(&self.members).iter().any(|member| member.thread == thread)
     }
@@ -166,13 +187,13 @@ impl Fleet {
         let mut log = member.log();
         if let Some(base) = log.base.take() {
             let was = log.indices;
-            let indices = if log.is_the_same(self.parks_of_workers()) {
+            let indices = if log.is_the_same(self.workers_now()) {
                 log.indices
             } else {
                 self.was_unseen(before, now.0);
                 was
             };
-            log.keep(base, now, indices, self.heartbeat.budget);
+            log.keep([base, now], indices, || self.published(true), self.heartbeat.budget);
         }
     }
 
@@ -181,7 +202,7 @@ impl Fleet {
         let member = self.member();
         let now = (self.reading(), sleeps());
         let mut log = member.log();
-        log.comes_back(self.parks_of_workers());
+        log.comes_back(self.workers_now(), true);
         log.base = Some(now);
         drop(log);
         member.busy.store(true, Ordering::Relaxed);
@@ -202,8 +223,9 @@ impl Fleet {
         let (before, was) = (Reading::last(), log.indices);
         let now = self.reading();
         let here = (now, sleeps());
-        if !log.is_the_same(self.parks_of_workers()) {
-            log.keep(base, here, was, self.heartbeat.budget);
+        let over = self.published(false);
+        if !log.is_the_same(over.workers.iter().copied()) {
+            log.keep([base, here], was, || over, self.heartbeat.budget);
             drop(log);
             self.was_unseen(before, now);
             return self.stranger_turns(judged_from);
@@ -211,8 +233,9 @@ impl Fleet {
         let indices = log.indices;
         match Stretch::between(&base.0, &now, due).filter(|late| too_long(late, self.heartbeat.budget)) {
             Some(late) => log.certain.push(late),
-            None => log.keep(base, here, indices, self.heartbeat.budget),
+            None => log.keep([base, here], indices, || over.clone(), self.heartbeat.budget),
         }
+        log.published = over;
         log.base = Some(here);
         drop(log);
         member.beacon.busy(&now);
@@ -231,7 +254,7 @@ impl Fleet {
         let queued = members.iter().try_fold(Duration::ZERO, |most, member| Some(most.max(member.queued()?)));
         let mut log = member.log();
         log.base = Some((now, sleeps()));
-        log.comes_back(self.parks_of_workers());
+        log.comes_back(self.workers_now(), false);
         log.certain.extend(judged_from.and_then(|due| late(due, now, queued, self.heartbeat.budget)));
         drop(log);
         member.busy.store(true, Ordering::Relaxed);
@@ -246,8 +269,6 @@ impl Fleet {
             pulse.uncovered = Some(Why::Unwitnessed);
             return;
         }
-        let sampler = lock(&self.sampler).take();
-        let looks = sampler.map(|sampler| sampler.finish(patience.half())).unwrap_or_default();
         let opened = self.opened.get().map_or(journal.began, |(at, _)| *at);
         let (mut found, mut undecided) = (Vec::new(), Vec::new());
         // No worker that is new here waits for what is looked at below.
@@ -256,38 +277,59 @@ impl Fleet {
         for member in &members {
             let open = member.open_spell(patience.half());
             let mut log = member.log();
-            pulse.longest = pulse.longest.max(log.longest);
             found.extend(log.certain.drain(..).filter(|stretch| stretch.to > opened));
-            spells.extend(log.episodes.drain(..).chain(open));
+            spells.append(&mut log.episodes);
+            spells.extend(log.short.drain(..).map(|(_, short)| short).chain(open));
             excused.extend(log.excused.take());
         }
+        spells.retain(|spell| spell.to.at > opened);
+        let is_long =
+            |spell: &Episode| spell.stretch().is_some_and(|stretch| too_long(&stretch, self.heartbeat.budget));
+        let looks = self.looks(!excused.is_empty() || spells.iter().any(is_long), opened, patience);
         match reconsidered(excused, observer, patience) {
             Some(again) => spells.extend(again),
             None => drop(pulse.uncovered.get_or_insert(Why::Unwitnessed)),
         }
-        for episode in spells.iter().filter(|episode| episode.to.at > opened) {
+        for episode in &spells {
             match episode.judge(&looks, self.heartbeat.budget) {
-                Judgement::Stall(stretch) => found.push(stretch),
-                Judgement::Fair => {}
-                Judgement::Undecided(stretch) => undecided.push(stretch),
+                Judgement::Stalls(stretches) => found.extend(stretches),
+                Judgement::Fair { longest } => pulse.longest = pulse.longest.max(longest),
+                Judgement::Undecided(stretch) => undecided.push((stretch, Doubt::OneOrMany)),
+                Judgement::HandedOver(stretch) => undecided.push((stretch, Doubt::HandedOver)),
             }
+            let lost = episode.lost_its_worker(&looks);
+            lost.into_iter().for_each(|from| self.was_unseen(Some(from), episode.to));
         }
         if self.unseen().iter().any(|unseen| unseen.to.at > opened && unseen.may_hide(&looks, self.heartbeat.budget)) {
             pulse.uncovered.get_or_insert(Why::WorkerUnseen);
         }
         let decided = found.len();
-        found.append(&mut undecided);
+        let (of_undecided, doubts): (Vec<_>, Vec<_>) = undecided.into_iter().unzip();
+        found.extend(of_undecided);
         let mut testimonies = ask(observer, &found, patience);
         let of_undecided = testimonies.split_off(decided.min(testimonies.len()));
         pulse.stalls.extend(stalls(&found[..decided], testimonies, journal));
-        let undecided = stalls(&found[decided..], of_undecided, journal).into_iter().map(|mut stall| {
-            let charged = stall.charged();
-            stall.doubt.get_or_insert(Why::Undecided { charged });
-            stall
-        });
+        let of_undecided = of_undecided.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
+        let doubted =
+            found[decided..].iter().zip(doubts).zip(of_undecided).flat_map(|((stretch, doubt), testimony)| {
+                let stalls = stalls(std::slice::from_ref(stretch), testimony.into_iter().collect(), journal);
+                stalls.into_iter().map(move |stall| doubt.cast_on(stall))
+            });
+        let undecided: Vec<Stall> = doubted.collect();
         pulse.stalls.extend(undecided);
         pulse.stalls.sort_by_key(|stall| stall.at);
         pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
+    }
+
+    /// Ends the looking. What was seen is waited for as long as may be if the verdict depends on it (`needed`, or a worker
+    /// was not seen for too long), else for as long as the longest poll is worth.
+    fn looks(&self, needed: bool, opened: Instant, patience: Patience) -> Vec<Look> {
+        let may_hide = |unseen: &Unseen| unseen.to.at > opened && unseen.is_too_long(self.heartbeat.budget);
+        let all = patience.half();
+        let until =
+            if needed || self.unseen().iter().any(may_hide) { all } else { all.min(Instant::now() + FOR_THE_LONGEST) };
+        let sampler = lock(&self.sampler).take();
+        sampler.map(|sampler| sampler.finish(until)).unwrap_or_default()
     }
 
     pub(super) fn is_closed(&self) -> bool {
@@ -328,12 +370,15 @@ impl Fleet {
         self.heartbeat.reading()
     }
 
-    /// How often each worker has gone idle and come back, as published; of none if they are too many to tell apart. A
-    /// worker reads its own number as it left it: even, while it is awake.
-    fn parks_of_workers(&self) -> impl Iterator<Item = u64> + Clone {
+    /// What the runtime publishes of each worker; of none if they are too many to tell apart. A worker reads its own park
+    /// count as it left it: even, while it is awake.
+    fn workers_now(&self) -> impl Iterator<Item = Worker> + Clone {
         let metrics = self.metrics.get().filter(|_| self.workers <= 64);
-        let parks = |metrics: &'_ RuntimeMetrics, index| metrics.worker_park_unpark_count(index);
-        metrics.into_iter().flat_map(move |metrics| (0..self.workers).map(move |index| parks(metrics, index)))
+        metrics.into_iter().flat_map(move |metrics| (0..self.workers).map(move |index| Worker::of(metrics, index)))
+    }
+
+    fn published(&self, settled: bool) -> Published {
+        Published { workers: self.workers_now().collect(), settled }
     }
 }
 
@@ -369,19 +414,23 @@ fn late(due: Instant, now: Reading, queued: Option<Duration>, budget: Duration) 
 }
 
 impl Unseen {
+    fn is_too_long(&self, budget: Duration) -> bool {
+        Stretch::between(&self.from, &self.to, self.from.at).is_none_or(|stretch| too_long(&stretch, budget))
+    }
+
     /// Whether one poll in it may have been too long. Idle before it took a worker over, a thread seems blocked.
     fn may_hide(&self, looks: &[Look], budget: Duration) -> bool {
-        Stretch::between(&self.from, &self.to, self.from.at).is_none_or(|stretch| too_long(&stretch, budget))
-            && stood_at_most(looks, self.from.at, self.to.at) > budget
+        self.is_too_long(budget) && stood_at_most(looks, self.from.at, self.to.at) > budget
     }
 }
 
 impl Log {
-    /// A worker that is awake comes back from being idle, or from another thread.
-    fn comes_back(&mut self, parks: impl Iterator<Item = u64>) {
-        self.parks.clear();
-        self.parks.extend(parks);
-        let awake = bits(self.parks.iter().map(|parks| parks % 2 == 0));
+    /// A worker that is awake comes back from being idle, or from another thread. `settled`: see [`Published`].
+    fn comes_back(&mut self, workers: impl Iterator<Item = Worker>, settled: bool) {
+        self.published.settled = settled;
+        self.published.workers.clear();
+        self.published.workers.extend(workers);
+        let awake = bits(self.published.workers.iter().map(|worker| worker.parks % 2 == 0));
         let both = self.indices & awake;
         self.indices = if both == 0 { awake } else { both };
     }
@@ -389,27 +438,60 @@ impl Log {
     /// Whether it can still be the worker that it was when it came back; whichever it can be now is known afterwards. It
     /// has not parked since, so its number is what it was. If all of those that it may have been have moved, other threads
     /// have taken them over, and this one has been given another.
-    fn is_the_same(&mut self, parks: impl Iterator<Item = u64> + Clone) -> bool {
-        let stayed = bits(parks.clone().zip(&self.parks).map(|(now, then)| now % 2 == 0 && now == *then));
+    fn is_the_same(&mut self, workers: impl Iterator<Item = Worker> + Clone) -> bool {
+        let parks = workers.map(|worker| worker.parks);
+        let then = self.published.workers.iter().map(|worker| worker.parks);
+        let stayed = bits(parks.clone().zip(then).map(|(now, then)| now % 2 == 0 && now == then));
         let both = self.indices & stayed;
         let same = both != 0 || self.indices == 0;
         self.indices = if both == 0 { bits(parks.map(|parks| parks % 2 == 0)) } else { both };
         same
     }
 
-    fn keep(&mut self, from: (Reading, u64), to: (Reading, u64), indices: u64, budget: Duration) {
-        let sleeps = to.1.saturating_sub(from.1);
-        let overbooked = Duration::ZERO;
-        let episode = Episode { from: from.0, to: to.0, sleeps, indices, overbooked, blind: false };
-        let Some(stretch) = episode.stretch() else { return };
-        if too_long(&stretch, budget) {
-            self.episodes.push(episode);
-        } else {
-            self.longest = self.longest.max(stretch.split.charged());
-            if sleeps > 0 && stretch.is_excused(budget) {
-                self.excused.push(episode);
-            }
+    /// `over`: what the workers show now.
+    fn keep(&mut self, ends: [(Reading, u64); 2], indices: u64, over: impl FnOnce() -> Published, budget: Duration) {
+        let [(from, before), (to, after)] = ends;
+        let sleeps = after.saturating_sub(before);
+        let Some(stretch) = Stretch::between(&from, &to, from.at) else { return };
+        let charged = stretch.split.charged();
+        let (is_long, is_excused) = (too_long(&stretch, budget), sleeps > 0 && stretch.is_excused(budget));
+        if !is_long && !is_excused && charged <= self.shortest_kept() {
+            return;
         }
+        let published = [self.published.clone(), over()];
+        let episode = Episode { from, to, sleeps, indices, published, overbooked: Duration::ZERO, blind: false };
+        if is_long {
+            self.episodes.push(episode);
+            return;
+        }
+        if is_excused {
+            self.excused.push(episode.clone());
+        }
+        self.keep_short(charged, episode);
+    }
+
+    /// Any shorter than this is shorter than all of those that are kept to find the longest.
+    fn shortest_kept(&self) -> Duration {
+        if self.short.len() < SHORT_ONES { Duration::ZERO } else { self.short[0].0 }
+    }
+
+    fn keep_short(&mut self, charged: Duration, episode: Episode) {
+        if self.short.len() == SHORT_ONES {
+            self.short.remove(0);
+        }
+        let place = self.short.partition_point(|(other, _)| *other < charged);
+        self.short.insert(place, (charged, episode));
+    }
+}
+
+impl Doubt {
+    fn cast_on(self, mut stall: Stall) -> Stall {
+        let charged = stall.charged();
+        stall.doubt.get_or_insert(match self {
+            Self::OneOrMany => Why::Undecided { charged },
+            Self::HandedOver => Why::HandedOver { waited: charged },
+        });
+        stall
     }
 }
 
@@ -430,21 +512,22 @@ mod tests {
     #[test]
     fn a_thread_whose_worker_went_idle_without_it_serves_another() {
         let mut log = Log::default();
-        log.comes_back([2, 5].into_iter());
+        let workers = |parks: [u64; 2]| parks.into_iter().map(|parks| Worker { parks, busy: Duration::ZERO });
+        log.comes_back(workers([2, 5]), true);
         assert_eq!(log.indices, 0b01, "the other is idle");
-        log.comes_back([4, 6].into_iter());
+        log.comes_back(workers([4, 6]), true);
         assert_eq!(log.indices, 0b01, "now the other is awake too, but it was not when this one was told apart");
-        assert!(log.is_the_same([4, 8].into_iter()));
+        assert!(log.is_the_same(workers([4, 8])));
         assert_eq!(log.indices, 0b01);
         // It blocked in `block_in_place`, and both are awake; so that both are does not tell who it is.
-        assert!(!log.is_the_same([6, 8].into_iter()));
+        assert!(!log.is_the_same(workers([6, 8])));
         assert_eq!(log.indices, 0b11, "it may have been given either");
     }
 
     #[test]
     fn who_is_never_known_is_never_another() {
         let mut log = Log::default();
-        log.comes_back([].into_iter());
+        log.comes_back([].into_iter(), true);
         assert!(log.is_the_same([].into_iter()) && log.indices == 0);
     }
 
@@ -532,13 +615,13 @@ mod tests {
         let mut log = Log::default();
         let mut keep = |at, run_queue: Option<u32>| {
             let from = reading(1, start, 0, run_queue.map(|_| 0));
-            log.keep((from, 3), (reading(1, start, at, run_queue), 5), 1, MS * 50);
-            (log.episodes.len(), log.longest)
+            log.keep([(from, 3), (reading(1, start, at, run_queue), 5)], 1, Published::default, MS * 50);
+            (log.episodes.len(), log.short.iter().map(|(charged, _)| charged.as_millis()).collect::<Vec<_>>())
         };
-        assert_eq!(keep(50, Some(0)), (0, MS * 50));
-        assert_eq!(keep(120, Some(80)), (0, MS * 50), "most of it was a wait for a CPU");
-        assert_eq!(keep(51, Some(0)), (1, MS * 50));
-        assert_eq!(keep(51, None), (2, MS * 50), "it may have been blocked");
+        assert_eq!(keep(50, Some(0)), (0, vec![50]));
+        assert_eq!(keep(120, Some(80)), (0, vec![40, 50]), "most of it was a wait for a CPU");
+        assert_eq!(keep(51, Some(0)), (1, vec![40, 50]));
+        assert_eq!(keep(51, None), (2, vec![40, 50]), "it may have been blocked");
         assert!(log.episodes.iter().all(|episode| episode.sleeps == 2 && episode.indices == 1 && !episode.blind));
     }
 
@@ -548,7 +631,8 @@ mod tests {
         let start = Instant::now();
         let kept = |sleeps, at, run_queue| {
             let mut log = Log::default();
-            log.keep((reading(1, start, 0, Some(0)), 0), (reading(1, start, at, Some(run_queue)), sleeps), 1, MS * 50);
+            let ends = [(reading(1, start, 0, Some(0)), 0), (reading(1, start, at, Some(run_queue)), sleeps)];
+            log.keep(ends, 1, Published::default, MS * 50);
             log.excused.take().len()
         };
         assert_eq!(kept(1, 120, 80), 1);
@@ -564,7 +648,7 @@ mod tests {
             fleet.open(opened);
             let member = fleet.member();
             let (from, to) = (reading(1, opened, 0, Some(5)), reading(1, opened, 12_000, Some(12_005)));
-            member.log().keep((from, 0), (to, sleeps), 1, BUDGET);
+            member.log().keep([(from, 0), (to, sleeps)], 1, Published::default, BUDGET);
             let mut pulse = Pulse::empty(journal.config, journal.began);
             let observer = Observer::sure(Duration::from_secs(blocked));
             fleet.close(&journal, &mut pulse, Some(&observer), Patience::of(Duration::from_secs(60)));
@@ -576,7 +660,15 @@ mod tests {
     fn what_was_booked_wrongly_is_taken_off_the_wait_and_remembered() {
         let start = Instant::now();
         let (from, to) = (reading(1, start, 0, Some(5)), reading(1, start, 12_000, Some(12_005)));
-        let episode = Episode { from, to, sleeps: 1, indices: 1, overbooked: Duration::ZERO, blind: false };
+        let episode = Episode {
+            from,
+            to,
+            sleeps: 1,
+            indices: 1,
+            published: Default::default(),
+            overbooked: Duration::ZERO,
+            blind: false,
+        };
         let observer = Observer::sure(Duration::from_secs(11));
         let again = reconsidered(vec![episode], Some(&observer), Patience::of(Duration::from_secs(60))).unwrap();
         let told: Vec<_> = again.iter().map(|episode| (episode.to.run_queue, episode.overbooked)).collect();
@@ -649,9 +741,9 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
         for (workers, told) in [(2, 2), (65, 0)] {
             let fleet = fleet(workers);
-            assert_eq!(fleet.parks_of_workers().count(), 0, "nobody is observed");
+            assert_eq!(fleet.workers_now().count(), 0, "none is observed");
             fleet.observe(runtime.metrics());
-            assert_eq!(fleet.parks_of_workers().count(), told, "{workers}");
+            assert_eq!(fleet.workers_now().count(), told, "{workers}");
         }
     }
 
@@ -685,7 +777,9 @@ mod tests {
             // It slept once, so it was one poll.
             let from = Reading { at: to.at - wall - BUDGET, ..to };
             let overbooked = Duration::ZERO;
-            member.log().episodes.push(Episode { from, to, sleeps: 1, indices: 0, overbooked, blind: false });
+            let published = Default::default();
+            let episode = Episode { from, to, sleeps: 1, indices: 0, published, overbooked, blind: false };
+            member.log().episodes.push(episode);
         }
         let mut pulse = Pulse::empty(journal.config, journal.began);
         fleet.close(&journal, &mut pulse, None, Patience::of(Duration::ZERO));
@@ -694,6 +788,27 @@ mod tests {
         assert_eq!((walls, pulse.uncovered.clone()), (vec![23, 33], None));
         fleet.close(&journal, &mut pulse, None, Patience::of(Duration::ZERO));
         assert_eq!((pulse.stalls.len(), pulse.uncovered), (2, Some(Why::Unwitnessed)), "nothing is left to judge");
+    }
+
+    /// A sampler that has no CPU holds up what may be a stall, and nothing else.
+    #[test]
+    fn looks_are_waited_for_only_if_the_verdict_depends_on_them() {
+        for (wall, waits) in [(BUDGET / 2, false), (BUDGET * 2, true)] {
+            let (fleet, journal) = (fleet(1), Journal::new(Heartbeat::new().budget(BUDGET), false, None));
+            let opened = Instant::now();
+            fleet.open(opened);
+            fleet.mute();
+            let ends = [(reading(1, opened, 0, Some(0)), 0), (reading(1, opened, 0, Some(0)), 0)];
+            let ends = [ends[0], (Reading { at: opened + wall, ..ends[1].0 }, 0)];
+            elsewhere(|| fleet.member().log().keep(ends, 1, Published::default, BUDGET));
+            let mut pulse = Pulse::empty(journal.config, journal.began);
+            let begun = Instant::now();
+            let patience = Duration::from_secs(2);
+            fleet.close(&journal, &mut pulse, None, Patience::of(patience));
+            // On a slow machine the one may take as long as the other has to.
+            assert!(!waits || begun.elapsed() >= patience / 2, "{wall:?}: {:?}", begun.elapsed());
+            assert!(waits || begun.elapsed() < patience / 2, "{wall:?}: {:?}", begun.elapsed());
+        }
     }
 
     #[test]

@@ -82,14 +82,10 @@ impl Log {
             self.known.push((member, clocks));
         }
         let at = Instant::now();
-        let worker = |index| Worker {
-            parks: self.metrics.worker_park_unpark_count(index),
-            busy: self.metrics.worker_total_busy_duration(index),
-        };
         let busy = self.known.iter().filter(|(member, _)| member.is_busy());
         let accounts = busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
         let accounts = accounts.collect();
-        let workers = (0..self.metrics.num_workers()).map(worker).collect();
+        let workers = (0..self.metrics.num_workers()).map(|index| Worker::of(&self.metrics, index)).collect();
         let look = Look { at, workers, accounts };
         let busy = !look.accounts.is_empty();
         self.keep(look, at.elapsed());

@@ -8,7 +8,7 @@ use super::patience::Patience;
 use crate::heartbeat::culprit::{Culprit, Sample, Suspect, credible, majority};
 use crate::heartbeat::pulse::Ms;
 use crate::heartbeat::reading::ThreadId;
-use crate::heartbeat::reading::thread::Clocks;
+use crate::heartbeat::reading::thread::{Account, Clocks};
 
 /// How dropping the runtime went.
 #[derive(Debug, Clone)]
@@ -18,7 +18,8 @@ pub struct Shutdown {
     /// How long it took, by the clock on the wall; if it was not over at the deadline, how long it had taken then.
     #[cfg_attr(feature = "serde", serde(rename = "took_ms", with = "crate::millis"))]
     pub took: Duration,
-    /// Whether it was over.
+    /// Whether it was over. If it was not, though the code was in time: its threads had had no CPU for a while, and had
+    /// only that to wait for. It goes on without the lab, which does not wait for the machine.
     pub over: bool,
     /// Whether the future under watch was dropped half way before, since it was not over at the deadline.
     pub cut_short: bool,
@@ -29,6 +30,20 @@ pub struct Shutdown {
 /// So many looks at most are counted, and they are spread evenly over the whole time: the first milliseconds, in which a
 /// thread may still wait for a CPU, weigh no more than any others.
 const LOOKS: usize = 16;
+
+/// So much time a shutdown is given that waits for nothing but CPUs, and its threads must have had none for `NO_CPU`.
+const FOR_THE_MACHINE: Duration = Duration::from_millis(400);
+const NO_CPU: Duration = Duration::from_millis(200);
+
+/// How the wait for a shutdown ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    Over,
+    /// The deadline passed.
+    Late,
+    /// The machine has no CPU for the threads that are to end.
+    NoCpu,
+}
 
 impl fmt::Display for Shutdown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,33 +56,66 @@ impl fmt::Display for Shutdown {
     }
 }
 
-/// Waits for the end of a shutdown until `deadline` and looks meanwhile at the threads that it waits for, once at least.
-/// What it waited behind has its name by the end of `patience`.
+/// Waits for the end of a shutdown until `deadline`, or until the machine alone is in its way, and looks meanwhile at the
+/// threads that it waits for, once at least. What it waited behind has its name by the end of `patience`.
 pub(super) fn follow(
     bench: &Bench,
     deadline: Instant,
     patience: Patience,
     mut over: impl FnMut(Instant) -> Option<Duration>,
-) -> Shutdown {
+) -> (Shutdown, End) {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);
-    let mut looks = Vec::new();
+    let (mut looks, mut waiting) = (Vec::new(), WithoutCpu::default());
     loop {
         let took = over((Instant::now() + pause).min(deadline));
         if took.is_none() {
-            let living = bench.living_threads();
-            looks.push(living.into_iter().filter_map(look).collect::<Vec<_>>());
+            let seen = bench.living_threads().into_iter().filter_map(look).collect::<Vec<_>>();
+            waiting.look(&seen, bench.root().and_then(look));
+            looks.push(seen);
         }
-        if took.is_some() || Instant::now() >= deadline {
-            let over = took.is_some();
-            let took = took.unwrap_or_else(|| begun.elapsed());
-            let behind = behind(looks).map(|suspect| suspect.named_by(patience.end()));
-            return Shutdown { took, over, cut_short: false, behind };
-        }
-        if looks.len() == LOOKS {
-            thin_out(&mut looks);
-            pause *= 2;
-        }
+        let end = if took.is_some() {
+            End::Over
+        } else if Instant::now() >= deadline {
+            End::Late
+        } else if begun.elapsed() >= FOR_THE_MACHINE && waiting.time() >= NO_CPU {
+            End::NoCpu
+        } else {
+            if looks.len() == LOOKS {
+                thin_out(&mut looks);
+                pause *= 2;
+            }
+            continue;
+        };
+        let took = took.unwrap_or_else(|| begun.elapsed());
+        let behind = behind(looks).map(|suspect| suspect.named_by(patience.end()));
+        return (Shutdown { took, over: end == End::Over, cut_short: false, behind }, end);
+    }
+}
+
+/// For how long each of the threads that are to end has been ready to run and was given no CPU.
+#[derive(Debug, Default)]
+struct WithoutCpu {
+    accounts: Vec<(ThreadId, Account)>,
+    since: Option<Instant>,
+    until: Option<Instant>,
+}
+
+impl WithoutCpu {
+    /// `threads`: those of the runtime. Once there is none, `root` is the one that drops what is left; while there are,
+    /// it waits for them.
+    fn look(&mut self, threads: &[Sample], root: Option<Sample>) {
+        let all = if threads.is_empty() { root.as_slice() } else { threads };
+        let account = |sample: &Sample| Some((sample.thread, sample.account.filter(|_| sample.is_running())?));
+        let accounts: Vec<_> = all.iter().filter_map(account).collect();
+        let at = all.iter().map(|sample| sample.at).min();
+        let (same, all_wait) = (accounts == self.accounts, !all.is_empty() && accounts.len() == all.len());
+        self.since = if same && all_wait { self.since.or(at) } else { at.filter(|_| all_wait) };
+        (self.accounts, self.until) = (accounts, at);
+    }
+
+    fn time(&self) -> Duration {
+        self.since.zip(self.until).map_or(Duration::ZERO, |(since, until)| until.saturating_duration_since(since))
     }
 }
 
@@ -120,7 +168,8 @@ mod tests {
         let far = Instant::now() + Duration::from_secs(3600);
         for looks in [0, 1, 3] {
             let mut answers = std::iter::repeat_n(None, looks).chain([Some(MS * 7)]);
-            let shutdown = follow(&bench(), far, Patience::until(far), |_| answers.next().expect("it was over"));
+            let (shutdown, end) = follow(&bench(), far, Patience::until(far), |_| answers.next().expect("it was over"));
+            assert_eq!(end, End::Over);
             assert!(shutdown.over && !shutdown.cut_short && answers.next().is_none(), "{looks}: {shutdown}");
             assert_eq!(shutdown.took, MS * 7);
         }
@@ -130,12 +179,12 @@ mod tests {
     fn a_shutdown_that_is_not_over_at_the_deadline_is_asked_for_once_all_the_same() {
         let now = Instant::now();
         let mut asked = 0;
-        let shutdown = follow(&bench(), now, Patience::until(now), |until| {
+        let (shutdown, end) = follow(&bench(), now, Patience::until(now), |until| {
             assert_eq!(until, now);
             asked += 1;
             None
         });
-        assert!(!shutdown.over && asked == 1, "{shutdown}, asked {asked} times");
+        assert!(!shutdown.over && end == End::Late && asked == 1, "{shutdown}, asked {asked} times");
     }
 
     /// One thread waits for a CPU all the time, and looks as if it ran; the other sleeps.
@@ -152,6 +201,43 @@ mod tests {
         let looks = vec![vec![ready(0), asleep(0)], vec![ready(150)], vec![ready(300), asleep(300)]];
         let culprit = behind(looks).unwrap().culprit;
         assert!(!culprit.is_running() && (culprit.samples, culprit.of) == (2, 2), "{culprit}");
+    }
+
+    /// Computing or waiting for a CPU looks alike; its account tells.
+    #[test]
+    fn threads_that_get_no_cpu_are_told_from_those_that_compute_sleep_or_have_ended() {
+        let start = Instant::now();
+        let sample = |thread: u32, at: u32, on_cpu: u32, asleep: bool| {
+            let account = Account { on_cpu: MS * on_cpu, run_queue: Duration::ZERO, turns: u64::from(on_cpu) };
+            let (thread, at) = (ThreadId(thread), start + MS * at);
+            let mut sample = if asleep { Sample::asleep(thread, at, account) } else { Sample::running(thread, at) };
+            sample.account = Some(account);
+            sample
+        };
+        // At each look, of two threads: how long it has been on a CPU, and whether it is asleep.
+        let waited = |looks: &[[(u32, bool); 2]]| {
+            let mut waiting = WithoutCpu::default();
+            for (at, look) in (0..).step_by(50).zip(looks) {
+                let threads =
+                    [1, 2].map(|thread| sample(thread, at, look[thread as usize - 1].0, look[thread as usize - 1].1));
+                waiting.look(&threads, Some(sample(3, at, 0, true)));
+            }
+            waiting.time().as_millis()
+        };
+        let ready = (7, false);
+        assert_eq!(waited(&[[ready, ready]; 4]), 150);
+        assert_eq!(
+            waited(&[[ready, ready], [ready, ready], [ready, (8, false)], [ready, (8, false)]]),
+            50,
+            "it had one"
+        );
+        assert_eq!(waited(&[[ready, (7, true)]; 4]), 0, "it sleeps in code of its own");
+        assert_eq!(waited(&[[ready, ready], [ready, ready], [ready, (7, true)]]), 0);
+        for (asleep, expected) in [(false, 100), (true, 0)] {
+            let mut waiting = WithoutCpu::default();
+            [0, 100].into_iter().for_each(|at| waiting.look(&[], Some(sample(3, at, 7, asleep))));
+            assert_eq!(waiting.time().as_millis(), expected, "only the lab's own thread is left");
+        }
     }
 
     #[test]
