@@ -8,6 +8,7 @@ mod good;
 mod hogs;
 mod rules;
 mod table;
+mod tracer;
 mod trial;
 
 use std::sync::Mutex;
@@ -33,6 +34,9 @@ fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args.first().is_some_and(|arg| arg == "--hog") {
         hogs::be_one();
+    }
+    if args.first().is_some_and(|arg| arg == "--tracer") {
+        tracer::be_one(&args[1..]);
     }
     let options = options(&args);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -83,7 +87,7 @@ fn run(trials: &[Trial], options: &Options, load: usize) -> Tally {
             scope.spawn(|| {
                 while let Some(trial) = trials.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let outcome: Outcome = trial.run();
-                    let off = trial.is_clear() && (outcome.is_wrong(trial) || outcome.is_inconclusive());
+                    let off = trial.is_clear() && (outcome.is_wrong(trial) || outcome.is_unsure(trial));
                     if options.verbose || off {
                         eprintln!("load {load}: {trial}: {outcome}");
                     }

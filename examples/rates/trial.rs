@@ -198,6 +198,14 @@ impl Trial {
         !self.is_bad() || self.block >= self.budget * 2
     }
 
+    /// Whether a doubt is as right as the verdict.
+    fn may_be_doubted(&self) -> bool {
+        match self.kind {
+            Kind::Bad(bad, _) => bad.may_be_doubted(),
+            Kind::Good(good) => good.may_be_doubted(),
+        }
+    }
+
     pub(crate) fn is_bad(&self) -> bool {
         matches!(self.kind, Kind::Bad(..))
     }
@@ -211,6 +219,11 @@ impl Outcome {
 
     pub(crate) fn is_inconclusive(&self) -> bool {
         matches!(self.verdict, Verdict::Inconclusive { .. })
+    }
+
+    /// Inconclusive where a verdict could be had.
+    pub(crate) fn is_unsure(&self, trial: &Trial) -> bool {
+        self.is_inconclusive() && !trial.may_be_doubted()
     }
 }
 

@@ -39,6 +39,16 @@ pub(super) struct Looks {
     pub(super) for_lock: Duration,
     /// How long it was blocked at least, whatever its clocks say.
     pub(super) blocked: Duration,
+    /// What was seen to trace it meanwhile.
+    pub(super) tracer: Option<u32>,
+    /// For how long it may have been traced: from the look before to the one after.
+    pub(super) traced: Duration,
+    /// How long it waited for CPUs that it had given away itself (`sched_yield`).
+    pub(super) yielded: Duration,
+    /// How long it waited for a CPU from the first look to the last, for whatever reason.
+    pub(super) queued: Duration,
+    /// How long it may have been blocked elsewhere while nobody looked, if its culprit is what any code may be in.
+    pub(super) unseen: Duration,
 }
 
 impl Looks {
@@ -46,6 +56,16 @@ impl Looks {
     fn running(&self, stall: &Stall) -> Duration {
         let running = stall.wall * (self.all - self.waiting).max(u32::from(self.all == 0)) / self.all.max(1);
         running.saturating_sub(stall.run_queue.unwrap_or_default()).min(stall.charged())
+    }
+
+    /// How much of what a stall was blocked is the wait for CPUs that the thread had given away: it was taken from the
+    /// waits for a CPU, see [`Testimony::blocked`](super::observer::Testimony::blocked).
+    fn given_away(&self, stall: &Stall) -> Duration {
+        if self.yielded.is_zero() {
+            Duration::ZERO
+        } else {
+            self.queued.saturating_sub(stall.run_queue.unwrap_or_default())
+        }
     }
 }
 
@@ -76,8 +96,10 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
     }
     let charged = stall.charged();
     let stolen = seen.stolen.min(seen.looks.running(&stall));
-    let memory = seen.looks.for_memory.min(stall.blocked.unwrap_or_default());
-    let lock = seen.looks.for_lock.min(stall.blocked.unwrap_or_default());
+    let of_blocked = |time: Duration| time.min(stall.blocked.unwrap_or_default());
+    let (memory, lock) = (of_blocked(seen.looks.for_memory), of_blocked(seen.looks.for_lock));
+    let (traced, unseen) = (of_blocked(seen.looks.traced), of_blocked(seen.looks.unseen));
+    let yielded = of_blocked(seen.looks.given_away(&stall));
     let explains = |time: Duration| !time.is_zero() && charged.saturating_sub(time) <= budget;
     stall.doubt = if let Some(pid) = seen.tracer {
         Some(Why::Traced { pid })
@@ -87,14 +109,21 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
         Some(Why::ProcessStopped { stood_still: seen.stood_still.min(stopped) })
     } else if explains(stolen) {
         Some(Why::Stolen { stolen: seen.stolen })
+    } else if let Some(pid) = seen.looks.tracer.filter(|_| explains(traced)) {
+        Some(Why::Traced { pid })
+    } else if explains(yielded) {
+        Some(Why::Yielded { waited: seen.looks.yielded })
     } else if explains(memory) {
         Some(Why::Memory)
     } else if explains(lock) || explains(lock + memory) {
         Some(Why::LockHolder { waited: lock })
-    } else if seen.overlooked && stall.on_cpu <= budget {
-        // It may have waited for memory, as whoever was to look may have.
+    } else if (seen.overlooked && stall.on_cpu <= budget) || explains(lock + memory + unseen) {
+        // It may have waited for memory, or for a thread that did, as the observer may have.
         Some(Why::Unwitnessed)
     } else {
+        // Enough is left without it, and only that is charged.
+        stall.wall -= lock;
+        stall.blocked = stall.blocked.map(|blocked| blocked - lock);
         None
     };
     Some(stall)
@@ -184,6 +213,52 @@ mod tests {
         assert_eq!(doubt(seen(69, 0)), None, "51 ms are left");
         assert_eq!((doubt(seen(40, 30)), doubt(seen(40, 29))), (holder(40), None));
         assert_eq!(doubt(seen(500, 0)), holder(120), "no more than the wait itself");
+    }
+
+    #[test]
+    fn what_the_holder_of_a_lock_waited_is_not_charged_where_it_decides_nothing() {
+        let looks = Looks { all: 100, waiting: 90, for_lock: MS * 60, ..Looks::default() };
+        let seen = Circumstances { looks, ..Circumstances::default() };
+        let left = weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen).unwrap();
+        assert_eq!((left.doubt.clone(), left.charged(), left.wall), (None, MS * 60, MS * 60));
+        let memory = Looks { for_memory: MS * 20, ..looks };
+        let seen = Circumstances { looks: memory, ..seen };
+        let doubted = weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen).unwrap();
+        assert_eq!((doubted.doubt.clone(), doubted.charged()), (Some(Why::LockHolder { waited: MS * 60 }), MS * 120));
+    }
+
+    #[test]
+    fn a_tracer_that_was_seen_excuses_as_much_as_it_was_seen() {
+        let traced = |ms| {
+            let looks = Looks { all: 100, waiting: 90, tracer: Some(7), traced: MS * ms, ..Looks::default() };
+            doubt(Circumstances { looks, ..Circumstances::default() })
+        };
+        assert_eq!((traced(69), traced(70)), (None, Some(Why::Traced { pid: 7 })));
+    }
+
+    #[test]
+    fn what_was_blocked_while_nobody_looked_is_a_doubt_where_it_decides() {
+        let unseen = |unseen, memory| {
+            let looks = Looks { all: 3, waiting: 3, unseen: MS * unseen, for_memory: MS * memory, ..Looks::default() };
+            doubt(Circumstances { looks, ..Circumstances::default() })
+        };
+        assert_eq!((unseen(69, 0), unseen(70, 0)), (None, Some(Why::Unwitnessed)));
+        assert_eq!((unseen(40, 29), unseen(40, 30)), (None, Some(Why::Unwitnessed)), "either may have been for memory");
+    }
+
+    /// Of 200 ms it computed for 10; the rest it waited for CPUs that it had given away, as far as that was seen.
+    #[test]
+    fn a_wait_for_cpus_that_were_given_away_is_a_doubt_and_beside_a_block_it_is_none() {
+        let doubt = |run_queue, blocked, yielded| {
+            let run_queue = Some(MS * run_queue);
+            let stall = Stall { wall: MS * 200, run_queue, ..stall(10, Some(blocked)) };
+            let looks = Looks { all: 90, yielded: MS * yielded, queued: MS * 180, ..Looks::default() };
+            let seen = Circumstances { looks, ..Circumstances::default() };
+            weigh(stall, Duration::ZERO, MS * 50, &seen).unwrap().doubt
+        };
+        assert_eq!(doubt(40, 150, 150), Some(Why::Yielded { waited: MS * 150 }), "taken from the waits for a CPU");
+        assert_eq!(doubt(90, 100, 0), None, "it was blocked");
+        assert_eq!(doubt(180, 90, 150), None, "and was so beside all its waits");
     }
 
     #[test]

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use super::beacon::Beacon;
 use super::boundaries::TaskLook;
 use super::control::Control;
-use super::culprit::{Sample, Suspect, looks, majority};
+use super::culprit::{CallSeen, Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
 use super::others::OtherThreads;
-use super::reading::thread::{Clocks, younger_than};
+use super::reading::thread::{Clocks, StatusFile, younger_than};
 use super::reading::{ThreadId, this_thread};
 use super::stall::{Spent, Stretch};
 use super::takeover::WorkersLook;
@@ -72,9 +72,9 @@ enum Command {
 pub(super) struct Observer(Sender<Command>);
 
 impl Testimony {
-    /// How long the thread was blocked at least, whatever its clocks say.
+    /// How long the thread was blocked at least, whatever its clocks say, or waited for CPUs that it had given away.
     pub(super) fn blocked(&self) -> Duration {
-        self.circumstances.as_ref().map_or(Duration::ZERO, |seen| seen.looks.blocked)
+        self.circumstances.as_ref().map_or(Duration::ZERO, |seen| seen.looks.blocked + seen.looks.yielded)
     }
 }
 
@@ -155,8 +155,11 @@ struct Post {
     stretch: Option<Instant>,
     looks: u32,
     next: Instant,
-    /// Its account, open as long as it lasts.
+    /// Its account and its status, open as long as it lasts.
     clocks: Option<Clocks>,
+    status: Option<StatusFile>,
+    /// The call that the last look found it in.
+    call: Option<CallSeen>,
     /// Threads that were born in it, before the first look.
     newborn: Vec<ThreadId>,
     /// Since it was first seen to wait for a lock.
@@ -196,6 +199,8 @@ impl Rounds {
                     looks: 0,
                     next: now,
                     clocks: None,
+                    status: None,
+                    call: None,
                     newborn: Vec::new(),
                     others: None,
                 });
@@ -267,9 +272,14 @@ impl Rounds {
         let suspect = majority(of_it(), question.waited);
         let mut looks = looks(of_it(), question.from, question.to, question.since);
         looks.for_lock = looks.for_lock.min(self.waited_by_another(question));
+        if !suspect.as_ref().is_some_and(Suspect::is_of_any_code) {
+            looks.unseen = Duration::ZERO;
+        }
         let overlooked = self.can_look && suspect.is_none();
         let control = self.control.between(question.from, question.to);
-        let circumstances = Some(Circumstances { looks, overlooked, ..control });
+        let tracer = || StatusFile::of(question.thread)?.read()?.tracer;
+        let tracer = control.tracer.or_else(tracer);
+        let circumstances = Some(Circumstances { looks, overlooked, tracer, ..control });
         let tasks = of_it().filter_map(|sample| sample.tasks).collect();
         let workers = of_it().filter_map(|sample| sample.workers.clone()).collect();
         Testimony { suspect, circumstances, tasks, workers }
@@ -296,12 +306,12 @@ impl Post {
         sample: impl FnOnce(ThreadId, bool) -> Option<Sample>,
     ) -> Option<Sample> {
         let Some((thread, since)) = beacon.overdue(now) else {
-            (self.stretch, self.clocks) = (None, None);
+            (self.stretch, self.clocks, self.status) = (None, None, None);
             return None;
         };
         if self.stretch != Some(since) {
             (self.stretch, self.looks, self.next) = (Some(since), 0, now);
-            self.clocks = None;
+            (self.clocks, self.status, self.call) = (None, None, None);
             self.newborn.clear();
             if beacon.is_of_several() {
                 self.newborn = younger_than(now.saturating_duration_since(since), thread);
@@ -319,9 +329,12 @@ impl Post {
             self.others.get_or_insert_with(|| OtherThreads::of(thread, since)).look(now);
         }
         if self.clocks.is_none() {
-            self.clocks = Clocks::of(thread);
+            (self.clocks, self.status) = (Clocks::of(thread), StatusFile::of(thread));
         }
         sample.account = self.clocks.as_ref().and_then(Clocks::account);
+        sample.status = self.status.as_ref().and_then(StatusFile::read);
+        self.call.iter().for_each(|before| sample.keeps_to(before));
+        self.call = sample.call_seen();
         let looked = |alive| sample.account.map(|account| TaskLook::at(account, alive, waiting));
         sample.tasks = beacon.tasks_alive().and_then(looked);
         let begins = |thread: &ThreadId| Sample::of(*thread, false).is_some_and(|sample| sample.begins());
@@ -368,7 +381,7 @@ mod tests {
 
     fn post(beacon: &Arc<Beacon>, next: Instant) -> Post {
         let (beacon, newborn) = (Arc::downgrade(beacon), Vec::new());
-        Post { beacon, stretch: None, looks: 0, next, clocks: None, newborn, others: None }
+        Post { beacon, stretch: None, looks: 0, next, clocks: None, status: None, call: None, newborn, others: None }
     }
 
     /// Of a thread that was looked at in these ms after `start`.

@@ -66,6 +66,8 @@ struct Log {
     episodes: Vec<Episode>,
     /// Excused by a wait for a CPU, though the thread has slept.
     excused: Excused<Episode>,
+    /// Excused so without a sleep, which a spin on `sched_yield` is too.
+    awake: Excused<Episode>,
     /// Certain by themselves: the driver was not turned, and this thread was to turn it.
     certain: Vec<Stretch>,
     longest: Duration,
@@ -260,6 +262,7 @@ impl Fleet {
             found.extend(log.certain.drain(..).filter(|stretch| stretch.to > opened));
             spells.extend(log.episodes.drain(..).chain(open));
             excused.extend(log.excused.take());
+            excused.extend(log.awake.take());
         }
         match reconsidered(excused, observer, patience) {
             Some(again) => spells.extend(again),
@@ -406,8 +409,9 @@ impl Log {
             self.episodes.push(episode);
         } else {
             self.longest = self.longest.max(stretch.split.charged());
-            if sleeps > 0 && stretch.is_excused(budget) {
-                self.excused.push(episode);
+            if stretch.is_excused(budget) {
+                let like = if sleeps > 0 { &mut self.excused } else { &mut self.awake };
+                like.push(episode);
             }
         }
     }
@@ -544,16 +548,16 @@ mod tests {
 
     /// The others would take their places: only so many are kept.
     #[test]
-    fn those_that_a_wait_for_a_cpu_excuses_are_kept_only_if_they_slept() {
+    fn those_that_a_wait_for_a_cpu_excuses_are_kept_apart_by_whether_they_slept() {
         let start = Instant::now();
         let kept = |sleeps, at, run_queue| {
             let mut log = Log::default();
             log.keep((reading(1, start, 0, Some(0)), 0), (reading(1, start, at, Some(run_queue)), sleeps), 1, MS * 50);
-            log.excused.take().len()
+            [log.excused.take().len(), log.awake.take().len()]
         };
-        assert_eq!(kept(1, 120, 80), 1);
-        assert_eq!(kept(0, 120, 80), 0);
-        assert_eq!(kept(1, 40, 30), 0, "it needs no excuse");
+        assert_eq!(kept(1, 120, 80), [1, 0]);
+        assert_eq!(kept(0, 120, 80), [0, 1]);
+        assert_eq!(kept(1, 40, 30), [0, 0], "it needs no excuse");
     }
 
     #[test]

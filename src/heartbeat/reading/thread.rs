@@ -63,6 +63,40 @@ impl Clocks {
     }
 }
 
+/// What else the kernel says of a thread: see proc_pid_status(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// The process that traces this thread: a debugger, strace(1).
+    pub(crate) tracer: Option<u32>,
+    /// How often it lost its CPU while it was ready to run: preempted, or by `sched_yield`.
+    pub(crate) displaced: u64,
+}
+
+impl Status {
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let tracer = field("TracerPid:").and_then(|pid| pid.try_into().ok()).filter(|pid| *pid != 0);
+        Some(Self { tracer, displaced: field("nonvoluntary_ctxt_switches:")? })
+    }
+}
+
+/// An open status of one thread: a reading takes some 7 µs.
+#[derive(Debug)]
+pub(crate) struct StatusFile(File);
+
+impl StatusFile {
+    /// `None` when the thread is gone.
+    pub(crate) fn of(id: ThreadId) -> Option<Self> {
+        File::open(format!("/proc/self/task/{}/status", id.0)).ok().map(Self)
+    }
+
+    pub(crate) fn read(&self) -> Option<Status> {
+        let mut text = [0; 4096];
+        let read = self.0.read_at(&mut text, 0).ok()?;
+        Status::parse(&String::from_utf8_lossy(&text[..read]))
+    }
+}
+
 /// A clock tick of `/proc`: `USER_HZ` is 100 on every architecture tokio runs on.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -213,6 +247,20 @@ mod tests {
         let outside = Clocks::of(clocks.id()).and_then(|clocks| clocks.account()).unwrap();
         assert!(outside.turns >= later.turns && outside.run_queue >= later.run_queue, "{outside:?} {later:?}");
         assert_eq!(Clocks::bare().run_queue(), None);
+    }
+
+    #[test]
+    fn a_status_names_the_tracer_if_there_is_one_and_counts_lost_cpus() {
+        let status = |tracer: &str| {
+            let text = format!("Name:\ta\nTracerPid:\t{tracer}\nvoluntary_ctxt_switches:\t7\n");
+            Status::parse(&(text + "nonvoluntary_ctxt_switches:\t12\n")).unwrap()
+        };
+        assert_eq!(status("0"), Status { tracer: None, displaced: 12 });
+        assert_eq!(status("42"), Status { tracer: Some(42), displaced: 12 });
+        assert_eq!(Status::parse("Name:\ta\n"), None);
+        let own = StatusFile::of(ThreadId::here()).unwrap();
+        assert!(own.read().is_some(), "of a thread that runs");
+        assert!(StatusFile::of(ThreadId(u32::MAX)).is_none(), "of one that there is not");
     }
 
     #[test]
