@@ -215,14 +215,6 @@ impl Sample {
         self.at.checked_duration_since(from)?.checked_sub(on_cpu + queued)
     }
 
-    /// How long it was blocked from this look to another, in both of which it was in a call.
-    fn blocked_until(&self, later: &Self) -> Duration {
-        let time = later.at - self.at;
-        let (Some(then), Some(now)) = (self.account, later.account) else { return time };
-        let spent = now.on_cpu.saturating_sub(then.on_cpu) + now.run_queue.saturating_sub(then.run_queue);
-        time.saturating_sub(spent)
-    }
-
     fn tracer(&self) -> Option<u32> {
         self.status.and_then(|status| status.tracer)
     }
@@ -303,12 +295,12 @@ fn most_frequent<T: Copy>(all: impl Iterator<Item = T>, same: impl Fn(T, T) -> b
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(one, _)| one)
 }
 
-/// Where the thread was in `samples`, which are all there are from `from` to `to`. `since`: what it had spent before that.
+/// Where the thread was in `samples`, which are all there are from `from` to `to`, and what it had spent `since` before, and
+/// `until` the end.
 pub(super) fn looks<'a>(
     samples: impl Iterator<Item = &'a Sample>,
-    from: Instant,
-    to: Instant,
-    since: Option<Spent>,
+    (from, to): (Instant, Instant),
+    (since, until): (Option<Spent>, Option<Spent>),
 ) -> Looks {
     let all: Vec<&Sample> = samples.collect();
     // A thread that is ready to run is blocked nowhere: a look at it says nothing of where it was blocked before or after.
@@ -320,12 +312,12 @@ pub(super) fn looks<'a>(
         waiting: count(&waiting),
         for_memory: time_in(&waiting, (from, to), Sample::waits_for_memory),
         for_lock: time_in(&waiting, (from, to), Sample::waits_for_lock),
+        before_lock: Duration::ZERO,
         blocked: since.and_then(blocked).unwrap_or_default(),
         tracer: all.iter().find_map(|sample| sample.tracer()),
         traced: time_in(&all, (from, to), |sample| sample.tracer().is_some()),
         yielded: turns::yielded(&all),
-        queued: turns::queued(&all),
-        unseen: unseen(&all, &waiting, (from, to)),
+        unseen: unseen(&all, &waiting, (from, to), until),
     }
 }
 
@@ -348,19 +340,27 @@ const HELD_UP: Duration = Duration::from_millis(10);
 
 /// How long the thread may have been blocked while the observer, held up itself, did not look. Where it was in one call
 /// before and after, it is taken to have been there in between.
-fn unseen(all: &[&Sample], waiting: &[&Sample], (from, to): (Instant, Instant)) -> Duration {
-    let (Some(first), Some(last), Some(end)) = (waiting.first(), waiting.last(), all.last()) else {
+fn unseen(all: &[&Sample], waiting: &[&Sample], (from, to): (Instant, Instant), until: Option<Spent>) -> Duration {
+    let (Some(first), Some(last)) = (waiting.first(), waiting.last()) else {
         return to - from;
     };
     let between = waiting.windows(2).filter(|pair| !pair[0].doing.same_call(&pair[1].doing));
-    let between = between.map(|pair| pair[0].blocked_until(pair[1])).filter(|time| *time > HELD_UP);
+    let spent =
+        |sample: &Sample| sample.account.map(|account| Spent { on_cpu: account.on_cpu, run_queue: account.run_queue });
+    let between = between.map(|pair| lost(pair[1].at - pair[0].at, spent(pair[0]), spent(pair[1])));
     // The first look comes when patience is over, which is a small part of any stall.
     let before = Some(first.at - from).filter(|time| *time > (to - from) / 2);
+    let after = lost(to - last.at, spent(last), until);
     let pause = HELD_UP.max(Duration::from_millis(u64::try_from(all.len() / 16).unwrap_or(u64::MAX)));
-    let next = all.iter().find(|sample| sample.at > last.at).map_or(to, |next| next.at);
-    let after = [next - last.at, to - end.at].into_iter().filter(|time| *time > pause);
-    let after = if end.at > last.at { after.sum() } else { after.max().unwrap_or_default() };
-    (between.chain(before).sum::<Duration>() + after).min(to - from)
+    let beside = between.filter(|time| *time > HELD_UP).chain(before).sum::<Duration>();
+    (beside + if after > pause { after } else { Duration::ZERO }).min(to - from)
+}
+
+/// What a thread did not spend on a CPU or waiting for one, of a time at whose beginning and end that is known.
+fn lost(time: Duration, then: Option<Spent>, now: Option<Spent>) -> Duration {
+    let Some((then, now)) = then.zip(now) else { return time };
+    let spent = now.on_cpu.saturating_sub(then.on_cpu) + now.run_queue.saturating_sub(then.run_queue);
+    time.saturating_sub(spent)
 }
 
 /// A culprit whose source line has not been looked for yet: the first time that takes a good part of a second.
@@ -493,7 +493,7 @@ mod tests {
             let account = Account { on_cpu: ms * (1000 + on_cpu), run_queue: ms * (2000 + queued), turns: 7 };
             Sample::asleep(ThreadId(1), start + ms * at, account)
         };
-        let looks = |samples: &[Sample], since| looks(samples.iter(), start, start + ms * 200, since).blocked;
+        let looks = |samples: &[Sample], since| looks(samples.iter(), (start, start + ms * 200), (since, None)).blocked;
         let blocked = |samples: &[Sample]| looks(samples, Some(since));
         assert_eq!(blocked(&[]), Duration::ZERO);
         assert_eq!(blocked(&[slept(100, 10, 20)]), ms * 70);
@@ -515,9 +515,9 @@ mod tests {
             sample(Doing::Running),
         ];
         let at = samples[0].at;
-        let looks = looks(samples.iter().take(3), at, samples[2].at, None);
+        let looks = looks(samples.iter().take(3), (at, samples[2].at), (None, None));
         assert_eq!((looks.all, looks.waiting, looks.for_memory), (3, 3, samples[2].at - at));
-        let looks = super::looks(samples.iter().skip(3), samples[3].at, samples[4].at, None);
+        let looks = super::looks(samples.iter().skip(3), (samples[3].at, samples[4].at), (None, None));
         assert_eq!((looks.all, looks.waiting, looks.for_memory), (2, 1, Duration::ZERO));
     }
 
@@ -527,7 +527,7 @@ mod tests {
         let for_memory = |seen: &[(u32, &str)]| {
             let sample = |(at, call): &(u32, &str)| Sample { at: from + ms * *at, ..waiting(call, None) };
             let samples: Vec<Sample> = seen.iter().map(sample).collect();
-            looks(samples.iter(), from, from + ms * 120, None).for_memory
+            looks(samples.iter(), (from, from + ms * 120), (None, None)).for_memory
         };
         assert_eq!(for_memory(&[(10, "flock"), (12, "mmap"), (13, "mmap"), (15, "flock"), (17, "flock")]), ms * 5);
         // Looks are close to each other at first, so most of them say little of a long stall.
@@ -548,7 +548,7 @@ mod tests {
                 Sample { at: from + ms * *at, ..sample }
             };
             let samples: Vec<Sample> = seen.iter().map(sample).collect();
-            looks(samples.iter(), from, from + ms * 442, None).for_memory
+            looks(samples.iter(), (from, from + ms * 442), (None, None)).for_memory
         };
         // It got no CPU after its wait, and was in the next one when it was looked at again.
         let seen = [(15, Some("mprotect")), (60, None), (140, None), (300, Some("mprotect")), (400, None)];
@@ -564,16 +564,17 @@ mod tests {
             let account = Account { on_cpu: ms * spent, run_queue: Duration::ZERO, turns: 7 };
             Sample { at: from + ms * at, account: Some(account), ..waiting(call, None) }
         };
-        let unseen = |samples: &[Sample]| looks(samples.iter(), from, from + ms * 120, None).unseen;
-        assert_eq!(unseen(&[look(12, "futex", 0), look(115, "futex", 0)]), Duration::ZERO, "one call");
-        assert_eq!(unseen(&[look(12, "mmap", 0), look(90, "futex", 0), look(115, "futex", 0)]), ms * 78);
-        assert_eq!(unseen(&[look(12, "mmap", 0), look(90, "futex", 70), look(115, "futex", 70)]), Duration::ZERO);
-        assert_eq!(unseen(&[look(12, "futex", 0)]), ms * 108, "until its end");
-        assert_eq!(unseen(&[look(80, "futex", 0), look(115, "futex", 0)]), ms * 80, "from its beginning");
-        let runs = |at| Sample { at: from + ms * at, ..sample(Doing::Running) };
-        let many: Vec<_> = [vec![look(12, "futex", 0)], (13..120).map(runs).collect()].concat();
-        assert_eq!(unseen(&many), Duration::ZERO, "it was ready to run");
-        assert_eq!(unseen(&[]), ms * 120);
+        let unseen = |samples: &[Sample], spent: u32| {
+            let until = Some(Spent { on_cpu: ms * spent, run_queue: Duration::ZERO });
+            looks(samples.iter(), (from, from + ms * 120), (None, until)).unseen
+        };
+        assert_eq!(unseen(&[look(12, "futex", 0), look(115, "futex", 0)], 0), Duration::ZERO, "one call");
+        assert_eq!(unseen(&[look(12, "mmap", 0), look(90, "futex", 0), look(115, "futex", 0)], 0), ms * 78);
+        assert_eq!(unseen(&[look(12, "mmap", 0), look(90, "futex", 70), look(115, "futex", 70)], 70), Duration::ZERO);
+        assert_eq!(unseen(&[look(12, "futex", 0)], 0), ms * 108, "until its end");
+        assert_eq!(unseen(&[look(12, "futex", 0)], 100), Duration::ZERO, "it computed");
+        assert_eq!(unseen(&[look(80, "futex", 0), look(115, "futex", 0)], 0), ms * 80, "from its beginning");
+        assert_eq!(unseen(&[], 0), ms * 120);
     }
 
     #[test]

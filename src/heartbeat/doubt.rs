@@ -37,6 +37,8 @@ pub(super) struct Looks {
     pub(super) for_memory: Duration,
     /// How long it may have waited for a lock that another thread held, which itself waited for a CPU or for memory.
     pub(super) for_lock: Duration,
+    /// For how long before nobody looked at other threads, so that one may have waited then too.
+    pub(super) before_lock: Duration,
     /// How long it was blocked at least, whatever its clocks say.
     pub(super) blocked: Duration,
     /// What was seen to trace it meanwhile.
@@ -45,8 +47,6 @@ pub(super) struct Looks {
     pub(super) traced: Duration,
     /// How long it waited for CPUs that it had given away itself (`sched_yield`).
     pub(super) yielded: Duration,
-    /// How long it waited for a CPU from the first look to the last, for whatever reason.
-    pub(super) queued: Duration,
     /// How long it may have been blocked elsewhere while nobody looked, if its culprit is what any code may be in.
     pub(super) unseen: Duration,
 }
@@ -56,16 +56,6 @@ impl Looks {
     fn running(&self, stall: &Stall) -> Duration {
         let running = stall.wall * (self.all - self.waiting).max(u32::from(self.all == 0)) / self.all.max(1);
         running.saturating_sub(stall.run_queue.unwrap_or_default()).min(stall.charged())
-    }
-
-    /// How much of what a stall was blocked is the wait for CPUs that the thread had given away: it was taken from the
-    /// waits for a CPU, see [`Testimony::blocked`](super::observer::Testimony::blocked).
-    fn given_away(&self, stall: &Stall) -> Duration {
-        if self.yielded.is_zero() {
-            Duration::ZERO
-        } else {
-            self.queued.saturating_sub(stall.run_queue.unwrap_or_default())
-        }
     }
 }
 
@@ -99,7 +89,10 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
     let of_blocked = |time: Duration| time.min(stall.blocked.unwrap_or_default());
     let (memory, lock) = (of_blocked(seen.looks.for_memory), of_blocked(seen.looks.for_lock));
     let (traced, unseen) = (of_blocked(seen.looks.traced), of_blocked(seen.looks.unseen));
-    let yielded = of_blocked(seen.looks.given_away(&stall));
+    // The observer looks at other threads when this one is overdue; later, it was held up itself.
+    let late = of_blocked(seen.looks.before_lock.saturating_sub(budget / 4));
+    // It was taken from the waits for a CPU, see `Testimony::blocked`. What was blocked for sure beside it is charged.
+    let yielded = of_blocked(seen.looks.yielded.min(charged.saturating_sub(seen.looks.blocked)));
     let explains = |time: Duration| !time.is_zero() && charged.saturating_sub(time) <= budget;
     stall.doubt = if let Some(pid) = seen.tracer {
         Some(Why::Traced { pid })
@@ -117,7 +110,9 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
         Some(Why::Memory)
     } else if explains(lock) || explains(lock + memory) {
         Some(Why::LockHolder { waited: lock })
-    } else if (seen.overlooked && stall.on_cpu <= budget) || explains(lock + memory + unseen) {
+    } else if !lock.is_zero() && explains(lock + late + memory) {
+        Some(Why::LockHolder { waited: lock })
+    } else if (seen.overlooked && stall.on_cpu <= budget) || explains(lock + late + memory + unseen) {
         // It may have waited for memory, or for a thread that did, as the observer may have.
         Some(Why::Unwitnessed)
     } else {
@@ -215,6 +210,18 @@ mod tests {
         assert_eq!(doubt(seen(500, 0)), holder(120), "no more than the wait itself");
     }
 
+    /// An eighth of the budget and a beat go by before the observer looks at all.
+    #[test]
+    fn what_went_by_before_other_threads_were_looked_at_may_have_been_a_wait_of_theirs_too() {
+        let doubt = |lock, before| {
+            let looks = Looks { all: 9, waiting: 9, for_lock: MS * lock, before_lock: MS * before, ..Looks::default() };
+            doubt(Circumstances { looks, ..Circumstances::default() })
+        };
+        let holder = Some(Why::LockHolder { waited: MS * 40 });
+        assert_eq!((doubt(40, 12), doubt(40, 43)), (None, holder));
+        assert_eq!((doubt(0, 82), doubt(0, 83)), (None, Some(Why::Unwitnessed)));
+    }
+
     #[test]
     fn what_the_holder_of_a_lock_waited_is_not_charged_where_it_decides_nothing() {
         let looks = Looks { all: 100, waiting: 90, for_lock: MS * 60, ..Looks::default() };
@@ -246,19 +253,19 @@ mod tests {
         assert_eq!((unseen(40, 29), unseen(40, 30)), (None, Some(Why::Unwitnessed)), "either may have been for memory");
     }
 
-    /// Of 200 ms it computed for 10; the rest it waited for CPUs that it had given away, as far as that was seen.
     #[test]
-    fn a_wait_for_cpus_that_were_given_away_is_a_doubt_and_beside_a_block_it_is_none() {
-        let doubt = |run_queue, blocked, yielded| {
-            let run_queue = Some(MS * run_queue);
-            let stall = Stall { wall: MS * 200, run_queue, ..stall(10, Some(blocked)) };
-            let looks = Looks { all: 90, yielded: MS * yielded, queued: MS * 180, ..Looks::default() };
+    fn a_wait_for_cpus_that_were_given_away_is_a_doubt_and_no_conviction_and_beside_a_block_or_a_computation_it_is_none()
+     {
+        let doubt = |on_cpu, blocked, yielded, blocked_for_sure| {
+            let looks = Looks { all: 90, yielded: MS * yielded, blocked: MS * blocked_for_sure, ..Looks::default() };
             let seen = Circumstances { looks, ..Circumstances::default() };
-            weigh(stall, Duration::ZERO, MS * 50, &seen).unwrap().doubt
+            weigh(stall(on_cpu, Some(blocked)), Duration::ZERO, MS * 50, &seen).unwrap().doubt
         };
-        assert_eq!(doubt(40, 150, 150), Some(Why::Yielded { waited: MS * 150 }), "taken from the waits for a CPU");
-        assert_eq!(doubt(90, 100, 0), None, "it was blocked");
-        assert_eq!(doubt(180, 90, 150), None, "and was so beside all its waits");
+        let yielded = |ms| Some(Why::Yielded { waited: MS * ms });
+        assert_eq!(doubt(0, 110, 110, 0), yielded(110), "all that is charged");
+        assert_eq!(doubt(0, 110, 60, 50), yielded(60), "and a block within the budget");
+        assert_eq!(doubt(0, 110, 110, 51), None, "it was blocked");
+        assert_eq!(doubt(51, 0, 200, 0), None, "it was on a CPU");
     }
 
     #[test]

@@ -63,6 +63,14 @@ impl Clocks {
     }
 }
 
+/// A thread's time on a CPU up to this moment, whether it runs or not: 0.3 µs. `None` when it is gone.
+pub(crate) fn cpu_time(id: ThreadId) -> Option<Duration> {
+    // As clock_getcpuclockid(3) numbers the clocks of processes: the complement of the number, then three bits. Here they say
+    // that it is a thread's (4), and its time on a CPU (2).
+    let number: nix::libc::clockid_t = id.0.try_into().ok()?;
+    clock_gettime(ClockId::from_raw((!number << 3) | 6)).ok().map(Duration::from)
+}
+
 /// What else the kernel says of a thread: see proc_pid_status(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status {
@@ -121,10 +129,11 @@ pub(crate) fn others_than(these: &[ThreadId]) -> Vec<ThreadId> {
     threads.filter(|thread| !these.contains(thread)).take(MOST).collect()
 }
 
-/// Whether it is a thread of this crate's own that runs no code under test. A lab's own thread does: the root future.
+/// Whether it is a thread of this crate's own that runs no code under test. A lab's own thread does: the root future; and so do
+/// the workers of its runtime and the threads of its blocking pool.
 pub(crate) fn is_a_watchers(thread: ThreadId) -> bool {
     let name = std::fs::read(format!("/proc/self/task/{}/comm", thread.0)).unwrap_or_default();
-    name.starts_with(b"deadbeat-") && name != b"deadbeat-lab\n"
+    name.starts_with(b"deadbeat-") && !name.starts_with(b"deadbeat-lab")
 }
 
 /// A thread's name, and in which tick since boot it was born.
@@ -214,6 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn a_labs_threads_run_code_under_test_and_the_observer_does_not() {
+        let is = |name: &str| {
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            thread.spawn(|| is_a_watchers(ThreadId::here())).unwrap().join().unwrap()
+        };
+        assert_eq!(["deadbeat-observer", "deadbeat-sampler"].map(is), [true, true]);
+        assert_eq!(["deadbeat-lab", "deadbeat-lab-worker", "tokio-rt-worker", "x"].map(is), [false; 4]);
+    }
+
+    #[test]
     fn a_proc_that_numbers_this_thread_otherwise_is_somebody_elses() {
         for (link, own) in [("7/task/12", true), ("7/task/13", false), ("12/task", false), ("", false)] {
             assert_eq!(names(Path::new(link), ThreadId(12)), own, "{link:?}");
@@ -247,6 +266,29 @@ mod tests {
         let outside = Clocks::of(clocks.id()).and_then(|clocks| clocks.account()).unwrap();
         assert!(outside.turns >= later.turns && outside.run_queue >= later.run_queue, "{outside:?} {later:?}");
         assert_eq!(Clocks::bare().run_queue(), None);
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_thread_is_told_to_the_moment_and_of_one_that_is_gone_it_is_not() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(ThreadId::here()).unwrap();
+            stopped.recv().unwrap_err();
+        });
+        let other = told.recv().unwrap();
+        assert!(cpu_time(other).is_some_and(|time| time > Duration::ZERO));
+        let mine = || cpu_time(ThreadId::here()).unwrap();
+        let (before, after) = (mine(), mine());
+        assert!(before < after, "{before:?} {after:?}");
+        drop(stop);
+        thread.join().unwrap();
+        // What it leaves in the kernel can be there for a moment more.
+        let gone = (0..10_000).any(|_| {
+            std::thread::yield_now();
+            cpu_time(other).is_none()
+        });
+        assert!(gone);
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Clocks {
     }
 }
 
+/// Of another thread it cannot be had.
+pub(crate) fn cpu_time(_: ThreadId) -> Option<Duration> {
+    None
+}
+
 /// See the Linux one; here it is not to be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Status {
