@@ -224,6 +224,13 @@ impl Sample {
         matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall.starts_with("epoll_"))
     }
 
+    /// As a worker waits for events and a thread of the blocking pool for work, the latter with a limit: such a thread holds
+    /// no lock.
+    pub(super) fn is_idle(&self) -> bool {
+        let with_limit = |detail: &Option<String>| detail.as_deref() == Some(LOCK_WITH_LIMIT);
+        self.is_parked() || matches!(&self.doing, Doing::Waiting { detail, .. } if with_limit(detail))
+    }
+
     /// In a call that a worker idles in too: for events, or for whoever turns the driver.
     fn may_idle(&self) -> bool {
         self.is_parked() || matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall == "futex")
@@ -637,6 +644,14 @@ mod tests {
             assert_eq!((seen(idle, 1), seen(idle, 2)), (false, true), "{idle}");
         }
         assert!(seen("wait4", 1), "no worker idles there");
+    }
+
+    #[test]
+    fn a_thread_is_idle_that_waits_for_events_or_with_a_limit_for_work() {
+        let idle = [waiting("epoll_wait", None), waiting("futex", Some(LOCK_WITH_LIMIT))];
+        assert!(idle.iter().all(Sample::is_idle));
+        let busy = [waiting("futex", Some(LOCK)), waiting("flock", None), sample(Doing::Running)];
+        assert!(!busy.iter().any(Sample::is_idle));
     }
 
     #[test]

@@ -108,8 +108,6 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
         Some(Why::Yielded { waited: seen.looks.yielded })
     } else if explains(memory) {
         Some(Why::Memory)
-    } else if explains(lock) || explains(lock + memory) {
-        Some(Why::LockHolder { waited: lock })
     } else if !lock.is_zero() && explains(lock + late + memory) {
         Some(Why::LockHolder { waited: lock })
     } else if (seen.overlooked && stall.on_cpu <= budget) || explains(lock + late + memory + unseen) {

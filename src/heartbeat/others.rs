@@ -71,6 +71,8 @@ enum Doing {
     Ready,
     /// In a page fault, or in a call in which any code may have to wait for memory.
     ForMemory,
+    /// Waiting for events or for work: it holds no lock, so what it has waited for before was not for the one that does.
+    Idle,
     /// Asleep, or not looked at.
     Unknown,
 }
@@ -83,6 +85,7 @@ impl Seen {
         let doing = match sample {
             Some(sample) if sample.is_running() => Doing::Ready,
             Some(sample) if sample.waits_for_memory() => Doing::ForMemory,
+            Some(sample) if sample.is_idle() => Doing::Idle,
             _ => Doing::Unknown,
         };
         // Read after the look: what was waited for until then is in it, if the wait is over.
@@ -103,6 +106,11 @@ impl Waits {
     }
 
     fn see(&mut self, seen: Seen) {
+        // One that may have let the lock go can be idle by now.
+        if seen.doing == Doing::Idle && !self.ran {
+            *self = Self { asked: self.asked, before: self.before, ..Self::from(seen) };
+            return;
+        }
         let same = |doing| seen.doing == doing && self.last.doing == doing;
         if same(Doing::ForMemory) {
             self.for_memory += seen.at - self.last.at;
@@ -238,6 +246,22 @@ mod tests {
     fn a_page_that_is_waited_for_counts_while_it_is_seen_to_be() {
         let looks = [(0, Doing::ForMemory, 5, 7), (30, Doing::ForMemory, 5, 7), (90, Doing::Unknown, 6, 7)];
         assert_eq!(most(&looks), MS * 30);
+    }
+
+    #[test]
+    fn what_a_thread_waited_before_it_was_idle_is_forgotten() {
+        let looks = [
+            (0, Doing::Ready, 5, 7),
+            (80, Doing::Unknown, 6, 80),
+            (90, Doing::Idle, 6, 90),
+            (120, Doing::Unknown, 7, 110),
+        ];
+        assert_eq!(most(&looks), MS * 20);
+        let seen =
+            |at: u32, run_queue, doing| Seen { at: Instant::now() + MS * at, account: account(5, run_queue), doing };
+        let mut let_it_go = Waits { ran: true, ..Waits::from(seen(0, 7, Doing::Ready)) };
+        let_it_go.see(seen(90, 80, Doing::Idle));
+        assert_eq!(let_it_go.most, MS * 73, "it has become idle since");
     }
 
     #[test]
