@@ -1,4 +1,4 @@
-//! Some forty ways to block a worker, each for about as long as asked.
+//! Some fifty ways to block a worker, each for about as long as asked.
 
 #![expect(clippy::disallowed_methods, reason = "blocking the worker is what these are for")]
 
@@ -21,6 +21,15 @@ pub(crate) struct Bad {
     /// The calls that a right culprit names; none for a computation.
     pub(crate) calls: &'static [&'static str],
 }
+
+impl Bad {
+    /// Whether a doubt is right where the machine is busy: what was waited for is then partly the machine's doing.
+    pub(crate) fn may_be_doubted(&self) -> bool {
+        self.name == YIELD_SPIN
+    }
+}
+
+const YIELD_SPIN: &str = "sched_yield spin";
 
 pub(crate) const ALL: &[Bad] = &[
     Bad { name: "sleep", block: sleep, calls: &["clock_nanosleep", "nanosleep"] },
@@ -65,6 +74,9 @@ pub(crate) const ALL: &[Bad] = &[
     Bad { name: "copying", block: copying, calls: &[] },
     Bad { name: "touching memory", block: touching, calls: &[] },
     Bad { name: "spin and sleep", block: spin_and_sleep, calls: &["clock_nanosleep", "nanosleep"] },
+    Bad { name: "lingering close", block: lingering_close, calls: &["close"] },
+    Bad { name: "lock of a sleeper", block: lock_of_a_sleeper, calls: &["futex"] },
+    Bad { name: YIELD_SPIN, block: yield_spin, calls: &[] },
     Bad { name: "kill poll", block: kill_poll, calls: &["clock_nanosleep", "nanosleep"] },
 ];
 
@@ -283,6 +295,48 @@ fn kill_poll(block: Duration) {
     for _ in 0..10 {
         let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), None);
         sleep(block / 10);
+    }
+}
+
+/// A socket whose peer does not read what is left to send.
+fn lingering_close(block: Duration) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
+    let mut near = TcpStream::connect(listener.local_addr().expect("an address")).expect("a peer");
+    let (far, _) = listener.accept().expect("a guest");
+    rustix::net::sockopt::set_socket_linger(&near, Some(Duration::from_secs(60))).expect("a socket");
+    near.set_nonblocking(true).expect("a socket");
+    while near.write(&[0; 65_536]).is_ok() {}
+    // A close does not linger on a socket that does not block.
+    near.set_nonblocking(false).expect("a socket");
+    after(block, move || drop(far));
+    drop(near);
+}
+
+/// The thread that holds the lock sleeps, from when the caller waits for it.
+fn lock_of_a_sleeper(block: Duration) {
+    let stat = format!("/proc/self/task/{}/stat", nix::unistd::gettid());
+    let (lock, (hold, held), (go, begun)) = (Arc::new(Mutex::new(())), mpsc::channel(), mpsc::channel());
+    let theirs = Arc::clone(&lock);
+    thread::spawn(move || {
+        let _guard = theirs.lock().expect("never poisoned");
+        hold.send(()).expect("the caller waits");
+        begun.recv().expect("the caller is about to wait for the lock");
+        while !is_asleep(&stat) {
+            sleep(Duration::from_millis(1));
+        }
+        sleep(block);
+    });
+    held.recv().expect("the lock is held");
+    go.send(()).expect("a holder");
+    drop(lock.lock().expect("never poisoned"));
+}
+
+/// As a spin lock backs off. Beside others that want the CPU each turn is a long wait.
+fn yield_spin(block: Duration) {
+    let (begun, mut turns) = (Instant::now(), 0);
+    while begun.elapsed() < block || turns < 16 {
+        thread::yield_now();
+        turns += 1;
     }
 }
 

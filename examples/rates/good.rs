@@ -21,8 +21,18 @@ pub(crate) struct Good {
     pub(crate) multi_thread_only: bool,
 }
 
+impl Good {
+    /// Whether a doubt is right: the worker did stand still, and not by its own doing.
+    pub(crate) fn may_be_doubted(&self) -> bool {
+        [TRACED, DESCHEDULED].contains(&self.name)
+    }
+}
+
+const TRACED: &str = "traced thread";
+const DESCHEDULED: &str = "lock of a descheduled thread";
+
 macro_rules! good {
-    ($name:literal, $run:ident) => {
+    ($name:expr, $run:ident) => {
         Good { name: $name, run: |long| Box::pin($run(long)), multi_thread_only: false }
     };
 }
@@ -59,6 +69,9 @@ pub(crate) const ALL: &[Good] = &[
     good!("20 ms + 20 ms", spin_then_block),
     good!("40 ms + yield", long_chunks),
     good!("40 ms block + yield", blocking_chunks),
+    good!("small jobs for the pool", small_jobs),
+    good!(DESCHEDULED, lock_of_a_descheduled_thread),
+    good!(TRACED, traced_thread),
     Good { name: "block_in_place", run: |long| Box::pin(in_place(long)), multi_thread_only: true },
     Good { name: "block_in_place in a row", run: |long| Box::pin(in_place_in_a_row(long)), multi_thread_only: true },
     Good { name: "block_in_place in 20 tasks", run: |long| Box::pin(in_place_in_tasks(long)), multi_thread_only: true },
@@ -377,6 +390,43 @@ async fn medium_tasks(_: Duration) {
         tasks.spawn(async { spin(Duration::from_millis(5)) });
     }
     tasks.join_all().await;
+}
+
+/// The queue of the pool has a lock, which a thread may hold that is given no CPU.
+async fn small_jobs(_: Duration) {
+    for _ in 0..40 {
+        let mut jobs = JoinSet::new();
+        for _ in 0..4 {
+            jobs.spawn_blocking(|| spin(Duration::from_micros(200)));
+        }
+        jobs.join_all().await;
+    }
+}
+
+/// Three milliseconds of work under a lock of the standard library, as long as the machine makes them.
+async fn lock_of_a_descheduled_thread(_: Duration) {
+    let lock = Arc::new(std::sync::Mutex::new(()));
+    let (hold, held) = oneshot::channel();
+    let theirs = Arc::clone(&lock);
+    let holder = spawn_blocking(move || {
+        let _guard = theirs.lock().expect("never poisoned");
+        let _ = hold.send(());
+        spin(Duration::from_millis(3));
+    });
+    held.await.expect("the lock is held");
+    drop(lock.lock().expect("never poisoned"));
+    holder.await.expect("no panic");
+}
+
+/// Short polls of a thread that another process stops for a while, as strace(1) and a debugger do.
+async fn traced_thread(long: Duration) {
+    let thread = nix::unistd::gettid();
+    let tracer = spawn_blocking(move || crate::tracer::stop(thread, long));
+    while !tracer.is_finished() {
+        spin(Duration::from_millis(1));
+        yield_now().await;
+    }
+    tracer.await.expect("no panic");
 }
 
 async fn thread_to_channel(long: Duration) {

@@ -6,8 +6,10 @@
 mod bad;
 mod good;
 mod hogs;
+mod process;
 mod rules;
 mod table;
+mod tracer;
 mod trial;
 
 use std::sync::Mutex;
@@ -34,7 +36,13 @@ fn main() {
     if args.first().is_some_and(|arg| arg == "--hog") {
         hogs::be_one();
     }
+    if args.first().is_some_and(|arg| arg == "--tracer") {
+        tracer::be_one(&args[1..]);
+    }
     let options = options(&args);
+    if let Some((block, nth)) = process::asked_for(&args) {
+        return println!("{}", options.trials(block)[nth].run().told());
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let begun = Instant::now();
     println!(
@@ -46,8 +54,7 @@ fn main() {
     table::head();
     for &load in &options.loads {
         let _hogs = Hogs::start(load * cores);
-        let trials = trial::mixed(options.trials, options.seed, options.kind.as_deref());
-        let tally = run(&trials, &options, load);
+        let tally = run(&args, None, &options, load);
         table::row(load, &tally);
     }
     if options.sweep > 0 {
@@ -59,8 +66,7 @@ fn main() {
             let _hogs = Hogs::start(load * cores);
             let mut seen = None;
             for block in [5, 10, 20, 50, 200] {
-                let trials = trial::sweep(options.sweep, Duration::from_millis(block), options.seed);
-                let tally = run(&trials, &options, load);
+                let tally = run(&args, Some(block), &options, load);
                 table::sweep_row(load, block, &tally);
                 seen = seen.or_else(|| tally.sees(0.99).then_some(block));
             }
@@ -75,15 +81,19 @@ fn main() {
 }
 
 /// Runs every trial, some at a time when the machine is loaded anyway.
-fn run(trials: &[Trial], options: &Options, load: usize) -> Tally {
+fn run(args: &[String], block: Option<u64>, options: &Options, load: usize) -> Tally {
+    let trials: Vec<Trial> = options.trials(block);
     let jobs = if load == 0 { 1 } else { options.jobs };
     let (next, tally) = (AtomicUsize::new(0), Mutex::new(Tally::default()));
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                while let Some(trial) = trials.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let outcome: Outcome = trial.run();
-                    let off = trial.is_clear() && (outcome.is_wrong(trial) || outcome.is_inconclusive());
+                loop {
+                    let nth = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(trial) = trials.get(nth) else { return };
+                    let outcome: Outcome =
+                        process::run(args, block, nth).unwrap_or_else(|said| panic!("{trial}: {said}"));
+                    let off = trial.is_clear() && (outcome.is_wrong(trial) || outcome.is_unsure(trial));
                     if options.verbose || off {
                         eprintln!("load {load}: {trial}: {outcome}");
                     }
@@ -93,6 +103,16 @@ fn run(trials: &[Trial], options: &Options, load: usize) -> Tally {
         }
     });
     tally.into_inner().expect("no trial panics")
+}
+
+impl Options {
+    /// Those of the sweep with blocks of so many milliseconds, or the mixed ones.
+    fn trials(&self, block: Option<u64>) -> Vec<Trial> {
+        match block {
+            Some(block) => trial::sweep(self.sweep, Duration::from_millis(block), self.seed),
+            None => trial::mixed(self.trials, self.seed, self.kind.as_deref()),
+        }
+    }
 }
 
 fn options(args: &[String]) -> Options {

@@ -60,12 +60,15 @@ impl Ticker {
                 tokio::time::sleep(INTERVAL).await;
             }
         });
-        let control = std::thread::spawn(move || {
+        let measures = move || {
             while !outside.0.over.load(Ordering::Relaxed) {
                 outside.0.control.lock().expect("no panic").push(Instant::now());
                 std::thread::park_timeout(INTERVAL);
             }
-        });
+        };
+        // Named as one that runs no code under test, for no worker waits for it.
+        let control =
+            std::thread::Builder::new().name("deadbeat-control".to_owned()).spawn(measures).expect("a thread");
         Ticking { ticker: self, task, control }
     }
 

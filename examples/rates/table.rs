@@ -20,12 +20,15 @@ impl Tally {
     pub(crate) fn add(&mut self, trial: &Trial, outcome: &Outcome) {
         let rules = outcome.rules;
         let alarms = [rules.wall, rules.cpu, rules.wall_minus_control, rules.mostly_cpu];
-        let unsure = usize::from(outcome.is_inconclusive());
+        if outcome.is_inconclusive() && !outcome.is_unsure(trial) {
+            return;
+        }
+        let unsure = usize::from(outcome.is_unsure(trial));
         let wrong = usize::from(outcome.is_wrong(trial));
         if trial.is_bad() {
             self.bad += 1;
             self.unsure_bad += unsure;
-            let caught = 1 - wrong - unsure;
+            let caught = usize::from(!outcome.is_inconclusive() && wrong == 0);
             self.caught += caught;
             // Of those caught, as they are shown.
             self.class += caught * usize::from(outcome.right_class);

@@ -47,12 +47,16 @@ pub(crate) struct Trial {
 }
 
 pub(crate) struct Outcome {
-    pub(crate) verdict: Verdict,
+    steady: bool,
+    starved: bool,
     pub(crate) rules: Rules,
     pub(crate) right_class: bool,
     pub(crate) right_culprit: bool,
     report: String,
 }
+
+/// Before the line that tells an outcome.
+const TELLS: &str = "outcome ";
 
 /// xorshift64*, good enough to deal kinds and places.
 struct Dice(u64);
@@ -181,21 +185,31 @@ impl Trial {
     fn outcome(&self, pulse: &Pulse, rules: Rules) -> Outcome {
         let culprit = pulse.worst().and_then(|stall| stall.culprit.as_ref());
         let calls = if let Kind::Bad(bad, _) = self.kind { bad.calls } else { &[] };
+        let verdict = pulse.verdict();
         Outcome {
-            verdict: pulse.verdict(),
+            steady: verdict == Verdict::Steady,
+            starved: verdict == Verdict::Starved,
             rules,
             right_class: culprit.is_some_and(|culprit| culprit.is_running() == calls.is_empty()),
             right_culprit: culprit.is_some_and(|culprit| match &culprit.syscall {
                 Some(syscall) => calls.contains(&syscall.as_str()),
                 None => calls.is_empty(),
             }),
-            report: pulse.to_string(),
+            report: format!("{verdict}\n{pulse}"),
         }
     }
 
     /// Whether only one verdict is right: a block near the budget may be judged either way.
     pub(crate) fn is_clear(&self) -> bool {
         !self.is_bad() || self.block >= self.budget * 2
+    }
+
+    /// Whether a doubt is as right as the verdict.
+    fn may_be_doubted(&self) -> bool {
+        match self.kind {
+            Kind::Bad(bad, _) => bad.may_be_doubted(),
+            Kind::Good(good) => good.may_be_doubted(),
+        }
     }
 
     pub(crate) fn is_bad(&self) -> bool {
@@ -205,12 +219,47 @@ impl Trial {
 
 impl Outcome {
     pub(crate) fn is_wrong(&self, trial: &Trial) -> bool {
-        let wrong = if trial.is_bad() { Verdict::Steady } else { Verdict::Starved };
-        self.verdict == wrong
+        if trial.is_bad() { self.steady } else { self.starved }
     }
 
     pub(crate) fn is_inconclusive(&self) -> bool {
-        matches!(self.verdict, Verdict::Inconclusive { .. })
+        !self.steady && !self.starved
+    }
+
+    /// As one process tells it to another: a line of ones and zeros, and the report.
+    pub(crate) fn told(&self) -> String {
+        let Rules { wall, cpu, wall_minus_control, mostly_cpu } = self.rules;
+        let all = [
+            self.steady,
+            self.starved,
+            wall,
+            cpu,
+            wall_minus_control,
+            mostly_cpu,
+            self.right_class,
+            self.right_culprit,
+        ];
+        let digits: String = all.map(|one| if one { '1' } else { '0' }).iter().collect();
+        format!("{TELLS}{digits}\n{}", self.report)
+    }
+
+    pub(crate) fn heard(told: &str) -> Option<Self> {
+        let (digits, report) = told.split_once(TELLS)?.1.split_once('\n')?;
+        let mut all = digits.chars().map(|digit| digit == '1');
+        let mut next = || all.next();
+        Some(Self {
+            steady: next()?,
+            starved: next()?,
+            rules: Rules { wall: next()?, cpu: next()?, wall_minus_control: next()?, mostly_cpu: next()? },
+            right_class: next()?,
+            right_culprit: next()?,
+            report: report.to_owned(),
+        })
+    }
+
+    /// Inconclusive where a verdict could be had.
+    pub(crate) fn is_unsure(&self, trial: &Trial) -> bool {
+        self.is_inconclusive() && !trial.may_be_doubted()
     }
 }
 
@@ -226,6 +275,6 @@ impl fmt::Display for Trial {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}", self.verdict, self.report)
+        f.write_str(&self.report)
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::boundaries::TaskLook;
 use super::doubt::Looks;
 use super::reading::ThreadId;
-use super::reading::thread::Account;
+use super::reading::thread::{Account, Status};
 use super::stall::Spent;
 use super::takeover::WorkersLook;
 
@@ -21,6 +21,7 @@ mod memory;
 mod source_line;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod syscall;
+mod turns;
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable), any(feature = "cli", feature = "conformance")))]
 pub(crate) use elsewhere::what_its_threads_do;
@@ -109,6 +110,8 @@ pub(super) struct Sample {
     stack: Vec<usize>,
     /// The kernel's account of it, read after the look, of a thread whose time is weighed.
     pub(super) account: Option<Account>,
+    /// Who traces it, and how often it has lost its CPU; read after the account.
+    pub(super) status: Option<Status>,
     /// If its runtime has no other worker.
     pub(super) tasks: Option<TaskLook>,
     /// If it has, and they can be seen.
@@ -139,7 +142,7 @@ impl Sample {
             Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
         };
         let stack = if deep && cfg!(feature = "backtrace") { memory::stack(state.stack_pointer) } else { Vec::new() };
-        Some(Self { thread, at, doing, stack, account: None, tasks: None, workers: None })
+        Some(Self { thread, at, doing, stack, account: None, status: None, tasks: None, workers: None })
     }
 
     #[cfg(not(all(target_os = "linux", not(deadbeat_portable))))]
@@ -149,7 +152,16 @@ impl Sample {
 
     #[cfg(test)]
     pub(super) fn running(thread: ThreadId, at: Instant) -> Self {
-        Self { thread, at, doing: Doing::Running, stack: Vec::new(), account: None, tasks: None, workers: None }
+        Self {
+            thread,
+            at,
+            doing: Doing::Running,
+            stack: Vec::new(),
+            account: None,
+            status: None,
+            tasks: None,
+            workers: None,
+        }
     }
 
     #[cfg(test)]
@@ -170,12 +182,28 @@ impl Sample {
 
     /// Waiting for another thread of this process, with no limit of its own.
     pub(super) fn waits_for_lock(&self) -> bool {
-        matches!(&self.doing, Doing::Waiting { syscall, detail } if syscall == "futex" && detail.as_deref() == Some(LOCK))
+        self.doing.waits_for_lock()
     }
 
     /// Waiting where any code may have to.
     pub(super) fn waits_for_memory(&self) -> bool {
         self.doing.waits_for_memory()
+    }
+
+    /// The call as the look before this one saw it, where the thread has had no CPU since and so is in it still: another
+    /// thread may have closed its descriptor meanwhile, and the number may have become another file's.
+    pub(super) fn keeps_to(&mut self, before: &CallSeen) {
+        let same =
+            self.account.is_some_and(|account| account.turns == before.turns) && self.doing.same_call(&before.doing);
+        if same {
+            self.doing = before.doing.clone();
+        }
+    }
+
+    /// What the next look is to be compared with.
+    pub(super) fn call_seen(&self) -> Option<CallSeen> {
+        let account = self.account.filter(|_| !self.is_running())?;
+        Some(CallSeen { doing: self.doing.clone(), turns: account.turns })
     }
 
     /// How long the thread had been blocked since `from`, at least. One that is in a call waits for no CPU, so what it waited
@@ -187,15 +215,33 @@ impl Sample {
         self.at.checked_duration_since(from)?.checked_sub(on_cpu + queued)
     }
 
+    fn tracer(&self) -> Option<u32> {
+        self.status.and_then(|status| status.tracer)
+    }
+
     /// Waiting for events, as an idle worker does.
     fn is_parked(&self) -> bool {
         matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall.starts_with("epoll_"))
+    }
+
+    /// As a worker waits for events and a thread of the blocking pool for work, the latter with a limit: such a thread holds
+    /// no lock.
+    pub(super) fn is_idle(&self) -> bool {
+        let with_limit = |detail: &Option<String>| detail.as_deref() == Some(LOCK_WITH_LIMIT);
+        self.is_parked() || matches!(&self.doing, Doing::Waiting { detail, .. } if with_limit(detail))
     }
 
     /// In a call that a worker idles in too: for events, or for whoever turns the driver.
     fn may_idle(&self) -> bool {
         self.is_parked() || matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall == "futex")
     }
+}
+
+/// The call that a thread was in, and how often it had been given a CPU by then.
+#[derive(Debug)]
+pub(super) struct CallSeen {
+    doing: Doing,
+    turns: u64,
 }
 
 /// The majority among `samples`. Waiting for events counts only if it is nearly all there is to see: else it was the
@@ -256,24 +302,30 @@ fn most_frequent<T: Copy>(all: impl Iterator<Item = T>, same: impl Fn(T, T) -> b
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(one, _)| one)
 }
 
-/// Where the thread was in `samples`, which are all there are from `from` to `to`. `since`: what it had spent before that.
+/// Where the thread was in `samples`, which are all there are from `from` to `to`, and what it had spent `since` before, and
+/// `until` the end.
 pub(super) fn looks<'a>(
     samples: impl Iterator<Item = &'a Sample>,
-    from: Instant,
-    to: Instant,
-    since: Option<Spent>,
+    (from, to): (Instant, Instant),
+    (since, until): (Option<Spent>, Option<Spent>),
 ) -> Looks {
-    let samples: Vec<&Sample> = samples.collect();
-    let mut looks = Looks::default();
-    for sample in &samples {
-        looks.all += 1;
-        looks.waiting += u32::from(!sample.is_running());
+    let all: Vec<&Sample> = samples.collect();
+    // A thread that is ready to run is blocked nowhere: a look at it says nothing of where it was blocked before or after.
+    let waiting: Vec<&Sample> = all.iter().copied().filter(|sample| !sample.is_running()).collect();
+    let blocked = |since| waiting.iter().filter_map(|sample| sample.blocked(from, since)).max();
+    let count = |samples: &[&Sample]| samples.len().try_into().unwrap_or(u32::MAX);
+    Looks {
+        all: count(&all),
+        waiting: count(&waiting),
+        for_memory: time_in(&waiting, (from, to), Sample::waits_for_memory),
+        for_lock: time_in(&waiting, (from, to), Sample::waits_for_lock),
+        before_lock: Duration::ZERO,
+        blocked: since.and_then(blocked).unwrap_or_default(),
+        tracer: all.iter().find_map(|sample| sample.tracer()),
+        traced: time_in(&all, (from, to), |sample| sample.tracer().is_some()),
+        yielded: turns::yielded(&all),
+        unseen: unseen(&all, &waiting, (from, to), until),
     }
-    looks.for_memory = time_in(&samples, (from, to), Sample::waits_for_memory);
-    looks.for_lock = time_in(&samples, (from, to), Sample::waits_for_lock);
-    let blocked = |since| samples.iter().filter_map(|sample| sample.blocked(from, since)).max();
-    looks.blocked = since.and_then(blocked).unwrap_or_default();
-    looks
 }
 
 /// How long the thread may have waited so, at most: a look speaks for the time from the look before it to the one after.
@@ -288,6 +340,34 @@ fn time_in(samples: &[&Sample], (from, to): (Instant, Instant), waits: fn(&Sampl
         (last, waited) = (sample.at, waits);
     }
     if waited { time + (to - last) } else { time }
+}
+
+/// Looks come closer to each other than this as long as the observer is given a CPU.
+const HELD_UP: Duration = Duration::from_millis(10);
+
+/// How long the thread may have been blocked while the observer, held up itself, did not look. Where it was in one call
+/// before and after, it is taken to have been there in between.
+fn unseen(all: &[&Sample], waiting: &[&Sample], (from, to): (Instant, Instant), until: Option<Spent>) -> Duration {
+    let (Some(first), Some(last)) = (waiting.first(), waiting.last()) else {
+        return to - from;
+    };
+    let between = waiting.windows(2).filter(|pair| !pair[0].doing.same_call(&pair[1].doing));
+    let spent =
+        |sample: &Sample| sample.account.map(|account| Spent { on_cpu: account.on_cpu, run_queue: account.run_queue });
+    let between = between.map(|pair| lost(pair[1].at - pair[0].at, spent(pair[0]), spent(pair[1])));
+    // The first look comes when patience is over, which is a small part of any stall.
+    let before = Some(first.at - from).filter(|time| *time > (to - from) / 2);
+    let after = lost(to - last.at, spent(last), until);
+    let pause = HELD_UP.max(Duration::from_millis(u64::try_from(all.len() / 16).unwrap_or(u64::MAX)));
+    let beside = between.filter(|time| *time > HELD_UP).chain(before).sum::<Duration>();
+    (beside + if after > pause { after } else { Duration::ZERO }).min(to - from)
+}
+
+/// What a thread did not spend on a CPU or waiting for one, of a time at whose beginning and end that is known.
+fn lost(time: Duration, then: Option<Spent>, now: Option<Spent>) -> Duration {
+    let Some((then, now)) = then.zip(now) else { return time };
+    let spent = now.on_cpu.saturating_sub(then.on_cpu) + now.run_queue.saturating_sub(then.run_queue);
+    time.saturating_sub(spent)
 }
 
 /// A culprit whose source line has not been looked for yet: the first time that takes a good part of a second.
@@ -308,6 +388,13 @@ impl Suspect {
             Doing::Waiting { syscall, detail } => (Some(syscall), detail),
         };
         Self { culprit: Culprit { syscall, detail, line: None, samples: 1, of: 1 }, stacks: vec![sample.stack] }
+    }
+
+    /// Whether it is a call that any code may be in now and then, without meaning to: the runtime has locks too.
+    pub(super) fn is_of_any_code(&self) -> bool {
+        let Culprit { syscall: Some(syscall), detail, .. } = &self.culprit else { return false };
+        let doing = Doing::Waiting { syscall: syscall.clone(), detail: detail.clone() };
+        doing.waits_for_memory() || doing.waits_for_lock()
     }
 
     pub(super) fn take_stacks(&mut self) -> Stacks {
@@ -356,6 +443,10 @@ impl Doing {
                 memory.contains(&syscall.as_str()) || matches!(detail.as_deref(), Some(C_LIBRARY | NEW_THREAD))
             }
         }
+    }
+
+    fn waits_for_lock(&self) -> bool {
+        matches!(self, Self::Waiting { syscall, detail } if syscall == "futex" && detail.as_deref() == Some(LOCK))
     }
 
     fn detail(&self) -> Option<&str> {
@@ -409,7 +500,7 @@ mod tests {
             let account = Account { on_cpu: ms * (1000 + on_cpu), run_queue: ms * (2000 + queued), turns: 7 };
             Sample::asleep(ThreadId(1), start + ms * at, account)
         };
-        let looks = |samples: &[Sample], since| looks(samples.iter(), start, start + ms * 200, since).blocked;
+        let looks = |samples: &[Sample], since| looks(samples.iter(), (start, start + ms * 200), (since, None)).blocked;
         let blocked = |samples: &[Sample]| looks(samples, Some(since));
         assert_eq!(blocked(&[]), Duration::ZERO);
         assert_eq!(blocked(&[slept(100, 10, 20)]), ms * 70);
@@ -431,9 +522,9 @@ mod tests {
             sample(Doing::Running),
         ];
         let at = samples[0].at;
-        let looks = looks(samples.iter().take(3), at, samples[2].at, None);
+        let looks = looks(samples.iter().take(3), (at, samples[2].at), (None, None));
         assert_eq!((looks.all, looks.waiting, looks.for_memory), (3, 3, samples[2].at - at));
-        let looks = super::looks(samples.iter().skip(3), samples[3].at, samples[4].at, None);
+        let looks = super::looks(samples.iter().skip(3), (samples[3].at, samples[4].at), (None, None));
         assert_eq!((looks.all, looks.waiting, looks.for_memory), (2, 1, Duration::ZERO));
     }
 
@@ -443,7 +534,7 @@ mod tests {
         let for_memory = |seen: &[(u32, &str)]| {
             let sample = |(at, call): &(u32, &str)| Sample { at: from + ms * *at, ..waiting(call, None) };
             let samples: Vec<Sample> = seen.iter().map(sample).collect();
-            looks(samples.iter(), from, from + ms * 120, None).for_memory
+            looks(samples.iter(), (from, from + ms * 120), (None, None)).for_memory
         };
         assert_eq!(for_memory(&[(10, "flock"), (12, "mmap"), (13, "mmap"), (15, "flock"), (17, "flock")]), ms * 5);
         // Looks are close to each other at first, so most of them say little of a long stall.
@@ -453,6 +544,61 @@ mod tests {
         assert_eq!(for_memory(&[(1, "flock"), (100, "mmap")]), ms * 119);
         assert_eq!(for_memory(&[(1, "mmap"), (100, "flock")]), ms * 100);
         assert_eq!(for_memory(&[]), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_look_at_a_runnable_thread_speaks_neither_for_a_wait_for_memory_nor_against_one() {
+        let (ms, from) = (Duration::from_millis(1), Instant::now());
+        let for_memory = |seen: &[(u32, Option<&str>)]| {
+            let sample = |(at, call): &(u32, Option<&str>)| {
+                let sample = call.map_or_else(|| sample(Doing::Running), |call| waiting(call, None));
+                Sample { at: from + ms * *at, ..sample }
+            };
+            let samples: Vec<Sample> = seen.iter().map(sample).collect();
+            looks(samples.iter(), (from, from + ms * 442), (None, None)).for_memory
+        };
+        // It got no CPU after its wait, and was in the next one when it was looked at again.
+        let seen = [(15, Some("mprotect")), (60, None), (140, None), (300, Some("mprotect")), (400, None)];
+        assert_eq!(for_memory(&seen), ms * 442);
+        assert_eq!(for_memory(&[(15, Some("mprotect")), (60, None), (140, Some("flock"))]), ms * 140);
+        assert_eq!(for_memory(&[(60, None), (140, None)]), Duration::ZERO);
+    }
+
+    #[test]
+    fn what_lies_between_two_looks_is_unseen_unless_they_show_one_call_or_it_was_spent_on_a_cpu_or_waiting_for_one() {
+        let (ms, from) = (Duration::from_millis(1), Instant::now());
+        let look = |at: u32, call, spent: u32| {
+            let account = Account { on_cpu: ms * spent, run_queue: Duration::ZERO, turns: 7 };
+            Sample { at: from + ms * at, account: Some(account), ..waiting(call, None) }
+        };
+        let unseen = |samples: &[Sample], spent: u32| {
+            let until = Some(Spent { on_cpu: ms * spent, run_queue: Duration::ZERO });
+            looks(samples.iter(), (from, from + ms * 120), (None, until)).unseen
+        };
+        assert_eq!(unseen(&[look(12, "futex", 0), look(115, "futex", 0)], 0), Duration::ZERO, "one call");
+        assert_eq!(unseen(&[look(12, "mmap", 0), look(90, "futex", 0), look(115, "futex", 0)], 0), ms * 78);
+        assert_eq!(unseen(&[look(12, "mmap", 0), look(90, "futex", 70), look(115, "futex", 70)], 70), Duration::ZERO);
+        assert_eq!(unseen(&[look(12, "futex", 0)], 0), ms * 108, "until its end");
+        assert_eq!(unseen(&[look(12, "futex", 0)], 100), Duration::ZERO, "it computed");
+        assert_eq!(unseen(&[look(80, "futex", 0), look(115, "futex", 0)], 0), ms * 80, "from its beginning");
+        assert_eq!(unseen(&[], 0), ms * 120);
+    }
+
+    #[test]
+    fn a_call_keeps_the_words_it_was_first_seen_with_while_the_thread_has_no_cpu() {
+        let look = |call, detail, turns| {
+            let account = Account { on_cpu: Duration::ZERO, run_queue: Duration::ZERO, turns };
+            Sample { account: Some(account), ..waiting(call, Some(detail)) }
+        };
+        let before = look("read", "pipe:[7]", 3).call_seen().unwrap();
+        let words = |mut sample: Sample| {
+            sample.keeps_to(&before);
+            sample.doing.detail().map(str::to_owned)
+        };
+        assert_eq!(words(look("read", "/another/file", 3)).as_deref(), Some("pipe:[7]"));
+        assert_eq!(words(look("read", "/another/file", 4)).as_deref(), Some("/another/file"), "it may be another call");
+        assert_eq!(words(look("write", "/another/file", 3)).as_deref(), Some("/another/file"));
+        assert!(Sample { doing: Doing::Running, ..look("read", "", 3) }.call_seen().is_none());
     }
 
     #[test]
@@ -498,6 +644,14 @@ mod tests {
             assert_eq!((seen(idle, 1), seen(idle, 2)), (false, true), "{idle}");
         }
         assert!(seen("wait4", 1), "no worker idles there");
+    }
+
+    #[test]
+    fn a_thread_is_idle_that_waits_for_events_or_with_a_limit_for_work() {
+        let idle = [waiting("epoll_wait", None), waiting("futex", Some(LOCK_WITH_LIMIT))];
+        assert!(idle.iter().all(Sample::is_idle));
+        let busy = [waiting("futex", Some(LOCK)), waiting("flock", None), sample(Doing::Running)];
+        assert!(!busy.iter().any(Sample::is_idle));
     }
 
     #[test]

@@ -37,8 +37,18 @@ pub(super) struct Looks {
     pub(super) for_memory: Duration,
     /// How long it may have waited for a lock that another thread held, which itself waited for a CPU or for memory.
     pub(super) for_lock: Duration,
+    /// For how long before nobody looked at other threads, so that one may have waited then too.
+    pub(super) before_lock: Duration,
     /// How long it was blocked at least, whatever its clocks say.
     pub(super) blocked: Duration,
+    /// What was seen to trace it meanwhile.
+    pub(super) tracer: Option<u32>,
+    /// For how long it may have been traced: from the look before to the one after.
+    pub(super) traced: Duration,
+    /// How long it waited for CPUs that it had given away itself (`sched_yield`).
+    pub(super) yielded: Duration,
+    /// How long it may have been blocked elsewhere while nobody looked, if its culprit is what any code may be in.
+    pub(super) unseen: Duration,
 }
 
 impl Looks {
@@ -76,8 +86,13 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
     }
     let charged = stall.charged();
     let stolen = seen.stolen.min(seen.looks.running(&stall));
-    let memory = seen.looks.for_memory.min(stall.blocked.unwrap_or_default());
-    let lock = seen.looks.for_lock.min(stall.blocked.unwrap_or_default());
+    let of_blocked = |time: Duration| time.min(stall.blocked.unwrap_or_default());
+    let (memory, lock) = (of_blocked(seen.looks.for_memory), of_blocked(seen.looks.for_lock));
+    let (traced, unseen) = (of_blocked(seen.looks.traced), of_blocked(seen.looks.unseen));
+    // The observer looks at other threads when this one is overdue; later, it was held up itself.
+    let late = of_blocked(seen.looks.before_lock.saturating_sub(budget / 4));
+    // It was taken from the waits for a CPU, see `Testimony::blocked`. What was blocked for sure beside it is charged.
+    let yielded = of_blocked(seen.looks.yielded.min(charged.saturating_sub(seen.looks.blocked)));
     let explains = |time: Duration| !time.is_zero() && charged.saturating_sub(time) <= budget;
     stall.doubt = if let Some(pid) = seen.tracer {
         Some(Why::Traced { pid })
@@ -87,14 +102,21 @@ pub(super) fn weigh(mut stall: Stall, unexplained: Duration, budget: Duration, s
         Some(Why::ProcessStopped { stood_still: seen.stood_still.min(stopped) })
     } else if explains(stolen) {
         Some(Why::Stolen { stolen: seen.stolen })
+    } else if let Some(pid) = seen.looks.tracer.filter(|_| explains(traced)) {
+        Some(Why::Traced { pid })
+    } else if explains(yielded) {
+        Some(Why::Yielded { waited: seen.looks.yielded })
     } else if explains(memory) {
         Some(Why::Memory)
-    } else if explains(lock) || explains(lock + memory) {
+    } else if !lock.is_zero() && explains(lock + late + memory) {
         Some(Why::LockHolder { waited: lock })
-    } else if seen.overlooked && stall.on_cpu <= budget {
-        // It may have waited for memory, as whoever was to look may have.
+    } else if (seen.overlooked && stall.on_cpu <= budget) || explains(lock + late + memory + unseen) {
+        // It may have waited for memory, or for a thread that did, as the observer may have.
         Some(Why::Unwitnessed)
     } else {
+        // Enough is left without it, and only that is charged.
+        stall.wall -= lock;
+        stall.blocked = stall.blocked.map(|blocked| blocked - lock);
         None
     };
     Some(stall)
@@ -184,6 +206,64 @@ mod tests {
         assert_eq!(doubt(seen(69, 0)), None, "51 ms are left");
         assert_eq!((doubt(seen(40, 30)), doubt(seen(40, 29))), (holder(40), None));
         assert_eq!(doubt(seen(500, 0)), holder(120), "no more than the wait itself");
+    }
+
+    /// An eighth of the budget and a beat go by before the observer looks at all.
+    #[test]
+    fn what_went_by_before_other_threads_were_looked_at_may_have_been_a_wait_of_theirs_too() {
+        let doubt = |lock, before| {
+            let looks = Looks { all: 9, waiting: 9, for_lock: MS * lock, before_lock: MS * before, ..Looks::default() };
+            doubt(Circumstances { looks, ..Circumstances::default() })
+        };
+        let holder = Some(Why::LockHolder { waited: MS * 40 });
+        assert_eq!((doubt(40, 12), doubt(40, 43)), (None, holder));
+        assert_eq!((doubt(0, 82), doubt(0, 83)), (None, Some(Why::Unwitnessed)));
+    }
+
+    #[test]
+    fn what_the_holder_of_a_lock_waited_is_not_charged_where_it_decides_nothing() {
+        let looks = Looks { all: 100, waiting: 90, for_lock: MS * 60, ..Looks::default() };
+        let seen = Circumstances { looks, ..Circumstances::default() };
+        let left = weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen).unwrap();
+        assert_eq!((left.doubt.clone(), left.charged(), left.wall), (None, MS * 60, MS * 60));
+        let memory = Looks { for_memory: MS * 20, ..looks };
+        let seen = Circumstances { looks: memory, ..seen };
+        let doubted = weigh(stall(0, Some(120)), Duration::ZERO, MS * 50, &seen).unwrap();
+        assert_eq!((doubted.doubt.clone(), doubted.charged()), (Some(Why::LockHolder { waited: MS * 60 }), MS * 120));
+    }
+
+    #[test]
+    fn a_tracer_that_was_seen_excuses_as_much_as_it_was_seen() {
+        let traced = |ms| {
+            let looks = Looks { all: 100, waiting: 90, tracer: Some(7), traced: MS * ms, ..Looks::default() };
+            doubt(Circumstances { looks, ..Circumstances::default() })
+        };
+        assert_eq!((traced(69), traced(70)), (None, Some(Why::Traced { pid: 7 })));
+    }
+
+    #[test]
+    fn what_was_blocked_while_nobody_looked_is_a_doubt_where_it_decides() {
+        let unseen = |unseen, memory| {
+            let looks = Looks { all: 3, waiting: 3, unseen: MS * unseen, for_memory: MS * memory, ..Looks::default() };
+            doubt(Circumstances { looks, ..Circumstances::default() })
+        };
+        assert_eq!((unseen(69, 0), unseen(70, 0)), (None, Some(Why::Unwitnessed)));
+        assert_eq!((unseen(40, 29), unseen(40, 30)), (None, Some(Why::Unwitnessed)), "either may have been for memory");
+    }
+
+    #[test]
+    fn a_wait_for_cpus_that_were_given_away_is_a_doubt_and_no_conviction_and_beside_a_block_or_a_computation_it_is_none()
+     {
+        let doubt = |on_cpu, blocked, yielded, blocked_for_sure| {
+            let looks = Looks { all: 90, yielded: MS * yielded, blocked: MS * blocked_for_sure, ..Looks::default() };
+            let seen = Circumstances { looks, ..Circumstances::default() };
+            weigh(stall(on_cpu, Some(blocked)), Duration::ZERO, MS * 50, &seen).unwrap().doubt
+        };
+        let yielded = |ms| Some(Why::Yielded { waited: MS * ms });
+        assert_eq!(doubt(0, 110, 110, 0), yielded(110), "all that is charged");
+        assert_eq!(doubt(0, 110, 60, 50), yielded(60), "and a block within the budget");
+        assert_eq!(doubt(0, 110, 110, 51), None, "it was blocked");
+        assert_eq!(doubt(51, 0, 200, 0), None, "it was on a CPU");
     }
 
     #[test]

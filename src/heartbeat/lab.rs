@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 
 use super::journal::Journal;
 use super::pulse::{Pulse, Watched};
+use super::verdict::Why;
 use super::{ConfigError, Heartbeat};
 
 mod bench;
@@ -66,14 +67,14 @@ impl fmt::Display for Flavor {
     }
 }
 
-/// Why a lab has nothing to show.
-#[derive(Debug)]
+/// Why a lab has nothing to show. `Debug` prints what `Display` does, so that `unwrap` shows a report.
 #[non_exhaustive]
 pub enum LabError {
     /// The code, or dropping its runtime, was not over at the deadline. Its thread is left behind; the process is as
     /// usable as before.
     Hung {
-        /// What was seen until then; a thread that was stuck is its last stall, with its culprit.
+        /// What was seen until then; a thread that was stuck is its last stall, with its culprit. Without one it proves
+        /// nothing ([`Why::Unfinished`](super::Why::Unfinished)).
         pulse: Box<Pulse>,
     },
     /// The settings cannot be used.
@@ -98,6 +99,12 @@ impl fmt::Display for LabError {
             Self::Runtime(error) => write!(f, "no runtime to watch could be started: {error}"),
             Self::Panicked { message } => write!(f, "the future under watch panicked: {message}\n{OTHER_ORDER}"),
         }
+    }
+}
+
+impl fmt::Debug for LabError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
@@ -318,7 +325,7 @@ impl<T> Waiting<T> {
         self.bench.reconsider(&mut pulse);
         match end {
             End::Over | End::NoCpu => Ok(Watched { output, pulse }),
-            End::Late => Err(LabError::Hung { pulse: Box::new(pulse) }),
+            End::Late => Err(hung(pulse)),
         }
     }
 
@@ -344,7 +351,7 @@ impl<T> Waiting<T> {
             _ => hung::describe(&self.bench, &self.journal, patience),
         };
         self.bench.reconsider(&mut pulse);
-        LabError::Hung { pulse: Box::new(pulse) }
+        hung(pulse)
     }
 
     fn shutdown(&self, deadline: Instant, patience: Patience) -> (Shutdown, End) {
@@ -357,6 +364,12 @@ impl<T> Waiting<T> {
     fn next(&self, until: Instant) -> Result<Report<T>, RecvTimeoutError> {
         self.reports.recv_timeout(left(until))
     }
+}
+
+/// Of what was not over the end was not seen, so it is not steady.
+fn hung(mut pulse: Pulse) -> LabError {
+    pulse.uncovered.get_or_insert(Why::Unfinished);
+    LabError::Hung { pulse: Box::new(pulse) }
 }
 
 /// When all is said of what was not over at `deadline`.

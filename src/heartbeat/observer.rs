@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 use super::beacon::Beacon;
 use super::boundaries::TaskLook;
 use super::control::Control;
-use super::culprit::{Sample, Suspect, looks, majority};
+use super::culprit::{CallSeen, Sample, Suspect, looks, majority};
 use super::doubt::Circumstances;
 use super::others::OtherThreads;
-use super::reading::thread::{Clocks, younger_than};
+use super::reading::thread::{Clocks, StatusFile, younger_than};
 use super::reading::{ThreadId, this_thread};
 use super::stall::{Spent, Stretch};
 use super::takeover::WorkersLook;
@@ -41,12 +41,18 @@ pub(super) struct Question {
     pub(super) waited: Option<bool>,
     /// What the thread had spent before, if it was read then.
     pub(super) since: Option<Spent>,
+    /// And at the end of the stretch.
+    pub(super) until: Option<Spent>,
 }
 
 impl From<&Stretch> for Question {
     fn from(stretch: &Stretch) -> Self {
         let waited = stretch.split.blocked().map(|blocked| blocked > stretch.split.on_cpu);
-        Self { thread: stretch.thread, from: stretch.from, to: stretch.to, waited, since: stretch.since }
+        let until = stretch
+            .since
+            .zip(stretch.split.run_queue)
+            .map(|(since, queued)| Spent { on_cpu: stretch.on_cpu_then, run_queue: since.run_queue + queued });
+        Self { thread: stretch.thread, from: stretch.from, to: stretch.to, waited, since: stretch.since, until }
     }
 }
 
@@ -72,9 +78,9 @@ enum Command {
 pub(super) struct Observer(Sender<Command>);
 
 impl Testimony {
-    /// How long the thread was blocked at least, whatever its clocks say.
+    /// How long the thread was blocked at least, whatever its clocks say, or waited for CPUs that it had given away.
     pub(super) fn blocked(&self) -> Duration {
-        self.circumstances.as_ref().map_or(Duration::ZERO, |seen| seen.looks.blocked)
+        self.circumstances.as_ref().map_or(Duration::ZERO, |seen| seen.looks.blocked + seen.looks.yielded)
     }
 }
 
@@ -155,8 +161,11 @@ struct Post {
     stretch: Option<Instant>,
     looks: u32,
     next: Instant,
-    /// Its account, open as long as it lasts.
+    /// Its account and its status, open as long as it lasts.
     clocks: Option<Clocks>,
+    status: Option<StatusFile>,
+    /// The call that the last look found it in.
+    call: Option<CallSeen>,
     /// Threads that were born in it, before the first look.
     newborn: Vec<ThreadId>,
     /// Since it was first seen to wait for a lock.
@@ -196,15 +205,20 @@ impl Rounds {
                     looks: 0,
                     next: now,
                     clocks: None,
+                    status: None,
+                    call: None,
                     newborn: Vec::new(),
                     others: None,
                 });
             }
             Command::Ask(questions, answer) => {
-                // A thread that held a lock has had its CPU by now, and its wait is booked.
-                let is_asked_for = |others: &&mut OtherThreads| questions.iter().any(|one| one.thread == others.thread);
-                let others = self.posts.iter_mut().filter_map(|post| post.others.as_mut());
-                others.filter(is_asked_for).for_each(OtherThreads::look_now);
+                let now = Instant::now();
+                let is_asked_for = |others: &OtherThreads| questions.iter().any(|one| one.thread == others.thread);
+                for post in self.posts.iter_mut().filter(|post| post.others.as_ref().is_some_and(is_asked_for)) {
+                    let ended = post.beacon.upgrade().and_then(|beacon| post.ended_lock_wait(&beacon, now));
+                    self.lock_waits.extend(ended);
+                    post.others.iter_mut().for_each(OtherThreads::look_again);
+                }
                 answer(questions.iter().map(|question| self.testify(question)).collect());
             }
             Command::Alarm(at, waker) => self.alarms.push((at, waker)),
@@ -245,18 +259,17 @@ impl Rounds {
         looks.chain(alarms).min().map(|wait| wait.max(LOOK))
     }
 
-    /// How long any one other thread waited for a CPU or for memory while this one waited for a lock.
-    fn waited_by_another(&self, question: &Question) -> Duration {
-        let is_it = |others: &OtherThreads| {
+    /// How long any one other thread waited for a CPU or for memory while this one waited for a lock, and for how long before
+    /// nobody looked at the others.
+    fn waited_by_another(&self, question: &Question) -> (Duration, Duration) {
+        let is_it = |others: &&OtherThreads| {
             others.thread == question.thread && (question.from..=question.to).contains(&others.begun)
         };
         let going_on = self.posts.iter().filter_map(|post| post.others.as_ref());
-        going_on
-            .chain(&self.lock_waits)
-            .filter(|others| is_it(others))
-            .map(OtherThreads::waited)
-            .max()
-            .unwrap_or_default()
+        let waits: Vec<_> = going_on.chain(&self.lock_waits).filter(is_it).collect();
+        let most = waits.iter().map(|others| others.waited()).max();
+        let begun = waits.iter().map(|others| others.begun - question.from).min();
+        (most.unwrap_or_default(), begun.unwrap_or_default())
     }
 
     fn testify(&self, question: &Question) -> Testimony {
@@ -265,11 +278,17 @@ impl Rounds {
         let end = self.samples.partition_point(|sample| sample.at <= question.to).max(begin);
         let of_it = || self.samples.range(begin..end).filter(|sample| sample.thread == question.thread);
         let suspect = majority(of_it(), question.waited);
-        let mut looks = looks(of_it(), question.from, question.to, question.since);
-        looks.for_lock = looks.for_lock.min(self.waited_by_another(question));
+        let mut looks = looks(of_it(), (question.from, question.to), (question.since, question.until));
+        let (waited, before) = self.waited_by_another(question);
+        (looks.before_lock, looks.for_lock) = (before.min(looks.for_lock), waited.min(looks.for_lock));
+        if !suspect.as_ref().is_some_and(Suspect::is_of_any_code) {
+            looks.unseen = Duration::ZERO;
+        }
         let overlooked = self.can_look && suspect.is_none();
         let control = self.control.between(question.from, question.to);
-        let circumstances = Some(Circumstances { looks, overlooked, ..control });
+        let tracer = || StatusFile::of(question.thread)?.read()?.tracer;
+        let tracer = control.tracer.or_else(tracer);
+        let circumstances = Some(Circumstances { looks, overlooked, tracer, ..control });
         let tasks = of_it().filter_map(|sample| sample.tasks).collect();
         let workers = of_it().filter_map(|sample| sample.workers.clone()).collect();
         Testimony { suspect, circumstances, tasks, workers }
@@ -284,7 +303,7 @@ impl Post {
             return None;
         }
         let mut others = self.others.take()?;
-        others.look_now();
+        others.is_over();
         Some(others)
     }
 
@@ -296,12 +315,12 @@ impl Post {
         sample: impl FnOnce(ThreadId, bool) -> Option<Sample>,
     ) -> Option<Sample> {
         let Some((thread, since)) = beacon.overdue(now) else {
-            (self.stretch, self.clocks) = (None, None);
+            (self.stretch, self.clocks, self.status) = (None, None, None);
             return None;
         };
         if self.stretch != Some(since) {
             (self.stretch, self.looks, self.next) = (Some(since), 0, now);
-            self.clocks = None;
+            (self.clocks, self.status, self.call) = (None, None, None);
             self.newborn.clear();
             if beacon.is_of_several() {
                 self.newborn = younger_than(now.saturating_duration_since(since), thread);
@@ -313,15 +332,22 @@ impl Post {
         self.looks += 1;
         // Often at first, when it matters which of two calls it is; rarely once it is clear that it hangs.
         self.next = now + LOOK * (self.looks / 32 + 1).min(100);
+        self.others.iter_mut().for_each(OtherThreads::before_look);
         let mut sample = sample(thread, self.looks % 4 == 1)?;
         let waiting = !sample.is_running();
-        if sample.waits_for_lock() {
-            self.others.get_or_insert_with(|| OtherThreads::of(thread, since)).look(now);
-        }
         if self.clocks.is_none() {
-            self.clocks = Clocks::of(thread);
+            (self.clocks, self.status) = (Clocks::of(thread), StatusFile::of(thread));
         }
         sample.account = self.clocks.as_ref().and_then(Clocks::account);
+        sample.status = self.status.as_ref().and_then(StatusFile::read);
+        if sample.waits_for_lock() {
+            let turns = sample.account.map(|account| account.turns);
+            self.others.get_or_insert_with(|| OtherThreads::of(thread, since)).still_waits(turns, now);
+        } else {
+            self.others.iter_mut().for_each(OtherThreads::is_over);
+        }
+        self.call.iter().for_each(|before| sample.keeps_to(before));
+        self.call = sample.call_seen();
         let looked = |alive| sample.account.map(|account| TaskLook::at(account, alive, waiting));
         sample.tasks = beacon.tasks_alive().and_then(looked);
         let begins = |thread: &ThreadId| Sample::of(*thread, false).is_some_and(|sample| sample.begins());
@@ -374,7 +400,7 @@ mod tests {
 
     fn post(beacon: &Arc<Beacon>, next: Instant) -> Post {
         let (beacon, newborn) = (Arc::downgrade(beacon), Vec::new());
-        Post { beacon, stretch: None, looks: 0, next, clocks: None, newborn, others: None }
+        Post { beacon, stretch: None, looks: 0, next, clocks: None, status: None, call: None, newborn, others: None }
     }
 
     /// Of a thread that was looked at in these ms after `start`.
@@ -405,7 +431,7 @@ mod tests {
         observer.watch(Arc::downgrade(&beacon));
         let ask = |times| {
             let (tell, told) = channel();
-            let question = Question { thread: this, from, to: Instant::now(), waited: None, since: None };
+            let question = Question { thread: this, from, to: Instant::now(), waited: None, since: None, until: None };
             observer.ask(vec![question; times], move |seen| tell.send(seen).unwrap());
             told.recv_timeout(SOON).expect("an answer")
         };
@@ -477,7 +503,14 @@ mod tests {
         rounds.samples.extend(both);
         let testify = |rounds: &Rounds, thread, from, to| {
             let (from, to) = (start + MS * from, start + MS * to);
-            let testimony = rounds.testify(&Question { thread: ThreadId(thread), from, to, waited: None, since: None });
+            let testimony = rounds.testify(&Question {
+                thread: ThreadId(thread),
+                from,
+                to,
+                waited: None,
+                since: None,
+                until: None,
+            });
             let circumstances = testimony.circumstances.unwrap();
             let seen = testimony.suspect.map_or(0, |suspect| suspect.culprit.samples);
             (circumstances.looks.all, seen, circumstances.overlooked)
@@ -589,8 +622,9 @@ mod tests {
         let overlooked = |can_look, looks: u64| {
             let samples = (0..looks).map(|ms| Sample::running(thread, at(ms))).collect();
             let rounds = Rounds { samples, can_look, ..Rounds::default() };
-            let testify =
-                |waited| rounds.testify(&Question { thread, from, to: at(70), waited: Some(waited), since: None });
+            let testify = |waited| {
+                rounds.testify(&Question { thread, from, to: at(70), waited: Some(waited), since: None, until: None })
+            };
             [true, false].map(|waited| testify(waited).circumstances.unwrap().overlooked)
         };
         assert_eq!(overlooked(true, 0), [true, true], "nobody looked");

@@ -1,13 +1,15 @@
 //! How long the other threads of this process waited for a CPU or for memory while one of them waited for a lock.
 //!
 //! A wait for a lock is as long as the thread that holds it takes, and what that thread waited for a CPU or for a page is the
-//! machine's share of it. Which thread holds the lock cannot be told from outside, so the longest wait of any one thread is
-//! taken. That may be too much, and then a stall is doubted that was true; it is never called steady.
+//! machine's share of it. Which thread holds the lock cannot be told from outside, but the one that lets it go wakes the one
+//! that waits, and so has a CPU at that moment. A thread that had none from the last look that found the wait to the first
+//! that finds it over is not the one. Of the others the longest wait of any one is taken. That may be too much, and then a
+//! stall is doubted that was true; it is never called steady.
 
 use std::time::{Duration, Instant};
 
 use super::culprit::Sample;
-use super::reading::thread::{Account, Clocks, is_a_watchers, others_than};
+use super::reading::thread::{Account, Clocks, cpu_time, is_a_watchers, others_than};
 use super::reading::{ThreadId, this_thread};
 
 /// The time between two looks at all other threads, at least.
@@ -19,6 +21,9 @@ const SHARE: u32 = 50;
 /// Of more threads only the accounts are read, which costs a third: a wait that goes on is not seen then until it ends.
 const FEW: usize = 32;
 
+/// Of more threads it is not asked at each look whether they have had a CPU: any may have let the lock go.
+const MANY: usize = 256;
+
 /// The other threads of this process, from the first look at a thread that waits for a lock until its wait is over.
 #[derive(Debug)]
 pub(super) struct OtherThreads {
@@ -29,6 +34,11 @@ pub(super) struct OtherThreads {
     pub(super) begun: Instant,
     next: Instant,
     waits: Vec<(ThreadId, Waits)>,
+    /// How often the thread had been given a CPU when it was last seen to wait for the lock: as often as then, and it is
+    /// the same wait.
+    turns: Option<u64>,
+    /// The wait for the lock has ended.
+    over: bool,
 }
 
 /// What the looks at one thread have shown.
@@ -40,6 +50,11 @@ struct Waits {
     ready_since: Option<Instant>,
     for_memory: Duration,
     most: Duration,
+    /// Its CPU time, read before the look that is going on, and before the last that found the lock waited for.
+    asked: Option<Duration>,
+    before: Option<Duration>,
+    /// It had a CPU when a wait for the lock ended, or may have had.
+    ran: bool,
 }
 
 /// One look at a thread.
@@ -56,6 +71,8 @@ enum Doing {
     Ready,
     /// In a page fault, or in a call in which any code may have to wait for memory.
     ForMemory,
+    /// Waiting for events or for work: it holds no lock, so what it has waited for before was not for the one that does.
+    Idle,
     /// Asleep, or not looked at.
     Unknown,
 }
@@ -68,6 +85,7 @@ impl Seen {
         let doing = match sample {
             Some(sample) if sample.is_running() => Doing::Ready,
             Some(sample) if sample.waits_for_memory() => Doing::ForMemory,
+            Some(sample) if sample.is_idle() => Doing::Idle,
             _ => Doing::Unknown,
         };
         // Read after the look: what was waited for until then is in it, if the wait is over.
@@ -78,10 +96,21 @@ impl Seen {
 impl Waits {
     fn from(first: Seen) -> Self {
         let ready_since = (first.doing == Doing::Ready).then_some(first.at);
-        Self { first: first.account, last: first, ready_since, for_memory: Duration::ZERO, most: Duration::ZERO }
+        let (for_memory, most, ran) = (Duration::ZERO, Duration::ZERO, false);
+        Self { first: first.account, last: first, ready_since, for_memory, most, asked: None, before: None, ran }
+    }
+
+    /// The wait has ended since `before`. Of a thread that is gone nothing is known but that it ran to its end.
+    fn may_have_ended_it(&mut self, now: Option<Duration>) {
+        self.ran |= now.is_none() || self.before.is_none() || self.before != now;
     }
 
     fn see(&mut self, seen: Seen) {
+        // One that may have let the lock go can be idle by now.
+        if seen.doing == Doing::Idle && !self.ran {
+            *self = Self { asked: self.asked, before: self.before, ..Self::from(seen) };
+            return;
+        }
         let same = |doing| seen.doing == doing && self.last.doing == doing;
         if same(Doing::ForMemory) {
             self.for_memory += seen.at - self.last.at;
@@ -105,18 +134,50 @@ impl OtherThreads {
         let closely = others.len() <= FEW;
         let seen = |other| Seen::now(other, closely).map(|seen| (other, Waits::from(seen)));
         let waits = others.into_iter().filter_map(seen).collect();
-        Self { thread, since, begun, next: next_look(begun), waits }
+        Self { thread, since, begun, next: next_look(begun), waits, turns: None, over: false }
     }
 
-    /// Looks again, if it is time to.
-    pub(super) fn look(&mut self, now: Instant) {
+    /// The thread is about to be looked at. Whatever ends its wait after that look runs after this.
+    pub(super) fn before_look(&mut self) {
+        if self.waits.len() <= MANY && !self.over {
+            self.waits.iter_mut().for_each(|(thread, waits)| waits.asked = cpu_time(*thread));
+        }
+    }
+
+    /// The thread was looked at and waits for a lock; `turns`: how often it had been given a CPU then, if that is known.
+    pub(super) fn still_waits(&mut self, turns: Option<u64>, now: Instant) {
+        if self.turns.is_some() && (self.turns != turns || self.over) {
+            self.ask_who_ran();
+        }
+        (self.turns, self.over) = (turns, false);
+        self.waits.iter_mut().for_each(|(_, waits)| waits.before = waits.asked);
         if now >= self.next {
             self.look_now();
         }
     }
 
-    /// Looks again, at the end of the wait: by then the wait of the thread that held the lock has ended and is booked.
-    pub(super) fn look_now(&mut self) {
+    /// It waits no more: by now the wait of the thread that held the lock has ended and is booked.
+    pub(super) fn is_over(&mut self) {
+        if !std::mem::replace(&mut self.over, true) {
+            self.ask_who_ran();
+            self.look_now();
+        }
+    }
+
+    fn ask_who_ran(&mut self) {
+        let many = self.waits.len() > MANY;
+        let now = |thread| if many { None } else { cpu_time(thread) };
+        self.waits.iter_mut().for_each(|(thread, waits)| waits.may_have_ended_it(now(*thread)));
+    }
+
+    /// Looks again, unless the wait is over and so all is known of it.
+    pub(super) fn look_again(&mut self) {
+        if !self.over {
+            self.look_now();
+        }
+    }
+
+    fn look_now(&mut self) {
         let (begun, closely) = (Instant::now(), self.waits.len() <= FEW);
         for (thread, waits) in &mut self.waits {
             // One that has ended is as it was seen last.
@@ -125,9 +186,11 @@ impl OtherThreads {
         self.next = next_look(begun);
     }
 
-    /// The most that any one of them waited. The threads of this crate's own that run no code under test do not count.
+    /// The most that any one of them waited that may have ended the wait, or may end it yet. The threads of this crate's own
+    /// that run no code under test do not count.
     pub(super) fn waited(&self) -> Duration {
-        let mut most: Vec<_> = self.waits.iter().map(|(thread, waits)| (waits.most, *thread)).collect();
+        let may_be = self.waits.iter().filter(|(_, waits)| waits.ran || !self.over);
+        let mut most: Vec<_> = may_be.map(|(thread, waits)| (waits.most, *thread)).collect();
         most.sort_by_key(|(most, _)| std::cmp::Reverse(*most));
         most.into_iter().find(|(_, thread)| !is_a_watchers(*thread)).map_or(Duration::ZERO, |(most, _)| most)
     }
@@ -186,6 +249,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_thread_waited_before_it_was_idle_is_forgotten() {
+        let looks = [
+            (0, Doing::Ready, 5, 7),
+            (80, Doing::Unknown, 6, 80),
+            (90, Doing::Idle, 6, 90),
+            (120, Doing::Unknown, 7, 110),
+        ];
+        assert_eq!(most(&looks), MS * 20);
+        let seen =
+            |at: u32, run_queue, doing| Seen { at: Instant::now() + MS * at, account: account(5, run_queue), doing };
+        let mut let_it_go = Waits { ran: true, ..Waits::from(seen(0, 7, Doing::Ready)) };
+        let_it_go.see(seen(90, 80, Doing::Idle));
+        assert_eq!(let_it_go.most, MS * 73, "it has become idle since");
+    }
+
+    #[test]
     fn the_waits_of_one_thread_are_taken_and_not_the_sum_of_all() {
         let (at, doing) = (Instant::now(), Doing::Unknown);
         let waits = [20, 50, 30].map(|waited| {
@@ -193,7 +272,56 @@ mod tests {
             waits.see(Seen { at: at + MS * 60, account: account(0, waited), doing });
             (ThreadId(waited), waits)
         });
-        let others = OtherThreads { thread: ThreadId(1), since: at, begun: at, next: at, waits: waits.into() };
+        let waits: Vec<_> = waits.into();
+        let (thread, turns) = (ThreadId(1), None);
+        let mut others = OtherThreads { thread, since: at, begun: at, next: at, waits, turns, over: false };
         assert_eq!(others.waited(), MS * 50);
+        // Two of them had a CPU when it ended.
+        (others.over, others.waits[0].1.ran, others.waits[2].1.ran) = (true, true, true);
+        assert_eq!(others.waited(), MS * 30);
+    }
+
+    #[test]
+    fn a_thread_that_had_no_cpu_when_the_wait_ended_did_not_end_it() {
+        let seen = Seen { at: Instant::now(), account: account(0, 0), doing: Doing::Unknown };
+        let may_be = |before: Option<u32>, now: Option<u32>| {
+            let mut waits = Waits { before: before.map(|ms| MS * ms), ..Waits::from(seen) };
+            waits.may_have_ended_it(now.map(|ms| MS * ms));
+            waits.ran
+        };
+        assert!(!may_be(Some(7), Some(7)));
+        assert!(may_be(Some(7), Some(8)) && may_be(Some(7), None) && may_be(None, Some(7)) && may_be(None, None));
+    }
+
+    /// The one that lets the lock go is this thread; the other sleeps.
+    #[test]
+    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+    fn who_ends_a_wait_is_told_from_who_sleeps_meanwhile() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let sleeper = std::thread::spawn(move || {
+            tell.send(ThreadId::here()).unwrap();
+            stopped.recv().unwrap_err();
+        });
+        let (asleep, here) = (told.recv().unwrap(), this_thread());
+        let status = || std::fs::read_to_string(format!("/proc/self/task/{}/stat", asleep.0)).unwrap();
+        while !status().contains(") S ") {
+            std::thread::yield_now();
+        }
+        let now = Instant::now();
+        let mut others = OtherThreads::of(ThreadId(0), now);
+        others.waits.retain(|(thread, _)| *thread == asleep);
+        let mine = Waits::from(Seen { at: now, account: account(0, 0), doing: Doing::Unknown });
+        others.waits.push((here, mine));
+        let ran = |others: &OtherThreads| others.waits.iter().map(|(_, waits)| waits.ran).collect::<Vec<_>>();
+        for turns in [3, 3] {
+            others.before_look();
+            others.still_waits(Some(turns), now);
+            assert_eq!(ran(&others), [false, false], "it waits");
+        }
+        others.is_over();
+        assert_eq!(ran(&others), [false, true]);
+        drop(stop);
+        sleeper.join().unwrap();
     }
 }

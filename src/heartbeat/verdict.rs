@@ -39,6 +39,8 @@ pub enum Why {
         /// In what, if it was seen.
         culprit: Option<Culprit>,
     },
+    /// The code, or dropping its runtime, was not over at the deadline of its lab, and no worker was seen to stand still.
+    Unfinished,
     /// There is no runtime here, so there are no beats.
     NoRuntime,
     /// The interval or the budget cannot be used.
@@ -60,7 +62,7 @@ pub enum Why {
         /// For how long, at most, from one CPU.
         stolen: Duration,
     },
-    /// A debugger or tracer is attached and may have stopped a thread at any time.
+    /// A debugger or tracer is attached, or was to the thread, and may have stopped it at any time.
     Traced {
         /// The tracer.
         pid: u32,
@@ -75,6 +77,12 @@ pub enum Why {
     /// waited for, itself waited for a CPU or for memory meanwhile.
     LockHolder {
         /// For how long: the most that any one thread did.
+        waited: Duration,
+    },
+    /// The thread gave its CPU away again and again (`sched_yield`, as spin locks do), and what it waited for the next turns
+    /// is what makes the stall too long: its own choice as much as the machine's doing.
+    Yielded {
+        /// For how long.
         waited: Duration,
     },
     /// It is not known how long the thread waited for a CPU (no schedstat), and a control thread was late too.
@@ -111,6 +119,7 @@ impl Why {
             | Self::Stolen { .. }
             | Self::Memory
             | Self::LockHolder { .. }
+            | Self::Yielded { .. }
             | Self::SlowMachine { .. }
             | Self::Undecided { .. }
             | Self::HandedOver { .. }
@@ -119,6 +128,7 @@ impl Why {
             Self::TooFewBeats { .. }
             | Self::MultiThread
             | Self::RootBlocked { .. }
+            | Self::Unfinished
             | Self::NoRuntime
             | Self::Config(_)
             | Self::PausedClock
@@ -144,6 +154,9 @@ impl fmt::Display for Why {
                 }
                 f.write_str(", but its thread is no worker; put the code in `tokio::spawn`")
             }
+            Self::Unfinished => f.write_str(
+                "no worker was seen to stand still, but the code, or dropping its runtime, was not over at the deadline: it awaits what did not come; see to that, or raise `Lab::deadline`",
+            ),
             Self::NoRuntime => f.write_str("there is no tokio runtime here, so no beat can come; watch inside one, or use `Lab`"),
             Self::Config(error) => error.fmt(f),
             Self::PausedClock => {
@@ -157,13 +170,17 @@ impl fmt::Display for Why {
             Self::Stolen { stolen } => {
                 write!(f, "the hypervisor took {stolen:.1?} of CPU time; run again, or on a quieter host")
             }
-            Self::Traced { pid } => write!(f, "process {pid} traces this one and may have stopped it; run without it"),
+            Self::Traced { pid } => write!(f, "process {pid} traces this one, or traced a thread of it, and may have stopped it; run without it"),
             Self::Memory => f.write_str(
                 "the worker waited for memory, which any code may have to; run again, or start fewer threads at once",
             ),
             Self::LockHolder { waited } => write!(
                 f,
                 "the worker waited for another thread, and one of this process waited {waited:.1?} for a CPU or for memory meanwhile; run again on a quieter machine"
+            ),
+            Self::Yielded { waited } => write!(
+                f,
+                "the worker gave its CPU away again and again (`sched_yield`, a spin lock) and waited {waited:.1?} to get it back; await instead, or run again on a quieter machine"
             ),
             Self::SlowMachine { control } => write!(
                 f,

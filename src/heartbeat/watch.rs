@@ -18,7 +18,7 @@ use super::doubt::{unwitnessed, weigh};
 use super::journal::{Journal, Poller, clock_paused};
 use super::observer::{Observer, Question, Testimony};
 use super::pulse::{Pulse, Watched};
-use super::stall::{Stall, Stretch};
+use super::stall::{Split, Stall, Stretch};
 use super::takeover::{free_since, looked_for, may_begin_late};
 use super::verdict::Why;
 use super::{ConfigError, Heartbeat, Place};
@@ -30,8 +30,8 @@ pub(super) async fn watch<F: Future>(journal: Arc<Journal>, future: F) -> Watche
     let mut watch = Watch::start(journal);
     let mut future = pin!(Some(future));
     let output = poll_fn(|cx| watch.poll(future.as_mut(), cx)).await;
-    let driven = watch.last_beat().await;
-    let pulse = watch.pulse(driven).await;
+    let end = watch.last_beat().await;
+    let pulse = watch.pulse(end).await;
     Watched { output, pulse }
 }
 
@@ -43,6 +43,13 @@ struct Watch {
     waker: Waker,
     observer: Option<Observer>,
     unwatchable: Option<Why>,
+}
+
+/// When the watch was over, and whether the driver was turned until then, as far as that matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    at: Instant,
+    driven: bool,
 }
 
 impl Watch {
@@ -88,20 +95,36 @@ impl Watch {
     }
 
     /// One beat after completion, if one is overdue: what happened since the last is proved by the turn that brings it.
-    /// False if it does not come.
-    async fn last_beat(&self) -> bool {
-        let Some(observer) = &self.observer else {
-            return !self.journal.beat_overdue();
-        };
-        let give_up = Instant::now() + UNDRIVEN;
-        let mut alarmed = false;
+    async fn last_beat(&self) -> End {
+        let end = self.awaited_beat().await;
+        if end.driven || self.observer.is_none() || self.beats_have_ended() {
+            return end;
+        }
+        // A task that was woken can be polled before the driver is turned, but not after it has yielded.
+        tokio::task::yield_now().await;
+        self.end()
+    }
+
+    /// Until it has come, or has not for so long that no thread can be turning the driver.
+    async fn awaited_beat(&self) -> End {
+        let (begun, patience) = (self.journal.config.reading(), self.patience());
+        let mut alarmed = None;
         poll_fn(|cx| {
             self.journal.task().set(cx.waker());
-            let driven = !self.journal.beat_overdue();
-            if driven || Instant::now() >= give_up {
-                return Poll::Ready(driven);
+            let end = self.end();
+            let Some(observer) = self.observer.as_ref().filter(|_| !end.driven && !self.beats_have_ended()) else {
+                return Poll::Ready(end);
+            };
+            // While this thread waited for a CPU it could turn no driver.
+            let waited = || Split::between(&begun, &self.journal.config.reading()).and_then(|split| split.run_queue);
+            let give_up = match alarmed {
+                Some(before) if end.at >= before => begun.at + patience + waited().unwrap_or_default(),
+                before => before.unwrap_or(begun.at + patience),
+            };
+            if alarmed.is_some() && end.at >= give_up {
+                return Poll::Ready(end);
             }
-            if !std::mem::replace(&mut alarmed, true) {
+            if alarmed.replace(give_up) != Some(give_up) {
                 // Whose waker it is then: a task can be moved.
                 observer.alarm(give_up, self.waker.clone());
             }
@@ -110,10 +133,30 @@ impl Watch {
         .await
     }
 
-    async fn pulse(self, driven: bool) -> Pulse {
+    /// How it stands now. Short of the budget no beat is needed.
+    fn end(&self) -> End {
+        // Before the beat is looked for: what comes later is no part of the watch.
+        let at = Instant::now();
+        let brief = at - self.journal.began < self.journal.config.budget;
+        let overdue = self.journal.beat_overdue();
+        let driven = !overdue && (brief || self.beat.is_none() || self.journal.state().beats > 0);
+        End { at, driven }
+    }
+
+    /// With the clock paused a beat comes as soon as the runtime has nothing else to do, or never.
+    fn patience(&self) -> Duration {
+        if clock_paused() { self.journal.config.interval.min(UNDRIVEN) } else { UNDRIVEN }
+    }
+
+    /// One has come too early: tokio's clock was paused, and no other will come.
+    fn beats_have_ended(&self) -> bool {
+        self.journal.state().clock_paused
+    }
+
+    async fn pulse(self, End { at, driven }: End) -> Pulse {
         self.stop();
         let config = self.journal.config;
-        let watched = self.journal.began.elapsed();
+        let watched = at - self.journal.began;
         let mut found = std::mem::take(&mut self.journal.state().found);
         let excused = self.journal.state().excused.take();
         let heard = hear(self.observer.as_ref(), &excused).await;
@@ -310,9 +353,28 @@ impl Place {
         };
         match handle.runtime_flavor() {
             RuntimeFlavor::CurrentThread => Self::CurrentThread,
-            _ if tokio::task::try_id().is_some() => Self::Task,
+            _ if is_on_a_worker() => Self::Task,
             _ => Self::Root,
         }
+    }
+}
+
+/// Whether this thread is a worker right now. One of the blocking pool is not, though what it polls with
+/// `Handle::block_on` has the number of a task; nor is one in `block_in_place`.
+///
+/// What yields on a worker is woken when the driver has been turned, and anywhere else at once.
+fn is_on_a_worker() -> bool {
+    let woken = Arc::new(Woken::default());
+    let _ = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&Waker::from(Arc::clone(&woken))));
+    !woken.0.load(Ordering::SeqCst)
+}
+
+#[derive(Default)]
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
     }
 }
 
@@ -512,7 +574,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_last_beat_is_waited_for_only_if_one_is_overdue_and_there_is_somebody_to_end_the_wait() {
-        let poll = |watch: &Watch| pin!(watch.last_beat()).poll(&mut Context::from_waker(Waker::noop()));
+        let driven = |end: End| end.driven;
+        let poll = |watch: &Watch| pin!(watch.last_beat()).poll(&mut Context::from_waker(Waker::noop())).map(driven);
         let mut punctual = started(Duration::from_secs(3600));
         assert_eq!(poll(&punctual), Poll::Ready(true));
         punctual.observer = None;
@@ -524,7 +587,45 @@ mod tests {
         assert_eq!(poll(&overdue), Poll::Ready(false));
         overdue.observer = observer;
         assert_eq!(poll(&overdue), Poll::Pending);
-        assert!(overdue.last_beat().await, "it comes");
+        assert!(overdue.last_beat().await.driven, "it comes");
+    }
+
+    /// What was waited for a CPU after the end, or at it, is no part of the watch.
+    #[tokio::test]
+    async fn a_short_watch_is_steady_however_late_its_end_is_weighed() {
+        let watch = Watch::start(Journal::new(Heartbeat::new(), false, None));
+        let end = watch.last_beat().await;
+        std::thread::park_timeout(MS * 120);
+        let pulse = watch.pulse(end).await;
+        assert_eq!((pulse.verdict(), pulse.watched < MS * 50), (Verdict::Steady, true), "\n{pulse}");
+    }
+
+    /// Nor is one that had its CPU taken between its last poll and its end told to turn a driver that it does turn.
+    #[tokio::test]
+    async fn a_watch_longer_than_the_budget_waits_for_its_first_beat() {
+        let heartbeat = Heartbeat::new().interval(MS * 50).budget(MS * 50);
+        for _ in 0..5 {
+            let watch = Watch::start(Journal::new(heartbeat, false, None));
+            // In time for no beat that is overdue.
+            std::thread::park_timeout(MS * 50);
+            let pulse = { watch.last_beat().await };
+            assert!(pulse.driven && watch.journal.state().beats > 0);
+        }
+    }
+
+    #[test]
+    fn a_thread_is_a_worker_while_it_polls_a_task_or_the_root_of_a_current_thread_runtime() {
+        let (one, several) = (
+            tokio::runtime::Builder::new_current_thread().build().unwrap(),
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap(),
+        );
+        let is = || async { is_on_a_worker() };
+        assert!(one.block_on(is()) && !several.block_on(is()));
+        let task = several.spawn(async { (is_on_a_worker(), tokio::task::block_in_place(is_on_a_worker)) });
+        assert_eq!(several.block_on(task).unwrap(), (true, false));
+        let handle = several.handle().clone();
+        let pool = several.spawn_blocking(move || handle.block_on(async { is_on_a_worker() }));
+        assert!(!several.block_on(pool).unwrap());
     }
 
     /// Looks at this thread while it is blocked, and takes it for what the kernel sometimes makes of that.
@@ -554,7 +655,7 @@ mod tests {
         let run_queue = before.run_queue.map(|wait| wait + (after.at - before.at));
         let stretch = Stretch::between(&before, &Reading { run_queue, ..after }, before.at).unwrap();
         watch.journal.state().judge(stretch, watch.journal.config.budget);
-        watch.pulse(true).await
+        watch.pulse(End { at: Instant::now(), driven: true }).await
     }
 
     #[test]

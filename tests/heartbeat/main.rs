@@ -1,6 +1,8 @@
 //! The stall detector, against blocks of every kind, honest code and a machine that misbehaves.
 
 mod beyond_the_workers;
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+mod close;
 mod fairness;
 mod hung;
 mod input;
@@ -13,10 +15,16 @@ mod lock_holder;
 mod manners;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod meddling;
+mod paused_clock;
 mod places;
 mod polls;
+mod pool_thread;
 mod punctual;
 mod report;
 mod support;
 mod teeth;
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+mod traced_thread;
 mod verdicts;
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+mod yields;

@@ -148,6 +148,8 @@ fn polled(fds: usize, count: usize) -> Option<String> {
     (!links.is_empty()).then(|| links.join(", "))
 }
 
+/// Calls that have their descriptor as long as they last. `close(2)` frees its number before it blocks, and so do `dup2`,
+/// `dup3` and `close_range` of what they close: by then it may be the number of another file.
 const ON_A_DESCRIPTOR: &[&str] = &[
     "read",
     "write",
@@ -174,7 +176,6 @@ const ON_A_DESCRIPTOR: &[&str] = &[
     "splice",
     "copy_file_range",
     "fstat",
-    "close",
 ];
 
 /// Calls that block, or are worth naming; the numbers are the architecture's.
@@ -188,6 +189,7 @@ const NAMES: &[(libc::c_long, &str)] = &[
     (libc::SYS_fdatasync, "fdatasync"), (libc::SYS_ftruncate, "ftruncate"), (libc::SYS_fallocate, "fallocate"),
     (libc::SYS_getdents64, "getdents64"), (libc::SYS_sendfile, "sendfile"), (libc::SYS_splice, "splice"),
     (libc::SYS_copy_file_range, "copy_file_range"), (libc::SYS_fstat, "fstat"), (libc::SYS_close, "close"),
+    (libc::SYS_dup3, "dup3"), (libc::SYS_close_range, "close_range"),
     (libc::SYS_wait4, "wait4"), (libc::SYS_waitid, "waitid"), (libc::SYS_nanosleep, "nanosleep"),
     (libc::SYS_clock_nanosleep, "clock_nanosleep"), (libc::SYS_openat, "openat"), (libc::SYS_openat2, "openat2"),
     (libc::SYS_newfstatat, "newfstatat"), (libc::SYS_unlinkat, "unlinkat"), (libc::SYS_mkdirat, "mkdirat"),
@@ -206,7 +208,7 @@ const NAMES: &[(libc::c_long, &str)] = &[
 const OLD_NAMES: &[(libc::c_long, &str)] = &[
     (libc::SYS_open, "open"), (libc::SYS_stat, "stat"), (libc::SYS_unlink, "unlink"), (libc::SYS_rename, "rename"),
     (libc::SYS_poll, "poll"), (libc::SYS_select, "select"), (libc::SYS_epoll_wait, "epoll_wait"),
-    (libc::SYS_vfork, "vfork"), (libc::SYS_pause, "pause"),
+    (libc::SYS_vfork, "vfork"), (libc::SYS_pause, "pause"), (libc::SYS_dup2, "dup2"),
 ];
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -327,6 +329,20 @@ mod tests {
         assert_eq!(told(5).as_deref(), Some("/dev/null, /dev/zero, /dev/null"), "four are enough");
         #[cfg(target_arch = "x86_64")]
         assert_eq!(detail(libc::SYS_poll, &[polled.as_ptr() as usize, 1]).as_deref(), Some("/dev/null"));
+    }
+
+    /// The number may be another file's by then.
+    #[test]
+    fn a_call_that_has_given_its_descriptor_up_names_none() {
+        use std::os::fd::AsRawFd;
+        let null = std::fs::File::open("/dev/null").unwrap();
+        let fd = null.as_raw_fd() as usize;
+        let told = |number, args: &[usize]| (Call { number, args: [0; 6] }.name(), detail(number, args));
+        assert_eq!(told(libc::SYS_close, &[fd]), ("close".to_owned(), None));
+        assert_eq!(told(libc::SYS_dup3, &[fd, fd, 0]), ("dup3".to_owned(), None));
+        assert_eq!(told(libc::SYS_close_range, &[fd, fd, 0]), ("close_range".to_owned(), None));
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(told(libc::SYS_dup2, &[fd, fd]), ("dup2".to_owned(), None));
     }
 
     #[test]

@@ -550,8 +550,14 @@ mod tests {
             let thread = told.recv().unwrap();
             let looks = || {
                 let (tell, told) = channel();
-                let question =
-                    Question { thread, from: journal.began, to: Instant::now(), waited: Some(true), since: None };
+                let question = Question {
+                    thread,
+                    from: journal.began,
+                    to: Instant::now(),
+                    waited: Some(true),
+                    since: None,
+                    until: None,
+                };
                 observer.ask(vec![question], move |seen| tell.send(seen).unwrap());
                 told.recv().unwrap().pop().and_then(|testimony| testimony.suspect).map_or(0, |it| it.culprit.samples)
             };

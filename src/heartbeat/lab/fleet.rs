@@ -68,6 +68,8 @@ struct Log {
     short: Vec<(Duration, Episode)>,
     /// Excused by a wait for a CPU, though the thread has slept.
     excused: Excused<Episode>,
+    /// Excused so without a sleep, which a spin on `sched_yield` is too.
+    awake: Excused<Episode>,
     /// Certain by themselves: the driver was not turned, and this thread was to turn it.
     certain: Vec<Stretch>,
 }
@@ -281,6 +283,7 @@ impl Fleet {
             spells.append(&mut log.episodes);
             spells.extend(log.short.drain(..).map(|(_, short)| short).chain(open));
             excused.extend(log.excused.take());
+            excused.extend(log.awake.take());
         }
         spells.retain(|spell| spell.to.at > opened);
         let is_long =
@@ -454,7 +457,7 @@ impl Log {
         let sleeps = after.saturating_sub(before);
         let Some(stretch) = Stretch::between(&from, &to, from.at) else { return };
         let charged = stretch.split.charged();
-        let (is_long, is_excused) = (too_long(&stretch, budget), sleeps > 0 && stretch.is_excused(budget));
+        let (is_long, is_excused) = (too_long(&stretch, budget), stretch.is_excused(budget));
         if !is_long && !is_excused && charged <= self.shortest_kept() {
             return;
         }
@@ -465,7 +468,8 @@ impl Log {
             return;
         }
         if is_excused {
-            self.excused.push(episode.clone());
+            let like = if sleeps > 0 { &mut self.excused } else { &mut self.awake };
+            like.push(episode.clone());
         }
         self.keep_short(charged, episode);
     }
@@ -627,17 +631,17 @@ mod tests {
 
     /// The others would take their places: only so many are kept.
     #[test]
-    fn those_that_a_wait_for_a_cpu_excuses_are_kept_only_if_they_slept() {
+    fn those_that_a_wait_for_a_cpu_excuses_are_kept_apart_by_whether_they_slept() {
         let start = Instant::now();
         let kept = |sleeps, at, run_queue| {
             let mut log = Log::default();
             let ends = [(reading(1, start, 0, Some(0)), 0), (reading(1, start, at, Some(run_queue)), sleeps)];
             log.keep(ends, 1, Published::default, MS * 50);
-            log.excused.take().len()
+            [log.excused.take().len(), log.awake.take().len()]
         };
-        assert_eq!(kept(1, 120, 80), 1);
-        assert_eq!(kept(0, 120, 80), 0);
-        assert_eq!(kept(1, 40, 30), 0, "it needs no excuse");
+        assert_eq!(kept(1, 120, 80), [1, 0]);
+        assert_eq!(kept(0, 120, 80), [0, 1]);
+        assert_eq!(kept(1, 40, 30), [0, 0], "it needs no excuse");
     }
 
     #[test]

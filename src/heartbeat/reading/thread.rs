@@ -63,6 +63,48 @@ impl Clocks {
     }
 }
 
+/// A thread's time on a CPU up to this moment, whether it runs or not: 0.3 µs. `None` when it is gone.
+pub(crate) fn cpu_time(id: ThreadId) -> Option<Duration> {
+    // As clock_getcpuclockid(3) numbers the clocks of processes: the complement of the number, then three bits. Here they say
+    // that it is a thread's (4), and its time on a CPU (2).
+    let number: nix::libc::clockid_t = id.0.try_into().ok()?;
+    clock_gettime(ClockId::from_raw((!number << 3) | 6)).ok().map(Duration::from)
+}
+
+/// What else the kernel says of a thread: see proc_pid_status(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    /// The process that traces this thread: a debugger, strace(1).
+    pub(crate) tracer: Option<u32>,
+    /// How often it lost its CPU while it was ready to run: preempted, or by `sched_yield`.
+    pub(crate) displaced: u64,
+}
+
+impl Status {
+    fn parse(text: &str) -> Option<Self> {
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+        let tracer = field("TracerPid:").and_then(|pid| pid.try_into().ok()).filter(|pid| *pid != 0);
+        Some(Self { tracer, displaced: field("nonvoluntary_ctxt_switches:")? })
+    }
+}
+
+/// An open status of one thread: a reading takes some 7 µs.
+#[derive(Debug)]
+pub(crate) struct StatusFile(File);
+
+impl StatusFile {
+    /// `None` when the thread is gone.
+    pub(crate) fn of(id: ThreadId) -> Option<Self> {
+        File::open(format!("/proc/self/task/{}/status", id.0)).ok().map(Self)
+    }
+
+    pub(crate) fn read(&self) -> Option<Status> {
+        let mut text = [0; 4096];
+        let read = self.0.read_at(&mut text, 0).ok()?;
+        Status::parse(&String::from_utf8_lossy(&text[..read]))
+    }
+}
+
 /// A clock tick of `/proc`: `USER_HZ` is 100 on every architecture tokio runs on.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -87,10 +129,11 @@ pub(crate) fn others_than(these: &[ThreadId]) -> Vec<ThreadId> {
     threads.filter(|thread| !these.contains(thread)).take(MOST).collect()
 }
 
-/// Whether it is a thread of this crate's own that runs no code under test. A lab's own thread does: the root future.
+/// Whether it is a thread of this crate's own that runs no code under test. A lab's own thread does: the root future; and so do
+/// the workers of its runtime and the threads of its blocking pool.
 pub(crate) fn is_a_watchers(thread: ThreadId) -> bool {
     let name = std::fs::read(format!("/proc/self/task/{}/comm", thread.0)).unwrap_or_default();
-    name.starts_with(b"deadbeat-") && name != b"deadbeat-lab\n"
+    name.starts_with(b"deadbeat-") && !name.starts_with(b"deadbeat-lab")
 }
 
 /// A thread's name, and in which tick since boot it was born.
@@ -180,6 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn a_labs_threads_run_code_under_test_and_the_observer_does_not() {
+        let is = |name: &str| {
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            thread.spawn(|| is_a_watchers(ThreadId::here())).unwrap().join().unwrap()
+        };
+        assert_eq!(["deadbeat-observer", "deadbeat-sampler"].map(is), [true, true]);
+        assert_eq!(["deadbeat-lab", "deadbeat-lab-worker", "tokio-rt-worker", "x"].map(is), [false; 4]);
+    }
+
+    #[test]
     fn a_proc_that_numbers_this_thread_otherwise_is_somebody_elses() {
         for (link, own) in [("7/task/12", true), ("7/task/13", false), ("12/task", false), ("", false)] {
             assert_eq!(names(Path::new(link), ThreadId(12)), own, "{link:?}");
@@ -213,6 +266,43 @@ mod tests {
         let outside = Clocks::of(clocks.id()).and_then(|clocks| clocks.account()).unwrap();
         assert!(outside.turns >= later.turns && outside.run_queue >= later.run_queue, "{outside:?} {later:?}");
         assert_eq!(Clocks::bare().run_queue(), None);
+    }
+
+    #[test]
+    fn the_cpu_time_of_a_thread_is_told_to_the_moment_and_of_one_that_is_gone_it_is_not() {
+        let (tell, told) = std::sync::mpsc::channel();
+        let (stop, stopped) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            tell.send(ThreadId::here()).unwrap();
+            stopped.recv().unwrap_err();
+        });
+        let other = told.recv().unwrap();
+        assert!(cpu_time(other).is_some_and(|time| time > Duration::ZERO));
+        let mine = || cpu_time(ThreadId::here()).unwrap();
+        let (before, after) = (mine(), mine());
+        assert!(before < after, "{before:?} {after:?}");
+        drop(stop);
+        thread.join().unwrap();
+        // What it leaves in the kernel can be there for a moment more.
+        let gone = (0..10_000).any(|_| {
+            std::thread::yield_now();
+            cpu_time(other).is_none()
+        });
+        assert!(gone);
+    }
+
+    #[test]
+    fn a_status_names_the_tracer_if_there_is_one_and_counts_lost_cpus() {
+        let status = |tracer: &str| {
+            let text = format!("Name:\ta\nTracerPid:\t{tracer}\nvoluntary_ctxt_switches:\t7\n");
+            Status::parse(&(text + "nonvoluntary_ctxt_switches:\t12\n")).unwrap()
+        };
+        assert_eq!(status("0"), Status { tracer: None, displaced: 12 });
+        assert_eq!(status("42"), Status { tracer: Some(42), displaced: 12 });
+        assert_eq!(Status::parse("Name:\ta\n"), None);
+        let own = StatusFile::of(ThreadId::here()).unwrap();
+        assert!(own.read().is_some(), "of a thread that runs");
+        assert!(StatusFile::of(ThreadId(u32::MAX)).is_none(), "of one that there is not");
     }
 
     #[test]

@@ -51,6 +51,31 @@ impl Clocks {
     }
 }
 
+/// Of another thread it cannot be had.
+pub(crate) fn cpu_time(_: ThreadId) -> Option<Duration> {
+    None
+}
+
+/// See the Linux one; here it is not to be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Status {
+    pub(crate) tracer: Option<u32>,
+    pub(crate) displaced: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct StatusFile;
+
+impl StatusFile {
+    pub(crate) fn of(_: ThreadId) -> Option<Self> {
+        None
+    }
+
+    pub(crate) fn read(&self) -> Option<Status> {
+        None
+    }
+}
+
 /// Nobody knows.
 pub(crate) fn younger_than(_: Duration, _: ThreadId) -> Vec<ThreadId> {
     Vec::new()
