@@ -12,9 +12,9 @@ use super::culprit::{Evidence, Lines, NoLine, find_lines};
 use super::observer::Observer;
 use super::pulse::Pulse;
 
-/// How long the lines are waited for where nothing else presses. The first read of a program's symbols takes a tenth of a
-/// second of CPU time or more, which a busy machine makes a second of.
-pub(super) const LINES: Duration = Duration::from_secs(10);
+/// How long the lines are waited for where nothing else presses. The first read of a program's symbols takes some tenths of a
+/// second of CPU time, for which a busy machine takes many seconds; those after it take a few milliseconds.
+pub(super) const LINES: Duration = Duration::from_secs(30);
 
 /// On a thread that may wait.
 pub(super) fn add_by(pulse: &mut Pulse, until: Instant) {

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
@@ -84,6 +83,36 @@ fn waits() -> u32 {
     here!(child.wait().unwrap())
 }
 
+fn joins() -> u32 {
+    let thread = std::thread::spawn(|| block(LONG));
+    here!(thread.join().unwrap())
+}
+
+fn waits_for_a_condition() -> u32 {
+    let (lock, condition) = (Mutex::new(()), std::sync::Condvar::new());
+    let held = lock.lock().unwrap();
+    here!(drop(condition.wait_timeout(held, LONG)))
+}
+
+fn reads_from_a_socket() -> u32 {
+    let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+    later(move || drop(theirs));
+    here!(ours.read_exact(&mut [0; 8]).unwrap_err())
+}
+
+fn runs_a_command() -> u32 {
+    here!(Command::new("sleep").arg("0.15").output().unwrap())
+}
+
+fn locks_a_file() -> u32 {
+    use nix::fcntl::{Flock, FlockArg};
+    let path = tempfile::NamedTempFile::new().unwrap();
+    let held = Flock::lock(path.reopen().unwrap(), FlockArg::LockExclusive).unwrap();
+    let file = path.reopen().unwrap();
+    later(move || drop(held));
+    here!(drop(Flock::lock(file, FlockArg::LockExclusive)))
+}
+
 fn caught(flavor: Flavor, blocks: impl Fn() -> u32 + Clone + Send + 'static) -> (Pulse, Culprit, u32) {
     let (tell, told) = mpsc::channel();
     let pulse = starved(|| {
@@ -121,12 +150,22 @@ fn a_return_address_left_over_from_an_earlier_call_is_not_taken_for_the_call_tha
 #[test]
 fn whatever_blocks_its_call_is_the_line_named() {
     type Blocks = fn() -> u32;
-    let kinds: [(&str, Blocks); 5] =
-        [("sleep", sleeps), ("channel", receives), ("lock", locks), ("pipe", reads), ("child", waits)];
+    let kinds: [(&str, Blocks); 10] = [
+        ("sleep", sleeps),
+        ("channel", receives),
+        ("lock", locks),
+        ("pipe", reads),
+        ("child", waits),
+        ("thread", joins),
+        ("condition", waits_for_a_condition),
+        ("socket", reads_from_a_socket),
+        ("command", runs_a_command),
+        ("file", locks_a_file),
+    ];
     let mut wrong = Vec::new();
     for (kind, blocks) in kinds {
         for flavor in [Flavor::CurrentThread, Flavor::MultiThread(2)] {
-            let (_, others) = named(4, flavor, blocks);
+            let (_, others) = named(2, flavor, blocks);
             wrong.extend(others.into_iter().map(|other| format!("{kind}, {flavor}: {other}")));
         }
     }
@@ -140,23 +179,20 @@ fn code_that_was_over_in_time_is_not_hung_for_the_reading_of_symbols() {
     if !inside(code_that_was_over_in_time_is_not_hung_for_the_reading_of_symbols, &["env"]) {
         return;
     }
-    let busy = AtomicBool::new(true);
+    let (deadline, begun) = (Duration::from_secs(1), Instant::now());
     std::thread::scope(|scope| {
         for _ in 0..24 {
-            scope.spawn(|| {
-                while busy.load(Ordering::Relaxed) {
+            scope.spawn(move || {
+                while begun.elapsed() < deadline * 2 {
                     std::hint::spin_loop();
                 }
             });
         }
         let (tell, told) = mpsc::channel();
-        let deadline = Duration::from_secs(1);
-        let begun = Instant::now();
         let result = Lab::new(Flavor::CurrentThread).deadline(deadline).run(move || async move {
             block(Duration::from_millis(300));
             tell.send(Instant::now()).unwrap();
         });
-        busy.store(false, Ordering::Relaxed);
         let over = told.recv().unwrap();
         match result {
             Ok(watched) => assert_line_or_reason(&watched.pulse),

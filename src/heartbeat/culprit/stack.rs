@@ -67,10 +67,10 @@ impl Registers {
         caller
     }
 
+    /// By its DWARF number; one that unwinding does not follow is left out.
     pub(super) fn set(&mut self, number: u16, value: Option<usize>) {
-        let number = usize::from(number);
-        if arch::PRESERVED.contains(&number) {
-            self.values[number] = value;
+        if let Some(register) = self.values.get_mut(usize::from(number)) {
+            *register = value;
         }
     }
 
@@ -168,10 +168,12 @@ mod tests {
             assert_eq!(callee.get(number), None, "nothing is known of it at first");
             callee.set(number, Some(77));
         }
+        callee.set(0, Some(77));
+        callee.set(u16::MAX, Some(77));
         let caller = callee.of_caller(2, 0x2000);
         assert_eq!((caller.program_counter, caller.stack_pointer()), (2, 0x2000));
         assert!(Registers::preserved().all(|number| caller.get(number) == Some(77)));
-        assert_eq!(caller.get(u16::MAX), None);
+        assert_eq!((caller.get(0), caller.get(u16::MAX)), (None, None));
     }
 
     #[test]

@@ -75,9 +75,9 @@ impl<'a> Walk<'a> {
         let (frame_rule, return_rule) = (row.cfa().clone(), row.register(code.return_register()));
         let rules: Vec<_> = Registers::preserved().map(|number| (number, row.register(Register(number)))).collect();
         let frame = self.frame(&code, &frame_rule, address).ok_or(End::Unknown)?;
-        // On aarch64 one that calls nothing has no rule for the address that it returns to.
-        if return_rule == RegisterRule::Undefined && self.registers.get(code.return_register().0).is_none() {
-            return Err(if cfg!(target_arch = "aarch64") { End::Unknown } else { End::Outermost });
+        // On aarch64 one that calls nothing has no rule for the address that it returns to: it is in its register.
+        if return_rule == RegisterRule::Undefined && !cfg!(target_arch = "aarch64") {
+            return Err(End::Outermost);
         }
         let same = self.registers.get(code.return_register().0);
         let return_address = self.restored(&code, return_rule, frame, same).ok_or(End::Unknown)?;
@@ -172,5 +172,117 @@ impl Iterator for Walk<'_> {
         self.calls += 1;
         self.registers = caller.map_err(|end| self.end = Some(end)).ok()?;
         Some(self.address())
+    }
+}
+
+#[cfg(test)]
+#[cfg(target_arch = "x86_64")]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::heartbeat::culprit::copy_of_stack;
+    use crate::heartbeat::culprit::syscall::State;
+    use crate::heartbeat::reading::ThreadId;
+
+    #[inline(never)]
+    fn inner(told: &Sender<ThreadId>, ends: &std::sync::mpsc::Receiver<()>) {
+        told.send(ThreadId::here()).unwrap();
+        ends.recv().unwrap_err();
+    }
+
+    #[inline(never)]
+    fn outer(told: &Sender<ThreadId>, ends: &std::sync::mpsc::Receiver<()>) {
+        inner(told, ends);
+        std::hint::black_box(ends);
+    }
+
+    /// The stack of a thread that waits in `inner`, called by `outer`.
+    fn waiting(look: impl FnOnce(&Stack)) {
+        let (tell, told) = channel();
+        let (end, ends) = channel::<()>();
+        let thread = std::thread::spawn(move || outer(&tell, &ends));
+        let id = told.recv().unwrap();
+        let begun = Instant::now();
+        let state = loop {
+            let state = State::of(id).unwrap();
+            if state.call.is_some_and(|call| call.name() == "futex") {
+                break state;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "it never waits");
+            std::thread::yield_now();
+        };
+        look(&copy_of_stack(state.program_counter, state.stack_pointer).unwrap());
+        drop(end);
+        thread.join().unwrap();
+    }
+
+    /// By the function, as the unwind information has it: from where to where.
+    fn is_in(function: usize, address: usize, modules: &Modules) -> bool {
+        modules.code(function).unwrap().range().contains(&address)
+    }
+
+    #[test]
+    fn the_calls_of_a_thread_that_waits_are_found_from_the_innermost_to_the_outermost() {
+        waiting(|stack| {
+            let modules = Modules::read();
+            let mut walk = Walk::new(stack, &modules);
+            let calls: Vec<_> = walk.by_ref().collect();
+            let place = |function| calls.iter().position(|call| is_in(function, *call, &modules));
+            let (inner, outer) = (place(inner as *const () as usize), place(outer as *const () as usize));
+            assert!(inner.is_some() && outer == inner.map(|place| place + 1), "{inner:?} {outer:?} of {calls:x?}");
+            assert_eq!(walk.end(), Some(End::Outermost));
+        });
+    }
+
+    #[test]
+    fn a_walk_ends_where_no_more_was_copied_and_says_that_there_may_be_more() {
+        waiting(|stack| {
+            let modules = Modules::read();
+            let whole = Walk::new(stack, &modules).count();
+            let counts: Vec<_> = [0, 1, 8, 64]
+                .map(|words| {
+                    let top = Stack::new(stack.registers, stack.from(0)[..words].to_vec());
+                    let mut walk = Walk::new(&top, &modules);
+                    let calls = walk.by_ref().count();
+                    assert_eq!(walk.end(), Some(End::Unknown));
+                    calls
+                })
+                .into();
+            assert!(counts[0] == 1 && counts.is_sorted() && counts[3] < whole, "{counts:?} of {whole}");
+        });
+    }
+
+    /// Of a running thread all registers are known.
+    #[test]
+    fn a_frame_pointer_that_is_known_leads_to_the_same_calls() {
+        waiting(|stack| {
+            let modules = Modules::read();
+            let (mut walk, mut later) = (Walk::new(stack, &modules), None);
+            while walk.next().is_some() && later.is_none() {
+                // From the first frame on that has told it.
+                later = walk.registers.get(6).is_some().then_some((walk.registers, walk.returns));
+            }
+            let (registers, returns) = later.unwrap();
+            let copy = Stack::new(registers, stack.from(registers.stack_pointer()).to_vec());
+            let mut again = Walk::new(&copy, &modules);
+            again.returns = returns;
+            let rest: Vec<_> = again.collect();
+            let all: Vec<_> = Walk::new(stack, &modules).collect();
+            assert!(rest.len() > 1 && all.ends_with(&rest), "{rest:x?} is no end of {all:x?}");
+        });
+    }
+
+    #[test]
+    fn registers_that_lead_nowhere_end_the_walk() {
+        let modules = Modules::read();
+        for (program_counter, stack_pointer) in
+            [(0, 0), (8, usize::MAX), (usize::MAX, 8), (inner as *const () as usize, 0)]
+        {
+            let stack = Stack::new(Registers::of_wait(program_counter, stack_pointer), Vec::new());
+            let mut walk = Walk::new(&stack, &modules);
+            assert_eq!((walk.by_ref().count(), walk.end()), (1, Some(End::Unknown)));
+        }
     }
 }

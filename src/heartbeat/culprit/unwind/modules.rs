@@ -118,6 +118,11 @@ impl<'a> Code<'a> {
         None
     }
 
+    #[cfg(test)]
+    pub(super) fn range(&self) -> Range<usize> {
+        self.entry.initial_address() as usize..self.entry.end_address() as usize
+    }
+
     pub(super) fn return_register(&self) -> Register {
         self.entry.cie().return_address_register()
     }
