@@ -98,6 +98,8 @@ pub enum NoLine {
     Replaced,
     /// None of the calls that were found on the top of the stack is of the code under watch.
     NotOnStack,
+    /// No copy was made of its stack: it was seen too seldom, or its memory could not be read.
+    NotCopied,
     /// The symbols could not be read: no thread was to be had, or what reads them failed.
     Unreadable,
 }
@@ -114,6 +116,7 @@ impl fmt::Display for NoLine {
             }
             Self::Replaced => "unknown, since the program's file was replaced or removed after its start",
             Self::NotOnStack => "unknown, since no call of the code under watch is on the top of the stack",
+            Self::NotCopied => "unknown, since no copy was made of the stack",
             Self::Unreadable => "unknown, since the symbols could not be read",
         })
     }
@@ -156,12 +159,14 @@ impl Culprit {
         Self::seen(None, None, (0, 0), Evidence::default())
     }
 
-    /// One that waits, with a stack of one word.
+    /// One that waits, with a stack of one word where one is copied.
     #[cfg(test)]
-    #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
     pub(super) fn with_a_stack() -> Self {
-        let stack = Arc::new(Stack::new(stack::Registers::of_wait(0, 0), vec![0]));
-        Self::seen(Some("flock".to_owned()), None, (1, 1), Evidence::of([stack].into_iter()))
+        #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+        let stacks = [Arc::new(Stack::new(stack::Registers::of_wait(0, 0), vec![0]))];
+        #[cfg(not(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace")))]
+        let stacks = [];
+        Self::seen(Some("flock".to_owned()), None, (1, 1), Evidence::of(stacks.into_iter()))
     }
 
     /// `counts`: how many samples said so, and out of how many.
@@ -173,6 +178,12 @@ impl Culprit {
     /// What its line can be told from, until that was told.
     pub(super) fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// Whether a line is to be expected, and nothing is known of it: not even why it is not there.
+    pub(super) fn lacks_line(&self) -> bool {
+        let known = self.line.is_some() || self.no_line.is_some();
+        cfg!(feature = "backtrace") && !self.is_running() && !known
     }
 
     pub(super) fn is_at(&mut self, line: Result<Line, NoLine>) {
@@ -240,11 +251,11 @@ impl Sample {
     pub(super) fn of(thread: ThreadId, deep: bool) -> Option<Self> {
         let at = Instant::now();
         let state = syscall::State::of(thread)?;
+        let stack = deep.then(|| copy_of_stack(&state)).flatten();
         let doing = match state.call {
             None => Doing::Running,
             Some(call) => Doing::Waiting { syscall: call.name(), detail: call.detail() },
         };
-        let stack = deep.then(|| copy_of_stack(state.program_counter, state.stack_pointer)).flatten();
         Some(Self { thread, at, doing, stack, account: None, tasks: None, workers: None })
     }
 
@@ -258,10 +269,21 @@ impl Sample {
         Self { thread, at, doing: Doing::Running, stack: None, account: None, tasks: None, workers: None }
     }
 
+    /// With its stack, where one is copied.
+    #[cfg(test)]
+    pub(super) fn copied(thread: ThreadId, at: Instant) -> Self {
+        let stack = Culprit::with_a_stack().evidence.stacks().first().cloned();
+        Self { stack, ..Self::running(thread, at) }
+    }
+
     #[cfg(test)]
     pub(super) fn asleep(thread: ThreadId, at: Instant, account: Account) -> Self {
         let doing = Doing::Waiting { syscall: "poll".to_owned(), detail: None };
         Self { doing, account: Some(account), ..Self::running(thread, at) }
+    }
+
+    pub(super) fn has_stack(&self) -> bool {
+        self.stack.is_some()
     }
 
     /// Running, or ready to.
@@ -413,16 +435,17 @@ impl Suspect {
     }
 }
 
-/// The kernel shows these two registers of a thread that waits.
+/// Of a thread that waits; the kernel does not show where one is that runs.
 #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
-fn copy_of_stack(program_counter: usize, stack_pointer: usize) -> Option<Arc<Stack>> {
-    let registers = stack::Registers::of_wait(program_counter, stack_pointer);
-    let words = memory::stack(stack_pointer);
+fn copy_of_stack(state: &syscall::State) -> Option<Arc<Stack>> {
+    state.call?;
+    let registers = stack::Registers::of_wait(state.program_counter, state.stack_pointer);
+    let words = memory::stack(state.stack_pointer);
     (!words.is_empty()).then(|| Arc::new(Stack::new(registers, words)))
 }
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable), not(feature = "backtrace")))]
-fn copy_of_stack(_: usize, _: usize) -> Option<Arc<Stack>> {
+fn copy_of_stack(_: &syscall::State) -> Option<Arc<Stack>> {
     None
 }
 
@@ -661,6 +684,7 @@ mod tests {
             (NoLine::Stripped, "stripped"),
             (NoLine::Replaced, "replaced"),
             (NoLine::NotOnStack, "no call"),
+            (NoLine::NotCopied, "no copy"),
             (NoLine::Unreadable, "could not be read"),
         ] {
             assert!(said(Err(why)).1.contains(what), "{what}");

@@ -53,8 +53,11 @@ async fn answer_by<T>(answer: oneshot::Receiver<T>, observer: Option<&Observer>,
     .await
 }
 
-/// Of every culprit that may have a line, in order; `None` if there is none.
+/// Of every culprit that may have a line, in order; `None` if there is none. Any other that waited has its reason now.
 fn evidence(pulse: &mut Pulse) -> Option<Vec<Evidence>> {
+    for culprit in pulse.culprits().filter(|culprit| culprit.lacks_line() && culprit.evidence().is_empty()) {
+        culprit.is_at(Err(NoLine::NotCopied));
+    }
     let all: Vec<_> = pulse.culprits().map(|culprit| culprit.evidence().clone()).filter(|it| !it.is_empty()).collect();
     (!all.is_empty()).then_some(all)
 }
@@ -81,7 +84,7 @@ mod tests {
         Stall { at, wall, on_cpu, run_queue: None, blocked: None, culprit: None, doubt: None }
     }
 
-    /// With a stall of which no stack was copied, and two of which one was.
+    /// With a stall whose thread ran, and two whose threads waited and had their stacks copied.
     fn pulse() -> Pulse {
         let mut pulse = Pulse::empty(Heartbeat::new(), Instant::now());
         let culprits = [Culprit::running_by_the_clocks(), Culprit::with_a_stack(), Culprit::with_a_stack()];
@@ -102,6 +105,15 @@ mod tests {
         let expected = [(None, None), (None, Some(NoLine::Stripped)), (Some("one".to_owned()), None)];
         assert_eq!(said(&mut pulse), expected);
         assert!(evidence(&mut pulse).is_none(), "it is not asked for again");
+        assert_eq!(said(&mut pulse), expected);
+    }
+
+    #[test]
+    fn a_wait_of_which_no_stack_was_copied_has_that_for_a_reason() {
+        let mut pulse = pulse();
+        pulse.culprits().next().unwrap().syscall = Some("flock".to_owned());
+        assert_eq!(evidence(&mut pulse).unwrap().len(), 2);
+        assert_eq!(said(&mut pulse)[0], (None, Some(NoLine::NotCopied)));
     }
 
     #[test]

@@ -10,8 +10,10 @@ pub(super) struct State {
     /// `None`: running, or runnable.
     pub(super) call: Option<Call>,
     /// Zero while running.
+    #[cfg_attr(not(any(test, fuzzing, feature = "backtrace")), expect(dead_code, reason = "no stack is copied"))]
     pub(super) stack_pointer: usize,
     /// The instruction after the call; zero while running.
+    #[cfg_attr(not(any(test, feature = "backtrace")), expect(dead_code, reason = "no stack is copied"))]
     pub(super) program_counter: usize,
 }
 

@@ -213,7 +213,7 @@ mod tests {
             assert!(begun.elapsed() < Duration::from_secs(60), "it never waits");
             std::thread::yield_now();
         };
-        look(&copy_of_stack(state.program_counter, state.stack_pointer).unwrap());
+        look(&copy_of_stack(&state).unwrap());
         drop(end);
         thread.join().unwrap();
     }
