@@ -58,6 +58,7 @@ mod doubt;
 mod histogram;
 mod journal;
 pub mod lab;
+mod lines;
 mod observer;
 mod others;
 mod pool;
@@ -78,9 +79,9 @@ pub(crate) mod fuzzing {
     pub use super::reading::thread::schedstat;
 }
 
-pub use culprit::Culprit;
 #[cfg(any(feature = "cli", feature = "conformance"))]
 pub(crate) use culprit::what_its_threads_do;
+pub use culprit::{Culprit, NoLine};
 pub use histogram::Lateness;
 #[doc(inline)]
 pub use lab::{Flavor, Lab, LabError};

@@ -123,7 +123,7 @@
 //!
 //! [`assert_steady`](heartbeat::Pulse::assert_steady) panics with what was seen: the verdict, the stall and its parts, the
 //! system call that the worker was in and its arguments, and what to do. With the feature `backtrace` and debug info it
-//! names the probable source line. Code that never comes back is reported too, by a [`Lab`](heartbeat::Lab), as
+//! names the source line, or says why it cannot. Code that never comes back is reported too, by a [`Lab`](heartbeat::Lab), as
 //! [`LabError::Hung`](heartbeat::LabError::Hung).
 //!
 //! A failed cell says what was wrong (`left in the group: ..`, `took 5.0s of the 5s of grace, though the group went at

@@ -5,6 +5,7 @@
 //! the deadline passes the lab says what it sees and leaves the stuck thread behind.
 
 use std::any::Any;
+use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,8 +17,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
 use super::journal::Journal;
+use super::lines::{self, LINES};
 use super::pulse::{Pulse, Watched};
 use super::verdict::Why;
+use super::watch::{Stage, UNDRIVEN, observe};
 use super::{ConfigError, Heartbeat};
 
 mod bench;
@@ -171,7 +174,8 @@ impl Lab {
     }
 
     /// How long the future and the shutdown of its runtime may take together, from when the lab is ready to run it.
-    /// What does not keep to it is reported within a second more.
+    /// What does not keep to it is reported within a second more. What the lab itself takes to judge what was seen, and to
+    /// read the symbols for source lines, is not counted.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -215,10 +219,11 @@ impl Lab {
         began + self.deadline.min(FOREVER)
     }
 
-    /// When the lab's thread has judged what was seen: it is listened to for a while after the deadline. Where it finds
-    /// source lines, that alone can take seconds.
-    fn judged_by(&self, began: Instant) -> Patience {
-        Patience::until((Instant::now() + ANSWER).min(self.ends(began) + REPORT / 2))
+    /// When the lab's thread has judged what was seen of a future that was done at `done`: in time, which the judging is
+    /// not counted to, or too late, and then it is listened to for a while after the deadline.
+    fn judged_by(&self, began: Instant, done: Instant) -> Patience {
+        let ends = self.ends(began);
+        Patience::until(if done <= ends { Instant::now() + ANSWER } else { ends + REPORT / 2 })
     }
 }
 
@@ -227,6 +232,10 @@ enum Report<T> {
     /// The runtime is there, and the code is about to run.
     Begins(Arc<Journal>),
     /// The future is done, or was dropped half way because the deadline passed.
+    Done(Instant),
+    /// No code of theirs keeps this thread from judging what was seen.
+    Judging,
+    /// What was seen.
     Finished(Box<Watched<Option<T>>>),
     /// It panicked.
     Panicked(String),
@@ -276,9 +285,16 @@ impl bench::Bench {
             self.muster(runtime).await;
             let journal = self.open_journal();
             let _ = report.send(Report::Begins(Arc::clone(&journal)));
-            let began = journal.began;
-            let mut watched = super::watch::watch(journal, future).await;
-            self.close(&mut watched.pulse, lab.judged_by(began));
+            let (began, done) = (journal.began, OnceCell::new());
+            let at = |stage| {
+                let _ = report.send(match stage {
+                    Stage::Done => Report::Done(*done.get_or_init(Instant::now)),
+                    Stage::Judging => Report::Judging,
+                });
+            };
+            let mut watched = observe(journal, future, at).await;
+            let done = *done.get_or_init(Instant::now);
+            self.close(&mut watched.pulse, lab.judged_by(began, done));
             watched
         })
     }
@@ -311,51 +327,79 @@ struct Waiting<T> {
 
 impl<T> Waiting<T> {
     fn wait(self) -> Result<Watched<T>, LabError> {
-        let watched = match self.next(self.deadline) {
+        match self.next(self.deadline) {
+            Ok(Report::Done(at)) => self.judged(at),
+            Ok(Report::Panicked(message)) => Err(LabError::Panicked { message }),
+            Err(RecvTimeoutError::Timeout) => self.stop(),
+            _ => Err(vanished()),
+        }
+    }
+
+    /// The future was done in time. The clock stands still while what was seen is judged; until that begins, other tasks of
+    /// its thread can keep it from the last beat.
+    fn judged(self, done: Instant) -> Result<Watched<T>, LabError> {
+        let last_beat = self.deadline.max(done + UNDRIVEN + REPORT);
+        let said = match self.next(last_beat) {
+            Ok(Report::Judging) => self.next(Instant::now() + ANSWER + REPORT),
+            said => said,
+        };
+        let watched = match said {
             Ok(Report::Finished(watched)) => *watched,
             Ok(Report::Panicked(message)) => return Err(LabError::Panicked { message }),
-            Err(RecvTimeoutError::Timeout) => return Err(self.stop()),
+            Err(RecvTimeoutError::Timeout) => return Err(self.described(reported_by(Instant::now()))),
             _ => return Err(vanished()),
         };
         let Watched { output: Some(output), mut pulse } = watched else {
             return Err(vanished());
         };
-        let (shutdown, end) = self.shutdown(self.deadline, reported_by(self.deadline.max(Instant::now())));
+        let deadline = self.deadline + done.elapsed();
+        let (shutdown, end) = self.shutdown(deadline);
         pulse.shutdown = Some(shutdown);
         self.bench.reconsider(&mut pulse);
-        match end {
-            End::Over | End::NoCpu => Ok(Watched { output, pulse }),
-            End::Late => Err(hung(pulse)),
-        }
+        let in_time = end != End::Late;
+        let until = if in_time { Instant::now() + LINES } else { reported_by(deadline).end() };
+        lines::add_by(&mut pulse, until);
+        if in_time { Ok(Watched { output, pulse }) } else { Err(hung(pulse)) }
     }
 
     /// The deadline has passed. A future that is merely waiting can be dropped and its pulse had; one that is stuck
-    /// cannot, and is described from outside.
-    fn stop(mut self) -> LabError {
+    /// cannot, and is described from outside. One that was done before it is neither, though that is heard only now.
+    fn stop(mut self) -> Result<Watched<T>, LabError> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
         let patience = reported_by(self.deadline);
-        let said = match self.next(patience.half()) {
-            // It has come to its end and judges what was seen, slowly. Nobody else can.
-            Err(RecvTimeoutError::Timeout) if self.bench.is_closed() => self.next(patience.half()),
-            said => said,
-        };
-        let mut pulse = match said {
-            Ok(Report::Finished(watched)) => {
-                let mut pulse = watched.pulse;
-                let (shutdown, _) = self.shutdown(patience.half(), patience);
-                pulse.shutdown = Some(Shutdown { cut_short: true, ..shutdown });
-                pulse
+        let mut said = self.next(patience.half());
+        while let Ok(Report::Done(_) | Report::Judging) = said {
+            match said {
+                Ok(Report::Done(at)) if at <= self.deadline => return self.judged(at),
+                _ => said = self.next(patience.half()),
             }
-            _ => hung::describe(&self.bench, &self.journal, patience),
-        };
+        }
+        // It has come to its end and judges what was seen, slowly. No other thread can.
+        if matches!(said, Err(RecvTimeoutError::Timeout)) && self.bench.is_closed() {
+            said = self.next(patience.half());
+        }
+        let Ok(Report::Finished(watched)) = said else { return Err(self.described(patience)) };
+        let mut pulse = watched.pulse;
+        let (shutdown, _) = self.shutdown(patience.half());
+        pulse.shutdown = Some(Shutdown { cut_short: true, ..shutdown });
+        Err(self.hung(pulse, patience))
+    }
+
+    /// What is stuck, seen from outside.
+    fn described(&self, patience: Patience) -> LabError {
+        self.hung(hung::describe(&self.bench, &self.journal, patience), patience)
+    }
+
+    fn hung(&self, mut pulse: Pulse, patience: Patience) -> LabError {
         self.bench.reconsider(&mut pulse);
+        lines::add_by(&mut pulse, patience.end());
         hung(pulse)
     }
 
-    fn shutdown(&self, deadline: Instant, patience: Patience) -> (Shutdown, End) {
-        shutdown::follow(&self.bench, deadline, patience, |until| match self.next(until) {
+    fn shutdown(&self, deadline: Instant) -> (Shutdown, End) {
+        shutdown::follow(&self.bench, deadline, |until| match self.next(until) {
             Ok(Report::ShutDown(took)) => Some(took),
             _ => None,
         })
@@ -501,9 +545,10 @@ mod tests {
     #[test]
     fn the_labs_thread_judges_while_it_is_listened_to() {
         let began = Instant::now();
-        let judged_by = |deadline| Lab::new(Flavor::CurrentThread).deadline(deadline).judged_by(began).end();
-        assert!(judged_by(FOREVER) >= began + ANSWER);
-        let due = judged_by(MS * 5);
+        let judged_by =
+            |done| Lab::new(Flavor::CurrentThread).deadline(MS * 5).judged_by(began, began + MS * done).end();
+        assert!(judged_by(5) >= began + ANSWER, "it was done in time");
+        let due = judged_by(6);
         assert!(due > began + MS * 5 && due < reported_by(began + MS * 5).end(), "{:?}", due - began);
     }
 
@@ -535,7 +580,7 @@ mod tests {
 
     /// On a machine that is hardly there it may say it too late even so, or in time though it does not judge yet.
     #[test]
-    fn whoever_is_late_because_it_judges_is_waited_for_and_nobody_else() {
+    fn a_thread_that_is_late_because_it_judges_is_waited_for_and_no_other() {
         let shutdown_if_it = |judges: bool| {
             let bench = bench::Bench::new(Flavor::MultiThread(1), Heartbeat::new());
             let journal = bench.open_journal();
@@ -551,7 +596,7 @@ mod tests {
                     let _ = report.send(Report::Finished(Box::new(Watched { output: None::<()>, pulse })));
                     let _ = report.send(Report::ShutDown(MS * 7));
                 });
-                let LabError::Hung { pulse } = (Waiting { bench, journal, reports, stop: None, deadline }).stop()
+                let Err(LabError::Hung { pulse }) = (Waiting { bench, journal, reports, stop: None, deadline }).stop()
                 else {
                     panic!("it was over")
                 };
@@ -560,6 +605,57 @@ mod tests {
         };
         assert!((0..10).any(|_| shutdown_if_it(true) == Some(MS * 7)));
         assert!((0..10).any(|_| shutdown_if_it(false).is_none()));
+    }
+
+    /// What the lab's thread says of a future that was done so long before the deadline or after it, `late` after it.
+    fn said_late(late: Duration, done: impl FnOnce(Instant) -> Instant) -> Result<Watched<u8>, LabError> {
+        let bench = bench::Bench::new(Flavor::CurrentThread, Heartbeat::new());
+        let journal = bench.open_journal();
+        let pulse = journal.so_far().0;
+        let (report, reports) = channel();
+        let deadline = Instant::now();
+        let done = done(deadline);
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                crate::group::pause(left(deadline + late));
+                let finished = Report::Finished(Box::new(Watched { output: Some(7), pulse }));
+                for said in [Report::Done(done), Report::Judging, finished, Report::ShutDown(MS)] {
+                    let _ = report.send(said);
+                }
+            });
+            Waiting { bench, journal, reports, stop: None, deadline }.wait()
+        })
+    }
+
+    /// On a machine that is hardly there it may be heard too late even so.
+    #[test]
+    fn a_future_that_was_done_in_time_is_not_hung_though_that_is_heard_after_the_deadline() {
+        let in_time = || said_late(MS * 20, |deadline| deadline);
+        assert!((0..10).any(|_| in_time().is_ok_and(|watched| watched.output == 7)));
+        for _ in 0..3 {
+            let late = said_late(MS * 20, |deadline| deadline + MS);
+            assert!(matches!(late, Err(LabError::Hung { .. })), "it was not over at the deadline");
+        }
+    }
+
+    #[test]
+    fn the_clock_stands_still_while_what_was_seen_is_judged() {
+        let bench = bench::Bench::new(Flavor::CurrentThread, Heartbeat::new());
+        let journal = bench.open_journal();
+        let pulse = journal.so_far().0;
+        let (report, reports) = channel();
+        let deadline = Instant::now();
+        let _ = (report.send(Report::Done(deadline)), report.send(Report::Judging));
+        let watched = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                // Longer than a report takes of what is hung.
+                crate::group::pause(left(deadline + REPORT * 3 / 2));
+                let _ = report.send(Report::Finished(Box::new(Watched { output: Some(7), pulse })));
+                let _ = report.send(Report::ShutDown(MS));
+            });
+            Waiting { bench, journal, reports, stop: None, deadline }.wait().unwrap()
+        });
+        assert!(watched.pulse.shutdown.unwrap().over);
     }
 
     /// On a machine that is hardly there the thread may answer too late; then nothing is known of its runtime's end.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::Heartbeat;
+use super::culprit::Culprit;
 use super::histogram::Lateness;
 use super::lab::Shutdown;
 use super::pool::PoolPulse;
@@ -78,6 +79,16 @@ impl Pulse {
             None if self.watched < self.budget || self.beats > 0 => Verdict::Steady,
             None => Verdict::Inconclusive { why: Why::TooFewBeats { beats: self.beats } },
         }
+    }
+
+    /// All that are named in it.
+    pub(super) fn culprits(&mut self) -> impl Iterator<Item = &mut Culprit> {
+        let root = match &mut self.uncovered {
+            Some(Why::RootBlocked { culprit, .. }) => culprit.as_mut(),
+            _ => None,
+        };
+        let behind = self.shutdown.as_mut().and_then(|shutdown| shutdown.behind.as_mut());
+        self.stalls.iter_mut().filter_map(|stall| stall.culprit.as_mut()).chain(root).chain(behind)
     }
 
     pub(super) fn empty(config: Heartbeat, began: Instant) -> Self {

@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 
 use super::beat::{Beat, has_timer};
 use super::boundaries::{Bounds, bounds};
-use super::culprit::{Stacks, Suspect, find_lines};
 use super::doubt::{unwitnessed, weigh};
 use super::journal::{Journal, Poller, clock_paused};
+use super::lines;
 use super::observer::{Observer, Question, Testimony};
 use super::pulse::{Pulse, Watched};
 use super::stall::{Split, Stall, Stretch};
@@ -24,13 +24,31 @@ use super::verdict::Why;
 use super::{ConfigError, Heartbeat, Place};
 
 /// A runtime that does not turn its driver for so long when nothing is left to do is not driven by anyone.
-const UNDRIVEN: Duration = Duration::from_secs(1);
+pub(super) const UNDRIVEN: Duration = Duration::from_secs(1);
 
 pub(super) async fn watch<F: Future>(journal: Arc<Journal>, future: F) -> Watched<F::Output> {
+    let mut watched = observe(journal, future, |_| ()).await;
+    lines::add(&mut watched.pulse, Observer::get().as_ref()).await;
+    watched
+}
+
+/// How far a watch has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The future is done. Other tasks of its thread may still run, until the last beat.
+    Done,
+    /// What was seen is about to be judged.
+    Judging,
+}
+
+/// All but the source lines, which take long to find.
+pub(super) async fn observe<F: Future>(journal: Arc<Journal>, future: F, at: impl Fn(Stage)) -> Watched<F::Output> {
     let mut watch = Watch::start(journal);
     let mut future = pin!(Some(future));
     let output = poll_fn(|cx| watch.poll(future.as_mut(), cx)).await;
+    at(Stage::Done);
     let end = watch.last_beat().await;
+    at(Stage::Judging);
     let pulse = watch.pulse(end).await;
     Watched { output, pulse }
 }
@@ -164,11 +182,11 @@ impl Watch {
             capped(&excused, &heard).partition(|stretch| too_long(stretch, config.budget));
         found.extend(unexcused);
         let longest = fair.iter().map(|stretch| stretch.split.charged()).max().unwrap_or_default();
-        let mut stalls = stalls(&found, testify(self.observer.as_ref(), &found).await, &self.journal);
+        let mut stalls = stalls(&found, hear(self.observer.as_ref(), &found).await, &self.journal);
         stalls.sort_by_key(|stall| stall.at);
         let root = self.journal.state().root.filter(|root| too_long(root, config.budget));
         let root = root.as_slice();
-        let root_blocked = root.iter().zip(testify(self.observer.as_ref(), root).await).map(root_blocked).next();
+        let root_blocked = root.iter().zip(hear(self.observer.as_ref(), root).await).map(root_blocked).next();
         let state = self.journal.state();
         let clock_stopped = state.clock_paused || (state.place != Place::Nowhere && clock_paused());
         let unwatchable = self.unwatchable.clone().or(clock_stopped.then_some(Why::PausedClock));
@@ -207,7 +225,7 @@ impl Drop for Watch {
     }
 }
 
-/// Has the observer say what it saw of each stretch, but for the source lines.
+/// Has the observer say what it saw of each stretch.
 async fn hear(observer: Option<&Observer>, found: &[Stretch]) -> Vec<Testimony> {
     if found.is_empty() {
         return Vec::new();
@@ -229,31 +247,6 @@ pub(super) fn capped(excused: &[Stretch], heard: &[Testimony]) -> impl Iterator<
         ..*stretch
     };
     excused.iter().zip(heard).map(given)
-}
-
-/// Has the observer say what it saw of each stretch.
-async fn testify(observer: Option<&Observer>, found: &[Stretch]) -> Vec<Testimony> {
-    if found.is_empty() {
-        return Vec::new();
-    }
-    let mut testimonies = hear(observer, found).await;
-    let (sender, lines) = oneshot::channel();
-    find_lines(stacks(&mut testimonies), |lines| drop(sender.send(lines)));
-    add_lines(&mut testimonies, lines.await.unwrap_or_default());
-    testimonies
-}
-
-pub(super) fn stacks(testimonies: &mut [Testimony]) -> Vec<Stacks> {
-    let stacks = |testimony: &mut Testimony| testimony.suspect.as_mut().map(Suspect::take_stacks);
-    testimonies.iter_mut().map(|testimony| stacks(testimony).unwrap_or_default()).collect()
-}
-
-pub(super) fn add_lines(testimonies: &mut [Testimony], lines: Vec<Option<String>>) {
-    for (testimony, line) in testimonies.iter_mut().zip(lines) {
-        if let Some(suspect) = &mut testimony.suspect {
-            suspect.culprit.line = line;
-        }
-    }
 }
 
 pub(super) fn too_long(stretch: &Stretch, budget: Duration) -> bool {
@@ -403,7 +396,6 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heartbeat::culprit::Sample;
     use crate::heartbeat::doubt::Circumstances;
     use crate::heartbeat::reading::{Reading, ThreadId};
     use crate::heartbeat::stall::Split;
@@ -501,21 +493,10 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         for asked in 0..3 {
             let found = vec![slept(Instant::now(), 120); asked];
-            let testimonies = runtime.block_on(testify(None, &found));
+            let testimonies = runtime.block_on(hear(None, &found));
             assert_eq!(testimonies.len(), asked);
             assert!(testimonies.iter().all(|testimony| testimony.circumstances.is_none()));
         }
-    }
-
-    #[test]
-    fn a_source_line_goes_to_the_suspect_whose_stack_it_was_found_on() {
-        let suspect = || Some(Suspect::certain(Sample::running(ThreadId(1), Instant::now())));
-        let mut testimonies = [suspect(), None, suspect()].map(|suspect| Testimony { suspect, ..Testimony::default() });
-        let stacks: Vec<_> = stacks(&mut testimonies).iter().map(Vec::len).collect();
-        assert_eq!(stacks, [1, 0, 1]);
-        add_lines(&mut testimonies, vec![Some("one".to_owned()), Some("two".to_owned()), None]);
-        let lines = testimonies.iter().map(|testimony| testimony.suspect.as_ref().map(|it| it.culprit.line.as_deref()));
-        assert_eq!(lines.collect::<Vec<_>>(), [Some(Some("one")), None, Some(None)]);
     }
 
     #[test]

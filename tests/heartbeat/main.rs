@@ -10,6 +10,8 @@ mod input;
 #[path = "../common/inside.rs"]
 mod inside;
 mod kinds;
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+mod lines;
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod lock_holder;
 mod manners;

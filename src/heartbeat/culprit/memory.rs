@@ -37,7 +37,16 @@ pub(super) fn int(address: usize) -> Option<i32> {
     (read == 4).then(|| i32::from_ne_bytes(bytes))
 }
 
+/// All of so many bytes.
+#[cfg(feature = "backtrace")]
+pub(super) fn copy(address: usize, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    memory()?.read_exact_at(&mut bytes, address as u64).ok()?;
+    Some(bytes)
+}
+
 /// The words above a stack pointer, where the return addresses are.
+#[cfg(any(feature = "backtrace", test))]
 pub(super) fn stack(pointer: usize) -> Vec<usize> {
     const DEEP: usize = 16 * 1024;
     let Some((bytes, read)) = bytes::<DEEP>(pointer) else {

@@ -10,7 +10,11 @@ pub(super) struct State {
     /// `None`: running, or runnable.
     pub(super) call: Option<Call>,
     /// Zero while running.
+    #[cfg_attr(not(any(test, fuzzing, feature = "backtrace")), expect(dead_code, reason = "no stack is copied"))]
     pub(super) stack_pointer: usize,
+    /// The instruction after the call; zero while running.
+    #[cfg_attr(not(any(test, feature = "backtrace")), expect(dead_code, reason = "no stack is copied"))]
+    pub(super) program_counter: usize,
 }
 
 /// A system call that has not returned.
@@ -28,7 +32,7 @@ impl State {
 
     pub(super) fn parse(line: &str) -> Option<Self> {
         if line.starts_with("running") {
-            return Some(Self { call: None, stack_pointer: 0 });
+            return Some(Self { call: None, stack_pointer: 0, program_counter: 0 });
         }
         let mut fields = line.split_ascii_whitespace();
         let number: libc::c_long = fields.next()?.parse().ok()?;
@@ -38,7 +42,8 @@ impl State {
         if number >= 0 {
             args.fill_with(|| words.next().unwrap_or(0));
         }
-        Some(Self { call: Some(Call { number, args }), stack_pointer: words.next().unwrap_or(0) })
+        let [stack_pointer, program_counter] = [(); 2].map(|()| words.next().unwrap_or(0));
+        Some(Self { call: Some(Call { number, args }), stack_pointer, program_counter })
     }
 }
 
@@ -228,7 +233,8 @@ mod tests {
         let line = format!("{} 0x7 0x1 0x2 0x3 0x4 0x5 0x7ffd0 0x400\n", libc::SYS_read);
         let state = State::parse(&line).unwrap();
         let call = state.call.unwrap();
-        assert_eq!((call.name().as_str(), call.args[0], state.stack_pointer), ("read", 7, 0x7ffd0));
+        assert_eq!((call.name().as_str(), call.args[0]), ("read", 7));
+        assert_eq!((state.stack_pointer, state.program_counter), (0x7ffd0, 0x400));
     }
 
     #[test]

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use super::bench::Bench;
 use super::open;
 use super::patience::{Patience, left};
-use crate::heartbeat::culprit::{Sample, Suspect, find_lines};
+use crate::heartbeat::culprit::{Sample, Suspect};
 use crate::heartbeat::journal::Journal;
 use crate::heartbeat::observer::{Observer, Question, Testimony};
 use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::thread::Clocks;
 use crate::heartbeat::stall::{Stall, Stretch};
-use crate::heartbeat::watch::{add_lines, root_blocked, stacks, stalls, too_long};
+use crate::heartbeat::watch::{root_blocked, stalls, too_long};
 
 /// What can be said by the end of `patience`. Without a stuck thread there is no stall: the future waits for something
 /// that never comes.
@@ -46,18 +46,14 @@ pub(super) fn hear(observer: Option<&Observer>, found: &[Stretch], patience: Pat
     answer.recv_timeout(left(patience.half())).ok()
 }
 
-/// The same, with the source lines, and with what is seen at a glance where there is no answer.
+/// The same, with what is seen at a glance where there is no answer.
 pub(super) fn ask(observer: Option<&Observer>, found: &[Stretch], patience: Patience) -> Vec<Testimony> {
     if found.is_empty() {
         return Vec::new();
     }
     let glance = |stretch| Testimony { suspect: at_a_glance(stretch), ..Testimony::default() };
     let heard = hear(observer, found, patience);
-    let mut testimonies = heard.unwrap_or_else(|| found.iter().map(glance).collect());
-    let (sender, lines) = channel();
-    find_lines(stacks(&mut testimonies), move |lines| drop(sender.send(lines)));
-    add_lines(&mut testimonies, lines.recv_timeout(left(patience.half())).unwrap_or_default());
-    testimonies
+    heard.unwrap_or_else(|| found.iter().map(glance).collect())
 }
 
 /// What a thread is in that has not had a CPU since the end of the stretch, so it is in it still.

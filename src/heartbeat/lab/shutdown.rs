@@ -4,7 +4,6 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::bench::Bench;
-use super::patience::Patience;
 use crate::heartbeat::culprit::{Culprit, Sample, Suspect, credible, majority};
 use crate::heartbeat::pulse::Ms;
 use crate::heartbeat::reading::ThreadId;
@@ -57,11 +56,10 @@ impl fmt::Display for Shutdown {
 }
 
 /// Waits for the end of a shutdown until `deadline`, or until the machine alone is in its way, and looks meanwhile at the
-/// threads that it waits for, once at least. What it waited behind has its name by the end of `patience`.
+/// threads that it waits for, once at least.
 pub(super) fn follow(
     bench: &Bench,
     deadline: Instant,
-    patience: Patience,
     mut over: impl FnMut(Instant) -> Option<Duration>,
 ) -> (Shutdown, End) {
     let begun = Instant::now();
@@ -88,7 +86,7 @@ pub(super) fn follow(
             continue;
         };
         let took = took.unwrap_or_else(|| begun.elapsed());
-        let behind = behind(looks).map(|suspect| suspect.named_by(patience.end()));
+        let behind = behind(looks).map(|suspect| suspect.culprit);
         return (Shutdown { took, over: end == End::Over, cut_short: false, behind }, end);
     }
 }
@@ -168,7 +166,7 @@ mod tests {
         let far = Instant::now() + Duration::from_secs(3600);
         for looks in [0, 1, 3] {
             let mut answers = std::iter::repeat_n(None, looks).chain([Some(MS * 7)]);
-            let (shutdown, end) = follow(&bench(), far, Patience::until(far), |_| answers.next().expect("it was over"));
+            let (shutdown, end) = follow(&bench(), far, |_| answers.next().expect("it was over"));
             assert_eq!(end, End::Over);
             assert!(shutdown.over && !shutdown.cut_short && answers.next().is_none(), "{looks}: {shutdown}");
             assert_eq!(shutdown.took, MS * 7);
@@ -179,7 +177,7 @@ mod tests {
     fn a_shutdown_that_is_not_over_at_the_deadline_is_asked_for_once_all_the_same() {
         let now = Instant::now();
         let mut asked = 0;
-        let (shutdown, end) = follow(&bench(), now, Patience::until(now), |until| {
+        let (shutdown, end) = follow(&bench(), now, |until| {
             assert_eq!(until, now);
             asked += 1;
             None
@@ -257,7 +255,7 @@ mod tests {
         let (few, half) = (LOOKS, LOOKS / 2);
         let mut waits =
             [(1, few), (2, half), (4, half), (8, 2)].into_iter().flat_map(|(wait, n)| std::iter::repeat_n(wait, n));
-        follow(&bench(), far, Patience::until(far), |until| {
+        follow(&bench(), far, |until| {
             let wait = waits.next();
             assert!(wait.is_none_or(|wait| until >= asked + MS * wait), "{wait:?} ms");
             asked = Instant::now();

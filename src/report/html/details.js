@@ -73,7 +73,9 @@ function culprit(stall) {
   if (!it) return "not seen";
   const what = it.syscall ? `waiting in ${it.syscall}` : "running: a computation or a spin";
   const samples = it.of ? ` (${it.samples} of ${it.of} samples)` : "";
-  return `${what}${it.detail ? `: ${it.detail}` : ""}${samples}${it.line ? `, probably at ${it.line}` : ""}`;
+  const missing = it.no_line ? `; source line: ${it.no_line.replaceAll("_", " ")}` : "";
+  const line = it.line ? `, ${it.guessed ? "probably at" : "at"} ${it.line}` : missing;
+  return `${what}${it.detail ? `: ${it.detail}` : ""}${samples}${line}`;
 }
 
 function stalls(cell) {
