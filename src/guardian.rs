@@ -101,6 +101,13 @@ const ANSWER: [u8; 8] = *b"deadbeat";
 /// What the name of every run's mark begins with. A guardian is told the rest alone, see [`NAME`].
 const MARKS: &str = "DEADBEAT_RUN_";
 
+/// Whether we carry the mark of a run of this process's.
+#[cfg(feature = "cli")]
+pub(crate) fn marked_by(pid: i32) -> bool {
+    let prefix = format!("{MARKS}{pid}_");
+    std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with(&prefix))
+}
+
 /// Whether this process was started as a guardian, of whatever run.
 #[cfg(target_os = "linux")]
 fn is_guardian(pid: i32) -> bool {
