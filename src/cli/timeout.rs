@@ -4,7 +4,7 @@
 //!   grammar ── duration, signals          what is asked for
 //!      │
 //!   inherited, events, origin             what we were started with, and what comes to us
-//!   job, terminal                         the command's stops and ours, and the terminal's foreground
+//!   job, terminal, lending                the command's stops and ours, and the terminal's foreground
 //!      │
 //!      ├─► whole ── agent, guardian       the command, its group, and its family: all of it dies
 //!      └─► leader                         the command alone, with -f and -k 0
@@ -12,6 +12,7 @@
 //!     end                                 the status
 //! ```
 
+mod attendant;
 mod duration;
 mod end;
 mod events;
@@ -23,6 +24,7 @@ mod inherited;
 mod job;
 mod kin;
 mod leader;
+mod lending;
 mod origin;
 mod signals;
 mod terminal;
@@ -43,6 +45,7 @@ use super::{Pipe, output};
 use crate::group::family::sees_beyond_children;
 use crate::guardian::Guardian;
 use crate::signal::Signal;
+pub(super) use attendant::main_if_requested;
 use end::{End, FAILED, Failure};
 use events::Events;
 use grammar::{Call, Request};

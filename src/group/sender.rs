@@ -37,3 +37,15 @@ fn sender(info: &libc::siginfo_t) -> Sender {
         _ => Sender::Process(pid),
     }
 }
+
+/// `sigqueue(3)`: a signal with a number that its receiver can read.
+#[cfg(target_os = "linux")]
+pub(crate) fn send_with(pid: i32, signal: nix::sys::signal::Signal, number: i32) -> Result<(), Errno> {
+    // The other member of the union, which the binding lacks, is the first half of this one.
+    let half = number as u32 as usize;
+    let whole = if cfg!(target_endian = "big") { half << (usize::BITS - 32) } else { half };
+    let value = libc::sigval { sival_ptr: std::ptr::without_provenance_mut(whole) };
+    #[expect(unsafe_code, reason = "nix has no such call")]
+    // SAFETY: takes three numbers; the pointer is one, and is not followed.
+    Errno::result(unsafe { libc::sigqueue(pid, signal as i32, value) }).map(drop)
+}

@@ -234,7 +234,7 @@ fn ctrl_c_starts_no_grace() {
 
 #[test]
 fn what_stops_deadbeat_stops_the_command_and_what_continues_it_continues_both() {
-    for signal in ["TSTP", "TTIN", "TTOU"] {
+    for signal in ["TSTP", "TTIN", "TTOU", "STOP"] {
         let script = format!(
             "set -m; $T 300 sh -c 'echo ready $$; exec sleep 300' & read word; kill -{signal} %1; read word; kill -CONT %1; read word; kill %1; wait %1; echo over"
         );
@@ -246,6 +246,76 @@ fn what_stops_deadbeat_stops_the_command_and_what_continues_it_continues_both() 
         eventually("the command to be continued", || victim.state() == Some('S'));
         session.type_in("\n");
         session.expect("over");
+    }
+}
+
+#[test]
+fn the_time_of_a_suspended_command_is_over_when_it_is_over() {
+    for signal in ["TSTP", "STOP"] {
+        let script = format!(
+            "set -m; $T 3 sh -c 'echo ready $$; exec sleep 300' & read word; kill -{signal} %1; read word; fg; echo status $?"
+        );
+        let mut session = Session::of(Tool::Deadbeat, &script);
+        let victim = session.victim();
+        session.type_in("\n");
+        assert!(victim.ends_within(SOON), "it is suspended without end");
+        session.type_in("\n");
+        session.expect("status 124");
+    }
+}
+
+/// A command that was lent the terminal, and its deadbeat.
+fn lent(options: &str, then: &str) -> (Session, Victim, Victim) {
+    let command = "echo deadbeat $PPID .; read line; echo ready $$; exec sleep 300";
+    let mut session = Session::of(Tool::Deadbeat, &format!("$T {options} 300 sh -c '{command}'; {then}"));
+    session.expect("deadbeat ");
+    let deadbeat = Victim::hold(session.expect(" .").trim().parse().unwrap());
+    session.type_in("line\n");
+    let victim = session.victim();
+    (session, deadbeat, victim)
+}
+
+#[test]
+fn the_terminal_is_given_back_when_deadbeat_is_killed() {
+    for options in ["-k 300", "-s KILL", "-k 0"] {
+        // The shell can be told of the death some time before its keeper is given a CPU.
+        let again = "until read -r _ _ _ _ _ _ _ holder _ </proc/$$/stat; [ $holder = $$ ]; do sleep .02; done";
+        let (mut session, deadbeat, victim) =
+            lent(options, &format!("echo status $?; {again}; read word; echo read $word"));
+        deadbeat.signal(rustix::process::Signal::KILL);
+        session.expect("status 137");
+        session.type_in("hello\n");
+        session.expect("read hello");
+        assert!(victim.ends_within(SOON));
+    }
+}
+
+#[test]
+fn what_attends_a_terminal_that_is_lent_ends_with_deadbeat() {
+    let (mut session, deadbeat, victim) = lent("", "echo over; read word");
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", deadbeat.pid)).unwrap();
+    let children: Vec<_> = children.split_whitespace().map(|pid| Victim::hold(pid.parse().unwrap())).collect();
+    let named =
+        |child: &&Victim| std::fs::read_to_string(format!("/proc/{}/comm", child.pid)).unwrap() == "proc-guardian\n";
+    assert_eq!(children.iter().filter(named).count(), 3, "the guardian, and two");
+    victim.signal(rustix::process::Signal::TERM);
+    session.expect("over");
+    // The guardian ends by itself.
+    assert!(children.iter().all(|child| child.ends_within(SOON)));
+    session.type_in("\n");
+}
+
+#[test]
+fn ctrl_c_comes_to_the_script_too_when_the_command_was_lent_the_terminal_and_has_caught_it() {
+    for tool in ["$T 300", "$T 300 $T 300"] {
+        let command = "trap \\\"echo tidied; exit 7\\\" INT; read line; echo ready \\$\\$; while :; do sleep 300 & wait \\$!; done";
+        let script = format!("trap 'echo script; exit 9' INT; {tool} sh -c \"{command}\"; echo went on; sleep 300");
+        let mut session = Session::of(Tool::Deadbeat, &script);
+        session.type_in("line\n");
+        let _victim = session.victim();
+        session.type_in("\x03");
+        let before = session.expect("script\r\n");
+        assert!(before.contains("tidied") && !before.contains("went on"), "{before}");
     }
 }
 

@@ -18,6 +18,7 @@ use nix::unistd::{Pid, getpgid};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::events::{Alarm, Event};
+use super::lending::Lending;
 use super::origin;
 use super::terminal::{Holder, Terminal};
 use crate::group::family::descendants;
@@ -39,6 +40,8 @@ pub(super) struct Job {
     alarm: Alarm,
     /// It was lent the terminal at some time.
     was_lent: bool,
+    /// Who attends it since then.
+    lending: Option<Lending>,
     /// It has asked for the terminal, and no other process of our group has since.
     wants: bool,
     /// It has asked in vain, and nothing can stop us: until our group has the foreground, or its time is over.
@@ -53,7 +56,7 @@ impl Job {
         if terminal.is_some() {
             alarm.set(Event::Look, LOOK);
         }
-        Job { terminal, alarm, was_lent: false, wants: false, waits: false, heeded: origin::continued() }
+        Job { terminal, alarm, was_lent: false, lending: None, wants: false, waits: false, heeded: origin::continued() }
     }
 
     /// We were sent SIGTSTP, SIGTTIN or SIGTTOU. No command: it is not there yet, or not any more.
@@ -123,11 +126,13 @@ impl Job {
         self.alarm.set(Event::Look, LOOK.max(start.elapsed() * 50));
     }
 
-    /// The command is over: takes the terminal back. Tells whether the command had it to the end, and keys sent signals.
+    /// The command is over: takes the terminal back. Tells whether the command had it to the end, keys sent signals, and the
+    /// rest of our job has not had them.
     pub(super) fn end(&mut self, pid: i32) -> bool {
         let Some(terminal) = self.terminal.filter(|_| self.was_lent) else { return false };
+        let is_told = self.lending.take().is_some_and(Lending::end);
         let is_lent = matches!(terminal.holder(pid), Holder::Command | Holder::CommandsOwn);
-        is_lent && terminal.take().is_ok() && terminal.sends_signals()
+        is_lent && terminal.take().is_ok() && terminal.sends_signals() && !is_told
     }
 
     /// `signal` stopped it for want of the terminal.
@@ -159,6 +164,9 @@ impl Job {
         let _ = leader_stop(command.pid);
         self.waits = false;
         if let Some(terminal) = self.terminal.filter(|terminal| self.wants && terminal.is_ours()) {
+            if !self.was_lent {
+                self.lending = Lending::begin(terminal, command.pid);
+            }
             // A command that has just ended takes nothing.
             self.was_lent |= terminal.give(Pid::from_raw(command.pid)).is_ok();
         }

@@ -21,6 +21,9 @@ static BEFORE_STOP: AtomicU32 = AtomicU32::new(0);
 /// The process whose signals are those of the terminal's that it has passed on; 0 is none.
 static PASSES_ON: AtomicI32 = AtomicI32::new(0);
 
+/// The process that sends our job what the terminal has sent the command; it means the others of it.
+static PASSED_OVER: AtomicI32 = AtomicI32::new(0);
+
 /// Our guardian, and whether it has told us that the time is over.
 static GUARDIAN: AtomicI32 = AtomicI32::new(0);
 static TIMED_BY_GUARDIAN: AtomicBool = AtomicBool::new(false);
@@ -60,10 +63,16 @@ fn note_key(signal: i32, sender: Sender, us: i32) {
         Sender::Kernel => &TYPED,
         // To the rest of our job.
         Sender::Process(pid) if pid == us => return,
-        Sender::Process(pid) if pid == PASSES_ON.load(Ordering::SeqCst) => &TYPED,
+        Sender::Process(pid) if pid > 0 && pid == PASSED_OVER.load(Ordering::SeqCst) => return,
+        Sender::Process(pid) if pid > 0 && pid == PASSES_ON.load(Ordering::SeqCst) => &TYPED,
         Sender::Process(_) => &REQUESTED,
     };
     kind.fetch_or(1 << signal, Ordering::SeqCst);
+}
+
+/// What this process sends from here on asks nothing of us.
+pub(super) fn pass_over(pid: i32) {
+    PASSED_OVER.store(pid, Ordering::SeqCst);
 }
 
 /// Of SIGINT or SIGQUIT, since it was asked last: whether the terminal sent it, and whether a process did.

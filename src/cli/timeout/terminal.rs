@@ -1,7 +1,7 @@
 //! Our controlling terminal, and which process group has its foreground.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -43,6 +43,10 @@ impl Terminal {
                 ask(open("/dev/tty", flags, Mode::empty())?.as_fd())
             }
         }
+    }
+
+    pub(super) fn open(self) -> io::Result<OwnedFd> {
+        self.with(|terminal| Ok(terminal.try_clone_to_owned()))?
     }
 
     fn foreground(self) -> nix::Result<Pid> {

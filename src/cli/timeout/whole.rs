@@ -74,6 +74,7 @@ pub(super) async fn run(
     };
     let strays = Strays::default();
     let (pid, alarm, timeout) = (Arc::clone(&run.pid), run.alarm.clone(), call.timeout);
+    let follower = guardian.clone().filter(|_| terminal.is_some() || !timeout.is_zero());
     // Without a guardian the command itself at least is not to outlive us.
     let death = guardian.is_none().then_some(Named::SIGKILL);
     let options = match guardian {
@@ -94,6 +95,7 @@ pub(super) async fn run(
             pid.store(number, Ordering::SeqCst);
             family.has_leader(number);
             alarm.set(Event::TimeIsUp, timeout);
+            follower.iter().for_each(|guardian| guardian.follow_stops(timeout));
         });
     let mut command = command(call);
     inherited.give_to(&mut command, Start { death });
