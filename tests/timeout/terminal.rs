@@ -184,6 +184,22 @@ fn a_command_reads_the_terminal_that_another_deadbeat_was_lent() {
 }
 
 #[test]
+fn two_in_one_job_have_the_terminal_one_after_the_other() {
+    // Under a shell that would see its job stopped.
+    let script = format!(
+        "set -m; sh -c \"$T 300 sh -c {QUOTED_READER} </dev/tty & $T 300 sh -c {QUOTED_READER} </dev/tty & wait\"; echo over $?"
+    );
+    let mut session = Session::of(Tool::Deadbeat, &script);
+    let (_first, second) = (session.victim(), session.victim());
+    for _ in 0..2 {
+        session.type_in("hello\n");
+        session.expect("got hello");
+    }
+    session.expect("over 0");
+    assert!(second.ends_within(SOON));
+}
+
+#[test]
 fn a_child_reads_the_terminal_whose_leader_is_deaf_to_that_stop() {
     let script = format!("$T 300 bash -c \"trap : TTIN; sh -c {QUOTED_READER}; exit \\$?\"; echo status $?");
     let mut session = Session::of(Tool::Deadbeat, &script);

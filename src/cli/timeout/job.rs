@@ -6,6 +6,7 @@
 //! 1. The command reads the terminal: SIGTTIN stops it (SIGTTOU if it sets it).
 //! 2. If our group has the foreground it is lent to the command's, which is continued. If not, the same signal stops our
 //!    own group, which the shell sees; when we are continued we begin again with 2.
+//!    Where another deadbeat of our group has lent it already we wait until that one has it back.
 //! 3. Ctrl-Z stops the command. We take the terminal back and stop our own group. `fg` continues us, and we lend it again;
 //!    `bg` only continues.
 //! 4. Another process of our group reads the terminal: SIGTTIN comes to us. We take the terminal back and continue our
@@ -44,7 +45,7 @@ pub(super) struct Job {
     lending: Option<Lending>,
     /// It has asked for the terminal, and no other process of our group has since.
     wants: bool,
-    /// It has asked in vain, and nothing can stop us: until our group has the foreground, or its time is over.
+    /// It has asked in vain, and we are not to stop or cannot: until our group has the foreground, or its time is over.
     waits: bool,
     /// How many times we were continued, of those that were heeded.
     heeded: u32,
@@ -114,7 +115,7 @@ impl Job {
                 (Holder::Command | Holder::CommandsOwn, _) => {}
                 // A shell that brings us to the foreground does not tell one that it has not seen stopped.
                 (Holder::Us, true) => self.resume(Some(command)),
-                (Holder::Another, true) => {}
+                (Holder::Sibling | Holder::Another, true) => {}
                 (_, false) => {
                     if let Some(signal) = asking_member(command.pid) {
                         self.was_asked(terminal, signal, command);
@@ -142,6 +143,8 @@ impl Job {
             // It asked before it was lent.
             Holder::Command => (command.send)(Signal::CONT),
             Holder::Us => self.resume(Some(command)),
+            // They have it one after the other: our job is in the foreground, and is not to be stopped.
+            Holder::Sibling => self.waits = true,
             Holder::CommandsOwn | Holder::Another if self.stop(signal, Stopped::Group) => self.resume(Some(command)),
             Holder::CommandsOwn | Holder::Another => self.waits = true,
         }

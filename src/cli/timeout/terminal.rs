@@ -8,7 +8,9 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Named, killpg};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, tcgetattr};
-use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
+use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
+
+use crate::group::family::parent;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Terminal {
@@ -26,6 +28,8 @@ pub(super) enum Holder {
     Command,
     /// Another group of the command's, or one in which no process is left.
     CommandsOwn,
+    /// A command of another deadbeat in our group, to which it was lent.
+    Sibling,
     Another,
 }
 
@@ -59,6 +63,7 @@ impl Terminal {
             Ok(group) if group == getpgrp() => Holder::Us,
             Ok(group) if group.as_raw() == pgid => Holder::Command,
             Ok(group) if group.as_raw() > 1 && (is_empty(group) || descends_from_us(group)) => Holder::CommandsOwn,
+            Ok(group) if group.as_raw() > 1 && is_child_of_our_group(group) => Holder::Sibling,
             _ => Holder::Another,
         }
     }
@@ -87,6 +92,11 @@ impl Terminal {
 
 fn is_empty(group: Pid) -> bool {
     killpg(group, None) == Err(Errno::ESRCH)
+}
+
+/// A shell's other jobs have a parent in another group than this one.
+fn is_child_of_our_group(leader: Pid) -> bool {
+    parent(leader.as_raw()).is_some_and(|parent| getpgid(Some(Pid::from_raw(parent))) == Ok(getpgrp()))
 }
 
 /// As the groups do that a shell within the command opens for its own jobs.
