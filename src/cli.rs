@@ -85,6 +85,7 @@ pub enum Pipe {
 /// Runs the program; the status is what `main` returns.
 pub fn main(start: Start) -> ExitCode {
     crate::guardian::main_if_requested();
+    timeout::main_if_requested();
     output::stdout_is_writable(start.stdout_writable);
     if let Some(args) = timeout_args(std::env::args_os().skip(1)) {
         return timeout::main(args, start.pipe);

@@ -30,6 +30,9 @@ mod linux;
 pub(crate) mod mark;
 mod portable;
 mod raw;
+#[cfg(feature = "cli")]
+pub(crate) mod sender;
+pub(crate) mod stop;
 
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing {

@@ -64,6 +64,7 @@
 mod descent;
 #[cfg(target_os = "linux")]
 mod doubt;
+mod follow;
 mod hunt;
 mod letter;
 mod line;
@@ -91,7 +92,7 @@ pub(crate) use ward::elsewhere;
 
 /// What `ps` calls a guardian, and its first argument where it is the program that it guards: `pkill` by the name of this
 /// program, or of that, has to miss it. Up to 15 bytes are shown.
-const NAME: &str = "proc-guardian";
+pub(crate) const NAME: &str = "proc-guardian";
 
 /// The first argument of a program that is wanted as a guardian. Without the name of this program, see [`NAME`].
 const REQUEST: &str = "__proc-guardian";
@@ -101,6 +102,22 @@ const ANSWER: [u8; 8] = *b"deadbeat";
 
 /// What the name of every run's mark begins with. A guardian is told the rest alone, see [`NAME`].
 const MARKS: &str = "DEADBEAT_RUN_";
+
+/// So that a kill of all that carries a mark does not mean this command.
+pub(crate) fn remove_marks(command: &mut std::process::Command) {
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with(MARKS) {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// Whether we carry the mark of a run of this process's.
+#[cfg(feature = "cli")]
+pub(crate) fn marked_by(pid: i32) -> bool {
+    let prefix = format!("{MARKS}{pid}_");
+    std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with(&prefix))
+}
 
 /// Whether this process was started as a guardian, of whatever run.
 #[cfg(target_os = "linux")]
@@ -213,6 +230,14 @@ impl Guardian {
     #[cfg(feature = "cli")]
     pub(crate) fn mark(&self) -> &str {
         &self.parent.mark
+    }
+
+    /// Has what is guarded follow the stops of this process, which SIGSTOP brings about without its knowledge, and end when
+    /// its `limit`, counted from now, is over meanwhile; zero is no limit. Where that is not told now, it is not followed.
+    #[cfg(feature = "cli")]
+    pub(crate) fn follow_stops(&self, limit: std::time::Duration) {
+        let told = self.parent.follow(limit, crate::group::since_boot(), May::NotBlock);
+        told.unwrap_or_else(|error| tracing::warn!("the guardian is not told to follow our stops: {error}"));
     }
 
     /// The process id of the guardian; `None` while there is none. It is a child of this process, and not to be taken

@@ -3,7 +3,8 @@
 //! ```text
 //!   grammar ── duration, signals          what is asked for
 //!      │
-//!   inherited, terminal, events           what we take over from whoever started us
+//!   inherited, events, origin             what we were started with, and what comes to us
+//!   job, terminal, lending                the command's stops and ours, and the terminal's foreground
 //!      │
 //!      ├─► whole ── agent, guardian       the command, its group, and its family: all of it dies
 //!      └─► leader                         the command alone, with -f and -k 0
@@ -11,6 +12,7 @@
 //!     end                                 the status
 //! ```
 
+mod attendant;
 mod duration;
 mod end;
 mod events;
@@ -19,8 +21,11 @@ mod grammar;
 mod help;
 mod hunt;
 mod inherited;
+mod job;
 mod kin;
 mod leader;
+mod lending;
+mod origin;
 mod signals;
 mod terminal;
 mod whole;
@@ -40,6 +45,7 @@ use super::{Pipe, output};
 use crate::group::family::{hides_processes, sees_beyond_children};
 use crate::guardian::Guardian;
 use crate::signal::Signal;
+pub(super) use attendant::main_if_requested;
 use end::{End, FAILED, Failure};
 use events::Events;
 use grammar::{Call, Request};
@@ -78,12 +84,13 @@ fn printed(status: ExitCode) -> ExitCode {
 
 fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
     let failed = |what: &str, error: io::Error| Failure::of_preparation(what, &error);
-    let terminal = Terminal::find();
-    let awaited = events::awaited(call.signal);
+    // Without a group of its own the command is in the terminal's foreground as we are.
+    let terminal = if call.foreground { None } else { Terminal::find() };
+    let awaited = events::awaited(call.signal, !call.foreground, terminal.is_some());
     // What is to end the command must not be ignored by it.
     let pipe = if call.signal.map(Signal::as_raw) == Some(SIGPIPE) { Pipe::Default } else { pipe };
-    let mut inherited = Inherited::change(pipe, &awaited, terminal.is_some())
-        .map_err(|error| failed("change the signal mask", error.into()))?;
+    let mut inherited =
+        Inherited::change(pipe, &awaited).map_err(|error| failed("change the signal mask", error.into()))?;
     let whole = !call.foreground && !call.kill_after.is_zero();
     let guardian = match whole.then(Guardian::fork_of_this_program) {
         None => None,
@@ -97,7 +104,9 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
     }
     let runtime = runtime().map_err(|error| failed("set up the runtime", error))?;
     let end = runtime.block_on(async {
-        let mut events = Events::listen(&awaited).map_err(|error| failed("listen to signals", error))?;
+        let watcher = guardian.as_ref().and_then(Guardian::pid);
+        let mut events =
+            Events::listen(&awaited, !call.foreground, watcher).map_err(|error| failed("listen to signals", error))?;
         loop {
             let end = match &guardian {
                 guardian if whole => whole::run(call, guardian.clone(), &inherited, terminal, &mut events).await,

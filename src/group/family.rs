@@ -63,12 +63,40 @@ pub(crate) fn adopt_orphans() -> nix::Result<()> {
     return Err(nix::errno::Errno::ENOSYS);
 }
 
-/// The children of this process, those that have ended among them.
+/// Children that are our own tools: no part of the family, and their starters' to reap.
+static HELPERS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+
+fn helpers() -> MutexGuard<'static, Vec<i32>> {
+    HELPERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts a process that is none of the family, nor is what descends from it.
+pub(crate) fn start_helper(command: &mut std::process::Command) -> std::io::Result<std::process::Child> {
+    // No look may come in between.
+    let _reaping = hold_reaping();
+    let child = command.spawn()?;
+    helpers().extend(i32::try_from(child.id()));
+    Ok(child)
+}
+
+/// Waits for a helper, whose number is a stranger's after that.
+pub(crate) fn wait_for_helper(mut child: std::process::Child) -> std::io::Result<std::process::ExitStatus> {
+    let _reaping = hold_reaping();
+    let pid = i32::try_from(child.id());
+    let status = child.wait();
+    helpers().retain(|helper| Ok(*helper) != pid);
+    status
+}
+
+/// The children of this process, those that have ended among them, but for its helpers.
 pub(crate) fn children() -> Vec<i32> {
     #[cfg(target_os = "linux")]
-    return listed::children().unwrap_or_else(|_| asked::children());
+    let mut children = listed::children().unwrap_or_else(|_| asked::children());
     #[cfg(not(target_os = "linux"))]
-    return Vec::new();
+    let mut children = Vec::new();
+    let helpers = helpers();
+    children.retain(|pid| !helpers.contains(pid));
+    children
 }
 
 /// Reaps the children that have ended, but for those that are another's to reap.

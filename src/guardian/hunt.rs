@@ -16,17 +16,19 @@ use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal as Named;
+
 #[cfg(target_os = "linux")]
 use super::descent::{Descent, Marked};
 #[cfg(target_os = "linux")]
 use super::doubt::Observer;
-use crate::group::{ProcessGroup, was_started_after};
+use super::follow::{Do, Follow};
+use crate::group::{ProcessGroup, since_boot, was_started_after};
 #[cfg(target_os = "linux")]
 use crate::group::{Vigil, kin, mark};
 use crate::kill::climb::Climb;
 use crate::kill::many::Many;
 use crate::kill::{KillError, KillPolicy, KillReport, Outcome};
-#[cfg(target_os = "linux")]
 use crate::signal::Signal;
 
 /// Between two looks that must both find nobody.
@@ -141,6 +143,9 @@ pub(super) struct Hunt {
     descent: Descent,
     #[cfg(target_os = "linux")]
     observer: Observer,
+    /// The parent, and how its stops are followed, if they are.
+    parent: i32,
+    follow: Option<Follow>,
     /// Those of ended wards that may be of them, to be told of.
     doubtful: Vec<(u64, i32)>,
     /// Those that were told of, with their starts.
@@ -159,6 +164,8 @@ impl Hunt {
             descent: Descent::new(),
             #[cfg(target_os = "linux")]
             observer: Observer::new(),
+            parent: nix::unistd::getppid().as_raw(),
+            follow: None,
             doubtful: Vec::new(),
             #[cfg(target_os = "linux")]
             doubted: HashMap::new(),
@@ -193,6 +200,40 @@ impl Hunt {
         let _ = number;
     }
 
+    /// `limit` is counted from `at` since boot; zero is none.
+    pub(super) fn follow(&mut self, limit: Duration, at: Duration) {
+        let left = limit.saturating_sub(since_boot().saturating_sub(at));
+        self.follow = Some(Follow::new((!limit.is_zero()).then_some(left)));
+    }
+
+    fn follow_parent(&mut self) {
+        let (parent, now) = (self.parent, Instant::now());
+        let Some(follow) = self.follow.as_mut().filter(|follow| now >= follow.next()) else { return };
+        if self.wards.values().all(|ward| ward.group.is_none()) {
+            return;
+        }
+        let send = |wards: &BTreeMap<u64, Ward>, signal| {
+            wards.values().filter_map(|ward| ward.group.as_ref()).for_each(|group| group.send_aside(signal));
+        };
+        match follow.look(parent, now) {
+            Do::Nothing => {}
+            Do::Stop => {
+                send(&self.wards, Signal::STOP);
+                // A parent that was continued meanwhile has continued them before they were stopped.
+                if follow.look(parent, now) == Do::Continue {
+                    send(&self.wards, Signal::CONT);
+                }
+            }
+            Do::Continue => send(&self.wards, Signal::CONT),
+            Do::End => {
+                // So that it knows when it is continued, before it sees what has become of them.
+                let _ = signal_parent(parent, Named::SIGALRM);
+                self.descent_before_the_end();
+                self.end_all();
+            }
+        }
+    }
+
     pub(super) fn end_strays(&mut self, ward: u64) {
         if let Some(ward) = self.wards.get_mut(&ward) {
             ward.ending.get_or_insert_with(Instant::now);
@@ -220,15 +261,24 @@ impl Hunt {
 
     /// Everything that was not released is ours.
     pub(super) fn parent_has_gone(&mut self) {
-        // Before the first signal: a parent that dies of it can tell of no child any more.
+        self.follow = None;
+        self.descent_before_the_end();
+        self.end_all();
+        self.wards.values_mut().for_each(|ward| ward.released = true);
+    }
+
+    /// Before the first signal: a parent that dies of it can tell of no child any more.
+    fn descent_before_the_end(&mut self) {
         #[cfg(target_os = "linux")]
         self.descent.look(&Marked(&self.mark));
+    }
+
+    fn end_all(&mut self) {
         for (number, ward) in &mut self.wards {
             if let Some(climb) = ward.group.take() {
                 self.chase.begin(Prey::Group(climb.pgid()), *number, climb);
             }
             ward.ending.get_or_insert_with(Instant::now);
-            ward.released = true;
         }
         self.next_look = Instant::now();
     }
@@ -239,6 +289,7 @@ impl Hunt {
     }
 
     pub(super) fn step(&mut self) {
+        self.follow_parent();
         // The groups first: a look at every process there is takes its time.
         self.step_chase();
         if self.is_looking() && Instant::now() >= self.next_look {
@@ -294,6 +345,12 @@ impl Hunt {
             true => pause,
             false => pause.min(self.descent.next().saturating_duration_since(Instant::now())),
         };
+        let pause = match &self.follow {
+            Some(follow) if self.wards.values().any(|ward| ward.group.is_some()) => {
+                pause.min(follow.next().saturating_duration_since(Instant::now()))
+            }
+            _ => pause,
+        };
         self.chase.kills.sleep(line, pause);
     }
 
@@ -322,6 +379,15 @@ impl Hunt {
         };
         self.next_look = Instant::now() + look.pause();
     }
+}
+
+/// It is our parent, which has not ended: the line would have.
+fn signal_parent(parent: i32, signal: Named) -> nix::Result<()> {
+    if nix::unistd::getppid().as_raw() != parent || parent <= 1 {
+        return Ok(());
+    }
+
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(parent), signal)
 }
 
 struct Chased {

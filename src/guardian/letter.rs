@@ -6,7 +6,7 @@ use crate::kill::KillPolicy;
 use crate::signal::Signal;
 
 /// Changes whenever a letter does. Both ends have to name the same.
-pub(super) const VERSION: &str = "4";
+pub(super) const VERSION: &str = "5";
 
 /// The length of every letter.
 pub(super) const LENGTH: usize = 40;
@@ -25,6 +25,8 @@ pub(super) enum Letter {
     LetGo { ward: u64 },
     /// Hands off the ward, its group and its mark; but strays that are to be ended still are.
     Release { ward: u64 },
+    /// What stops the parent is to stop what is guarded, which has so much time, counted from `at` since boot; zero is no limit.
+    Follow { limit: Duration, at: Duration },
     /// From the guardian: the ward's strays are ended, and this process may be one of them or not.
     Doubt { ward: u64, pid: i32 },
 }
@@ -42,6 +44,7 @@ impl Letter {
             Letter::EndStrays { ward } => (4, 0, 0, *ward, [Duration::ZERO; 3]),
             Letter::LetGo { ward } => (5, 0, 0, *ward, [Duration::ZERO; 3]),
             Letter::Doubt { ward, pid } => (6, 0, *pid, *ward, [Duration::ZERO; 3]),
+            Letter::Follow { limit, at } => (7, 0, 0, 0, [*limit, *at, Duration::ZERO]),
         };
         let mut bytes = [0; LENGTH];
         bytes[0] = kind;
@@ -76,6 +79,7 @@ impl Letter {
             4 => Some(Letter::EndStrays { ward }),
             5 => Some(Letter::LetGo { ward }),
             6 => Some(Letter::Doubt { ward, pid: number }),
+            7 => Some(Letter::Follow { limit: time(0)?, at: time(1)? }),
             _ => None,
         }
     }
@@ -103,6 +107,7 @@ mod tests {
             Letter::LetGo { ward: 1 << 40 },
             Letter::Release { ward: 1 << 40 },
             Letter::Doubt { ward: 1 << 40, pid: 4242 },
+            Letter::Follow { limit: Duration::from_millis(1500), at: Duration::from_nanos(12_345_678_901) },
         ] {
             assert_eq!(Letter::decode(&letter.encode()), Some(letter));
         }

@@ -18,7 +18,7 @@ use rustix::net::{SendFlags, send};
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::letter::{LENGTH, Letter, VERSION};
-use super::{ANSWER, MARKS, NAME, REQUEST};
+use super::{ANSWER, MARKS, NAME, REQUEST, remove_marks};
 use crate::group::{ProcessGroup, Vigil, close_on_exec_from, wait_readable};
 use crate::signal::Signal;
 
@@ -98,11 +98,7 @@ impl Line {
         let mut command = program.command()?;
         command.args([REQUEST, VERSION, mark.strip_prefix(MARKS).unwrap_or(mark)]);
         // Somebody who kills all that carries an outer mark means us, and the guardian sees to what we leave.
-        for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with(MARKS) {
-                command.env_remove(name);
-            }
-        }
+        remove_marks(&mut command);
         // What is sent to our group from now on does not reach it, however long it takes to start. A group outside our pid
         // namespace (it reads 0) it could not join, and a leader that can join no other group can open no session.
         if getpgrp().as_raw() != 0 && !matches!(program, Program::This { forked: true }) {

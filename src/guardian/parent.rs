@@ -34,6 +34,8 @@ struct State {
     /// All that a new guardian has to be told.
     wards: BTreeMap<u64, Told>,
     last: u64,
+    /// The limit of what is guarded, and since when, if our stops are to be followed.
+    follow: Option<(Duration, Duration)>,
 }
 
 #[derive(Debug)]
@@ -118,6 +120,14 @@ impl Parent {
         Ok(())
     }
 
+    /// Has what is guarded stopped and continued with us, and ended `limit` after `at` since boot if we are stopped then.
+    #[cfg(feature = "cli")]
+    pub(super) fn follow(&self, limit: Duration, at: Duration, may: May) -> io::Result<()> {
+        let mut state = self.state(may)?;
+        state.follow = Some((limit, at));
+        self.tell(&mut state, &Letter::Follow { limit, at }, may)
+    }
+
     /// Of the group alone; whoever carries the ward's mark stays under guard.
     #[cfg(feature = "cli")]
     pub(super) fn let_go(&self, ward: u64, may: May) -> io::Result<()> {
@@ -181,6 +191,7 @@ impl Parent {
                 told.group.map_or(Ok(()), |(pgid, at)| line.send(&Letter::Guard { ward: *ward, pgid, at }))?;
                 if told.strays { line.send(&Letter::EndStrays { ward: *ward }) } else { Ok(()) }
             })?;
+            state.follow.map_or(Ok(()), |(limit, at)| line.send(&Letter::Follow { limit, at }))?;
             // One that takes longer is at it all the same: what it was told is in the socket.
             if self.start == Start::Awaited {
                 let not_up = |error| tracing::warn!("the new guardian is told everything and not up yet: {error}");

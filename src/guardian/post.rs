@@ -91,6 +91,7 @@ fn obey(hunt: &mut Hunt, letter: Letter) -> io::Result<()> {
         Letter::EndStrays { ward } => hunt.end_strays(ward),
         Letter::LetGo { ward } => hunt.let_go(ward),
         Letter::Release { ward } => hunt.release(ward),
+        Letter::Follow { limit, at } => hunt.follow(limit, at),
         // It is ours to say.
         Letter::Doubt { .. } => return Err(io::ErrorKind::InvalidData.into()),
     }

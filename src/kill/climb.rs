@@ -70,6 +70,11 @@ impl Climb {
         }
     }
 
+    /// Past the ladder. To a group that is gone it does nothing.
+    pub(crate) fn send_aside(&self, signal: Signal) {
+        let _ = self.vigil.signal(signal);
+    }
+
     pub(crate) fn pgid(&self) -> i32 {
         self.vigil.group().pgid()
     }

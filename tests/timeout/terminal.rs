@@ -148,6 +148,205 @@ fn the_command_reads_the_terminal() {
     }
 }
 
+/// The same, for a shell within a shell's double quotes.
+const QUOTED_READER: &str = "'echo ready \\$\\$; read line; echo got \\$line; exit 3'";
+
+#[test]
+fn a_program_that_reads_beside_its_helper_is_not_stopped() {
+    // The command runs when the shell begins to read.
+    let helper = "S=$$ $T 300 sh -c 'echo ready $$; kill -USR1 $S; exec sleep 300' </dev/tty & wait";
+    let script = &format!("trap : USR1; {helper}; read word; echo read $word");
+    let mut session = Session::of(Tool::Deadbeat, script);
+    let _victim = session.victim();
+    session.type_in("hello\n");
+    session.expect("read hello");
+}
+
+#[test]
+fn a_command_reads_the_terminal_by_its_name_and_from_within_a_pipe() {
+    let reads = "'echo ready $$ >/dev/tty; read line </dev/tty; echo got $line'";
+    for around in ["</dev/null", "| cat"] {
+        let mut session = Session::of(Tool::Deadbeat, &format!("$T 300 sh -c {reads} {around}; echo over"));
+        let _victim = session.victim();
+        session.type_in("hello\n");
+        session.expect("got hello");
+        session.expect("over");
+    }
+}
+
+#[test]
+fn a_command_reads_the_terminal_that_another_deadbeat_was_lent() {
+    let mut session = Session::of(Tool::Deadbeat, &format!("$T 300 $T 300 sh -c {READER}; echo status $?"));
+    let _victim = session.victim();
+    session.type_in("hello\n");
+    session.expect("got hello");
+    session.expect("status 3");
+}
+
+#[test]
+fn two_in_one_job_have_the_terminal_one_after_the_other() {
+    // Under a shell that would see its job stopped.
+    let script = format!(
+        "set -m; sh -c \"$T 300 sh -c {QUOTED_READER} </dev/tty & $T 300 sh -c {QUOTED_READER} </dev/tty & wait\"; echo over $?"
+    );
+    let mut session = Session::of(Tool::Deadbeat, &script);
+    let (_first, second) = (session.victim(), session.victim());
+    for _ in 0..2 {
+        session.type_in("hello\n");
+        session.expect("got hello");
+    }
+    session.expect("over 0");
+    assert!(second.ends_within(SOON));
+}
+
+#[test]
+fn a_child_reads_the_terminal_whose_leader_is_deaf_to_that_stop() {
+    let script = format!("$T 300 bash -c \"trap : TTIN; sh -c {QUOTED_READER}; exit \\$?\"; echo status $?");
+    let mut session = Session::of(Tool::Deadbeat, &script);
+    let _victim = session.victim();
+    session.type_in("hello\n");
+    session.expect("got hello");
+    session.expect("status 3");
+}
+
+#[test]
+fn ctrl_c_comes_to_the_script_too_when_the_command_has_caught_it() {
+    for (key, signal) in [("\x03", "INT"), ("\x1c", "QUIT")] {
+        let command = format!(
+            "trap \"echo tidied; exit 7\" {signal}; echo ready \\$\\$; while :; do sleep 300 & wait \\$!; done"
+        );
+        let command = command.replace('"', "\\\"");
+        let script =
+            format!("trap 'echo script; exit 9' {signal}; $T 300 sh -c \"{command}\"; echo went on; sleep 300");
+        let mut session = Session::of(Tool::Deadbeat, &script);
+        let _victim = session.victim();
+        session.type_in(key);
+        let before = session.expect("script\r\n");
+        assert!(before.contains("tidied") && !before.contains("went on"), "{before}");
+    }
+}
+
+/// It takes longer to tidy up than the grace is.
+const SLOW: &str = "'trap \"sleep 2; echo tidied; exit 7\" INT; echo ready $$; while :; do sleep 300 & wait $!; done'";
+
+#[test]
+fn ctrl_c_starts_no_grace() {
+    for tool in ["$T -k .1 300", "$T -k 300 300 $T -k .1 300", "$T -k .1 -f 300"] {
+        let mut session = Session::of(Tool::Deadbeat, &format!("trap : INT; {tool} sh -c {SLOW}; echo status $?"));
+        let _victim = session.victim();
+        session.type_in("\x03");
+        session.expect("tidied");
+        session.expect("status 7");
+    }
+    // The control: from a process it is a request.
+    let script = format!("$T -k .1 300 sh -c {SLOW} & read word; kill -INT $!; wait $!; echo status $?");
+    let mut session = Session::of(Tool::Deadbeat, &format!("set -m; {script}"));
+    let _victim = session.victim();
+    session.type_in("\n");
+    let before = session.expect("status 137");
+    // The shell tells of the command in its own words too.
+    assert!(!before.lines().any(|line| line.trim() == "tidied"), "{before}");
+}
+
+#[test]
+fn what_stops_deadbeat_stops_the_command_and_what_continues_it_continues_both() {
+    for signal in ["TSTP", "TTIN", "TTOU", "STOP"] {
+        let script = format!(
+            "set -m; $T 300 sh -c 'echo ready $$; exec sleep 300' & read word; kill -{signal} %1; read word; kill -CONT %1; read word; kill %1; wait %1; echo over"
+        );
+        let mut session = Session::of(Tool::Deadbeat, &script);
+        let victim = session.victim();
+        session.type_in("\n");
+        eventually("the command to be stopped", || victim.state() == Some('T'));
+        session.type_in("\n");
+        eventually("the command to be continued", || victim.state() == Some('S'));
+        session.type_in("\n");
+        session.expect("over");
+    }
+}
+
+#[test]
+fn the_time_of_a_suspended_command_is_over_when_it_is_over() {
+    for signal in ["TSTP", "STOP"] {
+        let script = format!(
+            "set -m; $T 3 sh -c 'echo ready $$; exec sleep 300' & read word; kill -{signal} %1; read word; fg; echo status $?"
+        );
+        let mut session = Session::of(Tool::Deadbeat, &script);
+        let victim = session.victim();
+        session.type_in("\n");
+        assert!(victim.ends_within(SOON), "it is suspended without end");
+        session.type_in("\n");
+        session.expect("status 124");
+    }
+}
+
+/// A command that was lent the terminal, and its deadbeat.
+fn lent(options: &str, then: &str) -> (Session, Victim, Victim) {
+    let command = "echo deadbeat $PPID .; read line; echo ready $$; exec sleep 300";
+    let mut session = Session::of(Tool::Deadbeat, &format!("$T {options} 300 sh -c '{command}'; {then}"));
+    session.expect("deadbeat ");
+    let deadbeat = Victim::hold(session.expect(" .").trim().parse().unwrap());
+    session.type_in("line\n");
+    let victim = session.victim();
+    (session, deadbeat, victim)
+}
+
+#[test]
+fn the_terminal_is_given_back_when_deadbeat_is_killed() {
+    for options in ["-k 300", "-s KILL", "-k 0"] {
+        // The shell can be told of the death some time before its keeper is given a CPU.
+        let again = "until read -r _ _ _ _ _ _ _ holder _ </proc/$$/stat; [ $holder = $$ ]; do sleep .02; done";
+        let (mut session, deadbeat, victim) =
+            lent(options, &format!("echo status $?; {again}; read word; echo read $word"));
+        deadbeat.signal(rustix::process::Signal::KILL);
+        session.expect("status 137");
+        session.type_in("hello\n");
+        session.expect("read hello");
+        assert!(victim.ends_within(SOON));
+    }
+}
+
+#[test]
+fn what_attends_a_terminal_that_is_lent_ends_with_deadbeat() {
+    let (mut session, deadbeat, victim) = lent("", "echo over; read word");
+    let children = std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", deadbeat.pid)).unwrap();
+    let children: Vec<_> = children.split_whitespace().map(|pid| Victim::hold(pid.parse().unwrap())).collect();
+    let named =
+        |child: &&Victim| std::fs::read_to_string(format!("/proc/{}/comm", child.pid)).unwrap() == "proc-guardian\n";
+    assert_eq!(children.iter().filter(named).count(), 3, "the guardian, and two");
+    victim.signal(rustix::process::Signal::TERM);
+    session.expect("over");
+    // The guardian ends by itself.
+    assert!(children.iter().all(|child| child.ends_within(SOON)));
+    session.type_in("\n");
+}
+
+#[test]
+fn ctrl_c_comes_to_the_script_too_when_the_command_was_lent_the_terminal_and_has_caught_it() {
+    for tool in ["$T 300", "$T 300 $T 300"] {
+        let command = "trap \\\"echo tidied; exit 7\\\" INT; read line; echo ready \\$\\$; while :; do sleep 300 & wait \\$!; done";
+        let script = format!("trap 'echo script; exit 9' INT; {tool} sh -c \"{command}\"; echo went on; sleep 300");
+        let mut session = Session::of(Tool::Deadbeat, &script);
+        session.type_in("line\n");
+        let _victim = session.victim();
+        session.type_in("\x03");
+        let before = session.expect("script\r\n");
+        assert!(before.contains("tidied") && !before.contains("went on"), "{before}");
+    }
+}
+
+#[test]
+fn a_window_of_another_size_is_told_to_a_command_that_has_not_asked_for_the_terminal() {
+    let script =
+        "$T 300 bash -c 'trap \"echo resized; exit 4\" WINCH; echo ready $$; while :; do sleep 300 & wait $!; done'";
+    let mut session =
+        Session::of(Tool::Deadbeat, &format!("{script} & read word; stty rows 33; wait $!; echo status $?"));
+    let _victim = session.victim();
+    session.type_in("\n");
+    session.expect("resized");
+    session.expect("status 4");
+}
+
 #[test]
 fn ctrl_c_is_for_the_command() {
     let script = "$T 300 sh -c 'trap \"echo interrupted; exit 7\" INT; echo ready $$; while :; do sleep 300 & wait $!; done'; echo status $?";
@@ -229,14 +428,21 @@ fn a_job_that_was_put_into_the_background_is_brought_back() {
 }
 
 #[test]
-fn one_that_was_stopped_in_the_background_is_ended_at_its_timeout() {
-    let script = format!("set -m; $T 300 sh -c {READER} & read word; kill -ALRM $!; wait %1; echo status $?");
+fn one_that_cannot_be_stopped_in_the_background_lets_its_command_wait_until_its_time_is_over() {
+    // The parent of the job has ended: the system discards its stops.
+    let script = format!(
+        "set -m; sh -c \"$T 300 sh -c {QUOTED_READER} </dev/tty & echo deadbeat \\$! .\"; read word; echo over"
+    );
     let mut session = Session::of(Tool::Deadbeat, &script);
+    session.expect("deadbeat ");
+    let deadbeat = Victim::hold(session.expect(" .").trim().parse().unwrap());
     let victim = session.victim();
     eventually("the command to be stopped for reading", || victim.state() == Some('T'));
+    eventually("deadbeat to sleep on", || deadbeat.state() == Some('S'));
+    deadbeat.signal(rustix::process::Signal::ALARM);
+    assert!(victim.ends_within(SOON));
     session.type_in("\n");
-    session.expect("status 124");
-    assert!(!victim.is_alive());
+    session.expect("over");
 }
 
 #[test]

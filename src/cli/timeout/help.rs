@@ -15,9 +15,9 @@ its children when it has ended by itself, not those that ignore SIGNAL, left its
 not when deadbeat itself is killed.
 
 The first SIGTERM, SIGINT or SIGHUP to deadbeat is passed on and ends the command as the timeout does; a second one \
-kills at once. SIGALRM is the timeout. SIGQUIT, SIGUSR1 and SIGUSR2 are passed on. On a terminal the command runs in the \
-foreground: it can read the terminal, and Ctrl-C and Ctrl-Z are for it. Not so where standard input or output is a pipe: \
-if it reads the terminal all the same, it is stopped until its time is over, unless --foreground is given.
+kills at once. SIGALRM is the timeout. SIGQUIT, SIGUSR1 and SIGUSR2 are passed on. On a terminal the command is lent the \
+foreground when it is stopped for reading the terminal or setting it. Until then Ctrl-C, Ctrl-\\ and Ctrl-Z are passed on \
+to it, and Ctrl-C asks nothing of deadbeat. What stops deadbeat stops the command.
 
 A command that has ended by itself is waited for until its children are dead, GRACE at most.",
     after_help = "\

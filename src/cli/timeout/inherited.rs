@@ -6,8 +6,7 @@ use std::io;
 use nix::errno::Errno;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Named, signal};
 #[cfg(target_os = "linux")]
-use nix::unistd::getppid;
-use nix::unistd::{getpid, tcsetpgrp};
+use nix::unistd::{getpid, getppid};
 use tokio::process::Command;
 
 use crate::cli::Pipe;
@@ -50,8 +49,6 @@ pub(super) fn failure_of_hook(error: &io::Error) -> Option<(&'static str, io::Er
 /// What else is special about the command's start.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Start {
-    /// It is handed the terminal, before it can read from it.
-    pub(super) foreground: bool,
     /// It is sent this when we die.
     pub(super) death: Option<Named>,
 }
@@ -59,14 +56,10 @@ pub(super) struct Start {
 impl Inherited {
     /// Has the signals that we wait for reach us, even if whoever started us has blocked them. Before any other thread is
     /// started, so that none of them has them blocked.
-    pub(super) fn change(pipe: Pipe, awaited: &[i32], terminal: bool) -> nix::Result<Inherited> {
+    pub(super) fn change(pipe: Pipe, awaited: &[i32]) -> nix::Result<Inherited> {
         let blocked = SigSet::thread_get_mask()?;
         let mut own = blocked;
         awaited.iter().filter_map(|number| Named::try_from(*number).ok()).for_each(|signal| own.remove(signal));
-        if terminal {
-            // Once it is the command's we are in its background, and would be stopped for asking it back.
-            own.add(Named::SIGTTOU);
-        }
         own.thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
         Ok(Inherited { by_exec: false, pipe, blocked, own })
     }
@@ -91,10 +84,6 @@ impl Inherited {
             if pipe == Pipe::Ignored {
                 // SAFETY: no handler is installed.
                 unsafe { signal(Named::SIGPIPE, SigHandler::SigIgn) }.map_err(|errno| Step::Pipe.error(errno))?;
-            }
-            if start.foreground {
-                // Without the terminal it is as well off as in the background.
-                let _ = tcsetpgrp(rustix::stdio::stdin(), getpid());
             }
             #[cfg(target_os = "linux")]
             if let Some(signal) = start.death {

@@ -5,12 +5,14 @@ use std::io;
 use std::pin::pin;
 
 use nix::sys::signal::Signal as Named;
+use nix::unistd::{Pid, getpgid, getpgrp};
 
 use super::end::{End, Failure};
 use super::events::{Alarm, Event, Events};
 use super::grammar::Call;
 use super::inherited::{Inherited, Start};
-use super::terminal::{Stop, Terminal};
+use super::job::{self, Job};
+use super::terminal::Terminal;
 use super::{command, say, signals};
 use crate::agent::{Preparation, StartError, Stdin};
 use crate::group::{ProcessGroup, signal_process};
@@ -18,7 +20,7 @@ use crate::signal::Signal;
 
 struct Run<'a> {
     call: &'a Call,
-    terminal: Option<Terminal>,
+    job: Job,
     alarm: Alarm,
     pid: i32,
     timed_out: bool,
@@ -34,14 +36,12 @@ pub(super) async fn run(
     terminal: Option<Terminal>,
     events: &mut Events,
 ) -> Result<End, Failure> {
-    // With no group of its own it is in the terminal's foreground as we are.
-    let terminal = terminal.filter(|_| !call.foreground);
     let mut command = command(call);
     if !call.foreground {
         command.process_group(0);
     }
     let death = call.signal.and_then(|signal| Named::try_from(signal.as_raw()).ok());
-    inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death });
+    inherited.give_to(&mut command, Start { death });
     let mut child = command.spawn().map_err(|error| {
         let own = Preparation { stdin: Stdin::Inherit, leads: !call.foreground };
         Failure::of_start(&call.command, &StartError::find_out(&mut command, error, own))
@@ -50,9 +50,10 @@ pub(super) async fn run(
     let pid = pid.ok_or_else(|| Failure::of_ours(&"the command has no process id"))?;
     let alarm = events.alarm();
     alarm.set(Event::TimeIsUp, call.timeout);
-    let mut run = Run { call, terminal, alarm, pid, timed_out: false, asked: 0, told: Vec::new() };
+    let job = Job::new(terminal, alarm.clone());
+    let mut run = Run { call, job, alarm, pid, timed_out: false, asked: 0, told: Vec::new() };
     let status = events.heed_until(pin!(child.wait()), |event| run.heed(event)).await;
-    let had_terminal = terminal.is_some_and(|terminal| terminal.take_back(pid) && terminal.sends_signals());
+    let had_terminal = run.job.end(pid);
     let status = status.map_err(|error| Failure::of_ours(&error))?;
     Ok(End::new(Some(status), run.timed_out, had_terminal, &run.told))
 }
@@ -74,17 +75,18 @@ impl Run<'_> {
                 self.ask(Some(if self.asked == 1 { signal } else { Signal::KILL }));
                 self.arm();
             }
-            Event::Pass(signal) => self.send(signal),
-            Event::Continued => self.resume(),
-            Event::Look if self.terminal.is_some_and(Terminal::is_ours) => self.resume(),
-            Event::Look => self.alarm.look_soon(),
+            // It came to the command as well, which is in our group.
+            Event::Typed(_) if self.call.foreground && getpgid(Some(Pid::from_raw(self.pid))) == Ok(getpgrp()) => {}
+            // A command that tidies up then has its time.
+            Event::Typed(signal) | Event::Pass(signal) => self.send(signal),
+            Event::Stop(signal) => self.with_job(|job, command| job.heed_stop(signal, Some(command))),
+            // Whatever continued us continued all of our group.
+            Event::Continued if self.call.foreground => {}
+            Event::Continued => self.with_job(|job, command| job.heed_continued(Some(command))),
+            Event::Look => self.with_job(|job, command| job.heed_look(Some(command))),
             // Only the command is ended.
             Event::Kin => {}
-            Event::Child => match self.terminal.and_then(|terminal| terminal.follow_stop(self.pid)) {
-                Some(Stop::Followed) => self.resume(),
-                Some(Stop::InBackground) => self.alarm.look_soon(),
-                None => {}
-            },
+            Event::Child => self.with_job(Job::heed_child),
         }
     }
 
@@ -109,19 +111,21 @@ impl Run<'_> {
         }
     }
 
-    fn resume(&mut self) {
-        if let Some(terminal) = self.terminal {
-            terminal.give(self.pid);
-            self.send(Signal::CONT);
-        }
+    fn with_job(&mut self, heed: impl FnOnce(&mut Job, &job::Command<'_>)) {
+        let (pid, foreground) = (self.pid, self.call.foreground);
+        heed(&mut self.job, &job::Command { pid, send: &|signal| send(pid, foreground, signal) });
     }
 
     fn send(&mut self, signal: Signal) {
         self.told.push(signal);
-        // To one that has ended and is not reaped yet it does nothing.
-        let _ = match self.call.foreground {
-            true => signal_process(self.pid, signal),
-            false => ProcessGroup::new(self.pid).map_err(io::Error::other).and_then(|group| group.signal(signal)),
-        };
+        send(self.pid, self.call.foreground, signal);
     }
+}
+
+/// To one that has ended and is not reaped yet it does nothing.
+fn send(pid: i32, foreground: bool, signal: Signal) {
+    let _ = match foreground {
+        true => signal_process(pid, signal),
+        false => ProcessGroup::new(pid).map_err(io::Error::other).and_then(|group| group.signal(signal)),
+    };
 }

@@ -1,88 +1,111 @@
-//! The terminal's foreground: the command has it while it runs, as under a shell, so Ctrl-C and Ctrl-Z are the command's.
-//!
-//! Under a shell with job control:
-//!
-//! 1. The shell puts us into a group of our own and into the foreground.
-//! 2. The command, in its own group, is handed the foreground.
-//! 3. Ctrl-Z stops the command. We take the foreground back and stop our own group, which the shell sees.
-//! 4. `fg` puts us into the foreground and continues us; we hand it on and continue the command. `bg` only continues.
+//! Our controlling terminal, and which process group has its foreground.
 
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::sys::signal::{Signal as Named, kill, killpg};
-use nix::sys::stat::{SFlag, fstat};
+use nix::fcntl::{OFlag, open};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal as Named, killpg};
+use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, tcgetattr};
-use nix::unistd::{Pid, getpgrp, tcgetpgrp, tcsetpgrp};
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
 
-/// The terminal on standard input.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Terminal {
-    ours: Pid,
+use crate::group::family::parent;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Terminal {
+    OnStandardInput,
+    /// By the name `/dev/tty`, as programs open it that ask for a password. Not held open, so that it can be closed.
+    ByName,
 }
 
-/// What became of a stop of the command's.
+/// Who has the foreground.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stop {
-    /// We were stopped as well, and are continued.
-    Followed,
-    /// We run on, so that it ends when its time is over. A shell that brings us to the foreground does not tell us.
-    InBackground,
+pub(super) enum Holder {
+    /// The group that we are in.
+    Us,
+    /// The command's group.
+    Command,
+    /// Another group of the command's, or one in which no process is left.
+    CommandsOwn,
+    /// A command of another deadbeat in our group, to which it was lent.
+    Sibling,
+    Another,
 }
 
 impl Terminal {
-    /// `None`: standard input is no terminal of ours. Nor is it where standard output is a pipe: whoever reads that is in
-    /// our group, and may want to read the terminal as well (`.. | less`).
+    /// `None`: there is no terminal that could be lent, or be asked for.
     pub(super) fn find() -> Option<Terminal> {
-        tcgetpgrp(io::stdin()).ok()?;
-        let piped = fstat(io::stdout())
-            .is_ok_and(|stat| SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFIFO);
-        (!piped).then(|| Terminal { ours: getpgrp() })
+        [Terminal::OnStandardInput, Terminal::ByName].into_iter().find(|terminal| terminal.foreground().is_ok())
     }
 
-    /// Whether its foreground is ours to hand on.
+    fn with<T>(self, ask: impl FnOnce(BorrowedFd<'_>) -> nix::Result<T>) -> nix::Result<T> {
+        match self {
+            Terminal::OnStandardInput => ask(io::stdin().as_fd()),
+            Terminal::ByName => {
+                let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+                ask(open("/dev/tty", flags, Mode::empty())?.as_fd())
+            }
+        }
+    }
+
+    pub(super) fn open(self) -> io::Result<OwnedFd> {
+        self.with(|terminal| Ok(terminal.try_clone_to_owned()))?
+    }
+
+    fn foreground(self) -> nix::Result<Pid> {
+        self.with(|terminal| tcgetpgrp(terminal))
+    }
+
+    /// `pgid` is the command's group.
+    pub(super) fn holder(self, pgid: i32) -> Holder {
+        match self.foreground() {
+            Ok(group) if group == getpgrp() => Holder::Us,
+            Ok(group) if group.as_raw() == pgid => Holder::Command,
+            Ok(group) if group.as_raw() > 1 && (is_empty(group) || descends_from_us(group)) => Holder::CommandsOwn,
+            Ok(group) if group.as_raw() > 1 && is_child_of_our_group(group) => Holder::Sibling,
+            _ => Holder::Another,
+        }
+    }
+
     pub(super) fn is_ours(self) -> bool {
-        tcgetpgrp(io::stdin()) == Ok(self.ours)
+        self.foreground() == Ok(getpgrp())
     }
 
-    /// Hands it on, if it is ours.
-    pub(super) fn give(self, pgid: i32) {
-        if self.is_ours() {
-            // A command that has just ended takes nothing.
-            let _ = tcsetpgrp(io::stdin(), Pid::from_raw(pgid));
-        }
+    pub(super) fn give(self, pgid: Pid) -> nix::Result<()> {
+        // A process in the background is stopped for that, unless it has this blocked.
+        let mask = [Named::SIGTTOU].into_iter().collect::<SigSet>().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let given = self.with(|terminal| tcsetpgrp(terminal, pgid));
+        mask.thread_set_mask()?;
+        given
     }
 
-    /// If the terminal has stopped the command: stops us too, if it had the foreground, and returns when we are continued.
-    pub(super) fn follow_stop(self, pgid: i32) -> Option<Stop> {
-        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
-        let leader = rustix::process::Pid::from_raw(pgid)?;
-        let signal = waitid(WaitId::Pid(leader), options).ok()??.stopping_signal()?;
-        // By somebody's SIGSTOP it is stopped for that somebody to continue.
-        if ![Named::SIGTSTP, Named::SIGTTIN, Named::SIGTTOU].map(|signal| signal as i32).contains(&signal) {
-            return None;
-        }
-        if !self.take_back(pgid) {
-            return Some(Stop::InBackground);
-        }
-        // All of the job, as Ctrl-Z would have. Where nobody could continue us the system does not stop us.
-        let _ = kill(Pid::from_raw(0), Named::SIGTSTP);
-        Some(Stop::Followed)
+    pub(super) fn take(self) -> nix::Result<()> {
+        self.give(getpgrp())
     }
 
     /// Whether a key sends the foreground a signal now.
     pub(super) fn sends_signals(self) -> bool {
-        tcgetattr(io::stdin()).is_ok_and(|modes| modes.local_flags.contains(LocalFlags::ISIG))
+        self.with(|terminal| tcgetattr(terminal)).is_ok_and(|modes| modes.local_flags.contains(LocalFlags::ISIG))
     }
+}
 
-    /// If the command has it, or has died with it.
-    pub(super) fn take_back(self, pgid: i32) -> bool {
-        let theirs = match tcgetpgrp(io::stdin()) {
-            Ok(group) if group == self.ours => false,
-            Ok(group) => group.as_raw() == pgid || (group.as_raw() > 1 && killpg(group, None) == Err(Errno::ESRCH)),
-            Err(_) => false,
-        };
-        theirs && tcsetpgrp(io::stdin(), self.ours).is_ok()
-    }
+fn is_empty(group: Pid) -> bool {
+    killpg(group, None) == Err(Errno::ESRCH)
+}
+
+/// A shell's other jobs have a parent in another group than this one.
+fn is_child_of_our_group(leader: Pid) -> bool {
+    parent(leader.as_raw()).is_some_and(|parent| getpgid(Some(Pid::from_raw(parent))) == Ok(getpgrp()))
+}
+
+/// As the groups do that a shell within the command opens for its own jobs.
+fn descends_from_us(leader: Pid) -> bool {
+    #[cfg(target_os = "linux")]
+    return crate::group::family::is_descendant(leader.as_raw(), &[]);
+    #[cfg(not(target_os = "linux"))]
+    return {
+        let _ = leader;
+        false
+    };
 }

@@ -13,8 +13,9 @@ use super::events::{Alarm, Event, Events};
 use super::family::{Family, Fate, Outsider};
 use super::grammar::Call;
 use super::inherited::{Inherited, Start};
-use super::terminal::{Stop, Terminal};
-use super::{command, say, signals};
+use super::job::{self, Job};
+use super::terminal::Terminal;
+use super::{command, origin, say, signals};
 use crate::agent::{AgentError, AgentExit, AgentOptions, Stdin, Strays, run_subprocess_agent};
 use crate::group::ProcessGroup;
 use crate::guardian::Guardian;
@@ -29,7 +30,7 @@ const KIN: Duration = Duration::from_millis(100);
 /// Whatever is to be passed on to a command that is under way.
 struct Run<'a> {
     call: &'a Call,
-    terminal: Option<Terminal>,
+    job: Job,
     alarm: Alarm,
     registry: Arc<Registry>,
     shutdown: Arc<Shutdown>,
@@ -59,7 +60,7 @@ pub(super) async fn run(
     let family = Family::new(guardian.clone(), policy.clone());
     let mut run = Run {
         call,
-        terminal,
+        job: Job::new(terminal, events.alarm()),
         alarm: events.alarm(),
         registry: Arc::new(Registry::new(policy.clone())),
         shutdown: Arc::default(),
@@ -73,6 +74,7 @@ pub(super) async fn run(
     };
     let strays = Strays::default();
     let (pid, alarm, timeout) = (Arc::clone(&run.pid), run.alarm.clone(), call.timeout);
+    let follower = guardian.clone().filter(|_| terminal.is_some() || !timeout.is_zero());
     // Without a guardian the command itself at least is not to outlive us.
     let death = guardian.is_none().then_some(Named::SIGKILL);
     let options = match guardian {
@@ -93,13 +95,13 @@ pub(super) async fn run(
             pid.store(number, Ordering::SeqCst);
             family.has_leader(number);
             alarm.set(Event::TimeIsUp, timeout);
+            follower.iter().for_each(|guardian| guardian.follow_stops(timeout));
         });
     let mut command = command(call);
-    inherited.give_to(&mut command, Start { foreground: terminal.is_some_and(Terminal::is_ours), death });
+    inherited.give_to(&mut command, Start { death });
     let agent = pin!(run_subprocess_agent(command, &options));
     let end = events.heed_until(agent, |event| run.heed(event)).await;
-    let had_terminal =
-        terminal.is_some_and(|terminal| terminal.take_back(run.pid.load(Ordering::SeqCst)) && terminal.sends_signals());
+    let had_terminal = run.job.end(run.pid.load(Ordering::SeqCst));
     // Those who had left the group have the rest of their grace, in which we listen on.
     run.is_over = true;
     let hunt = pin!(run.family.end());
@@ -114,8 +116,9 @@ impl Run<'_> {
     fn heed(&mut self, event: Event) {
         let pid = self.pid.load(Ordering::SeqCst);
         match event {
+            Event::Stop(signal) => self.with_job(|job, command| job.heed_stop(signal, command)),
             // They have been asked, and are no group that could be told anything.
-            Event::Ask(_) if self.is_over => {
+            Event::Ask(_) | Event::Typed(_) if self.is_over => {
                 self.tell(Some(Signal::KILL));
                 self.family.kill_at_once();
             }
@@ -143,12 +146,12 @@ impl Run<'_> {
                     }
                 }
             }
-            Event::Pass(signal) => self.pass(signal),
+            // A command that tidies up then has its time.
+            Event::Typed(signal) | Event::Pass(signal) => self.pass(signal),
             // The policy's.
             Event::GraceIsOver => {}
-            Event::Continued => self.resume(pid),
-            Event::Look if self.terminal.is_some_and(Terminal::is_ours) => self.resume(pid),
-            Event::Look => self.alarm.look_soon(),
+            Event::Continued => self.with_job(Job::heed_continued),
+            Event::Look => self.with_job(Job::heed_look),
             Event::Kin => {
                 self.family.look();
                 self.alarm.set(Event::Kin, KIN);
@@ -158,11 +161,7 @@ impl Run<'_> {
                 self.family.look();
                 self.family.reap();
                 self.family.pursue();
-                match self.terminal.filter(|_| pid > 0).and_then(|terminal| terminal.follow_stop(pid)) {
-                    Some(Stop::Followed) => self.resume(pid),
-                    Some(Stop::InBackground) => self.alarm.look_soon(),
-                    None => {}
-                }
+                self.with_job(|job, command| command.into_iter().for_each(|command| job.heed_child(command)));
                 if ProcessGroup::new(pid).is_ok_and(ProcessGroup::leader_has_exited) {
                     self.family.begin_end(self.signal);
                 }
@@ -181,11 +180,10 @@ impl Run<'_> {
         self.family.begin_end(signal);
     }
 
-    fn resume(&self, pid: i32) {
-        if let Some(terminal) = self.terminal.filter(|_| pid > 0) {
-            terminal.give(pid);
-            self.registry.signal_all(Signal::CONT);
-        }
+    fn with_job(&mut self, heed: impl FnOnce(&mut Job, Option<&job::Command<'_>>)) {
+        let (pid, registry) = (self.pid.load(Ordering::SeqCst), &self.registry);
+        let command = job::Command { pid, send: &|signal| registry.signal_all(signal) };
+        heed(&mut self.job, Some(&command).filter(|_| pid > 0 && !self.is_over));
     }
 
     fn tell(&self, signal: Option<Signal>) {
@@ -203,7 +201,7 @@ impl Run<'_> {
                     self.tell_of(&leftovers, "what it left behind");
                     complain_of(&leftovers, true);
                 }
-                (Some(exit.status), false)
+                (Some(exit.status), origin::timed_by_guardian())
             }
             Err(AgentError::ShutdownRequested { kill, status }) => {
                 if let Some(kill) = kill {
