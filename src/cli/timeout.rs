@@ -104,9 +104,8 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
     }
     let runtime = runtime().map_err(|error| failed("set up the runtime", error))?;
     let end = runtime.block_on(async {
-        let watcher = guardian.as_ref().and_then(Guardian::pid);
         let mut events =
-            Events::listen(&awaited, !call.foreground, watcher).map_err(|error| failed("listen to signals", error))?;
+            Events::listen(&awaited, !call.foreground).map_err(|error| failed("listen to signals", error))?;
         loop {
             let end = match &guardian {
                 guardian if whole => whole::run(call, guardian.clone(), &inherited, terminal, &mut events).await,

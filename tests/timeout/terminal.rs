@@ -313,7 +313,8 @@ fn what_attends_a_terminal_that_is_lent_ends_with_deadbeat() {
     let children: Vec<_> = children.split_whitespace().map(|pid| Victim::hold(pid.parse().unwrap())).collect();
     let named =
         |child: &&Victim| std::fs::read_to_string(format!("/proc/{}/comm", child.pid)).unwrap() == "proc-guardian\n";
-    assert_eq!(children.iter().filter(named).count(), 3, "the guardian, and two");
+    // Each names itself, as soon as it is given a CPU.
+    eventually("the guardian, and two, to have their names", || children.iter().filter(named).count() == 3);
     victim.signal(rustix::process::Signal::TERM);
     session.expect("over");
     // The guardian ends by itself.

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
-use nix::sys::signal::{SigSet, Signal as Named, killpg};
+#[cfg(target_os = "linux")]
+use nix::sys::signal::Signal as Named;
+use nix::sys::signal::{SigSet, killpg};
 #[cfg(target_os = "linux")]
 use nix::unistd::getpgid;
 use nix::unistd::{Pid, tcgetpgrp, tcsetpgrp};

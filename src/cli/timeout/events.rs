@@ -69,9 +69,9 @@ pub(super) fn awaited(chosen: Option<Signal>, is_job: bool, has_terminal: bool) 
 
 impl Events {
     /// From here on these signals do nothing but to appear in the queue.
-    pub(super) fn listen(signals: &[i32], is_job: bool, guardian: Option<i32>) -> io::Result<Events> {
+    pub(super) fn listen(signals: &[i32], is_job: bool) -> io::Result<Events> {
         // Before the streams, so that what is noted is there when they wake.
-        origin::note(signals, guardian)?;
+        origin::note(signals)?;
         let (sender, receiver) = unbounded_channel();
         for number in signals.iter().copied() {
             let Some(name) = Signal::from_raw(number) else { continue };

@@ -78,6 +78,10 @@ impl Family {
         Arc::new(family)
     }
 
+    pub(super) fn guardian(&self) -> Option<i32> {
+        self.guardian.as_ref().and_then(Guardian::pid)
+    }
+
     pub(super) fn has_leader(&self, pid: i32) {
         self.leader.store(pid, Ordering::SeqCst);
     }

@@ -20,8 +20,9 @@ use nix::unistd::getpgrp;
 use super::origin;
 use super::terminal::Terminal;
 use crate::group::family::{child_has_ended, start_helper, wait_for_helper};
-use crate::group::{close_on_exec_from, pause};
+use crate::group::{close_on_exec_from, pause, signal_process};
 use crate::guardian;
+use crate::signal::Signal;
 
 /// The first argument of a process that is one of the two.
 pub(super) const REQUEST: &str = "__proc-terminal";
@@ -73,6 +74,8 @@ impl Lending {
         let Lending { keeper, listener, _line } = self;
         let told = listener.is_some_and(|listener| {
             let deadline = Instant::now() + PATIENCE;
+            // It may have been stopped with its group.
+            let _ = i32::try_from(listener.id()).map(|pid| signal_process(pid, Signal::CONT));
             while i32::try_from(listener.id()).is_ok_and(|pid| !child_has_ended(pid)) && Instant::now() < deadline {
                 pause(Duration::from_millis(1));
             }

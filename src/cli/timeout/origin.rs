@@ -3,7 +3,7 @@
 //! What the terminal sent is passed on and asks for nothing; what a process sent is a request. A SIGCONT calls off a stop
 //! that came before it, also one that is not heeded yet.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 use nix::unistd::{getpid, getppid};
 use signal_hook::consts::{SIGALRM, SIGCONT, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, SIGTTOU};
@@ -24,18 +24,16 @@ static PASSES_ON: AtomicI32 = AtomicI32::new(0);
 /// The process that sends our job what the terminal has sent the command; it means the others of it.
 static PASSED_OVER: AtomicI32 = AtomicI32::new(0);
 
-/// Our guardian, and whether it has told us that the time is over.
-static GUARDIAN: AtomicI32 = AtomicI32::new(0);
-static TIMED_BY_GUARDIAN: AtomicBool = AtomicBool::new(false);
+/// The process that has sent the last SIGALRM.
+static TIMED_BY: AtomicI32 = AtomicI32::new(0);
 
 /// Begins to note, of those of `signals` where it matters.
-pub(super) fn note(signals: &[i32], guardian: Option<i32>) -> nix::Result<()> {
+pub(super) fn note(signals: &[i32]) -> nix::Result<()> {
     let parent = getppid().as_raw();
     // An outer deadbeat: it has passed on what the terminal sent it, or gives us a grace that it keeps itself.
     if crate::guardian::marked_by(parent) {
         PASSES_ON.store(parent, Ordering::SeqCst);
     }
-    GUARDIAN.store(guardian.unwrap_or(0), Ordering::SeqCst);
     let us = getpid().as_raw();
     for signal in signals.iter().copied() {
         match signal {
@@ -47,9 +45,8 @@ pub(super) fn note(signals: &[i32], guardian: Option<i32>) -> nix::Result<()> {
                 CONTINUED.fetch_add(1, Ordering::SeqCst);
             })?,
             SIGALRM => on_signal(signal, |sender| {
-                let guardian = GUARDIAN.load(Ordering::SeqCst);
-                if guardian > 0 && sender == Sender::Process(guardian) {
-                    TIMED_BY_GUARDIAN.store(true, Ordering::SeqCst);
+                if let Sender::Process(pid) = sender {
+                    TIMED_BY.store(pid, Ordering::SeqCst);
                 }
             })?,
             _ => {}
@@ -91,9 +88,9 @@ pub(super) fn continued_before_stop() -> u32 {
     BEFORE_STOP.load(Ordering::SeqCst)
 }
 
-/// Whether the guardian has ended the command, because its time was over while we were stopped.
-pub(super) fn timed_by_guardian() -> bool {
-    TIMED_BY_GUARDIAN.load(Ordering::SeqCst)
+/// Whether this process, our guardian, has ended the command, because its time was over while we were stopped.
+pub(super) fn timed_by(guardian: i32) -> bool {
+    TIMED_BY.load(Ordering::SeqCst) == guardian
 }
 
 #[cfg(test)]

@@ -201,7 +201,7 @@ impl Run<'_> {
                     self.tell_of(&leftovers, "what it left behind");
                     complain_of(&leftovers, true);
                 }
-                (Some(exit.status), origin::timed_by_guardian())
+                (Some(exit.status), self.family.guardian().is_some_and(origin::timed_by))
             }
             Err(AgentError::ShutdownRequested { kill, status }) => {
                 if let Some(kill) = kill {
