@@ -64,7 +64,12 @@ impl<'a> Run<'a> {
             Ok(child) => Run::begin(child, exit, ward, options)?,
             Err(error) => {
                 let own = Preparation { stdin: options.stdin, leads: true };
-                let error = StartError::find_out_off_worker(command, error, own).await;
+                let error = match options.strays {
+                    // Such a caller reaps each child of this process, on this thread: one of another's would be gone before it
+                    // is waited for.
+                    Some(_) => StartError::find_out(&mut command, error, own),
+                    None => StartError::find_out_off_worker(command, error, own).await,
+                };
                 release(ward).await;
                 return Err(AgentError::Spawn(error));
             }

@@ -57,8 +57,8 @@ fn room(grace: Duration) -> Duration {
 
 impl Seen {
     /// As the subject told it; else as the fixture's end shows it: killed if the leader died of SIGKILL; terminated if it
-    /// died of something else and the group with it; and where the leader had gone before, killed if the group outlived the
-    /// grace, or half of it where it goes of nothing else.
+    /// died of something else and the group with it, or had no other member; and where the leader had gone before, killed if
+    /// the group outlived the grace, or half of it where it goes of nothing else.
     pub(super) fn outcome(&self, expected: &Expected, policy: &KillPolicy) -> Option<Outcome> {
         match &self.told {
             Some(Ok(report)) => return Some(report.outcome),
@@ -79,7 +79,9 @@ impl Seen {
             return Some(Outcome::Killed);
         }
         // A stubborn member may outlive a leader that takes its time to obey by less than can be seen.
-        let went_with_it = self.leader_went_last(policy.grace) && (self.is_alone || !stubborn);
+        // Of one that had no other member no member was left to kill, however rarely it was looked at.
+        let was_all = self.is_alone && self.leader_ended_by.is_some();
+        let went_with_it = was_all || self.leader_went_last(policy.grace) && (self.is_alone || !stubborn);
         Some(if after >= obeyed_within && !went_with_it { Outcome::Killed } else { Outcome::Terminated })
     }
 
@@ -472,15 +474,18 @@ mod tests {
         assert_eq!((outcome, verdict), (Some(Outcome::Terminated), CellVerdict::Fail), "{why}");
         assert!(why.contains("its leader died of SIGTERM: the first signal came late"), "{why}");
         // The leader had gone before: a signal that ended the others at the end of the grace was SIGKILL.
-        let (outcome, _, why) = late(Seen { leader_stayed: false, ..seen(GRACE, GRACE) });
+        let others = |seen: Seen| Seen { is_alone: false, ..seen };
+        let (outcome, _, why) = late(others(Seen { leader_stayed: false, ..seen(GRACE, GRACE) }));
         assert_eq!(outcome, Some(Outcome::Killed));
         assert!(
             why.contains("outcome killed, not terminated: its leader died of SIGTERM, and the group went"),
             "{why}"
         );
         // A look so long that there was time for both.
-        let (outcome, ..) = late(Seen { alive_after: Duration::ZERO, ..seen(GRACE, GRACE) });
-        assert_eq!(outcome, Some(Outcome::Killed));
+        let long = || Seen { alive_after: Duration::ZERO, ..seen(GRACE, GRACE) };
+        assert_eq!(late(others(long())).0, Some(Outcome::Killed));
+        // Not where there was no other member.
+        assert_eq!(late(long()).0, Some(Outcome::Terminated));
         let killed = Seen { leader_ended_by: Some(Signal::KILL), ..seen(GRACE, GRACE) };
         let (outcome, _, why) = observed("fast-exit", killed);
         assert_eq!(outcome, Some(Outcome::Killed));

@@ -75,6 +75,10 @@ fn a_worker_that_waits_for_ever_is_named_with_its_call() {
 
 #[test]
 fn a_root_future_that_waits_for_ever_is_named_too() {
+    #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
+    if !crate::inside::inside(a_root_future_that_waits_for_ever_is_named_too, &["env"]) {
+        return;
+    }
     let pulse = starved(|| hung(Flavor::CurrentThread, || async { never() }));
     assert!(pulse.worst().unwrap().wall > DEADLINE / 2, "{pulse}");
 }

@@ -24,11 +24,11 @@ const DAEMON: &str = r#"setsid flock "$lock" sh -c 'trap "" TERM; : > "$lock.up"
 #[case::own("own", "")]
 #[case::foreign(
     "foreign",
-    "deadbeat timeout: /proc does not show this pid namespace: should deadbeat be killed by SIGKILL, processes that have left the command's group live on; mount one to have them ended\n"
+    "deadbeat timeout: /proc does not show this pid namespace: should deadbeat be killed by SIGKILL, processes that have left the command's group live on; to have them ended then too, mount the /proc of this pid namespace\n"
 )]
 #[case::none(
     "none",
-    "deadbeat timeout: there is no /proc of this pid namespace: should deadbeat be killed by SIGKILL, what the command has started lives on; mount one to have them ended\n"
+    "deadbeat timeout: there is no /proc of this pid namespace: should deadbeat be killed by SIGKILL, what the command has started lives on; to have them ended then too, mount the /proc of this pid namespace\n"
 )]
 fn a_daemon_dies_with_its_command_whatever_proc_shows(
     #[case] place: &str,

@@ -13,9 +13,9 @@ use crate::support::{Run, eventually};
 const STRANGER: &str = "(read s <&3; echo $((s - 1)) >/proc/sys/kernel/ns_last_pid; \
                         setsid sh -c 'echo ready $$; exec sleep 300 >&- 2>&- 3>&-' &) &";
 
-/// A process that begins a session, is deaf to SIGTERM and has the command for its parent.
+/// A process that begins a session, is deaf to SIGTERM and has the command for its parent, which outlives it.
 const COMMAND: &str =
-    "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' & echo begun; wait; wait";
+    "trap '' TERM; setsid sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' & echo begun; wait; exec sleep 300";
 
 /// Whether it came to what is to be shown: another process may have got the number first.
 fn the_stranger_lives() -> bool {

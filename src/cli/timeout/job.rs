@@ -21,13 +21,16 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use super::events::{Alarm, Event};
 use super::lending::Lending;
 use super::origin;
-use super::terminal::{Holder, Terminal};
+use super::terminal::{Holder, Terminal, Turn};
 use crate::group::family::descendants;
 use crate::group::stop::{Stopped, stop_by, stopped_by};
 use crate::signal::Signal;
 
 /// Between two looks at whether a process of the command's asks for the terminal without its leader.
 const LOOK: Duration = Duration::from_millis(200);
+
+/// For another deadbeat to take the terminal back from its command that has ended, be it kept from the CPU.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The command while it is there: its pid, which is its group's number, and how that group is signalled.
 pub(super) struct Command<'a> {
@@ -47,6 +50,8 @@ pub(super) struct Job {
     wants: bool,
     /// It has asked in vain, and we are not to stop or cannot: until our group has the foreground, or its time is over.
     waits: bool,
+    /// Since when it waits for a terminal that no process has.
+    vacant: Option<Instant>,
     /// How many times we were continued, of those that were heeded.
     heeded: u32,
 }
@@ -57,13 +62,14 @@ impl Job {
         if terminal.is_some() {
             alarm.set(Event::Look, LOOK);
         }
-        Job { terminal, alarm, was_lent: false, lending: None, wants: false, waits: false, heeded: origin::continued() }
+        let heeded = origin::continued();
+        Job { terminal, alarm, was_lent: false, lending: None, wants: false, waits: false, vacant: None, heeded }
     }
 
     /// We were sent SIGTSTP, SIGTTIN or SIGTTOU. No command: it is not there yet, or not any more.
     pub(super) fn heed_stop(&mut self, signal: Signal, command: Option<&Command<'_>>) {
         if let (Some(terminal), Some(command), true) = (self.terminal, command, self.was_lent) {
-            let is_lent = matches!(terminal.holder(command.pid), Holder::Command | Holder::CommandsOwn);
+            let is_lent = is_lent(terminal.holder(command.pid));
             if is_lent && terminal.take().is_ok() && signal.as_raw() != Named::SIGTSTP as i32 {
                 self.wants = false;
                 let _ = kill(Pid::from_raw(0), Named::SIGCONT);
@@ -111,8 +117,13 @@ impl Job {
     pub(super) fn heed_look(&mut self, command: Option<&Command<'_>>) {
         let start = Instant::now();
         if let (Some(terminal), Some(command)) = (self.terminal, command) {
-            match (terminal.holder(command.pid), self.waits) {
-                (Holder::Command | Holder::CommandsOwn, _) => {}
+            let holder = terminal.holder(command.pid);
+            if holder != Holder::Vacant {
+                self.vacant = None;
+            }
+            match (holder, self.waits) {
+                (Holder::Vacant, true) => self.wait_in_vain(command),
+                (Holder::Command | Holder::CommandsOwn | Holder::Vacant, _) => {}
                 // A shell that brings us to the foreground does not tell one that it has not seen stopped.
                 (Holder::Us, true) => self.resume(Some(command)),
                 (Holder::Sibling | Holder::Another, true) => {}
@@ -132,8 +143,7 @@ impl Job {
     pub(super) fn end(&mut self, pid: i32) -> bool {
         let Some(terminal) = self.terminal.filter(|_| self.was_lent) else { return false };
         let is_told = self.lending.take().is_some_and(Lending::end);
-        let is_lent = matches!(terminal.holder(pid), Holder::Command | Holder::CommandsOwn);
-        is_lent && terminal.take().is_ok() && terminal.sends_signals() && !is_told
+        is_lent(terminal.holder(pid)) && terminal.take().is_ok() && terminal.sends_signals() && !is_told
     }
 
     /// `signal` stopped it for want of the terminal.
@@ -144,9 +154,19 @@ impl Job {
             Holder::Command => (command.send)(Signal::CONT),
             Holder::Us => self.resume(Some(command)),
             // They have it one after the other: our job is in the foreground, and is not to be stopped.
-            Holder::Sibling => self.waits = true,
+            Holder::Sibling | Holder::Vacant => self.waits = true,
             Holder::CommandsOwn | Holder::Another if self.stop(signal, Stopped::Group) => self.resume(Some(command)),
             Holder::CommandsOwn | Holder::Another => self.waits = true,
+        }
+    }
+
+    /// No process has the terminal that the command waits for. If it stays so, a stop lets our shell take it back.
+    fn wait_in_vain(&mut self, command: &Command<'_>) {
+        if self.vacant.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+            self.vacant = None;
+            if self.stop(Named::SIGTTIN, Stopped::Group) {
+                self.resume(Some(command));
+            }
         }
     }
 
@@ -166,15 +186,26 @@ impl Job {
         // It was stopped together with us: there is nothing more to be made of that.
         let _ = leader_stop(command.pid);
         self.waits = false;
-        if let Some(terminal) = self.terminal.filter(|terminal| self.wants && terminal.is_ours()) {
-            if !self.was_lent {
-                self.lending = Lending::begin(terminal, command.pid);
+        if let Some(terminal) = self.terminal.filter(|_| self.wants) {
+            let Some(_turn) = Turn::take() else {
+                self.waits = true;
+                return;
+            };
+            if terminal.is_ours() {
+                if !self.was_lent {
+                    self.lending = Lending::begin(terminal, command.pid);
+                }
+                // A command that has just ended takes nothing.
+                self.was_lent |= terminal.give(Pid::from_raw(command.pid)).is_ok();
             }
-            // A command that has just ended takes nothing.
-            self.was_lent |= terminal.give(Pid::from_raw(command.pid)).is_ok();
         }
         (command.send)(Signal::CONT);
     }
+}
+
+/// Whether what has the terminal has it from us, if it was lent.
+fn is_lent(holder: Holder) -> bool {
+    matches!(holder, Holder::Command | Holder::CommandsOwn | Holder::Vacant)
 }
 
 /// By what the leader was stopped, told once a stop.

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{Flock, FlockArg, OFlag, open};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Named, killpg};
 use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, tcgetattr};
@@ -26,8 +26,10 @@ pub(super) enum Holder {
     Us,
     /// The command's group.
     Command,
-    /// Another group of the command's, or one in which no process is left.
+    /// Another group of the command's.
     CommandsOwn,
+    /// A group in which no process is left: the one that it had it from takes it back, if that is there.
+    Vacant,
     /// A command of another deadbeat in our group, to which it was lent.
     Sibling,
     Another,
@@ -42,10 +44,7 @@ impl Terminal {
     fn with<T>(self, ask: impl FnOnce(BorrowedFd<'_>) -> nix::Result<T>) -> nix::Result<T> {
         match self {
             Terminal::OnStandardInput => ask(io::stdin().as_fd()),
-            Terminal::ByName => {
-                let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-                ask(open("/dev/tty", flags, Mode::empty())?.as_fd())
-            }
+            Terminal::ByName => ask(open_by_name()?.as_fd()),
         }
     }
 
@@ -59,12 +58,23 @@ impl Terminal {
 
     /// `pgid` is the command's group.
     pub(super) fn holder(self, pgid: i32) -> Holder {
-        match self.foreground() {
-            Ok(group) if group == getpgrp() => Holder::Us,
-            Ok(group) if group.as_raw() == pgid => Holder::Command,
-            Ok(group) if group.as_raw() > 1 && (is_empty(group) || descends_from_us(group)) => Holder::CommandsOwn,
-            Ok(group) if group.as_raw() > 1 && is_child_of_our_group(group) => Holder::Sibling,
-            _ => Holder::Another,
+        let mut seen = self.foreground();
+        loop {
+            let holder = match seen {
+                Ok(group) if group == getpgrp() => Holder::Us,
+                Ok(group) if group.as_raw() == pgid => Holder::Command,
+                Ok(group) if group.as_raw() > 1 && is_empty(group) => Holder::Vacant,
+                Ok(group) if group.as_raw() > 1 && descends_from_us(group) => Holder::CommandsOwn,
+                Ok(group) if group.as_raw() > 1 && is_child_of_our_group(group) => Holder::Sibling,
+                // It may have ended since.
+                Ok(group) if group.as_raw() > 1 && is_empty(group) => Holder::Vacant,
+                _ => Holder::Another,
+            };
+            let now = self.foreground();
+            if now == seen {
+                return holder;
+            }
+            seen = now;
         }
     }
 
@@ -88,6 +98,31 @@ impl Terminal {
     pub(super) fn sends_signals(self) -> bool {
         self.with(|terminal| tcgetattr(terminal)).is_ok_and(|modes| modes.local_flags.contains(LocalFlags::ISIG))
     }
+}
+
+/// The turn of one deadbeat to see that its group has the foreground and to give that away. Others of its group wait: a
+/// command that was lent it for a moment reads part of a line that is another's.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _lock: Option<Flock<OwnedFd>>,
+}
+
+impl Turn {
+    /// `None`: another process has it. Where there is nothing to lock each has it.
+    pub(super) fn take() -> Option<Turn> {
+        // Not standard input, which those of one group share with its lock.
+        let Ok(terminal) = open_by_name() else { return Some(Turn { _lock: None }) };
+        match Flock::lock(terminal, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Some(Turn { _lock: Some(lock) }),
+            Err((_, Errno::EWOULDBLOCK)) => None,
+            Err(_) => Some(Turn { _lock: None }),
+        }
+    }
+}
+
+fn open_by_name() -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    open("/dev/tty", flags, Mode::empty())
 }
 
 fn is_empty(group: Pid) -> bool {
