@@ -65,7 +65,7 @@ impl Terminal {
                 Ok(group) if group.as_raw() == pgid => Holder::Command,
                 Ok(group) if group.as_raw() > 1 && is_empty(group) => Holder::Vacant,
                 Ok(group) if group.as_raw() > 1 && descends_from_us(group) => Holder::CommandsOwn,
-                Ok(group) if group.as_raw() > 1 && is_child_of_our_group(group) => Holder::Sibling,
+                Ok(group) if group.as_raw() > 1 && is_a_childs_of_our_group(group) => Holder::Sibling,
                 // It may have ended since.
                 Ok(group) if group.as_raw() > 1 && is_empty(group) => Holder::Vacant,
                 _ => Holder::Another,
@@ -130,8 +130,22 @@ fn is_empty(group: Pid) -> bool {
 }
 
 /// A shell's other jobs have a parent in another group than this one.
-fn is_child_of_our_group(leader: Pid) -> bool {
-    parent(leader.as_raw()).is_some_and(|parent| getpgid(Some(Pid::from_raw(parent))) == Ok(getpgrp()))
+fn is_a_childs_of_our_group(group: Pid) -> bool {
+    let is_theirs = |pid| parent(pid).is_some_and(|parent| getpgid(Some(Pid::from_raw(parent))) == Ok(getpgrp()));
+    is_theirs(group.as_raw()) || others(group).into_iter().any(is_theirs)
+}
+
+/// The members of a group whose leader is reaped: of a command that is over, its listener.
+#[cfg(target_os = "linux")]
+fn others(group: Pid) -> Vec<i32> {
+    let mut all = crate::group::kin::all();
+    all.retain(|pid| getpgid(Some(Pid::from_raw(*pid))) == Ok(group));
+    all
+}
+
+#[cfg(not(target_os = "linux"))]
+fn others(_group: Pid) -> Vec<i32> {
+    Vec::new()
 }
 
 /// As the groups do that a shell within the command opens for its own jobs.
