@@ -77,7 +77,7 @@ pub enum LabError {
     /// usable as before.
     Hung {
         /// What was seen until then; a thread that was stuck is its last stall, with its culprit. Without one it proves
-        /// nothing ([`Why::Unfinished`](super::Why::Unfinished)).
+        /// nothing ([`Why::Unfinished`]).
         pulse: Box<Pulse>,
     },
     /// The settings cannot be used.
