@@ -1,9 +1,9 @@
 //! The suite, held to its own standard: right subjects pass, wrong ones are caught, each by the fixture made for it.
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 #[path = "../common/inside.rs"]
 mod inside;
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 mod starved;
 
 use std::collections::HashSet;

@@ -1,4 +1,6 @@
 //! A right kill function is not accused of what the machine did to the members of its group, and a wrong one still is.
+//!
+//! Not without `/proc`: there an un-reaped leader looks alive to the end, and a member's wait for a CPU is not seen.
 
 use std::process::{Child, Command};
 use std::time::Duration;
