@@ -644,8 +644,10 @@ mod tests {
         let journal = bench.open_journal();
         let pulse = journal.so_far().0;
         let (report, reports) = channel();
-        let deadline = Instant::now();
-        let _ = (report.send(Report::Done(deadline)), report.send(Report::Judging));
+        let done = Instant::now();
+        // What is left for the shutdown when all is judged.
+        let deadline = done + REPORT;
+        let _ = (report.send(Report::Done(done)), report.send(Report::Judging));
         let watched = std::thread::scope(|scope| {
             scope.spawn(move || {
                 // Longer than a report takes of what is hung.
