@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::unistd::{Pid, getpgid, getpgrp};
 
-pub(crate) use self::descriptors::close_on_exec_from;
+pub(crate) use self::descriptors::hold_nothing;
 pub(crate) use self::dispositions::{begins_with_default_signals, keeps_exited_children};
 use crate::error::{KillError, KillErrorKind};
 use crate::signal::Signal;

@@ -47,7 +47,7 @@
 //! - A process that left the group *and* has no mark to be read is found by descent alone: while its parent lives, or one of
 //!   the run opened its session, as seen by a look that comes ten times a second, and more often at the beginning. The
 //!   mark is not to be read if the environment was cleared, overwritten (a process title: `nginx`, `postgres`) or is not for
-//!   everybody (`ssh-agent`, `prctl(PR_SET_DUMPABLE, 0)`, a program that changed its user). Who is left and may be of the
+//!   all (`ssh-agent`, `prctl(PR_SET_DUMPABLE, 0)`, a program that changed its user). Who is left and may be of the
 //!   run, young and unreadable, is not signalled but named: the parent logs a warning (`tracing`) when the run is over. Who
 //!   cleared the environment but for other variables is not named either; and if the parent is dead there is no log.
 //! - Without `/proc` only groups are killed.

@@ -11,7 +11,7 @@ const MANY: u64 = 4096;
 /// system calls only, allocates nothing and takes no lock.
 ///
 /// Before Linux 5.11 those with numbers above 4095 stay open.
-pub(crate) fn close_on_exec_from(first: u32) {
+fn close_on_exec_from(first: u32) {
     #[cfg(target_os = "linux")]
     if raw::close_range_on_exec(first).is_ok() {
         return;
@@ -19,6 +19,15 @@ pub(crate) fn close_on_exec_from(first: u32) {
     let limit = getrlimit(Resource::Nofile).current.unwrap_or(MANY).min(MANY);
     // Both are small.
     (first..limit as u32).for_each(|fd| raw::close_on_exec(fd as i32));
+}
+
+/// What the caller's callers gave this process to hold is theirs: a lock, the end of a pipe, a directory. They count on it
+/// being free when this process has ended, and a helper of it takes its time before it can let go of anything. For a helper
+/// between fork and exec, as [`close_on_exec_from`].
+pub(crate) fn hold_nothing() {
+    // What cannot be left here is left by the program.
+    let _ = rustix::process::chdir(c"/");
+    close_on_exec_from(3);
 }
 
 #[cfg(test)]

@@ -43,6 +43,14 @@ pub(crate) fn group(pid: i32) -> Option<i32> {
     nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid))).ok().map(nix::unistd::Pid::as_raw)
 }
 
+/// The processes that are in a group, seen one after the other.
+#[cfg(feature = "cli")]
+pub(crate) fn members(pgid: i32) -> Vec<i32> {
+    let mut members = all();
+    members.retain(|pid| group(*pid) == Some(pgid));
+    members
+}
+
 /// Its command line, or its name in brackets.
 pub(crate) fn command(pid: i32) -> String {
     linux::command_of(pid)

@@ -19,7 +19,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::letter::{LENGTH, Letter, VERSION};
 use super::{ANSWER, MARKS, NAME, REQUEST, remove_marks};
-use crate::group::{ProcessGroup, Vigil, close_on_exec_from, wait_readable};
+use crate::group::{ProcessGroup, Vigil, hold_nothing, wait_readable};
 use crate::signal::Signal;
 
 /// How long a program may take to say that it is a guardian. It bounds one that is none, not a slow machine.
@@ -63,13 +63,10 @@ impl Program {
     }
 }
 
-/// What the caller's callers gave this process to hold is theirs: a lock, the end of a pipe, a directory. They count on
-/// it being free when we have ended, and the new program takes its time before it can let go of anything.
+/// What cannot be left here is left by the program, see `retreat.rs`.
 fn leave_between_fork_and_exec() -> io::Result<()> {
     setsid()?;
-    // What cannot be left here is left by the program, see `retreat.rs`.
-    let _ = rustix::process::chdir(c"/");
-    close_on_exec_from(3);
+    hold_nothing();
     Ok(())
 }
 

@@ -37,7 +37,7 @@ pub(super) struct Looks {
     pub(super) for_memory: Duration,
     /// How long it may have waited for a lock that another thread held, which itself waited for a CPU or for memory.
     pub(super) for_lock: Duration,
-    /// For how long before nobody looked at other threads, so that one may have waited then too.
+    /// For how long before other threads were not looked at, so that one may have waited then too.
     pub(super) before_lock: Duration,
     /// How long it was blocked at least, whatever its clocks say.
     pub(super) blocked: Duration,
@@ -47,7 +47,7 @@ pub(super) struct Looks {
     pub(super) traced: Duration,
     /// How long it waited for CPUs that it had given away itself (`sched_yield`).
     pub(super) yielded: Duration,
-    /// How long it may have been blocked elsewhere while nobody looked, if its culprit is what any code may be in.
+    /// How long it may have been blocked elsewhere while it was not looked at, if its culprit is what any code may be in.
     pub(super) unseen: Duration,
 }
 

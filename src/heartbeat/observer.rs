@@ -263,7 +263,7 @@ impl Rounds {
     }
 
     /// How long any one other thread waited for a CPU or for memory while this one waited for a lock, and for how long before
-    /// nobody looked at the others.
+    /// the others were not looked at.
     fn waited_by_another(&self, question: &Question) -> (Duration, Duration) {
         let is_it = |others: &&OtherThreads| {
             others.thread == question.thread && (question.from..=question.to).contains(&others.begun)

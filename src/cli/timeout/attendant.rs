@@ -7,16 +7,16 @@ use std::io;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
+use nix::sys::signal::SigSet;
 #[cfg(target_os = "linux")]
-use nix::sys::signal::Signal as Named;
-use nix::sys::signal::{SigSet, killpg};
-#[cfg(target_os = "linux")]
-use nix::unistd::getpgid;
+use nix::sys::signal::{Signal as Named, killpg};
 use nix::unistd::{Pid, tcgetpgrp, tcsetpgrp};
 
 use super::lending::{KEEPER, LISTENER, REQUEST};
+use super::terminal::is_empty;
+#[cfg(target_os = "linux")]
+use crate::group::kin;
 #[cfg(target_os = "linux")]
 use crate::group::sender::send_with;
 use crate::group::{pause, wait_readable};
@@ -60,8 +60,7 @@ fn keep(ours: Pid, theirs: Pid) -> Option<()> {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let holder = tcgetpgrp(io::stdout()).ok()?;
-        let is_empty = || holder.as_raw() > 1 && killpg(holder, None) == Err(Errno::ESRCH);
-        if holder == theirs || is_empty() {
+        if holder == theirs || holder.as_raw() > 1 && is_empty(holder) {
             // SIGTTOU is blocked.
             return tcsetpgrp(io::stdout(), ours).ok();
         }
@@ -78,7 +77,6 @@ fn keep(ours: Pid, theirs: Pid) -> Option<()> {
 fn is_younger(leader: Pid) -> bool {
     #[cfg(target_os = "linux")]
     {
-        use crate::group::kin;
         let started = |pid| kin::of(pid).map(|kin| kin.started);
         started(leader.as_raw()) >= started(std::process::id() as i32)
     }
@@ -132,8 +130,7 @@ const HANDED_ON: i32 = 0x0DEA_DBEA;
 /// the number of its sender does not tell once that has ended.
 #[cfg(target_os = "linux")]
 fn tell(group: Pid, signal: Named) {
-    let others = crate::group::kin::all().into_iter().filter(|pid| getpgid(Some(Pid::from_raw(*pid))) == Ok(group));
-    for pid in others.filter(|pid| is_listener(*pid)) {
+    for pid in kin::members(group.as_raw()).into_iter().filter(|pid| is_listener(*pid)) {
         let _ = send_with(pid, signal, HANDED_ON);
     }
     let _ = killpg(group, signal);

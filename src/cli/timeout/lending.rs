@@ -20,7 +20,7 @@ use nix::unistd::getpgrp;
 use super::origin;
 use super::terminal::Terminal;
 use crate::group::family::{child_has_ended, start_helper, wait_for_helper};
-use crate::group::{close_on_exec_from, pause, signal_process};
+use crate::group::{hold_nothing, pause, signal_process};
 use crate::guardian;
 use crate::signal::Signal;
 
@@ -98,8 +98,7 @@ fn retreat(command: &mut Command) {
     let hook = || {
         // Before its first instruction: a Ctrl-C may come any time.
         SigSet::all().thread_block()?;
-        let _ = rustix::process::chdir(c"/");
-        close_on_exec_from(3);
+        hold_nothing();
         Ok(())
     };
     // SAFETY: see `reason`.

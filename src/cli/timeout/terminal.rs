@@ -125,7 +125,8 @@ fn open_by_name() -> nix::Result<OwnedFd> {
     open("/dev/tty", flags, Mode::empty())
 }
 
-fn is_empty(group: Pid) -> bool {
+/// Whether no process is left in a group, not even one that is not reaped.
+pub(super) fn is_empty(group: Pid) -> bool {
     killpg(group, None) == Err(Errno::ESRCH)
 }
 
@@ -138,9 +139,7 @@ fn is_a_childs_of_our_group(group: Pid) -> bool {
 /// The members of a group whose leader is reaped: of a command that is over, its listener.
 #[cfg(target_os = "linux")]
 fn others(group: Pid) -> Vec<i32> {
-    let mut all = crate::group::kin::all();
-    all.retain(|pid| getpgid(Some(Pid::from_raw(*pid))) == Ok(group));
-    all
+    crate::group::kin::members(group.as_raw())
 }
 
 #[cfg(not(target_os = "linux"))]
