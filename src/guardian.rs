@@ -88,7 +88,7 @@ use crate::kill::KillPolicy;
 use line::Program;
 use parent::{May, Parent, Start};
 pub use ward::Ward;
-pub(crate) use ward::elsewhere;
+pub(crate) use ward::elsewhere_or_here;
 
 /// What `ps` calls a guardian, and its first argument where it is the program that it guards: `pkill` by the name of this
 /// program, or of that, has to miss it. Up to 15 bytes are shown.

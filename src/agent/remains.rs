@@ -4,7 +4,7 @@
 
 use std::io;
 use std::process::ExitStatus;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use tokio::process::Child;
 
@@ -120,13 +120,5 @@ fn reap_elsewhere(mut remains: Remains) {
         let _ = remains.reap();
         return;
     }
-    let shared = Arc::new(Mutex::new(Some(remains)));
-    let taken = Arc::clone(&shared);
-    let take_and_reap = |shared: &Mutex<Option<Remains>>| {
-        let remains = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
-        remains.into_iter().for_each(|mut remains| drop(remains.reap()));
-    };
-    if guardian::elsewhere(move || take_and_reap(&taken)).is_err() {
-        take_and_reap(&shared);
-    }
+    guardian::elsewhere_or_here(move || drop(remains.reap()));
 }

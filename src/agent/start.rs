@@ -13,7 +13,6 @@
 use std::fmt;
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use nix::errno::Errno;
 use tokio::process::Command;
@@ -66,21 +65,12 @@ impl StartError {
 
     /// The same as [`find_out`](StartError::find_out), on a thread of its own: each rehearsal forks this process and waits, for
     /// as long as the caller's hooks do. On this one if there is none to be had.
-    pub(super) async fn find_out_off_worker(command: Command, error: io::Error, own: Preparation) -> StartError {
+    pub(super) async fn find_out_off_worker(mut command: Command, error: io::Error, own: Preparation) -> StartError {
         let (told, found) = oneshot::channel();
-        let work = Arc::new(Mutex::new(Some((command, error, told))));
-        let find_out = move |work: &Mutex<Option<_>>| {
-            let work: Option<(Command, io::Error, oneshot::Sender<_>)> =
-                work.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some((mut command, error, told)) = work {
-                // The caller may have gone.
-                let _ = told.send(StartError::find_out(&mut command, error, own));
-            }
-        };
-        let theirs = Arc::clone(&work);
-        if guardian::elsewhere(move || find_out(&theirs)).is_err() {
-            find_out(&work);
-        }
+        guardian::elsewhere_or_here(move || {
+            // The caller may have gone.
+            let _ = told.send(StartError::find_out(&mut command, error, own));
+        });
         let panicked = |_| StartError::in_preparation(io::Error::other("which step failed could not be found out"));
         found.await.unwrap_or_else(panicked)
     }

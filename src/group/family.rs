@@ -223,6 +223,7 @@ pub(crate) fn child_has_ended(pid: i32) -> bool {
 }
 
 /// Whether it is a child of ours that was not reaped.
+#[cfg(target_os = "linux")]
 pub(crate) fn is_child(pid: i32) -> bool {
     has_exited(pid).is_ok()
 }
@@ -256,6 +257,18 @@ pub(crate) fn started_at(pid: i32) -> Option<Duration> {
     None
 }
 
+/// The numbers handed out since `until`, which is moved on: none the first time, or where they cannot be told; `None` if
+/// they are too many.
+pub(crate) fn born_since(until: &mut Option<i32>) -> Option<Vec<i32>> {
+    #[cfg(target_os = "linux")]
+    return super::kin::born_since(until);
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = until;
+        Some(Vec::new())
+    }
+}
+
 /// The process that has it for a child.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
     #[cfg(target_os = "linux")]
@@ -270,7 +283,7 @@ pub(crate) fn parent(pid: i32) -> Option<i32> {
 #[cfg(target_os = "linux")]
 pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
     if !sees_beyond_children() {
-        return !spared.contains(&pid) && has_exited(pid).is_ok();
+        return !spared.contains(&pid) && is_child(pid);
     }
     let (own, mut pid) = (own_pid(), pid);
     // A line of descent is no longer than this, and one that changes under our eyes must not lead us in circles.

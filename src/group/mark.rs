@@ -119,6 +119,7 @@ impl Carriers {
 }
 
 /// Everybody who carries the variable. Without a `/proc` to read it is nobody.
+#[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "there is no /proc to find them in"))]
 pub(crate) fn carriers(name: &str) -> Carriers {
     let mut carriers = Carriers::default();
     #[cfg(target_os = "linux")]

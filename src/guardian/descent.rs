@@ -140,9 +140,7 @@ impl Descent {
     }
 
     fn catch_up(&mut self, table: &impl Table) -> bool {
-        let Some(last) = kin::last_born() else { return false };
-        let born = self.until.replace(last).map_or(Some(Vec::new()), |before| kin::born_between(before, last));
-        match born {
+        match kin::born_since(&mut self.until) {
             Some(born) => {
                 self.forget_reborn(&born, table);
                 self.note(born, table)

@@ -1,7 +1,7 @@
 //! One child under guard.
 
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
@@ -136,8 +136,24 @@ fn warn(error: io::Error) {
 }
 
 /// On a thread of its own: it may take the start of a process, or wait for one that does not listen.
-pub(crate) fn elsewhere(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+fn elsewhere(f: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     std::thread::Builder::new().name("guardian-post".into()).spawn(f)
+}
+
+/// The same, on this thread if there is no other to be had.
+pub(crate) fn elsewhere_or_here<F: FnOnce() + Send + 'static>(f: F) {
+    // A thread that cannot be started takes along what it was to do.
+    let shared = Arc::new(Mutex::new(Some(f)));
+    let theirs = Arc::clone(&shared);
+    let take_and_call = |shared: &Mutex<Option<F>>| {
+        let f = shared.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(f) = f {
+            f();
+        }
+    };
+    if elsewhere(move || take_and_call(&theirs)).is_err() {
+        take_and_call(&shared);
+    }
 }
 
 /// What a worker could not tell of a ward at once, and what came after it, in this order: a release that overtook the

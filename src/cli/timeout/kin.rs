@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use nix::unistd::{Pid, getpgid, getpid, getsid};
 
-use crate::group::family::{child_has_ended, children_of, is_child, parent, runs, sees_beyond_children, started_at};
-use crate::group::kin::{born_between, last_born};
+use crate::group::family::{born_since, child_has_ended, children_of, parent, runs, started_at};
+#[cfg(target_os = "linux")]
+use crate::group::family::{is_child, sees_beyond_children};
 use crate::group::mark::carries;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,14 +57,7 @@ struct Known {
 
 impl Known {
     fn forget_reborn(&mut self) {
-        let now = last_born();
-        let born = match (self.last_born, now) {
-            (Some(before), Some(now)) => born_between(before, now),
-            // Before the first look nothing is known.
-            _ => Some(Vec::new()),
-        };
-        self.last_born = now;
-        match born {
+        match born_since(&mut self.last_born) {
             Some(born) => self.sessions.retain(|session| !born.contains(&session.as_raw())),
             None => self.sessions.clear(),
         }

@@ -4,11 +4,10 @@
 //! far they have come. If they have come round and beyond our own, a child can have been missed: where the kernel says
 //! that there is one and none is found, all the numbers there are get asked, for a second.
 
-use nix::errno::Errno;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::thread::gettid;
 
-use super::super::portable::has_exited;
+use super::is_child;
 
 /// Numbers are smaller: `proc_sys_kernel_pid_max(5)`.
 const LIMIT: i32 = 1 << 22;
@@ -28,10 +27,6 @@ pub(super) fn children() -> Vec<i32> {
 fn has_none() -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     waitid(WaitId::All, options).is_err_and(|error| error == rustix::io::Errno::CHILD)
-}
-
-fn is_child(pid: i32) -> bool {
-    has_exited(pid) != Err(Errno::ECHILD)
 }
 
 /// The numbers after `own`, up to and with `last`.
