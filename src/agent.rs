@@ -65,7 +65,8 @@ pub use start::{StartError, StartStep};
 ///
 /// # Errors
 ///
-/// [`AgentError`]: it could not be started ([`StartError`] says which step failed), ran out of time, or was ended by a shutdown request or with all others.
+/// [`AgentError`]: it could not be started ([`StartError`] says which step failed), ran out of time, or was ended by a
+/// shutdown request or with all others.
 ///
 /// # Panics
 ///

@@ -122,8 +122,7 @@ pub(crate) fn marked_by(pid: i32) -> bool {
 /// Whether this process was started as a guardian, of whatever run.
 #[cfg(target_os = "linux")]
 fn is_guardian(pid: i32) -> bool {
-    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    arguments.split(|b| *b == 0).nth(1) == Some(REQUEST.as_bytes())
+    crate::group::kin::is_called_with(pid, &[REQUEST])
 }
 
 /// Whether this program can be its own guardian.

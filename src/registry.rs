@@ -2,8 +2,8 @@
 //!
 //! A group is entered when its leader was started and taken off when its leader is reaped, under one lock: no reaped
 //! pgid is ever in here, and none is ever signalled from here. Each entry holds the leader's pidfd from the start, or
-//! where none is to be had the time at which the leader was started, and every kill of the group is by that one. Whoever kills a group that somebody kills already joins in: the polite signal
-//! is sent once, and there is one grace.
+//! where none is to be had the time at which the leader was started, and every kill of the group is by that one. A caller
+//! that kills a group which another kills already joins in: the polite signal is sent once, and there is one grace.
 //!
 //! [`kill_all_children`] is the safety net. It is synchronous, needs no runtime, and works in a panic, after the runtime
 //! was shut down, and when no thread can be started.

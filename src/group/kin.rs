@@ -56,6 +56,13 @@ pub(crate) fn command(pid: i32) -> String {
     linux::command_of(pid)
 }
 
+/// Whether its arguments begin with these, after the name that it was called by.
+pub(crate) fn is_called_with(pid: i32, first: &[&str]) -> bool {
+    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let mut arguments = arguments.split(|byte| *byte == 0).skip(1);
+    first.iter().all(|word| arguments.next() == Some(word.as_bytes()))
+}
+
 /// The first number of a line of `proc_pid_status(5)`.
 fn status<T: std::str::FromStr>(pid: i32, name: &str) -> Option<T> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;

@@ -130,15 +130,8 @@ const HANDED_ON: i32 = 0x0DEA_DBEA;
 /// the number of its sender does not tell once that has ended.
 #[cfg(target_os = "linux")]
 fn tell(group: Pid, signal: Named) {
-    for pid in kin::members(group.as_raw()).into_iter().filter(|pid| is_listener(*pid)) {
+    for pid in kin::members(group.as_raw()).into_iter().filter(|pid| kin::is_called_with(*pid, &[REQUEST, LISTENER])) {
         let _ = send_with(pid, signal, HANDED_ON);
     }
     let _ = killpg(group, signal);
-}
-
-#[cfg(target_os = "linux")]
-fn is_listener(pid: i32) -> bool {
-    let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut words = arguments.split(|byte| *byte == 0).skip(1);
-    words.next() == Some(REQUEST.as_bytes()) && words.next() == Some(LISTENER.as_bytes())
 }
