@@ -176,6 +176,22 @@ impl Culprit {
         Self { syscall, detail, line: None, guessed: false, no_line: None, samples, of, evidence }
     }
 
+    /// What one look showed that is sure to be of that stretch.
+    pub(super) fn certain(sample: Sample) -> Self {
+        let (syscall, detail) = match sample.doing {
+            Doing::Running => (None, None),
+            Doing::Waiting { syscall, detail } => (Some(syscall), detail),
+        };
+        Self::seen(syscall, detail, (1, 1), Evidence::of(sample.stack.into_iter()))
+    }
+
+    /// Whether it is a call that any code may be in now and then, without meaning to: the runtime has locks too.
+    pub(super) fn is_of_any_code(&self) -> bool {
+        let Self { syscall: Some(syscall), detail, .. } = self else { return false };
+        let doing = Doing::Waiting { syscall: syscall.clone(), detail: detail.clone() };
+        doing.waits_for_memory() || doing.waits_for_lock()
+    }
+
     /// What its line can be told from, until that was told.
     pub(super) fn evidence(&self) -> &Evidence {
         &self.evidence
@@ -369,7 +385,7 @@ pub(super) struct CallSeen {
 ///
 /// `waited`: whether the clocks say that it waited rather than computed, if they do. They are exact, and a thread that has
 /// to wait for a CPU after its block looks as if it ran; so only looks that agree with them count.
-pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Option<bool>) -> Option<Suspect> {
+pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Option<bool>) -> Option<Culprit> {
     let agrees = |sample: &&Sample| waited.is_none_or(|waited| sample.is_running() != waited);
     let all: Vec<&Sample> = samples.filter(agrees).collect();
     let busy: Vec<&Sample> = all.iter().copied().filter(|sample| !sample.is_parked()).collect();
@@ -390,7 +406,7 @@ pub(super) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Op
     let count = |samples: &[&Sample]| samples.len().try_into().unwrap_or(u32::MAX);
     let (samples, of) = (count(&for_it), count(&seen));
     let evidence = Evidence::of(for_it.iter().filter_map(|sample| sample.stack.clone()));
-    Some(Suspect { culprit: Culprit::seen(syscall, detail, (samples, of), evidence) })
+    Some(Culprit::seen(syscall, detail, (samples, of), evidence))
 }
 
 /// Those of one thread, in order, that its clocks do not contradict: a thread that has to wait for a CPU looks as if it
@@ -489,30 +505,6 @@ fn lost(time: Duration, then: Option<Spent>, now: Option<Spent>) -> Duration {
     time.saturating_sub(spent)
 }
 
-/// A culprit whose source line has not been looked for yet: that takes long, and is done when all else is judged.
-#[derive(Debug)]
-pub(super) struct Suspect {
-    pub(super) culprit: Culprit,
-}
-
-impl Suspect {
-    /// What one look showed that is sure to be of that stretch.
-    pub(super) fn certain(sample: Sample) -> Self {
-        let (syscall, detail) = match sample.doing {
-            Doing::Running => (None, None),
-            Doing::Waiting { syscall, detail } => (Some(syscall), detail),
-        };
-        Self { culprit: Culprit::seen(syscall, detail, (1, 1), Evidence::of(sample.stack.into_iter())) }
-    }
-
-    /// Whether it is a call that any code may be in now and then, without meaning to: the runtime has locks too.
-    pub(super) fn is_of_any_code(&self) -> bool {
-        let Culprit { syscall: Some(syscall), detail, .. } = &self.culprit else { return false };
-        let doing = Doing::Waiting { syscall: syscall.clone(), detail: detail.clone() };
-        doing.waits_for_memory() || doing.waits_for_lock()
-    }
-}
-
 /// Of a thread that waits; the kernel does not show where one is that runs.
 #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
 fn copy_of_stack(state: &syscall::State) -> Option<Arc<Stack>> {
@@ -576,24 +568,21 @@ mod tests {
     #[test]
     fn the_culprit_is_what_most_samples_say() {
         let samples = [waiting("futex", None), sample(Doing::Running), waiting("futex", None)];
-        let culprit = majority(samples.iter(), None).unwrap().culprit;
+        let culprit = majority(samples.iter(), None).unwrap();
         assert_eq!((culprit.syscall.as_deref(), culprit.samples, culprit.of), (Some("futex"), 2, 3));
     }
 
     #[test]
     fn an_idle_worker_before_and_after_does_not_outvote_the_stall() {
         let samples = [waiting("epoll_wait", None), waiting("epoll_wait", None), waiting("wait4", Some("pid 7"))];
-        assert_eq!(
-            majority(samples.iter(), None).unwrap().culprit.to_string(),
-            "waiting in wait4: pid 7 (1 of 1 samples)"
-        );
+        assert_eq!(majority(samples.iter(), None).unwrap().to_string(), "waiting in wait4: pid 7 (1 of 1 samples)");
     }
 
     #[test]
     fn who_waits_for_events_by_hand_is_seen_to() {
         let mut samples = vec![waiting("epoll_wait", None); 40];
         samples.push(sample(Doing::Running));
-        assert_eq!(majority(samples.iter(), None).unwrap().culprit.syscall.as_deref(), Some("epoll_wait"));
+        assert_eq!(majority(samples.iter(), None).unwrap().syscall.as_deref(), Some("epoll_wait"));
     }
 
     #[test]
@@ -708,7 +697,7 @@ mod tests {
     #[test]
     fn who_waited_for_a_cpu_after_its_block_did_not_compute() {
         let samples = [waiting("flock", None), sample(Doing::Running), sample(Doing::Running)];
-        let culprit = |waited| Some(majority(samples.iter(), Some(waited))?.culprit.to_string());
+        let culprit = |waited| Some(majority(samples.iter(), Some(waited))?.to_string());
         assert_eq!(culprit(true).as_deref(), Some("waiting in flock (1 of 1 samples)"));
         assert_eq!(culprit(false).as_deref(), Some("running: a computation or a spin (2 of 2 samples)"));
         assert!(majority(samples[1..].iter(), Some(true)).is_none(), "nobody saw it wait");
@@ -763,7 +752,7 @@ mod tests {
         let call = |busy, parked| {
             let mut samples = vec![waiting("wait4", None); busy];
             samples.extend(vec![waiting("epoll_wait", None); parked]);
-            majority(samples.iter(), None).unwrap().culprit.syscall.unwrap()
+            majority(samples.iter(), None).unwrap().syscall.unwrap()
         };
         assert_eq!([call(1, 7), call(2, 14), call(3, 22)], ["epoll_wait"; 3]);
         assert_eq!([call(1, 6), call(3, 13), call(3, 20)], ["wait4"; 3]);
@@ -775,7 +764,7 @@ mod tests {
             [(["pid 7", "pid 8", "pid 7", "pid 9"], "pid 7"), (["pid 7", "pid 8", "pid 8", "pid 9"], "pid 8")]
         {
             let samples = details.map(|detail| waiting("wait4", Some(detail)));
-            assert_eq!(majority(samples.iter(), None).unwrap().culprit.detail.as_deref(), Some(most));
+            assert_eq!(majority(samples.iter(), None).unwrap().detail.as_deref(), Some(most));
         }
     }
 
@@ -790,7 +779,7 @@ mod tests {
             waiting("flock", None),
             with_stack(4, waiting("flock", None)),
         ];
-        let mut culprit = majority(samples.iter(), None).unwrap().culprit;
+        let mut culprit = majority(samples.iter(), None).unwrap();
         assert_eq!(culprit.evidence().stacks(), [stack(1), stack(4)]);
         culprit.is_at(Err(NoLine::NotInTime));
         assert!(culprit.evidence().is_empty(), "they have served");
@@ -798,9 +787,9 @@ mod tests {
 
     #[test]
     fn one_look_that_is_certain_says_it_all() {
-        let culprit = Suspect::certain(waiting("flock", Some("/a/lock"))).culprit;
+        let culprit = Culprit::certain(waiting("flock", Some("/a/lock")));
         assert_eq!(culprit.to_string(), "waiting in flock: /a/lock (1 of 1 samples)");
-        let culprit = Suspect::certain(sample(Doing::Running)).culprit;
+        let culprit = Culprit::certain(sample(Doing::Running));
         assert_eq!(culprit.to_string(), "running: a computation or a spin (1 of 1 samples)");
     }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use super::beacon::Beacon;
 use super::boundaries::TaskLook;
 use super::control::Control;
-use super::culprit::{CallSeen, Sample, Suspect, looks, majority};
+use super::culprit::{CallSeen, Culprit, Sample, looks, majority};
 use super::doubt::Circumstances;
 use super::others::OtherThreads;
 use super::reading::thread::{Clocks, StatusFile, younger_than};
@@ -59,7 +59,7 @@ impl From<&Stretch> for Question {
 /// What the observer saw of it. By default nothing, which is no proof of anything.
 #[derive(Debug, Default)]
 pub(super) struct Testimony {
-    pub(super) suspect: Option<Suspect>,
+    pub(super) culprit: Option<Culprit>,
     pub(super) circumstances: Option<Circumstances>,
     pub(super) tasks: Vec<TaskLook>,
     pub(super) workers: Vec<WorkersLook>,
@@ -280,21 +280,21 @@ impl Rounds {
         let begin = self.samples.partition_point(|sample| sample.at < question.from);
         let end = self.samples.partition_point(|sample| sample.at <= question.to).max(begin);
         let of_it = || self.samples.range(begin..end).filter(|sample| sample.thread == question.thread);
-        let suspect = majority(of_it(), question.waited);
+        let culprit = majority(of_it(), question.waited);
         let mut looks = looks(of_it(), (question.from, question.to), (question.since, question.until));
         let (waited, before) = self.waited_by_another(question);
         (looks.before_lock, looks.for_lock) = (before.min(looks.for_lock), waited.min(looks.for_lock));
-        if !suspect.as_ref().is_some_and(Suspect::is_of_any_code) {
+        if !culprit.as_ref().is_some_and(Culprit::is_of_any_code) {
             looks.unseen = Duration::ZERO;
         }
-        let overlooked = self.can_look && suspect.is_none();
+        let overlooked = self.can_look && culprit.is_none();
         let control = self.control.between(question.from, question.to);
         let tracer = || StatusFile::of(question.thread)?.read()?.tracer;
         let tracer = control.tracer.or_else(tracer);
         let circumstances = Some(Circumstances { looks, overlooked, tracer, ..control });
         let tasks = of_it().filter_map(|sample| sample.tasks).collect();
         let workers = of_it().filter_map(|sample| sample.workers.clone()).collect();
-        Testimony { suspect, circumstances, tasks, workers }
+        Testimony { culprit, circumstances, tasks, workers }
     }
 }
 
@@ -519,7 +519,7 @@ mod tests {
                 until: None,
             });
             let circumstances = testimony.circumstances.unwrap();
-            let seen = testimony.suspect.map_or(0, |suspect| suspect.culprit.samples);
+            let seen = testimony.culprit.map_or(0, |culprit| culprit.samples);
             (circumstances.looks.all, seen, circumstances.overlooked)
         };
         assert_eq!(testify(&rounds, 7, 10, 20), (3, 3, false));

@@ -255,7 +255,7 @@ pub(super) fn too_long(stretch: &Stretch, budget: Duration) -> bool {
 
 /// The root of a multi-thread runtime is no worker: that it was away starves nobody, and its beats prove nothing.
 pub(super) fn root_blocked((stretch, testimony): (&Stretch, Testimony)) -> Why {
-    Why::RootBlocked { charged: stretch.away(), culprit: testimony.suspect.map(|suspect| suspect.culprit) }
+    Why::RootBlocked { charged: stretch.away(), culprit: testimony.culprit }
 }
 
 /// What is left of the stretches once the circumstances are weighed, with their culprits.
@@ -282,8 +282,7 @@ pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &J
             };
             stall.doubt.get_or_insert(why);
         }
-        let suspect = testimony.suspect.map(|suspect| suspect.culprit);
-        stall.culprit = suspect.or_else(|| stall.culprit_by_the_clocks());
+        stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
         Some(stall)
     });
     stalls.collect()

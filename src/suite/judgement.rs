@@ -79,7 +79,7 @@ impl Seen {
             return Some(Outcome::Killed);
         }
         // A stubborn member may outlive a leader that takes its time to obey by less than can be seen.
-        // Of one that had no other member no member was left to kill, however rarely it was looked at.
+        // A group of the leader alone had no member left for a later SIGKILL, however rarely it was looked at.
         let was_all = self.is_alone && self.leader_ended_by.is_some();
         let went_with_it = was_all || self.leader_went_last(policy.grace) && (self.is_alone || !stubborn);
         Some(if after >= obeyed_within && !went_with_it { Outcome::Killed } else { Outcome::Terminated })

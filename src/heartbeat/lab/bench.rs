@@ -559,7 +559,7 @@ mod tests {
                     until: None,
                 };
                 observer.ask(vec![question], move |seen| tell.send(seen).unwrap());
-                told.recv().unwrap().pop().and_then(|testimony| testimony.suspect).map_or(0, |it| it.culprit.samples)
+                told.recv().unwrap().pop().and_then(|testimony| testimony.culprit).map_or(0, |culprit| culprit.samples)
             };
             let seen_often = (0..10_000).any(|_| {
                 std::thread::park_timeout(MS);

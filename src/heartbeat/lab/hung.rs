@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::bench::Bench;
 use super::open;
 use super::patience::{Patience, left};
-use crate::heartbeat::culprit::{Sample, Suspect};
+use crate::heartbeat::culprit::{Culprit, Sample};
 use crate::heartbeat::journal::Journal;
 use crate::heartbeat::observer::{Observer, Question, Testimony};
 use crate::heartbeat::pulse::Pulse;
@@ -51,16 +51,16 @@ pub(super) fn ask(observer: Option<&Observer>, found: &[Stretch], patience: Pati
     if found.is_empty() {
         return Vec::new();
     }
-    let glance = |stretch| Testimony { suspect: at_a_glance(stretch), ..Testimony::default() };
+    let glance = |stretch| Testimony { culprit: at_a_glance(stretch), ..Testimony::default() };
     let heard = hear(observer, found, patience);
     heard.unwrap_or_else(|| found.iter().map(glance).collect())
 }
 
 /// What a thread is in that has not had a CPU since the end of the stretch, so it is in it still.
-fn at_a_glance(stretch: &Stretch) -> Option<Suspect> {
+fn at_a_glance(stretch: &Stretch) -> Option<Culprit> {
     let sample = Sample::of(stretch.thread, true).filter(|sample| !sample.is_running())?;
     let account = Clocks::of(stretch.thread)?.account()?;
-    (account.on_cpu == stretch.on_cpu_then).then(|| Suspect::certain(sample))
+    (account.on_cpu == stretch.on_cpu_then).then(|| Culprit::certain(sample))
 }
 
 impl Journal {
@@ -88,7 +88,7 @@ mod tests {
             let found = vec![stretch; asked];
             let nobody = ask(None, &found, Patience::of(Duration::ZERO));
             assert_eq!(nobody.len(), asked);
-            assert!(nobody.iter().all(|testimony| testimony.circumstances.is_none() && testimony.suspect.is_none()));
+            assert!(nobody.iter().all(|testimony| testimony.circumstances.is_none() && testimony.culprit.is_none()));
             let observer = Observer::get().unwrap();
             let seen = ask(Some(&observer), &found, Patience::of(Duration::from_secs(60)));
             assert_eq!(seen.len(), asked);

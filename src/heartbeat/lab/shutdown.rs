@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use super::bench::Bench;
-use crate::heartbeat::culprit::{Culprit, Sample, Suspect, credible, majority};
+use crate::heartbeat::culprit::{Culprit, Sample, credible, majority};
 use crate::heartbeat::pulse::Ms;
 use crate::heartbeat::reading::ThreadId;
 use crate::heartbeat::reading::thread::{Account, Clocks};
@@ -86,7 +86,7 @@ pub(super) fn follow(
             continue;
         };
         let took = took.unwrap_or_else(|| begun.elapsed());
-        let behind = behind(looks).map(|suspect| suspect.culprit);
+        let behind = behind(looks);
         return (Shutdown { took, over: end == End::Over, cut_short: false, behind }, end);
     }
 }
@@ -118,7 +118,7 @@ impl WithoutCpu {
 }
 
 /// What the threads were in most of the time; each by its own clocks.
-fn behind(looks: Vec<Vec<Sample>>) -> Option<Suspect> {
+fn behind(looks: Vec<Vec<Sample>>) -> Option<Culprit> {
     let mut samples: Vec<_> = looks.into_iter().flatten().collect();
     samples.sort_by_key(|sample| (sample.thread.0, sample.at));
     majority(samples.chunk_by(|one, next| one.thread == next.thread).flat_map(credible), None)
@@ -197,7 +197,7 @@ mod tests {
         };
         let asleep = |at| Sample::asleep(ThreadId(2), start + MS * at, account);
         let looks = vec![vec![ready(0), asleep(0)], vec![ready(150)], vec![ready(300), asleep(300)]];
-        let culprit = behind(looks).unwrap().culprit;
+        let culprit = behind(looks).unwrap();
         assert!(!culprit.is_running() && (culprit.samples, culprit.of) == (2, 2), "{culprit}");
     }
 
