@@ -8,7 +8,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
@@ -92,6 +92,14 @@ impl Member {
         #[cfg(not(target_os = "linux"))]
         return false;
     }
+}
+
+/// Whether what is left of those that were sent SIGKILL has outlived it: at `deadline`, or a minute later if all of it is
+/// dying and only wants for a CPU or a disk.
+pub(crate) fn outlived_sigkill(left: &[Member], deadline: Instant) -> bool {
+    const DYING: Duration = Duration::from_secs(60);
+    let now = Instant::now();
+    now >= deadline && (now >= deadline + DYING || !left.iter().all(Member::is_dying))
 }
 
 impl fmt::Display for Member {

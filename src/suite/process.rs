@@ -26,7 +26,9 @@ use super::words::Words;
 use super::{Cell, Suite, cell};
 use crate::fixture;
 use crate::group::mark::Mark;
-use crate::group::{Member, ProcessGroup, begins_with_default_signals, keeps_exited_children, pause, wait_readable};
+use crate::group::{
+    Member, ProcessGroup, begins_with_default_signals, keeps_exited_children, outlived_sigkill, pause, wait_readable,
+};
 use crate::heartbeat::{settled, what_its_threads_do};
 use crate::report::{CellReport, CellVerdict};
 use crate::signal::Signal;
@@ -89,9 +91,6 @@ pub(crate) fn kill_all() {
     std::mem::forget(cells);
 }
 
-/// How much longer those are waited for that SIGKILL is on its way to, and that only want for a CPU or a disk.
-const DYING: Duration = Duration::from_secs(60);
-
 /// SIGKILL to the group, whose leader is not reaped, and to the marked, until none is left; or those that still are.
 fn sweep(group: ProcessGroup, mark: &Mark, deadline: Instant) -> Vec<Member> {
     loop {
@@ -101,9 +100,11 @@ fn sweep(group: ProcessGroup, mark: &Mark, deadline: Instant) -> Vec<Member> {
             Ok(members) => members.is_empty(),
             Err(_) => group.leader_has_exited(),
         };
-        let late = || Instant::now() >= deadline;
-        let dying = || left.as_ref().is_ok_and(|left| left.iter().all(Member::is_dying));
-        if is_over || late() && (Instant::now() >= deadline + DYING || !dying()) {
+        let is_late = || match &left {
+            Ok(members) => outlived_sigkill(members, deadline),
+            Err(_) => Instant::now() >= deadline,
+        };
+        if is_over || is_late() {
             return left.unwrap_or_default();
         }
         mark.kill();

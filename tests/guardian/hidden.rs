@@ -11,12 +11,12 @@ use deadbeat::agent::{AgentOptions, run_subprocess_agent};
 use deadbeat::guardian::Guardian;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process, pidfd_open, pidfd_send_signal};
+use tracing::Event;
 use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::ends::GRACE;
 use super::support::{Parent, eventually};
+use super::warnings::Warnings;
 
 /// What the programs of `parent.rs` run.
 const HIDES: &str = "DEADBEAT_TEST_HIDES";
@@ -156,42 +156,21 @@ fn warnings() -> MutexGuard<'static, Vec<String>> {
     WARNINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-struct Warnings;
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-
-    fn event(&self, event: &Event<'_>) {
-        struct Message(String);
-        impl Visit for Message {
-            fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
-                if field.name() == "message" {
-                    self.0 = format!("{value:?}");
-                }
+pub(crate) fn listen_for_warnings() {
+    struct Message(String);
+    impl Visit for Message {
+        fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+            if field.name() == "message" {
+                self.0 = format!("{value:?}");
             }
         }
+    }
+    let note = |event: &Event<'_>| {
         let mut message = Message(String::new());
         event.record(&mut message);
         warnings().push(message.0);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-pub(crate) fn listen_for_warnings() {
-    tracing::subscriber::set_global_default(Warnings).unwrap();
+    };
+    tracing::subscriber::set_global_default(Warnings(note)).unwrap();
 }
 
 /// A child of ours, which is not waited for while it lives. Dropping this has it go on.

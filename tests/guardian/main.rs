@@ -34,6 +34,9 @@ mod signals;
 mod steady;
 #[cfg(target_os = "linux")]
 mod support;
+#[cfg(target_os = "linux")]
+#[path = "../common/warnings.rs"]
+mod warnings;
 
 #[cfg(target_os = "linux")]
 macro_rules! trials {

@@ -2,6 +2,8 @@
 
 mod cancelled;
 mod child;
+#[path = "../common/warnings.rs"]
+mod common_warnings;
 mod forgetful_pool;
 mod hard_cases;
 mod ladder_on_fixtures;

@@ -5,41 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use deadbeat::kill_process_group;
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Level, Metadata, Subscriber};
 
+use super::common_warnings::Warnings;
 use super::support::start;
-
-/// Counts warnings, and all that is worse.
-struct Warnings(Arc<AtomicUsize>);
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() <= Level::WARN
-    }
-
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
-    }
-
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
 
 /// How often was it warned, on the thread that polls?
 fn warnings_of(future: impl Future<Output = ()>) -> usize {
     let count = Arc::new(AtomicUsize::new(0));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    tracing::subscriber::with_default(Warnings(count.clone()), || runtime.block_on(future));
+    let counted = count.clone();
+    let counter = Warnings(move |_: &tracing::Event<'_>| {
+        counted.fetch_add(1, Ordering::SeqCst);
+    });
+    tracing::subscriber::with_default(counter, || runtime.block_on(future));
     count.load(Ordering::SeqCst)
 }
 
