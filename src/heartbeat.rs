@@ -90,7 +90,6 @@ pub use pulse::{Pulse, Watched};
 pub(crate) use reading::machine::{Machine, Meanwhile};
 pub use rhythm::Rhythm;
 pub use stall::Stall;
-pub(crate) use teeth::settled;
 pub use teeth::with_teeth;
 pub use verdict::{Verdict, Why};
 

@@ -164,6 +164,7 @@ mod millis;
 mod promised;
 pub mod registry;
 pub mod report;
+mod retry;
 pub mod shutdown;
 mod signal;
 pub mod suite;

@@ -32,9 +32,9 @@ use std::time::Duration;
 
 use crate::fixture::{self, Fixture};
 use crate::heartbeat::lab::Flavor;
-use crate::heartbeat::settled;
 use crate::kill::KillPolicy;
 use crate::report::{CellReport, NO_RUNTIME, Partition, Report, Whole, cell_name};
+use crate::retry::while_inconclusive;
 use crate::signal::Signal;
 
 #[cfg(feature = "conformance")]
@@ -241,7 +241,7 @@ impl Suite {
     ///
     /// The program runs each in a process of its own instead, and so does `Conformance` (feature `conformance`).
     pub fn run(&self, done: impl FnMut(&CellReport)) -> Report {
-        self.run_by(|cell| settled(|| self.run_cell(cell), CellReport::proves_nothing), done)
+        self.run_by(|cell| while_inconclusive(|| self.run_cell(cell), CellReport::proves_nothing), done)
     }
 
     /// Runs one cell in this process, once.

@@ -3,6 +3,7 @@
 
 use super::pulse::Pulse;
 use super::verdict::Verdict;
+use crate::retry::while_inconclusive;
 
 /// Runs a known-bad implementation and then the real one, and returns the real one's pulse.
 ///
@@ -28,32 +29,19 @@ use super::verdict::Verdict;
 /// the real thing was not steady: with its report.
 #[track_caller]
 pub fn with_teeth(bad: impl FnMut() -> Pulse, good: impl FnMut() -> Pulse) -> Pulse {
-    let control = settled(bad, proves_nothing_for_now);
+    let control = while_inconclusive(bad, proves_nothing_for_now);
     match control.verdict() {
         Verdict::Starved => {}
         Verdict::Steady => panic!("no teeth: the known-bad control was not caught\n{control}"),
         Verdict::Inconclusive { .. } => panic!("no teeth: the known-bad control proves nothing\n{control}"),
     }
-    let pulse = settled(good, proves_nothing_for_now);
+    let pulse = while_inconclusive(good, proves_nothing_for_now);
     pulse.assert_steady();
     pulse
 }
 
 fn proves_nothing_for_now(pulse: &Pulse) -> bool {
     matches!(pulse.verdict(), Verdict::Inconclusive { why } if why.is_the_machines())
-}
-
-/// A measurement that proves nothing is made again, so often in all. What failed never is.
-const MEASUREMENTS: u32 = 3;
-
-pub(crate) fn settled<T>(mut measure: impl FnMut() -> T, proves_nothing: impl Fn(&T) -> bool) -> T {
-    let mut measured = measure();
-    for _ in 1..MEASUREMENTS {
-        if proves_nothing(&measured) {
-            measured = measure();
-        }
-    }
-    measured
 }
 
 #[cfg(test)]
@@ -72,28 +60,8 @@ mod tests {
                 measured += 1;
                 Pulse { uncovered: Some(why.clone()), ..Pulse::empty(Heartbeat::new(), Instant::now()) }
             };
-            settled(measure, proves_nothing_for_now);
+            while_inconclusive(measure, proves_nothing_for_now);
             assert_eq!(measured, times, "{why}");
         }
-    }
-
-    #[test]
-    fn only_what_proves_nothing_is_measured_again() {
-        let made = |all: &[Option<bool>]| {
-            let mut nth = 0;
-            let last = settled(
-                || {
-                    nth += 1;
-                    all[nth - 1]
-                },
-                Option::is_none,
-            );
-            (last, nth)
-        };
-        assert_eq!(made(&[Some(true)]), (Some(true), 1));
-        assert_eq!(made(&[Some(false)]), (Some(false), 1));
-        assert_eq!(made(&[None, Some(false)]), (Some(false), 2));
-        assert_eq!(made(&[None, None, Some(true)]), (Some(true), 3));
-        assert_eq!(made(&[None, None, None]), (None, 3));
     }
 }

@@ -29,8 +29,9 @@ use crate::group::mark::Mark;
 use crate::group::{
     Member, ProcessGroup, begins_with_default_signals, keeps_exited_children, outlived_sigkill, pause, wait_readable,
 };
-use crate::heartbeat::{settled, what_its_threads_do};
+use crate::heartbeat::what_its_threads_do;
 use crate::report::{CellReport, CellVerdict};
+use crate::retry::while_inconclusive;
 use crate::signal::Signal;
 
 /// The variable that marks all that a cell starts, and the cell.
@@ -61,7 +62,7 @@ fn running() -> MutexGuard<'static, Vec<Listed>> {
 
 /// Runs the cell by `command`, which has to come to [`report_to_parent`] with the same cell.
 pub(crate) fn run(suite: &Suite, cell: &Cell, command: impl Fn() -> Command) -> CellReport {
-    settled(|| measure(suite, cell, command()), CellReport::proves_nothing)
+    while_inconclusive(|| measure(suite, cell, command()), CellReport::proves_nothing)
 }
 
 fn measure(suite: &Suite, cell: &Cell, command: Command) -> CellReport {
