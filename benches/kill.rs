@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use deadbeat::agent::{AgentOptions, run_subprocess_agent};
 use deadbeat::guardian::Guardian;
-use deadbeat::kill::Undertaker;
+use deadbeat::kill::KillThread;
 use deadbeat::{KillPolicy, Outcome, ProcessGroup, Signal};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -143,7 +143,7 @@ fn latency() {
         let rounds = if members < 100 { 200 } else { 40 };
         let (mut limit, mut blocking, mut asynchronous, mut buried, mut child) =
             (vec![], vec![], vec![], vec![], vec![]);
-        let undertaker = Undertaker::new(policy.clone()).expect("a thread");
+        let kill_thread = KillThread::new(policy.clone()).expect("a thread");
         // Once for nothing: the probes, the pool's thread.
         runtime.block_on(policy.kill(Group::start(0, "").pgid())).expect("killed");
         for _ in 0..rounds {
@@ -157,7 +157,7 @@ fn latency() {
             assert_eq!(report.expect("killed").outcome, Outcome::Terminated);
             asynchronous.push(time);
             let group = Group::start(members, "");
-            let (time, report) = timed(|| undertaker.kill(group.pgid()).wait_blocking());
+            let (time, report) = timed(|| kill_thread.kill(group.pgid()).wait_blocking());
             assert_eq!(report.expect("killed").outcome, Outcome::Terminated);
             buried.push(time);
             if members == 0 {
@@ -178,7 +178,7 @@ fn latency() {
         show("the kernel's limit (leader only)", &limit, kernel);
         show("kill_blocking", &blocking, kernel);
         show("kill", &asynchronous, kernel);
-        show("Undertaker::kill", &buried, kernel);
+        show("KillThread::kill", &buried, kernel);
         if !child.is_empty() {
             show("kill_child (and reaped)", &child, kernel);
         }
@@ -220,7 +220,7 @@ fn descriptors() -> usize {
 
 #[derive(Clone, Copy)]
 enum Way {
-    Undertaker,
+    KillThread,
     Policy,
     /// With a grace of its own: 5 s.
     Seed,
@@ -231,7 +231,7 @@ fn scale() {
     println!("SIGTERM-ignoring groups killed at once, grace {GRACE:?}");
     for count in [100, 1000, 5000] {
         let ways =
-            [("Undertaker", Way::Undertaker), ("KillPolicy::kill", Way::Policy), ("kill_process_group", Way::Seed)];
+            [("KillThread", Way::KillThread), ("KillPolicy::kill", Way::Policy), ("kill_process_group", Way::Seed)];
         for (name, way) in ways {
             let groups: Vec<Group> = (0..count).map(|_| Group::start(0, "trap '' TERM;")).collect();
             // No worker of its own more than needed: what is counted are the threads that the kills take.
@@ -252,13 +252,13 @@ fn scale() {
 /// How many were killed, the slowest file read meanwhile, and the most threads and descriptors.
 async fn kill_all(groups: &[Group], policy: &KillPolicy, way: Way) -> (usize, Duration, usize, usize) {
     let mut kills = tokio::task::JoinSet::new();
-    let undertaker = Undertaker::new(policy.clone()).expect("a thread");
+    let kill_thread = KillThread::new(policy.clone()).expect("a thread");
     for group in groups {
         let pgid = group.pgid();
         match way {
-            Way::Undertaker => {
-                let burial = undertaker.kill(pgid);
-                kills.spawn(async move { drop(burial.await.expect("killed")) });
+            Way::KillThread => {
+                let pending = kill_thread.kill(pgid);
+                kills.spawn(async move { drop(pending.await.expect("killed")) });
             }
             Way::Policy => {
                 let policy = policy.clone();

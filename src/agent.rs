@@ -4,10 +4,10 @@
 //! the same: the whole group is killed while the leader is un-reaped and pins its number; then the leader is reaped and
 //! its group taken off the registry, in one step.
 
+mod cleanup;
 mod end;
 mod exit;
 mod options;
-mod remains;
 mod run;
 mod start;
 
@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 pub use end::{AgentError, AgentExit};
 #[cfg(feature = "cli")]
-pub(crate) use options::Strays;
+pub(crate) use options::Escaped;
 pub use options::{AgentOptions, Leftovers, Stdin};
 use run::{End, Run};
 #[cfg(feature = "cli")]

@@ -101,7 +101,7 @@ impl fmt::Display for KillError {
             }
             KillErrorKind::Cancelled => write!(
                 f,
-                "the kill of process group {pgid} never started, the runtime was shutting down: use kill_blocking or an Undertaker"
+                "the kill of process group {pgid} never started, the runtime was shutting down: use kill_blocking or a KillThread"
             ),
             KillErrorKind::Panicked => {
                 write!(f, "the kill of process group {pgid} panicked: the group may live, kill it again")

@@ -19,10 +19,10 @@ pub(crate) use self::dispositions::{begins_with_default_signals, keeps_exited_ch
 use crate::error::{KillError, KillErrorKind};
 use crate::signal::Signal;
 
+#[cfg(feature = "cli")]
+pub(crate) mod descendants;
 mod descriptors;
 mod dispositions;
-#[cfg(feature = "cli")]
-pub(crate) mod family;
 #[cfg(target_os = "linux")]
 pub(crate) mod kin;
 #[cfg(target_os = "linux")]
@@ -177,7 +177,7 @@ impl ProcessGroup {
     /// Without `/proc` zombies cannot be told from the living, and a group is gone only when nothing of it is left in
     /// the process table.
     pub fn is_gone(self) -> bool {
-        Vigil::new(self).look()
+        GroupWatch::new(self).look()
     }
 
     /// Whether the leader, a child of this process, has ended and can be waited for, or was by somebody else. Does not
@@ -214,27 +214,27 @@ impl fmt::Display for ProcessGroup {
 /// On Linux it holds the leader's pidfd, taken before the first signal, and signals through it where the kernel can
 /// (6.9), so that a leader reaped in the middle cannot turn the number into a stranger's.
 #[derive(Debug)]
-pub(crate) struct Vigil {
+pub(crate) struct GroupWatch {
     group: ProcessGroup,
-    eyes: Eyes,
+    inner: Inner,
 }
 
 #[derive(Debug)]
-enum Eyes {
+enum Inner {
     #[cfg(target_os = "linux")]
-    Proc(linux::Watch),
+    Proc(linux::ProcWatch),
     #[cfg(target_os = "linux")]
-    Stray(linux::Stray),
-    Probe(portable::Watch),
+    SingleProcess(linux::SingleProcess),
+    Probe(portable::ProbeWatch),
 }
 
-impl Vigil {
-    pub(crate) fn new(group: ProcessGroup) -> Vigil {
+impl GroupWatch {
+    pub(crate) fn new(group: ProcessGroup) -> GroupWatch {
         #[cfg(target_os = "linux")]
         if backend() == Backend::Proc {
-            return Vigil { group, eyes: Eyes::Proc(linux::Watch::new(group.pgid)) };
+            return GroupWatch { group, inner: Inner::Proc(linux::ProcWatch::new(group.pgid)) };
         }
-        Vigil { group, eyes: Eyes::Probe(portable::Watch::new(group.pgid)) }
+        GroupWatch { group, inner: Inner::Probe(portable::ProbeWatch::new(group.pgid)) }
     }
 
     /// The same watch kept on a single process, for one that has left its group; the number it goes by is its pid.
@@ -242,10 +242,10 @@ impl Vigil {
     /// It is held first, and asked whether `is_it` the one that is meant then. `None`: it is not, it has ended, or it
     /// must not be signalled.
     #[cfg(target_os = "linux")]
-    pub(crate) fn of_process(pid: i32, is_it: impl Fn(i32) -> bool + Send + 'static) -> Option<Vigil> {
+    pub(crate) fn of_process(pid: i32, is_it: impl Fn(i32) -> bool + Send + 'static) -> Option<GroupWatch> {
         let group = ProcessGroup::new(pid).ok()?;
-        let stray = linux::Stray::hold(pid, Box::new(is_it))?;
-        Some(Vigil { group, eyes: Eyes::Stray(stray) })
+        let process = linux::SingleProcess::hold(pid, Box::new(is_it))?;
+        Some(GroupWatch { group, inner: Inner::SingleProcess(process) })
     }
 
     pub(crate) fn group(&self) -> ProcessGroup {
@@ -253,26 +253,26 @@ impl Vigil {
     }
 
     /// Another watch kept on the same group, not on whoever has its number by now.
-    pub(crate) fn again(&self) -> Vigil {
-        let eyes = match &self.eyes {
+    pub(crate) fn again(&self) -> GroupWatch {
+        let inner = match &self.inner {
             #[cfg(target_os = "linux")]
-            Eyes::Proc(watch) => Eyes::Proc(watch.again()),
+            Inner::Proc(watch) => Inner::Proc(watch.again()),
             #[cfg(target_os = "linux")]
-            Eyes::Stray(_) => unreachable!("a stray is no group"),
-            Eyes::Probe(_) => Eyes::Probe(portable::Watch::new(self.group.pgid)),
+            Inner::SingleProcess(_) => unreachable!("a process is no group"),
+            Inner::Probe(_) => Inner::Probe(portable::ProbeWatch::new(self.group.pgid)),
         };
-        Vigil { group: self.group, eyes }
+        GroupWatch { group: self.group, inner }
     }
 
     /// Whether, for want of a descriptor, a stranger that gets the number will not be told from the group. What POSIX alone
     /// can tell is never enough for that.
     pub(crate) fn is_unidentified(&self) -> bool {
-        match &self.eyes {
+        match &self.inner {
             #[cfg(target_os = "linux")]
-            Eyes::Proc(watch) => watch.is_unidentified(),
+            Inner::Proc(watch) => watch.is_unidentified(),
             #[cfg(target_os = "linux")]
-            Eyes::Stray(_) => false,
-            Eyes::Probe(_) => false,
+            Inner::SingleProcess(_) => false,
+            Inner::Probe(_) => false,
         }
     }
 
@@ -282,44 +282,44 @@ impl Vigil {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
-        match &self.eyes {
+        match &self.inner {
             #[cfg(target_os = "linux")]
-            Eyes::Proc(watch) => watch.signal(signal.as_raw()),
+            Inner::Proc(watch) => watch.signal(signal.as_raw()),
             #[cfg(target_os = "linux")]
-            Eyes::Stray(stray) => stray.signal(signal.as_raw()),
-            Eyes::Probe(watch) => watch.signal(signal.as_raw()),
+            Inner::SingleProcess(process) => process.signal(signal.as_raw()),
+            Inner::Probe(watch) => watch.signal(signal.as_raw()),
         }
     }
 
-    /// A descriptor that becomes readable when the answer to [`look`](Vigil::look) may have changed. Without one the
+    /// A descriptor that becomes readable when the answer to [`look`](GroupWatch::look) may have changed. Without one the
     /// only way is to look again.
     pub(crate) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.eyes {
+        match &self.inner {
             #[cfg(target_os = "linux")]
-            Eyes::Proc(watch) => watch.witness_fd(),
+            Inner::Proc(watch) => watch.held_fd(),
             #[cfg(target_os = "linux")]
-            Eyes::Stray(stray) => stray.fd(),
-            Eyes::Probe(_) => None,
+            Inner::SingleProcess(process) => process.fd(),
+            Inner::Probe(_) => None,
         }
     }
 
     /// Of a group that was sent SIGKILL and was not seen gone by the last look: whether that is no sign of anybody who
     /// survives it. The one seen is on its way out, or the look could not tell.
     pub(crate) fn may_be_leaving(&self) -> bool {
-        match &self.eyes {
+        match &self.inner {
             #[cfg(target_os = "linux")]
-            Eyes::Proc(watch) => watch.may_be_leaving(),
+            Inner::Proc(watch) => watch.may_be_leaving(),
             #[cfg(target_os = "linux")]
-            Eyes::Stray(_) => linux::is_leaving(self.group.pgid),
-            Eyes::Probe(_) => false,
+            Inner::SingleProcess(_) => linux::is_leaving(self.group.pgid),
+            Inner::Probe(_) => false,
         }
     }
 
     /// How long to wait for the next look where `at_most` is allowed: less after one that could not tell.
     pub(crate) fn patience(&self, at_most: Duration) -> Duration {
-        match &self.eyes {
+        match &self.inner {
             #[cfg(target_os = "linux")]
-            Eyes::Proc(watch) if watch.is_undecided() => at_most.min(Duration::from_millis(5)),
+            Inner::Proc(watch) if watch.is_undecided() => at_most.min(Duration::from_millis(5)),
             _ => at_most,
         }
     }
@@ -366,27 +366,27 @@ impl AsRawFd for ExitFd {
 }
 
 /// Looks at many groups for the price of one walk through the process table. `true`: that one is gone.
-pub(crate) fn look_at_all(vigils: &mut [&mut Vigil]) -> Vec<bool> {
-    let mut gone = vec![false; vigils.len()];
+pub(crate) fn look_at_all(watches: &mut [&mut GroupWatch]) -> Vec<bool> {
+    let mut gone = vec![false; watches.len()];
     #[cfg(target_os = "linux")]
     {
-        let mut watches = Vec::with_capacity(vigils.len());
-        for (i, vigil) in vigils.iter_mut().enumerate() {
-            if let Eyes::Proc(watch) = &mut vigil.eyes {
-                watches.push((i, watch));
+        let mut by_proc = Vec::with_capacity(watches.len());
+        for (i, watch) in watches.iter_mut().enumerate() {
+            if let Inner::Proc(watch) = &mut watch.inner {
+                by_proc.push((i, watch));
             }
         }
-        for (i, sight) in linux::look(&mut watches) {
-            gone[i] = sight == linux::Sight::Gone;
+        for (i, seen) in linux::look(&mut by_proc) {
+            gone[i] = seen == linux::Seen::Gone;
         }
     }
-    for (i, vigil) in vigils.iter_mut().enumerate() {
-        match &mut vigil.eyes {
+    for (i, watch) in watches.iter_mut().enumerate() {
+        match &mut watch.inner {
             #[cfg(target_os = "linux")]
-            Eyes::Proc(_) => {}
+            Inner::Proc(_) => {}
             #[cfg(target_os = "linux")]
-            Eyes::Stray(stray) => gone[i] = stray.is_gone(),
-            Eyes::Probe(watch) => gone[i] = watch.look(),
+            Inner::SingleProcess(process) => gone[i] = process.is_gone(),
+            Inner::Probe(watch) => gone[i] = watch.look(),
         }
     }
     gone
@@ -789,15 +789,15 @@ mod tests {
     #[test]
     fn many_looks_at_once_are_answered_in_their_order() {
         let (mut gone, alive) = (Started::leader(), Started::leader());
-        let mut vigils = [gone.group(), alive.group(), gone.group()].map(Vigil::new);
-        assert_eq!(look_at_all(&mut vigils.each_mut()), [false; 3]);
+        let mut watches = [gone.group(), alive.group(), gone.group()].map(GroupWatch::new);
+        assert_eq!(look_at_all(&mut watches.each_mut()), [false; 3]);
         gone.reap();
-        assert_eq!(look_at_all(&mut vigils.each_mut()), [true, false, true]);
-        assert!(vigils[0].look() && !vigils[1].look());
-        assert_eq!([0, 1].map(|i| vigils[i].signal(Signal::CONT)), [Err(Errno::ESRCH), Ok(())]);
-        assert_eq!(vigils[1].wake_fd().is_some(), backend() == Backend::Proc, "what its exit wakes");
-        assert!(vigils[0].wake_fd().is_none(), "nobody is left whose exit could be waited for");
-        assert!(!vigils[1].may_be_leaving() && look_at_all(&mut []).is_empty());
+        assert_eq!(look_at_all(&mut watches.each_mut()), [true, false, true]);
+        assert!(watches[0].look() && !watches[1].look());
+        assert_eq!([0, 1].map(|i| watches[i].signal(Signal::CONT)), [Err(Errno::ESRCH), Ok(())]);
+        assert_eq!(watches[1].wake_fd().is_some(), backend() == Backend::Proc, "what its exit wakes");
+        assert!(watches[0].wake_fd().is_none(), "nobody is left whose exit could be waited for");
+        assert!(!watches[1].may_be_leaving() && look_at_all(&mut []).is_empty());
     }
 
     #[test]
@@ -805,15 +805,17 @@ mod tests {
     fn a_single_process_is_watched_for_as_long_as_it_is_the_one_that_is_meant() {
         let mut leader = Started::leader();
         let pid = leader.pid();
-        assert!(Vigil::of_process(pid, |_| false).is_none() && Vigil::of_process(i32::MAX, |_| true).is_none());
-        assert!(Vigil::of_process(1, |_| true).is_none(), "init must not be signalled");
-        let mut vigil = Vigil::of_process(pid, move |it| it == pid).unwrap();
-        assert_eq!(vigil.group().pgid(), pid);
-        assert!(!vigil.look() && !vigil.may_be_leaving() && vigil.wake_fd().is_some());
-        vigil.signal(Signal::KILL).unwrap();
+        assert!(
+            GroupWatch::of_process(pid, |_| false).is_none() && GroupWatch::of_process(i32::MAX, |_| true).is_none()
+        );
+        assert!(GroupWatch::of_process(1, |_| true).is_none(), "init must not be signalled");
+        let mut watch = GroupWatch::of_process(pid, move |it| it == pid).unwrap();
+        assert_eq!(watch.group().pgid(), pid);
+        assert!(!watch.look() && !watch.may_be_leaving() && watch.wake_fd().is_some());
+        watch.signal(Signal::KILL).unwrap();
         assert!(linux::is_dying(pid));
         leader.kill();
-        assert!(vigil.look() && vigil.may_be_leaving());
+        assert!(watch.look() && watch.may_be_leaving());
     }
 
     #[test]
@@ -821,12 +823,12 @@ mod tests {
         let (mut gone, alive) = (Started::leader(), Started::leader());
         gone.reap();
         for group in [gone.group(), alive.group()] {
-            let mut vigil = Vigil::new(group);
-            vigil.look();
+            let mut watch = GroupWatch::new(group);
+            watch.look();
             // A signal to this process may end one early, but not all of them.
             let (start, mut waits) = (Instant::now(), 0);
             while start.elapsed() < Duration::from_millis(20) {
-                vigil.wait(Duration::from_millis(20));
+                watch.wait(Duration::from_millis(20));
                 waits += 1;
             }
             assert!(waits < 100, "{waits} waits of {group}");

@@ -9,23 +9,23 @@
 //!                                                       └─► SIGKILL ─► look .. ─► Killed, or Survived
 //! ```
 //!
-//! An [`Undertaker`] takes any number of groups up this ladder on a single thread, and one such thread makes all kills of
+//! A [`KillThread`] takes any number of groups up this ladder on a single thread, and one such thread makes all kills of
 //! async callers; where it cannot be started, a task of the runtime makes them. Only [`kill_process_group`] goes to tokio's
 //! blocking pool.
 
-// What happens when is decided in `kill/ladder.rs`, a pure state machine; `kill/climb.rs` takes one group up it.
-// `kill/undertaker.rs`, `kill/between_sleeps.rs` and `kill/pool.rs` are the three drivers.
+// What happens when is decided in `kill/escalation.rs`, a pure state machine; `kill/climb.rs` takes one group up it.
+// `kill/kill_thread.rs`, `kill/between_sleeps.rs` and `kill/pool.rs` are the three drivers.
 
-mod between_sleeps;
-pub(crate) mod blocking;
-pub(crate) mod climb;
-mod ladder;
-pub(crate) mod many;
+mod batch;
+mod claim;
+mod escalation;
+mod in_progress;
+mod kill_thread;
 mod pool;
 mod probe;
 mod report;
-mod seat;
-mod undertaker;
+pub(crate) mod runner;
+mod runtime_task;
 
 use std::io;
 use std::process::ExitStatus;
@@ -37,8 +37,10 @@ pub use crate::error::{KillError, KillErrorKind};
 pub use crate::group::Member;
 use crate::group::ProcessGroup;
 pub use crate::signal::Signal;
+pub(crate) use batch::Batch;
+pub(crate) use in_progress::Kill;
+pub use kill_thread::{KillThread, PendingKill};
 pub use report::{ChildKill, KillReport, Outcome, SentSignal};
-pub use undertaker::{Burial, Undertaker};
 
 /// Kills the process group `pgid`: SIGTERM, up to 5 s for it to be gone, then SIGKILL, and back at once.
 ///
@@ -52,7 +54,7 @@ pub use undertaker::{Burial, Undertaker};
 /// Dropping the future after its first poll does not stop the kill. The caller still has to wait for its child.
 ///
 /// Where no thread can be started, `spawn_blocking` panics; so that is found out first, by starting one. It takes some
-/// 50 us. A thread that is started elsewhere at the same moment can take the last place in between. Then the panic is
+/// 50 us. A thread that is started elsewhere at the same moment can take the last place in between. OnDone the panic is
 /// caught and the kill made all the same, unless the program was built with `panic = "abort"`: such a one, near its
 /// process limit, is better off with [`KillPolicy::kill`], which never asks the pool.
 ///
@@ -75,7 +77,7 @@ pub async fn kill_process_group(pgid: i32) {
 
 /// What [`kill_process_group`] does, by any policy and with its report.
 pub(crate) async fn kill_in_pool(pgid: i32, policy: &KillPolicy) -> Result<KillReport, KillError> {
-    pool::climb_in_pool(policy.climb(pgid)?).await
+    pool::in_pool(Kill::of(pgid, policy)?).await
 }
 
 /// What is to be said of a kill after which the group may live.
@@ -181,7 +183,7 @@ impl KillPolicy {
     /// ([`NotPermitted`](KillErrorKind::NotPermitted)), at once; neither a thread to be had nor a runtime
     /// ([`NoRuntime`](KillErrorKind::NoRuntime): nothing was signalled); a panic.
     pub async fn kill(&self, pgid: i32) -> Result<KillReport, KillError> {
-        blocking::climb_off_worker(self.climb(pgid)?).await
+        runner::off_worker(Kill::of(pgid, self)?).await
     }
 
     /// Kills the group on this thread, which sleeps meanwhile: not for tokio workers. Needs no runtime.
@@ -190,7 +192,7 @@ impl KillPolicy {
     ///
     /// As [`kill`](KillPolicy::kill), without [`NoRuntime`](KillErrorKind::NoRuntime).
     pub fn kill_blocking(&self, pgid: i32) -> Result<KillReport, KillError> {
-        blocking::climb_here(self.climb(pgid)?)
+        runner::run(Kill::of(pgid, self)?)
     }
 
     /// Kills the group that `child` leads, and reaps the child.
@@ -224,8 +226,8 @@ impl KillPolicy {
         }
         // While it listens, SIGCHLD is not ignored, and a leader that dies stays until it is waited for.
         let _children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
-        let climb = climb::Climb::new(group, self).if_identified()?.then_its_leader(self.reap_within());
-        let report = blocking::climb_off_worker(climb).await?;
+        let kill = Kill::new(group, self).if_identified()?.wait_for_leader(self.reap_within());
+        let report = runner::off_worker(kill).await?;
         let status = match group.leader_has_exited() {
             true => child.wait().await.map(Some),
             false => child.try_wait(),
@@ -249,10 +251,6 @@ impl KillPolicy {
             _ => self.clone().signal(Signal::CONT).grace(self.grace.saturating_sub(since.elapsed())),
         }
     }
-
-    pub(crate) fn climb(&self, pgid: i32) -> Result<climb::Climb, KillError> {
-        Ok(climb::Climb::new(ProcessGroup::new(pgid)?, self))
-    }
 }
 
 /// An exit that somebody else has collected is one that nobody can tell here, and no error.
@@ -267,7 +265,6 @@ fn unless_collected(status: io::Result<Option<ExitStatus>>) -> io::Result<Option
 pub(crate) mod tests {
     use std::os::unix::process::ExitStatusExt;
 
-    use super::climb::Climb;
     use super::*;
     use crate::fixture::{self, Running};
     use crate::group::pause;
@@ -291,8 +288,8 @@ pub(crate) mod tests {
     }
 
     /// Of a group that is gone: no process can have such a number.
-    pub(crate) fn climb_of_nobody() -> Climb {
-        KillPolicy::default().climb(i32::MAX).unwrap()
+    pub(crate) fn kill_of_nobody() -> Kill {
+        Kill::of(i32::MAX, &KillPolicy::default()).unwrap()
     }
 
     #[test]

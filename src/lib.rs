@@ -44,7 +44,7 @@
 //!
 //! # What is here
 //!
-//! - [`kill`]: [`kill_process_group`], [`KillPolicy`] and the [`Undertaker`](kill::Undertaker). The exit of the last
+//! - [`kill`]: [`kill_process_group`], [`KillPolicy`] and the [`KillThread`](kill::KillThread). The exit of the last
 //!   member ends the wait. Zombies do not count.
 //! - [`agent`], [`registry`], [`shutdown`], [`guardian`]: the callers. Whatever way a run ends, nothing of it survives.
 //! - [`heartbeat`]: whether a future ever kept a worker from its scheduler, for how long, and in which system call.

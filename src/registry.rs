@@ -15,10 +15,10 @@ use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use crate::error::KillError;
-use crate::group::{ProcessGroup, Vigil};
-use crate::kill::climb::Climb;
-use crate::kill::many::Many;
-use crate::kill::{KillPolicy, KillReport, Undertaker};
+use crate::group::{GroupWatch, ProcessGroup};
+use crate::kill::Batch;
+use crate::kill::Kill;
+use crate::kill::{KillPolicy, KillReport, KillThread};
 use crate::signal::Signal;
 
 /// Between two looks for those who were entered meanwhile.
@@ -45,7 +45,7 @@ struct State {
 /// A group, from the start of its leader until it is reaped.
 #[derive(Debug)]
 struct Entry {
-    pin: Vigil,
+    pin: GroupWatch,
     policy: KillPolicy,
     /// Since when somebody kills it.
     asked: Option<Instant>,
@@ -55,18 +55,18 @@ struct Entry {
 
 impl Entry {
     /// To be sent its signals from now on, or the rest of a kill that is under way.
-    fn climb(&self, policy: &KillPolicy) -> Climb {
+    fn kill(&self, policy: &KillPolicy) -> Kill {
         match self.asked {
-            Some(since) => Climb::over(self.pin.again(), &policy.rest(since)),
-            None => Climb::over(self.pin.again(), policy),
+            Some(since) => Kill::over(self.pin.again(), &policy.rest(since)),
+            None => Kill::over(self.pin.again(), policy),
         }
     }
 
-    fn sweep(&mut self) -> Climb {
-        let climb = self.climb(&self.policy);
+    fn sweep(&mut self) -> Kill {
+        let kill = self.kill(&self.policy);
         self.asked.get_or_insert_with(Instant::now);
         self.swept = true;
-        climb
+        kill
     }
 }
 
@@ -107,7 +107,7 @@ impl Registry {
     /// The same, with a policy of its own.
     pub(crate) fn enter(&self, group: ProcessGroup, policy: &KillPolicy) {
         let mut state = self.state();
-        let mut entry = Entry { pin: Vigil::new(group), policy: policy.clone(), asked: None, swept: false };
+        let mut entry = Entry { pin: GroupWatch::new(group), policy: policy.clone(), asked: None, swept: false };
         if state.late {
             kill_late(entry.sweep());
         }
@@ -116,19 +116,21 @@ impl Registry {
     }
 
     /// A kill of this group by its owner, who has yet to reap its leader. If somebody kills it already, it joins in.
-    pub(crate) fn climb(&self, group: ProcessGroup, policy: &KillPolicy) -> Climb {
+    pub(crate) fn join_kill(&self, group: ProcessGroup, policy: &KillPolicy) -> Kill {
         let state = self.state();
-        state.live.get(&group.pgid()).map_or_else(|| Climb::new(group, policy), |entry| entry.climb(policy))
+        state.live.get(&group.pgid()).map_or_else(|| Kill::new(group, policy), |entry| entry.kill(policy))
     }
 
     /// The same, begun: the first signals are sent, and who kills it from here on joins in.
-    pub(crate) fn begin(&self, group: ProcessGroup, policy: &KillPolicy) -> Climb {
+    pub(crate) fn begin(&self, group: ProcessGroup, policy: &KillPolicy) -> Kill {
         let mut state = self.state();
-        let Some(entry) = state.live.get_mut(&group.pgid()) else { return Climb::new(group, policy).ask_now() };
-        let climb = entry.climb(policy);
+        let Some(entry) = state.live.get_mut(&group.pgid()) else {
+            return Kill::new(group, policy).send_first_signals();
+        };
+        let kill = entry.kill(policy);
         entry.policy = policy.clone();
         entry.asked.get_or_insert_with(Instant::now);
-        climb.ask_now()
+        kill.send_first_signals()
     }
 
     /// Whether [`kill_all`](Registry::kill_all) kills this group, or has; without one, whether it has been called.
@@ -197,7 +199,7 @@ impl Registry {
         let _sweep = Sweep(self);
         let (start, longest) = (Instant::now(), state.live.values().map(|entry| entry.policy.grace).max());
         let (sender, results) = channel();
-        let mut kills = Many::default();
+        let mut kills = Batch::default();
         loop {
             for entry in state.live.values_mut().filter(|entry| !entry.swept) {
                 let sender = sender.clone();
@@ -248,15 +250,15 @@ fn is_full(has_ended: bool, elapsed: Duration, longest: Option<Duration>) -> boo
     has_ended || elapsed >= longest.unwrap_or_default()
 }
 
-fn kill_late(climb: Climb) {
-    match Undertaker::global() {
-        Ok(undertaker) => undertaker.begin(climb.ask_now(), |result| {
+fn kill_late(kill: Kill) {
+    match KillThread::global() {
+        Ok(kill_thread) => kill_thread.begin(kill.send_first_signals(), |result| {
             if let Err(error) = result {
                 tracing::warn!(pgid = error.pgid(), "registered after kill_all_children, and not killed: {error}");
             }
         }),
         // No thread to be had: no grace either.
-        Err(_) => drop(climb.cut_short()),
+        Err(_) => drop(kill.kill_at_once()),
     }
 }
 

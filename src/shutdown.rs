@@ -1,6 +1,6 @@
 //! The request to end: a flag, a future that resolves with it, and the signals that raise it.
 //!
-//! The first SIGTERM, SIGINT or SIGHUP asks: whoever runs children ends them by the ladder. The second does not ask.
+//! The first SIGTERM, SIGINT or SIGHUP asks: whoever runs children ends them by the escalation. The second does not ask.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};

@@ -30,9 +30,9 @@ impl Signal {
     pub const INT: Signal = Signal(libc::SIGINT);
     /// Quit from the keyboard.
     pub const QUIT: Signal = Signal(libc::SIGQUIT);
-    /// The polite request to end; the ladder's first rung.
+    /// The polite request to end; the first signal of a kill.
     pub const TERM: Signal = Signal(libc::SIGTERM);
-    /// The end that cannot be refused; the ladder's last rung.
+    /// The end that cannot be refused; the last signal of a kill.
     pub const KILL: Signal = Signal(libc::SIGKILL);
     /// Continue, if stopped.
     pub const CONT: Signal = Signal(libc::SIGCONT);

@@ -195,7 +195,7 @@ impl Suite {
     }
 
     /// How long a kill may take before its cell is ended and fails; by default twice the grace and 30 s more, far beyond
-    /// what the slowest machine needs for the longest ladder.
+    /// what the slowest machine needs for the longest escalation.
     #[must_use]
     pub fn deadline(mut self, deadline: Duration) -> Suite {
         self.deadline = Some(deadline);

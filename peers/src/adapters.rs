@@ -9,4 +9,4 @@ pub(crate) mod processkit;
 pub(crate) mod seed;
 pub(crate) mod tokio_child;
 pub(crate) mod tokio_process_tools;
-pub(crate) mod undertaker;
+pub(crate) mod kill_thread;

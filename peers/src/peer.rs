@@ -66,10 +66,10 @@ pub(crate) const ALL: &[Peer] = &[
         not_promised: &[],
     },
     Peer {
-        name: "deadbeat Undertaker",
+        name: "deadbeat KillThread",
         package: Some("deadbeat"),
         docs: "#kill-a-group",
-        start: adapters::undertaker::start,
+        start: adapters::kill_thread::start,
         how: String::new,
         not_promised: &[],
     },

@@ -47,7 +47,7 @@ pub enum Leftovers {
 }
 
 /// Where the ward of a run is kept when its group is dead, for whoever ends those who have left it, and releases it then.
-pub(crate) type Strays = Arc<Mutex<Option<Ward>>>;
+pub(crate) type Escaped = Arc<Mutex<Option<Ward>>>;
 
 type OnSpawn = Arc<dyn Fn(&mut Child) + Send + Sync>;
 
@@ -62,7 +62,7 @@ pub struct AgentOptions {
     pub(super) on_spawn: Option<OnSpawn>,
     pub(super) guardian: Option<Guardian>,
     /// Whoever leaves the group is ended by the caller.
-    pub(super) strays: Option<Strays>,
+    pub(super) escaped: Option<Escaped>,
     pub(super) registry: Arc<Registry>,
     pub(super) shutdown: Arc<Shutdown>,
 }
@@ -78,7 +78,7 @@ impl Default for AgentOptions {
             leftovers: Leftovers::default(),
             on_spawn: None,
             guardian: None,
-            strays: None,
+            escaped: None,
             registry: Arc::clone(Registry::global()),
             shutdown: Arc::clone(Shutdown::global()),
         }
@@ -136,7 +136,7 @@ impl AgentOptions {
     /// The guardian is told of the run before the command is started, and the command carries the run's
     /// [mark](crate::guardian::Ward::mark) in its environment, so whoever calls `setsid`, or is forked before the group
     /// is told of, dies with this process too. With the run such escapees die as well: whenever its group is killed, and
-    /// unless it is told to [leave](Leftovers::Leave) its leftovers, the guardian takes them up the policy's ladder; the
+    /// unless it is told to [leave](Leftovers::Leave) its leftovers, the guardian takes them up the policy's escalation; the
     /// run does not wait for that. A run that no guardian can be told of is not started
     /// ([`AgentError::Spawn`](crate::agent::AgentError::Spawn)).
     ///
@@ -151,8 +151,8 @@ impl AgentOptions {
     /// Whoever leaves the group is the caller's to end, as long as this process lives; until then its ward is kept here.
     #[cfg(feature = "cli")]
     #[must_use]
-    pub(crate) fn own_strays(mut self, strays: Strays) -> AgentOptions {
-        self.strays = Some(strays);
+    pub(crate) fn own_escaped(mut self, escaped: Escaped) -> AgentOptions {
+        self.escaped = Some(escaped);
         self
     }
 
@@ -183,7 +183,7 @@ mod tests {
         let default = AgentOptions::default();
         assert_eq!((default.timeout, default.policy), (None, KillPolicy::default()));
         assert_eq!((default.stdin, default.leftovers), (Stdin::Null, Leftovers::Kill));
-        assert!(default.on_spawn.is_none() && default.guardian.is_none() && default.strays.is_none());
+        assert!(default.on_spawn.is_none() && default.guardian.is_none() && default.escaped.is_none());
         assert!(Arc::ptr_eq(&default.registry, Registry::global()));
         assert!(Arc::ptr_eq(&default.shutdown, Shutdown::global()));
 

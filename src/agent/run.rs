@@ -10,15 +10,15 @@ use std::time::Duration;
 
 use tokio::process::{Child, Command};
 
+use super::cleanup::Unfinished;
 use super::end::{AgentError, AgentExit};
 use super::exit::LeaderExit;
 use super::options::{AgentOptions, Leftovers};
-use super::remains::Remains;
 use super::start::{Preparation, StartError};
 use crate::error::{KillError, KillErrorKind};
 use crate::group::{Backend, ProcessGroup, backend};
 use crate::guardian::Ward;
-use crate::kill::blocking::{climb_off_worker, climb_off_worker_and};
+use crate::kill::runner::{off_worker, off_worker_then};
 use crate::kill::{KillReport, Outcome};
 use crate::signal::Signal;
 
@@ -34,7 +34,7 @@ pub(super) enum End {
 
 /// A run under way.
 pub(super) struct Run<'a> {
-    remains: Option<Remains>,
+    unfinished: Option<Unfinished>,
     group: ProcessGroup,
     exit: LeaderExit,
     options: &'a AgentOptions,
@@ -64,7 +64,7 @@ impl<'a> Run<'a> {
             Ok(child) => Run::begin(child, exit, ward, options)?,
             Err(error) => {
                 let own = Preparation { stdin: options.stdin, leads: true };
-                let error = match options.strays {
+                let error = match options.escaped {
                     // Such a caller reaps each child of this process, on this thread: one of another's would be gone before it
                     // is waited for.
                     Some(_) => StartError::find_out(&mut command, error, own),
@@ -98,15 +98,15 @@ impl<'a> Run<'a> {
         if let Some(ward) = &mut ward {
             ward.guard_off_worker(group);
         }
-        let strays = options.strays.clone();
-        let remains = Remains { child: Some(child), group, ward, strays, policy, registry };
+        let escaped = options.escaped.clone();
+        let unfinished = Unfinished { child: Some(child), group, ward, escaped, policy, registry };
         options.registry.enter(group, &options.policy);
         exit.hold(group);
-        Ok(Run { remains: Some(remains), group, exit, options })
+        Ok(Run { unfinished: Some(unfinished), group, exit, options })
     }
 
     fn child(&mut self) -> Option<&mut Child> {
-        self.remains.as_mut()?.child.as_mut()
+        self.unfinished.as_mut()?.child.as_mut()
     }
 
     /// Waits for whatever ends it first. Nobody is reaped by that: until everybody else is dead the leader has to pin the
@@ -140,10 +140,10 @@ impl<'a> Run<'a> {
     /// The leader has ended by itself: whoever it left behind is dealt with, and it is reaped.
     pub(super) async fn finish(mut self) -> Result<AgentExit, AgentError> {
         let with_all = self.options.registry.has_swept(Some(self.group));
-        // If that fails, what remains is dropped, and so goes to the undertaker.
+        // If that fails, what remains is dropped, and so goes to the kill thread.
         let leftovers = unless_undone(self.kill_leftovers().await)?;
-        release(self.remains.as_mut().and_then(Remains::take_ward)).await;
-        let reaped = self.remains.take().map_or(Ok(None), |mut remains| remains.reap());
+        release(self.unfinished.as_mut().and_then(Unfinished::take_ward)).await;
+        let reaped = self.unfinished.take().map_or(Ok(None), |mut unfinished| unfinished.reap());
         let status = reaped.map_err(AgentError::Wait)?;
         let status = status.ok_or_else(|| AgentError::Wait(io::Error::other("it has not ended")))?;
         match with_all {
@@ -156,45 +156,45 @@ impl<'a> Run<'a> {
         if self.options.leftovers == Leftovers::Leave || self.has_nobody_left() {
             return None;
         }
-        self.remains.as_mut().into_iter().for_each(Remains::end_strays);
+        self.unfinished.as_mut().into_iter().for_each(Unfinished::kill_escaped);
         let policy = match backend() {
             Backend::Proc => self.options.policy.clone(),
             // Its zombie looks alive to the end: without seeing whether anybody is left there is nothing to wait for.
             Backend::Probe => self.options.policy.clone().signal(Signal::KILL).confirm(Duration::ZERO),
         };
-        match climb_off_worker(self.options.registry.climb(self.group, &policy)).await {
+        match off_worker(self.options.registry.join_kill(self.group, &policy)).await {
             Ok(report) if report.outcome == Outcome::AlreadyGone || backend() == Backend::Probe => None,
             result => Some(result),
         }
     }
 
-    /// Whether the look at this process's descendants, which blocks, can spare a thread. Only for whoever ends the strays
+    /// Whether the look at this process's descendants, which blocks, can spare a thread. Only for whoever ends the escaped
     /// itself: that is this program, whose one worker has nothing else to do.
     fn has_nobody_left(&self) -> bool {
         #[cfg(feature = "cli")]
-        if self.options.strays.is_some() {
+        if self.options.escaped.is_some() {
             let guardian = self.options.guardian.as_ref().and_then(crate::guardian::Guardian::pid);
-            return crate::group::family::has_died_out(&guardian.into_iter().collect::<Vec<_>>());
+            return crate::group::descendants::has_died_out(&guardian.into_iter().collect::<Vec<_>>());
         }
         false
     }
 
     /// A shutdown request may want its runs sent a signal that is not their policies'.
     pub(super) fn ask_with(&mut self, signal: Option<Signal>) {
-        if let (Some(signal), Some(remains)) = (signal, &mut self.remains) {
-            remains.policy = remains.policy.clone().signal(signal);
+        if let (Some(signal), Some(unfinished)) = (signal, &mut self.unfinished) {
+            unfinished.policy = unfinished.policy.clone().signal(signal);
         }
     }
 
     /// The group, then its leader. From the first signal on it does not matter whether anybody waits for this.
     pub(super) async fn kill(mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
-        let Some(mut remains) = self.remains.take() else { unreachable!("only a run that is over has none") };
+        let Some(mut unfinished) = self.unfinished.take() else { unreachable!("only a run that is over has none") };
         // The guardian first: of a parent that dies of the signal no child can be told any more.
-        remains.end_strays();
-        let climb = remains.begin_kill();
+        unfinished.kill_escaped();
+        let kill = unfinished.begin_kill();
         // Dropped instead of answered, what remains is killed, and reaped, all the same.
-        match climb_off_worker_and(climb, move |kill| (kill, remains)).await {
-            Ok((kill, remains)) => (kill, reap_off_worker(remains).await.unwrap_or(None)),
+        match off_worker_then(kill, move |result| (result, unfinished)).await {
+            Ok((kill, unfinished)) => (kill, reap_off_worker(unfinished).await.unwrap_or(None)),
             // It never began; what remains was dropped.
             Err(error) => (Err(error), None),
         }
@@ -211,13 +211,13 @@ fn unless_undone(leftover: Leftover) -> Result<Leftover, AgentError> {
 
 /// After its kill. The release may have to wait for a guardian that does not listen; not on a worker, and not on the kill
 /// thread either, where other kills would wait for it too.
-async fn reap_off_worker(mut remains: Remains) -> io::Result<Option<ExitStatus>> {
-    if !remains.group.leader_has_exited() {
-        remains.give_up();
+async fn reap_off_worker(mut unfinished: Unfinished) -> io::Result<Option<ExitStatus>> {
+    if !unfinished.group.leader_has_exited() {
+        unfinished.give_up();
         return Ok(None);
     }
-    release(remains.take_ward()).await;
-    remains.reap()
+    release(unfinished.take_ward()).await;
+    unfinished.reap()
 }
 
 async fn release(ward: Option<Ward>) {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{args, output};
 use crate::group::{ProcessGroup, group_of_member};
-use crate::kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, SentSignal, Undertaker};
+use crate::kill::{KillError, KillErrorKind, KillPolicy, KillReport, KillThread, Outcome, SentSignal};
 use crate::millis::millis;
 use crate::report::words;
 use crate::signal::Signal;
@@ -76,8 +76,8 @@ pub(super) fn advice(args: impl Iterator<Item = OsString>) -> Option<String> {
 
 pub(super) fn run(args: &KillArgs) -> ExitCode {
     let policy = KillPolicy::default().signal(args.signal).grace(args.grace).poll_interval(args.poll_interval);
-    let undertaker = match Undertaker::new(policy) {
-        Ok(undertaker) => undertaker,
+    let kill_thread = match KillThread::new(policy) {
+        Ok(kill_thread) => kill_thread,
         Err(error) => {
             output::tell(&format_args!("deadbeat: nothing was signalled, no thread can be started: {error}"));
             return ExitCode::FAILURE;
@@ -85,7 +85,7 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
     };
     // All are under way before the first is waited for. One that is named twice is killed once: to some programs a second
     // SIGTERM means "at once".
-    let mut burials = BTreeMap::new();
+    let mut pending = BTreeMap::new();
     let mut results = BTreeMap::new();
     // Asked before any is killed: with its group a member would be gone.
     for pgid in args.pgids.iter().copied() {
@@ -94,12 +94,12 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
         }
     }
     for pgid in args.pgids.iter().filter(|pgid| !results.contains_key(pgid)) {
-        burials.entry(*pgid).or_insert_with(|| undertaker.kill(*pgid));
+        pending.entry(*pgid).or_insert_with(|| kill_thread.kill(*pgid));
     }
     let (mut status, mut printed) = (ExitCode::SUCCESS, ExitCode::SUCCESS);
     for pgid in args.pgids.iter().copied() {
-        if let Some(burial) = burials.remove(&pgid) {
-            results.insert(pgid, judged(pgid, burial.wait_blocking()));
+        if let Some(pending) = pending.remove(&pgid) {
+            results.insert(pgid, judged(pgid, pending.wait_blocking()));
         }
         let Some(result) = results.get(&pgid) else { continue };
         match result {
@@ -123,7 +123,7 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
             printed = output::print(&line, ExitCode::SUCCESS);
         }
     }
-    undertaker.shutdown_blocking();
+    kill_thread.shutdown_blocking();
     if status == ExitCode::SUCCESS { printed } else { status }
 }
 

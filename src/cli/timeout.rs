@@ -42,7 +42,7 @@ use signal_hook::consts::SIGPIPE;
 use tokio::runtime::Runtime;
 
 use super::{Pipe, output};
-use crate::group::family::{hides_processes, sees_beyond_children};
+use crate::group::descendants::{hides_processes, sees_beyond_children};
 use crate::guardian::Guardian;
 use crate::signal::Signal;
 pub(super) use attendant::main_if_requested;

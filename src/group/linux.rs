@@ -19,11 +19,11 @@
 //! of 10 ms as a rule, so a stranger that got the number within the tick in which the leader was started is not told; and
 //! between the comparison and the signal there is an instant.
 
-mod births;
+mod new_pids;
 mod pidfd;
 mod progress;
-mod reserve;
-mod stray;
+mod single_process;
+mod spare_fd;
 mod table;
 
 use std::collections::HashMap;
@@ -33,13 +33,13 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpgid};
 
-use self::births::Born;
-pub(super) use self::births::{handed_out_between, last_pid};
+use self::new_pids::NewPids;
+pub(super) use self::new_pids::{handed_out_between, last_pid};
 pub(super) use self::pidfd::Pidfd;
 pub(super) use self::pidfd::open as open_pidfd;
 use self::pidfd::{has_exited, is_reaped, reach_groups};
 pub(super) use self::progress::progress;
-pub(super) use self::stray::{Stray, kill_if};
+pub(super) use self::single_process::{SingleProcess, kill_if};
 pub(crate) use self::table::Kin;
 #[cfg(fuzzing)]
 pub use self::table::stat_line;
@@ -52,14 +52,14 @@ use super::raw;
 
 /// What a look at one group said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sight {
+pub(super) enum Seen {
     Alive,
     Gone,
 }
 
 /// The watch kept on one group.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct ProcWatch {
     pgid: i32,
     /// The leader's pidfd, if there was a leader to open: it reaches the group even after the leader was reaped.
     leader: Option<Pidfd>,
@@ -67,9 +67,9 @@ pub(super) struct Watch {
     leaderless: bool,
     /// Without a pidfd: when the leader was started.
     started: Option<Duration>,
-    /// Seen alive by the last walk and not yet seen dead; excludes the witness.
+    /// Found alive by the last walk and not yet seen dead; excludes the witness.
     known: Vec<i32>,
-    witness: Option<Witness>,
+    held: Option<HeldMember>,
     /// This `/proc` does not show the group: only the kernel is asked.
     blind: bool,
     /// The last look could not tell, and the next is worth having soon.
@@ -77,7 +77,7 @@ pub(super) struct Watch {
 }
 
 #[derive(Debug)]
-enum Witness {
+enum HeldMember {
     /// Held by the pidfd that is there anyway.
     Leader,
     Member(i32, Pidfd),
@@ -85,51 +85,51 @@ enum Witness {
     Unheld(i32, Duration),
 }
 
-impl Watch {
-    pub(super) fn new(pgid: i32) -> Watch {
-        reserve::keep();
+impl ProcWatch {
+    pub(super) fn new(pgid: i32) -> ProcWatch {
+        spare_fd::keep();
         // While anything carries the number as its pgid, no stranger can carry it as its pid.
-        Watch::over(pgid, pidfd::open(pgid))
+        ProcWatch::over(pgid, pidfd::open(pgid))
     }
 
     /// The same group, though its number may be a stranger's by now.
-    pub(super) fn again(&self) -> Watch {
+    pub(super) fn again(&self) -> ProcWatch {
         let Some(leader) = &self.leader else {
             let (leaderless, started) = (self.leaderless, self.started);
-            return Watch { leaderless, started, ..Watch::unheld(self.pgid) };
+            return ProcWatch { leaderless, started, ..ProcWatch::unheld(self.pgid) };
         };
         match leader.again() {
-            Ok(pidfd) => Watch::over(self.pgid, Ok(pidfd)),
+            Ok(pidfd) => ProcWatch::over(self.pgid, Ok(pidfd)),
             Err(errno) => {
-                let watch = Watch::over(self.pgid, Err(errno));
+                let watch = ProcWatch::over(self.pgid, Err(errno));
                 // What has just been noted is the leader's only if it is not reaped after that.
                 let leaderless = is_reaped(leader);
-                Watch { leaderless, started: watch.started.filter(|_| !leaderless), ..watch }
+                ProcWatch { leaderless, started: watch.started.filter(|_| !leaderless), ..watch }
             }
         }
     }
 
-    fn over(pgid: i32, leader: Result<Pidfd, Errno>) -> Watch {
+    fn over(pgid: i32, leader: Result<Pidfd, Errno>) -> ProcWatch {
         match leader {
-            Ok(leader) => Watch { leader: Some(leader), ..Watch::unheld(pgid) },
-            Err(Errno::ESRCH) => Watch { leaderless: true, ..Watch::unheld(pgid) },
+            Ok(leader) => ProcWatch { leader: Some(leader), ..ProcWatch::unheld(pgid) },
+            Err(Errno::ESRCH) => ProcWatch { leaderless: true, ..ProcWatch::unheld(pgid) },
             Err(_) => {
                 let started = started_at(pgid);
-                Watch { leaderless: started.is_none() && !is_there(pgid), started, ..Watch::unheld(pgid) }
+                ProcWatch { leaderless: started.is_none() && !is_there(pgid), started, ..ProcWatch::unheld(pgid) }
             }
         }
     }
 
     /// Nothing is known of its leader.
-    fn unheld(pgid: i32) -> Watch {
-        Watch {
+    fn unheld(pgid: i32) -> ProcWatch {
+        ProcWatch {
             pgid,
             leader: None,
             leaderless: false,
             started: None,
             // A leader that is alive is a witness as good as any, and saves the first walk.
             known: vec![pgid],
-            witness: None,
+            held: None,
             blind: false,
             undecided: false,
         }
@@ -177,7 +177,7 @@ impl Watch {
     /// Whether one that was seen in the group is still in it, dead or not: the number is the group's as long.
     fn has_a_known_member(&self) -> bool {
         let others = self.known.iter().filter(|pid| **pid != self.pgid);
-        self.witness_lives() || others.into_iter().any(|pid| is_member(*pid, self.pgid))
+        self.held_lives() || others.into_iter().any(|pid| is_member(*pid, self.pgid))
     }
 
     /// Whether the next look is worth having before the poll interval is over.
@@ -185,11 +185,11 @@ impl Watch {
         self.undecided
     }
 
-    pub(super) fn witness_fd(&self) -> Option<BorrowedFd<'_>> {
-        match self.witness.as_ref()? {
-            Witness::Leader => self.leader.as_ref().map(Pidfd::as_fd),
-            Witness::Member(_, pidfd) => Some(pidfd.as_fd()),
-            Witness::Unheld(..) => None,
+    pub(super) fn held_fd(&self) -> Option<BorrowedFd<'_>> {
+        match self.held.as_ref()? {
+            HeldMember::Leader => self.leader.as_ref().map(Pidfd::as_fd),
+            HeldMember::Member(_, pidfd) => Some(pidfd.as_fd()),
+            HeldMember::Unheld(..) => None,
         }
     }
 
@@ -201,45 +201,45 @@ impl Watch {
 
     /// The one who was seen alive is on its way out; or nobody was, and it could not be told.
     pub(super) fn may_be_leaving(&self) -> bool {
-        self.witness_pid().map_or(self.undecided, is_leaving)
+        self.held_pid().map_or(self.undecided, is_leaving)
     }
 
-    fn witness_pid(&self) -> Option<i32> {
-        match self.witness.as_ref()? {
-            Witness::Leader => Some(self.pgid),
-            Witness::Member(pid, _) | Witness::Unheld(pid, _) => Some(*pid),
+    fn held_pid(&self) -> Option<i32> {
+        match self.held.as_ref()? {
+            HeldMember::Leader => Some(self.pgid),
+            HeldMember::Member(pid, _) | HeldMember::Unheld(pid, _) => Some(*pid),
         }
     }
 
     /// Whether the witness is alive and still in the group, at the price of two system calls if it is held.
-    fn witness_lives(&self) -> bool {
-        let Some(pid) = self.witness_pid() else { return false };
-        let lives = match self.witness {
-            Some(Witness::Unheld(_, started)) => runs(pid) && started_at(pid) == Some(started),
-            _ => self.witness_fd().is_some_and(|fd| !has_exited(fd)),
+    fn held_lives(&self) -> bool {
+        let Some(pid) = self.held_pid() else { return false };
+        let lives = match self.held {
+            Some(HeldMember::Unheld(_, started)) => runs(pid) && started_at(pid) == Some(started),
+            _ => self.held_fd().is_some_and(|fd| !has_exited(fd)),
         };
         lives && is_member(pid, self.pgid)
     }
 
     /// Whether some member is known to be alive.
-    fn has_witness(&mut self) -> bool {
+    fn holds_a_live_member(&mut self) -> bool {
         loop {
-            if self.witness_lives() {
+            if self.held_lives() {
                 return true;
             }
-            self.witness = None;
+            self.held = None;
             let Some(pid) = self.known.pop() else { return false };
             if pid == self.pgid && self.leader.is_some() {
-                self.witness = Some(Witness::Leader);
+                self.held = Some(HeldMember::Leader);
                 continue;
             }
             match pidfd::open(pid) {
                 // The pidfd came first, so a number that was reused meanwhile is told by its group.
-                Ok(pidfd) => self.witness = Some(Witness::Member(pid, pidfd)),
+                Ok(pidfd) => self.held = Some(HeldMember::Member(pid, pidfd)),
                 Err(Errno::ESRCH) => {}
                 // No descriptor to be had. One that cannot be read either is asked again by the next look.
                 Err(_) => match started_at(pid) {
-                    Some(started) => self.witness = Some(Witness::Unheld(pid, started)),
+                    Some(started) => self.held = Some(HeldMember::Unheld(pid, started)),
                     None if is_member(pid, self.pgid) && runs(pid) => return true,
                     None => {}
                 },
@@ -252,52 +252,52 @@ impl Watch {
 const WALKS: usize = 6;
 
 /// Looks at many groups at once; only those without a witness cost a walk, and they share it.
-pub(super) fn look<K: Copy>(watches: &mut [(K, &mut Watch)]) -> Vec<(K, Sight)> {
-    let mut sights: Vec<Option<Sight>> = watches.iter_mut().map(|(_, watch)| watch.glance()).collect();
-    let mut rows = vec![Row::default(); watches.len()];
-    let mut born_since = births::last_pid();
+pub(super) fn look<K: Copy>(watches: &mut [(K, &mut ProcWatch)]) -> Vec<(K, Seen)> {
+    let mut all_seen: Vec<Option<Seen>> = watches.iter_mut().map(|(_, watch)| watch.without_walk()).collect();
+    let mut series = vec![Walks::default(); watches.len()];
+    let mut born_since = new_pids::last_pid();
     for _ in 0..WALKS {
-        let open = watches.iter().zip(&sights).filter(|(_, sight)| sight.is_none());
-        let mut seen: HashMap<i32, Vec<Seen>> = open.map(|((_, watch), _)| (watch.pgid, Vec::new())).collect();
+        let open = watches.iter().zip(&all_seen).filter(|(_, seen_now)| seen_now.is_none());
+        let mut seen: HashMap<i32, Vec<Found>> = open.map(|((_, watch), _)| (watch.pgid, Vec::new())).collect();
         if seen.is_empty() {
             break;
         }
         let walked = walk(|pid, pgid| {
             if let Some(members) = seen.get_mut(&pgid) {
-                members.push(Seen { pid, runs: runs(pid) })
+                members.push(Found { pid, runs: runs(pid) })
             }
         });
         if walked.is_err() {
             // Out of descriptors or memory, say: it decides nothing, and the next look may do better.
             break;
         }
-        let born = Born::since(born_since);
-        for (((_, watch), sight), row) in watches.iter_mut().zip(&mut sights).zip(&mut rows) {
-            if sight.is_none() {
-                *sight = watch.weigh(&seen[&watch.pgid], &born, row);
+        let born = NewPids::since(born_since);
+        for (((_, watch), seen_now), walks) in watches.iter_mut().zip(&mut all_seen).zip(&mut series) {
+            if seen_now.is_none() {
+                *seen_now = watch.after_walk(&seen[&watch.pgid], &born, walks);
             }
         }
-        if are_between_rows(&rows) {
-            born_since = births::last_pid();
+        if is_between_series(&series) {
+            born_since = new_pids::last_pid();
         }
     }
     let mut all = Vec::with_capacity(watches.len());
-    for ((key, watch), sight) in watches.iter_mut().zip(sights) {
-        watch.undecided = sight.is_none();
-        all.push((*key, sight.unwrap_or(Sight::Alive)));
+    for ((key, watch), seen_now) in watches.iter_mut().zip(all_seen) {
+        watch.undecided = seen_now.is_none();
+        all.push((*key, seen_now.unwrap_or(Seen::Alive)));
     }
     all
 }
 
 /// A member that a walk came upon.
-struct Seen {
+struct Found {
     pid: i32,
     runs: bool,
 }
 
 /// What the walks of one look have shown of one group so far.
 #[derive(Clone, Copy, Default)]
-struct Row {
+struct Walks {
     /// Walks in a row that saw members and none that can run, with nobody born who may have been one.
     dead: usize,
     /// Walks in a row that saw no member at all.
@@ -306,50 +306,50 @@ struct Row {
     quiet: usize,
 }
 
-/// Nobody is in the middle of a row: the next one starts here.
-fn are_between_rows(rows: &[Row]) -> bool {
-    rows.iter().all(|row| row.dead != 1)
+/// Whether no group is in the middle of its two walks: the next pair starts here.
+fn is_between_series(series: &[Walks]) -> bool {
+    series.iter().all(|walks| walks.dead != 1)
 }
 
-impl Watch {
+impl ProcWatch {
     /// What can be said without a walk.
-    fn glance(&mut self) -> Option<Sight> {
+    fn without_walk(&mut self) -> Option<Seen> {
         if self.is_a_strangers() {
-            return Some(Sight::Gone);
+            return Some(Seen::Gone);
         }
         if self.blind {
             let gone = raw::killpg(self.pgid, 0) == Err(Errno::ESRCH);
-            return Some(if gone { Sight::Gone } else { Sight::Alive });
+            return Some(if gone { Seen::Gone } else { Seen::Alive });
         }
-        if self.has_witness() {
-            return Some(Sight::Alive);
+        if self.holds_a_live_member() {
+            return Some(Seen::Alive);
         }
-        self.is_empty().then_some(Sight::Gone)
+        self.is_empty().then_some(Seen::Gone)
     }
 
     /// What can be said after a walk that came upon these members.
-    fn weigh(&mut self, members: &[Seen], born: &Born, row: &mut Row) -> Option<Sight> {
+    fn after_walk(&mut self, members: &[Found], born: &NewPids, walks: &mut Walks) -> Option<Seen> {
         if self.is_a_strangers() {
-            return Some(Sight::Gone);
+            return Some(Seen::Gone);
         }
         if members.iter().any(|member| member.runs) {
-            (row.dead, row.unseen) = (0, 0);
+            (walks.dead, walks.unseen) = (0, 0);
             self.known.extend(members.iter().filter(|member| member.runs).map(|member| member.pid));
-            return self.has_witness().then_some(Sight::Alive);
+            return self.holds_a_live_member().then_some(Seen::Alive);
         }
         if members.is_empty() {
             if raw::killpg(self.pgid, 0) == Err(Errno::ESRCH) {
-                return Some(Sight::Gone);
+                return Some(Seen::Gone);
             }
-            (row.dead, row.unseen) = (0, row.unseen + 1);
+            (walks.dead, walks.unseen) = (0, walks.unseen + 1);
             // The kernel knows of members, and this `/proc` does not show them; or they are born and dead between walks.
-            self.blind = row.unseen >= 2 && !born.may_be_in(self.pgid);
-            return self.blind.then_some(Sight::Alive);
+            self.blind = walks.unseen >= 2 && !born.may_include(self.pgid);
+            return self.blind.then_some(Seen::Alive);
         }
-        row.unseen = 0;
-        row.dead = if born.may_be_in(self.pgid) { 0 } else { row.dead + 1 };
-        row.quiet += usize::from(!born.is_seen_in(self.pgid));
-        (row.dead >= 2 || row.quiet == WALKS).then_some(Sight::Gone)
+        walks.unseen = 0;
+        walks.dead = if born.may_include(self.pgid) { 0 } else { walks.dead + 1 };
+        walks.quiet += usize::from(!born.include(self.pgid));
+        (walks.dead >= 2 || walks.quiet == WALKS).then_some(Seen::Gone)
     }
 }
 
@@ -368,22 +368,22 @@ mod tests {
 
     use super::super::inside::inside;
     use super::super::tests::{OPEN, Pair, Started, before_6_9, failing};
-    use super::super::{Eyes, Vigil};
+    use super::super::{GroupWatch, Inner};
     use super::*;
 
     /// A watch on the group of that number, whose leader was another process, and is reaped.
-    fn of_a_reaped_leader(pgid: i32) -> Watch {
+    fn of_a_reaped_leader(pgid: i32) -> ProcWatch {
         let mut leader = Started::leader();
         let held = pidfd::open(leader.pid());
         leader.reap();
-        Watch::over(pgid, held)
+        ProcWatch::over(pgid, held)
     }
 
-    fn look_at(watch: &mut Watch) -> Sight {
+    fn look_at(watch: &mut ProcWatch) -> Seen {
         look(&mut [((), watch)])[0].1
     }
 
-    fn reach(watch: &Watch) -> bool {
+    fn reach(watch: &ProcWatch) -> bool {
         watch.leader.as_ref().is_some_and(reach_groups)
     }
 
@@ -391,24 +391,21 @@ mod tests {
     fn the_witness_is_the_leader_and_then_another_who_is_known_to_live() {
         let mut pair = Pair::start();
         let pgid = pair.leader.pid();
-        let mut watch = Watch::new(pgid);
-        assert_eq!((watch.witness_pid(), watch.witness_lives(), watch.witness_fd().is_some()), (None, false, false));
+        let mut watch = ProcWatch::new(pgid);
+        assert_eq!((watch.held_pid(), watch.held_lives(), watch.held_fd().is_some()), (None, false, false));
         watch.known.insert(0, pair.member);
-        assert!(watch.has_witness());
-        assert!(matches!(watch.witness, Some(Witness::Leader)), "it is held anyway: {watch:?}");
-        assert_eq!(
-            (watch.witness_pid(), watch.witness_lives(), watch.witness_fd().is_some()),
-            (Some(pgid), true, true)
-        );
+        assert!(watch.holds_a_live_member());
+        assert!(matches!(watch.held, Some(HeldMember::Leader)), "it is held anyway: {watch:?}");
+        assert_eq!((watch.held_pid(), watch.held_lives(), watch.held_fd().is_some()), (Some(pgid), true, true));
         pair.leader.kill();
-        assert!(!watch.witness_lives(), "a zombie");
-        assert!(watch.has_witness());
-        assert!(matches!(watch.witness, Some(Witness::Member(..))), "{watch:?}");
+        assert!(!watch.held_lives(), "a zombie");
+        assert!(watch.holds_a_live_member());
+        assert!(matches!(watch.held, Some(HeldMember::Member(..))), "{watch:?}");
         let member = Some(pair.member);
-        assert_eq!((watch.witness_pid(), watch.witness_lives(), watch.witness_fd().is_some()), (member, true, true));
+        assert_eq!((watch.held_pid(), watch.held_lives(), watch.held_fd().is_some()), (member, true, true));
         pair.kill_member();
-        assert!(!watch.has_witness());
-        assert_eq!((watch.witness_pid(), watch.known), (None, vec![]));
+        assert!(!watch.holds_a_live_member());
+        assert_eq!((watch.held_pid(), watch.known), (None, vec![]));
     }
 
     #[test]
@@ -416,62 +413,62 @@ mod tests {
         let (ours, other) = (Started::leader(), Started::leader());
         let members = [(ours.pid(), ours.pid()), (other.pid(), ours.pid()), (i32::MAX, i32::MAX)];
         assert_eq!(members.map(|(pid, pgid)| is_member(pid, pgid)), [true, false, false]);
-        let mut watch = Watch::new(ours.pid());
+        let mut watch = ProcWatch::new(ours.pid());
         watch.known = vec![other.pid()];
-        assert!(!watch.has_witness());
-        watch.witness = Some(Witness::Member(other.pid(), pidfd::open(other.pid()).unwrap()));
-        assert!(!watch.witness_lives());
+        assert!(!watch.holds_a_live_member());
+        watch.held = Some(HeldMember::Member(other.pid(), pidfd::open(other.pid()).unwrap()));
+        assert!(!watch.held_lives());
     }
 
     #[test]
     fn without_a_descriptor_for_it_a_witness_is_one_that_is_in_the_group_and_runs() {
         let (mut ours, other) = (Started::leader(), Started::leader());
         let pgid = ours.pid();
-        let has_witness = |known| {
+        let holds_a_live_member = |known| {
             failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || {
-                let mut watch = Watch::new(pgid);
+                let mut watch = ProcWatch::new(pgid);
                 assert!(watch.leader.is_none() && !watch.leaderless);
                 watch.known = vec![known];
-                (watch.has_witness(), watch.known)
+                (watch.holds_a_live_member(), watch.known)
             })
         };
-        assert_eq!(has_witness(pgid), (true, vec![]));
-        assert_eq!(has_witness(other.pid()), (false, vec![]));
+        assert_eq!(holds_a_live_member(pgid), (true, vec![]));
+        assert_eq!(holds_a_live_member(other.pid()), (false, vec![]));
         ours.kill();
-        assert_eq!(has_witness(pgid), (false, vec![]), "a zombie");
+        assert_eq!(holds_a_live_member(pgid), (false, vec![]), "a zombie");
     }
 
     #[test]
     fn a_number_that_another_process_has_is_a_strangers_and_takes_no_signal() {
         let mut stranger = Started::leader();
         let pid = stranger.pid();
-        let leaderless = || Watch::over(pid, Err(Errno::ESRCH));
+        let leaderless = || ProcWatch::over(pid, Err(Errno::ESRCH));
         for (mut watch, is_a_strangers) in [
-            (Watch::new(pid), false),
-            (Watch::over(pid, Err(Errno::EMFILE)), false),
-            (Watch { started: Some(Duration::ZERO), ..Watch::unheld(pid) }, true),
+            (ProcWatch::new(pid), false),
+            (ProcWatch::over(pid, Err(Errno::EMFILE)), false),
+            (ProcWatch { started: Some(Duration::ZERO), ..ProcWatch::unheld(pid) }, true),
             (leaderless(), true),
             (of_a_reaped_leader(pid), true),
         ] {
             assert_eq!(watch.is_a_strangers(), is_a_strangers, "{watch:?}");
-            let (sight, signalled) =
-                if is_a_strangers { (Sight::Gone, Err(Errno::ESRCH)) } else { (Sight::Alive, Ok(())) };
-            assert_eq!((watch.signal(0), watch.glance()), (signalled, Some(sight)));
+            let (seen_now, signalled) =
+                if is_a_strangers { (Seen::Gone, Err(Errno::ESRCH)) } else { (Seen::Alive, Ok(())) };
+            assert_eq!((watch.signal(0), watch.without_walk()), (signalled, Some(seen_now)));
             // And it is none of the group's that a walk comes upon.
-            let (seen, born) = ([Seen { pid, runs: true }], Born::since(None));
-            assert_eq!(watch.weigh(&seen, &born, &mut Row::default()), Some(sight), "{watch:?}");
+            let (seen, born) = ([Found { pid, runs: true }], NewPids::since(None));
+            assert_eq!(watch.after_walk(&seen, &born, &mut Walks::default()), Some(seen_now), "{watch:?}");
         }
         let (mut watch, reaped) = (leaderless(), of_a_reaped_leader(i32::MAX));
         stranger.reap();
         assert!(!watch.is_a_strangers() && !reaped.is_a_strangers(), "nobody has the number");
-        assert_eq!(look_at(&mut watch), Sight::Gone);
+        assert_eq!(look_at(&mut watch), Seen::Gone);
     }
 
     #[test]
     fn without_a_descriptor_a_group_is_known_by_the_start_of_its_leader_and_then_by_a_member() {
         let mut pair = Pair::start();
         let (mut watch, again) = failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || {
-            let watch = Watch::new(pair.leader.pid());
+            let watch = ProcWatch::new(pair.leader.pid());
             let again = watch.again();
             (watch, again)
         });
@@ -479,17 +476,17 @@ mod tests {
         assert_eq!([watch.signal(0), again.signal(0)], [Ok(()); 2]);
         pair.leader.reap();
         assert_eq!(watch.signal(0), Err(Errno::ESRCH), "no member was seen yet");
-        assert_eq!(failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || look_at(&mut watch)), Sight::Alive);
-        assert!(matches!(watch.witness, Some(Witness::Unheld(pid, _)) if pid == pair.member), "{watch:?}");
+        assert_eq!(failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || look_at(&mut watch)), Seen::Alive);
+        assert!(matches!(watch.held, Some(HeldMember::Unheld(pid, _)) if pid == pair.member), "{watch:?}");
         assert_eq!(watch.signal(0), Ok(()));
         // As good as the witness is any other that was seen; the leader's own number is a stranger's by now.
-        watch.witness = None;
+        watch.held = None;
         watch.known = vec![pair.leader.pid()];
         assert_eq!(watch.signal(0), Err(Errno::ESRCH));
         watch.known.push(pair.member);
         assert_eq!(watch.signal(0), Ok(()));
-        watch.witness = Some(Witness::Unheld(pair.member, Duration::ZERO));
-        assert!(!watch.witness_lives(), "it is another");
+        watch.held = Some(HeldMember::Unheld(pair.member, Duration::ZERO));
+        assert!(!watch.held_lives(), "it is another");
     }
 
     #[test]
@@ -498,11 +495,13 @@ mod tests {
         let pid = leader.pid();
         let calls = [&[libc::SYS_pidfd_open], OPEN].concat();
         let (unidentified, refused) = failing(&calls, Errno::EMFILE, || {
-            let watch = Watch { started: Some(Duration::ZERO), ..Watch::unheld(pid) };
-            (Watch::new(pid).is_unidentified(), watch.signal(0))
+            let watch = ProcWatch { started: Some(Duration::ZERO), ..ProcWatch::unheld(pid) };
+            (ProcWatch::new(pid).is_unidentified(), watch.signal(0))
         });
         assert_eq!((unidentified, refused), (true, Err(Errno::EMFILE)));
-        for watch in [Watch::new(pid), Watch::over(pid, Err(Errno::EMFILE)), Watch::over(pid, Err(Errno::ESRCH))] {
+        for watch in
+            [ProcWatch::new(pid), ProcWatch::over(pid, Err(Errno::EMFILE)), ProcWatch::over(pid, Err(Errno::ESRCH))]
+        {
             assert!(!watch.is_unidentified(), "{watch:?}");
         }
     }
@@ -510,7 +509,7 @@ mod tests {
     #[test]
     fn another_watch_without_a_descriptor_is_kept_on_the_same_leader() {
         let mut leader = Started::leader();
-        let watch = Watch::new(leader.pid());
+        let watch = ProcWatch::new(leader.pid());
         let again = || failing(&[libc::SYS_fcntl], Errno::EMFILE, || watch.again());
         assert!(again().leader.is_none() && again().started == started_at(leader.pid()) && !again().leaderless);
         leader.reap();
@@ -520,7 +519,7 @@ mod tests {
     #[test]
     fn a_group_is_signalled_by_its_leader_who_was_reaped() {
         let mut pair = Pair::start();
-        let watch = Watch::new(pair.leader.pid());
+        let watch = ProcWatch::new(pair.leader.pid());
         assert_eq!(watch.signal(0), Ok(()));
         pair.leader.reap();
         // By number it is not, before a member was seen.
@@ -531,15 +530,15 @@ mod tests {
     #[test]
     fn only_the_kernel_calls_a_group_empty() {
         let mut leader = Started::leader();
-        let mut watch = Watch::new(leader.pid());
+        let mut watch = ProcWatch::new(leader.pid());
         assert!(!watch.is_empty());
         leader.kill();
         assert!(!watch.is_empty(), "a zombie is something");
-        assert_eq!(watch.glance(), None, "and nobody's life");
+        assert_eq!(watch.without_walk(), None, "and nobody's life");
         leader.reap();
         assert_eq!(watch.is_empty(), reach(&watch));
-        assert_eq!(watch.glance(), reach(&watch).then_some(Sight::Gone));
-        assert!(!Watch::over(leader.pid(), Err(Errno::ESRCH)).is_empty(), "there is no leader to ask by");
+        assert_eq!(watch.without_walk(), reach(&watch).then_some(Seen::Gone));
+        assert!(!ProcWatch::over(leader.pid(), Err(Errno::ESRCH)).is_empty(), "there is no leader to ask by");
         assert_eq!(watch.signal(0), Err(Errno::ESRCH));
     }
 
@@ -550,12 +549,12 @@ mod tests {
         }
         before_6_9(|| {
             let mut pair = Pair::start();
-            let mut watch = Watch::new(pair.leader.pid());
+            let mut watch = ProcWatch::new(pair.leader.pid());
             assert!(!reach(&watch) && !watch.is_empty());
             assert_eq!(watch.signal(0), Ok(()), "the leader, who is not reaped");
             pair.leader.reap();
             assert_eq!(watch.signal(0), Err(Errno::ESRCH), "nobody: it may be anybody's");
-            assert_eq!(look_at(&mut watch), Sight::Alive);
+            assert_eq!(look_at(&mut watch), Seen::Alive);
             assert_eq!(watch.signal(0), Ok(()), "the member who was seen");
             pair.kill_member();
             assert_eq!(watch.signal(0), Err(Errno::ESRCH));
@@ -565,26 +564,26 @@ mod tests {
     #[test]
     fn of_a_group_that_proc_does_not_show_only_the_kernel_is_asked() {
         let mut leader = Started::leader();
-        let mut watch = Watch { blind: true, ..Watch::over(leader.pid(), Err(Errno::EMFILE)) };
-        assert_eq!(watch.glance(), Some(Sight::Alive));
+        let mut watch = ProcWatch { blind: true, ..ProcWatch::over(leader.pid(), Err(Errno::EMFILE)) };
+        assert_eq!(watch.without_walk(), Some(Seen::Alive));
         leader.kill();
-        assert_eq!(watch.glance(), Some(Sight::Alive), "it cannot know");
+        assert_eq!(watch.without_walk(), Some(Seen::Alive), "it cannot know");
         leader.reap();
-        assert_eq!(watch.glance(), Some(Sight::Gone));
+        assert_eq!(watch.without_walk(), Some(Seen::Gone));
     }
 
     /// What a group in the process table is taken for, after walks that saw this of it.
-    fn weighed(walks: &[(&[bool], bool, bool)]) -> Vec<Option<Sight>> {
+    fn after_walks(walks: &[(&[bool], bool, bool)]) -> Vec<Option<Seen>> {
         let mut leader = Started::leader();
         leader.kill();
         let pgid = leader.pid();
-        let (mut watch, mut row) = (Watch::new(pgid), Row::default());
-        let weigh = |(members, is_born, vanished): &(&[bool], bool, bool)| {
-            let members: Vec<_> = members.iter().map(|runs| Seen { pid: pgid, runs: *runs }).collect();
+        let (mut watch, mut seen) = (ProcWatch::new(pgid), Walks::default());
+        let sight_after = |(members, is_born, vanished): &(&[bool], bool, bool)| {
+            let members: Vec<_> = members.iter().map(|runs| Found { pid: pgid, runs: *runs }).collect();
             let groups = if *is_born { vec![pgid] } else { vec![i32::MAX] };
-            watch.weigh(&members, &Born::Known { groups, vanished: *vanished }, &mut row)
+            watch.after_walk(&members, &NewPids::Known { groups, vanished: *vanished }, &mut seen)
         };
-        walks.iter().map(weigh).collect()
+        walks.iter().map(sight_after).collect()
     }
 
     #[test]
@@ -607,43 +606,47 @@ mod tests {
         ] {
             let mut expected = vec![None; walks.len()];
             if let Some(last) = gone_after {
-                expected[last - 1] = Some(Sight::Gone);
+                expected[last - 1] = Some(Seen::Gone);
             }
-            assert_eq!(weighed(&walks), expected, "{walks:?}");
+            assert_eq!(after_walks(&walks), expected, "{walks:?}");
         }
         // What the kernel knows of and the walks do not show, twice in a row, unless it forks faster than they come.
         let born_unseen: (&[bool], bool, bool) = (&[], true, false);
-        assert_eq!(weighed(&[born_unseen, born_unseen, born_unseen, unseen]), [None, None, None, Some(Sight::Alive)]);
-        assert_eq!(weighed(&[unseen, quiet, unseen, unseen]), [None, None, None, Some(Sight::Alive)]);
+        assert_eq!(
+            after_walks(&[born_unseen, born_unseen, born_unseen, unseen]),
+            [None, None, None, Some(Seen::Alive)]
+        );
+        assert_eq!(after_walks(&[unseen, quiet, unseen, unseen]), [None, None, None, Some(Seen::Alive)]);
     }
 
     #[test]
     fn a_member_who_runs_is_the_next_witness_and_a_group_without_any_is_gone_if_the_kernel_says_so() {
-        let (mut leader, nobody) = (Started::leader(), Born::since(None));
-        let (mut watch, mut row) = (Watch::new(leader.pid()), Row { dead: 1, unseen: 1, quiet: 1 });
+        let (mut leader, nobody) = (Started::leader(), NewPids::since(None));
+        let (mut watch, mut walks) = (ProcWatch::new(leader.pid()), Walks { dead: 1, unseen: 1, quiet: 1 });
         watch.known.clear();
-        let seen = [Seen { pid: leader.pid(), runs: true }];
-        assert_eq!(watch.weigh(&seen, &nobody, &mut row), Some(Sight::Alive));
-        assert_eq!((watch.witness_pid(), row.dead, row.unseen), (Some(leader.pid()), 0, 0));
+        let seen = [Found { pid: leader.pid(), runs: true }];
+        assert_eq!(watch.after_walk(&seen, &nobody, &mut walks), Some(Seen::Alive));
+        assert_eq!((watch.held_pid(), walks.dead, walks.unseen), (Some(leader.pid()), 0, 0));
         leader.reap();
-        assert_eq!(watch.weigh(&[], &nobody, &mut row), Some(Sight::Gone));
+        assert_eq!(watch.after_walk(&[], &nobody, &mut walks), Some(Seen::Gone));
         assert!(!watch.blind);
     }
 
     #[test]
-    fn births_are_counted_from_the_beginning_of_a_row() {
-        let rows = |dead: &[usize]| dead.iter().map(|dead| Row { dead: *dead, ..Row::default() }).collect::<Vec<_>>();
-        assert!(are_between_rows(&[]) && are_between_rows(&rows(&[0, 2])));
-        assert!(!are_between_rows(&rows(&[1])) && !are_between_rows(&rows(&[0, 1, 2])));
+    fn new_pids_are_counted_from_the_beginning_of_a_series() {
+        let series =
+            |dead: &[usize]| dead.iter().map(|dead| Walks { dead: *dead, ..Walks::default() }).collect::<Vec<_>>();
+        assert!(is_between_series(&[]) && is_between_series(&series(&[0, 2])));
+        assert!(!is_between_series(&series(&[1])) && !is_between_series(&series(&[0, 1, 2])));
     }
 
     #[test]
     fn many_are_looked_at_together_and_each_is_told_by_its_key() {
         let (mut dead, alive) = (Started::leader(), Started::leader());
         dead.kill();
-        let [mut first, mut second] = [&dead, &alive].map(|leader| Watch::new(leader.pid()));
-        let sights = look(&mut [("dead", &mut first), ("alive", &mut second)]);
-        assert_eq!(sights, [("dead", Sight::Gone), ("alive", Sight::Alive)]);
+        let [mut first, mut second] = [&dead, &alive].map(|leader| ProcWatch::new(leader.pid()));
+        let all_seen = look(&mut [("dead", &mut first), ("alive", &mut second)]);
+        assert_eq!(all_seen, [("dead", Seen::Gone), ("alive", Seen::Alive)]);
         assert!(!first.is_undecided() && !second.is_undecided());
     }
 
@@ -651,20 +654,20 @@ mod tests {
     fn a_look_that_could_not_tell_calls_nobody_gone_and_is_soon_repeated() {
         let mut leader = Started::leader();
         leader.kill();
-        let mut vigil = Vigil { group: leader.group(), eyes: Eyes::Proc(Watch::new(leader.pid())) };
+        let mut watch = GroupWatch { group: leader.group(), inner: Inner::Proc(ProcWatch::new(leader.pid())) };
         let patience =
-            |vigil: &Vigil| [1, 1000].map(|millis| vigil.patience(Duration::from_millis(millis)).as_millis());
-        assert_eq!(patience(&vigil), [1, 1000]);
-        let gone = failing(&[libc::SYS_getdents64], Errno::ENOMEM, || vigil.look());
-        assert_eq!((gone, vigil.may_be_leaving(), patience(&vigil)), (false, true, [1, 5]));
-        assert_eq!((vigil.look(), vigil.may_be_leaving(), patience(&vigil)), (true, false, [1, 1000]));
+            |watch: &GroupWatch| [1, 1000].map(|millis| watch.patience(Duration::from_millis(millis)).as_millis());
+        assert_eq!(patience(&watch), [1, 1000]);
+        let gone = failing(&[libc::SYS_getdents64], Errno::ENOMEM, || watch.look());
+        assert_eq!((gone, watch.may_be_leaving(), patience(&watch)), (false, true, [1, 5]));
+        assert_eq!((watch.look(), watch.may_be_leaving(), patience(&watch)), (true, false, [1, 1000]));
     }
 
     #[test]
     fn a_witness_may_be_leaving_when_it_is_dying() {
         let mut leader = Started::leader();
-        let mut watch = Watch::new(leader.pid());
-        assert_eq!((look_at(&mut watch), watch.may_be_leaving()), (Sight::Alive, false));
+        let mut watch = ProcWatch::new(leader.pid());
+        assert_eq!((look_at(&mut watch), watch.may_be_leaving()), (Seen::Alive, false));
         leader.kill();
         assert!(watch.may_be_leaving());
     }

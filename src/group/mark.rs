@@ -77,7 +77,7 @@ impl Mark {
 pub(crate) fn carries(pid: i32, name: &str) -> bool {
     let text = read_past_an_exec(|| environment(pid).unwrap_or_default(), || is_in_exec(pid));
     let start = format!("{name}=").into_bytes();
-    super::family::sees_beyond_children() && text.split(|b| *b == 0).any(|entry| entry.starts_with(&start))
+    super::descendants::sees_beyond_children() && text.split(|b| *b == 0).any(|entry| entry.starts_with(&start))
 }
 
 /// In the middle of an execve it reads empty: looks again rather than take it for a stranger.

@@ -9,13 +9,13 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 use super::raw;
 
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct ProbeWatch {
     pgid: i32,
 }
 
-impl Watch {
-    pub(super) fn new(pgid: i32) -> Watch {
-        Watch { pgid }
+impl ProbeWatch {
+    pub(super) fn new(pgid: i32) -> ProbeWatch {
+        ProbeWatch { pgid }
     }
 
     /// Whether nothing of the group is left in the process table.
@@ -48,7 +48,7 @@ mod tests {
     #[test]
     fn a_group_is_there_until_its_last_zombie_is_reaped() {
         let mut leader = Started::leader();
-        let mut watch = Watch::new(leader.pid());
+        let mut watch = ProbeWatch::new(leader.pid());
         assert!(!watch.look());
         leader.kill();
         assert!(!watch.look(), "a zombie is not told from the living");
@@ -72,7 +72,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn who_may_not_signal_a_group_is_told_so_whatever_became_of_its_leader() {
         let mut leader = Started::leader();
-        let watch = Watch::new(leader.pid());
+        let watch = ProbeWatch::new(leader.pid());
         let forbidden = || super::super::tests::failing(&[nix::libc::SYS_kill], Errno::EPERM, || watch.signal(0));
         assert_eq!(forbidden(), Err(Errno::EPERM));
         leader.kill();

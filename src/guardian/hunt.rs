@@ -23,11 +23,11 @@ use super::descent::{Descent, Marked};
 #[cfg(target_os = "linux")]
 use super::doubt::Observer;
 use super::follow::{Do, Follow};
-use crate::group::{ProcessGroup, since_boot, was_started_after};
 #[cfg(target_os = "linux")]
-use crate::group::{Vigil, kin, mark};
-use crate::kill::climb::Climb;
-use crate::kill::many::Many;
+use crate::group::{GroupWatch, kin, mark};
+use crate::group::{ProcessGroup, since_boot, was_started_after};
+use crate::kill::Batch;
+use crate::kill::Kill;
 use crate::kill::{KillError, KillPolicy, KillReport, Outcome};
 use crate::signal::Signal;
 
@@ -52,7 +52,7 @@ const CONFIRM: Duration = Duration::from_secs(1);
 struct Ward {
     policy: KillPolicy,
     /// Pinned when we were told of it.
-    group: Option<Climb>,
+    group: Option<Kill>,
     /// Since when its strays are being ended.
     ending: Option<Instant>,
     /// At which look somebody was chased last, who can have had children until then.
@@ -187,8 +187,8 @@ impl Hunt {
         // 2. The leader ended, and was reaped by whoever inherited it.
         // 3. Its number was given to a stranger, who was therefore started later than we were told.
         // Held before it is asked, so that nothing can change in between.
-        let climb = Climb::new(group, &ward.policy);
-        ward.group = (!was_started_after(pgid, at)).then_some(climb);
+        let kill = Kill::new(group, &ward.policy);
+        ward.group = (!was_started_after(pgid, at)).then_some(kill);
         #[cfg(target_os = "linux")]
         if ward.group.is_some() {
             // The first of its processes, and the parent of all the others.
@@ -275,8 +275,8 @@ impl Hunt {
 
     fn end_all(&mut self) {
         for (number, ward) in &mut self.wards {
-            if let Some(climb) = ward.group.take() {
-                self.chase.begin(Prey::Group(climb.pgid()), *number, climb);
+            if let Some(kill) = ward.group.take() {
+                self.chase.begin(Prey::Group(kill.pgid()), *number, kill);
             }
             ward.ending.get_or_insert_with(Instant::now);
         }
@@ -398,7 +398,7 @@ struct Chased {
 
 /// The ladders under way.
 struct Chase {
-    kills: Many,
+    kills: Batch,
     chased: HashMap<Prey, Chased>,
     sender: Sender<(Prey, bool)>,
     ended: Receiver<(Prey, bool)>,
@@ -407,7 +407,7 @@ struct Chase {
 impl Chase {
     fn new() -> Chase {
         let (sender, ended) = channel();
-        Chase { kills: Many::default(), chased: HashMap::new(), sender, ended }
+        Chase { kills: Batch::default(), chased: HashMap::new(), sender, ended }
     }
 
     fn is_over(&self) -> bool {
@@ -418,7 +418,7 @@ impl Chase {
         self.chased.values().any(|chased| chased.ward == ward && !chased.survived)
     }
 
-    fn begin(&mut self, prey: Prey, ward: u64, climb: Climb) {
+    fn begin(&mut self, prey: Prey, ward: u64, kill: Kill) {
         self.chased.insert(prey, Chased { ward, survived: false });
         let sender = self.sender.clone();
         let then = move |result: Result<KillReport, KillError>| {
@@ -426,7 +426,7 @@ impl Chase {
             // The receiver lives as long as the kills.
             let _ = sender.send((prey, gone));
         };
-        self.kills.add(climb, Box::new(then));
+        self.kills.add(kill, Box::new(then));
     }
 
     /// Tells whether there were any that are not chased yet, and whether some process could not be told.
@@ -453,11 +453,11 @@ impl Chase {
                 continue;
             }
             // Held by its pidfd, and only then asked whether it is the one that is known.
-            let Some(vigil) = Vigil::of_process(pid, is_it) else { continue };
+            let Some(watch) = GroupWatch::of_process(pid, is_it) else { continue };
             let left = ward.grace_left();
             let policy = ward.policy.clone().grace(left);
             let policy = if left.is_zero() { policy.signal(Signal::KILL) } else { policy };
-            self.begin(prey, known.ward, Climb::over(vigil, &policy));
+            self.begin(prey, known.ward, Kill::over(watch, &policy));
             found_some = true;
         }
         (found_some, carriers.some_in_exec)
@@ -491,9 +491,9 @@ mod tests {
         Hunt::new(format!("DEADBEAT_TEST_HUNT_{}", std::process::id()))
     }
 
-    /// A climb that has nobody to kill: no process can have this number.
-    fn over_nobody() -> Climb {
-        Climb::new(ProcessGroup::new(i32::MAX).unwrap(), &KillPolicy::default())
+    /// A kill that has nobody to kill: no process can have this number.
+    fn over_nobody() -> Kill {
+        Kill::new(ProcessGroup::new(i32::MAX).unwrap(), &KillPolicy::default())
     }
 
     #[test]
@@ -821,7 +821,7 @@ mod tests {
             let mut chase = Chase::new();
             // Of that signal it does not die.
             let policy = KillPolicy::default().signal(Signal::CONT).grace(FAR);
-            chase.begin(Prey::Group(child.pid()), 1, Climb::new(ProcessGroup::new(child.pid()).unwrap(), &policy));
+            chase.begin(Prey::Group(child.pid()), 1, Kill::new(ProcessGroup::new(child.pid()).unwrap(), &policy));
             assert!(!chase.step() && !chase.is_over() && chase.is_after(1));
         }
 
@@ -829,7 +829,7 @@ mod tests {
         fn a_group_is_guarded_from_when_it_is_told_of_until_it_is_let_go_or_released() {
             let (mut hunt, name) = hunt("GROUPS");
             let child = Marked::start(&name, "nobody's");
-            let guarded = |hunt: &Hunt| hunt.wards[&1].group.as_ref().map(Climb::pgid);
+            let guarded = |hunt: &Hunt| hunt.wards[&1].group.as_ref().map(Kill::pgid);
             hunt.expect(1, KillPolicy::default());
             hunt.guard(1, child.pid(), since_boot());
             assert_eq!(guarded(&hunt), Some(child.pid()));

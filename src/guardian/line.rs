@@ -19,7 +19,7 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::letter::{LENGTH, Letter, VERSION};
 use super::{ANSWER, MARKS, NAME, REQUEST, remove_marks};
-use crate::group::{ProcessGroup, Vigil, hold_nothing, wait_readable};
+use crate::group::{GroupWatch, ProcessGroup, hold_nothing, wait_readable};
 use crate::signal::Signal;
 
 /// How long a program may take to say that it is a guardian. It bounds one that is none, not a slow machine.
@@ -75,7 +75,7 @@ pub(super) struct Line {
     socket: UnixStream,
     guardian: Child,
     /// The group it starts in, and leads again as soon as it has a session of its own.
-    group: Vigil,
+    group: GroupWatch,
     /// A thread reads what it has to say.
     is_heard: bool,
     /// The process that started it, and no copy of that one, which has the same socket.
@@ -105,7 +105,7 @@ impl Line {
         // It keeps the guardian's end of the line, which we would never see closed.
         drop(command);
         let group = ProcessGroup::new(i32::try_from(guardian.id()).map_err(io::Error::other)?);
-        let group = Vigil::new(group.map_err(io::Error::other)?);
+        let group = GroupWatch::new(group.map_err(io::Error::other)?);
         let mut line = Line { socket, guardian, group, is_heard: false, owner: std::process::id() };
         match greet(&mut line) {
             Ok(()) => Ok(line),

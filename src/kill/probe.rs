@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::undertaker::PATIENCE;
+use super::kill_thread::PATIENCE;
 use crate::group::{has_thread, this_thread};
 
 /// By the time this says yes, the thread that was started has ended and its place is free again. It says no, too, if that

@@ -15,7 +15,7 @@ use super::lives::Lives;
 use super::program::Ended;
 use super::subjects::{Call, Kill, Told};
 use crate::fixture::Running;
-use crate::group::{Backend, Member, ProcessGroup, Vigil, backend, pause};
+use crate::group::{Backend, GroupWatch, Member, ProcessGroup, backend, pause};
 use crate::heartbeat::lab::{Flavor, Lab, LabError};
 use crate::heartbeat::{Heartbeat, Machine, Pulse};
 use crate::kill::KillPolicy;
@@ -148,8 +148,8 @@ fn watch(
     deadline: Duration,
     running: &Running,
 ) -> (Result<Seen, Lost>, Timeline) {
-    let mut vigil = Vigil::new(running.group());
-    let gone_before = vigil.look();
+    let mut watch = GroupWatch::new(running.group());
+    let gone_before = watch.look();
     let mut lives = Lives::of(running);
     lives.look(false);
     let marks = Arc::new(Marks::default());
@@ -159,7 +159,7 @@ fn watch(
         let (over, ended) = mpsc::channel::<()>();
         let shared = Arc::clone(&marks);
         let observer =
-            scope.spawn(move || observe(vigil, Observed::nothing(lives, Held::within(policy.grace)), &ended, &shared));
+            scope.spawn(move || observe(watch, Observed::nothing(lives, Held::within(policy.grace)), &ended, &shared));
         let observed = || {
             drop(over);
             observer.join().unwrap_or_else(|_| Observed::nothing(Lives::of(running), Held::within(policy.grace)))
@@ -246,21 +246,21 @@ impl<'a> Observed<'a> {
 }
 
 /// Looks at the group until it is gone, or until a moment after the subject has ended.
-fn observe<'a>(mut vigil: Vigil, mut observed: Observed<'a>, ended: &Receiver<()>, marks: &Marks) -> Observed<'a> {
+fn observe<'a>(mut watch: GroupWatch, mut observed: Observed<'a>, ended: &Receiver<()>, marks: &Marks) -> Observed<'a> {
     let mut ended_at = None;
     let mut woken = false;
     let mut looked_at = observed.alive_at;
     loop {
         let begun_at = Instant::now();
-        let leader_stayed = !vigil.group().leader_has_exited();
-        let gone = vigil.look();
+        let leader_stayed = !watch.group().leader_has_exited();
+        let gone = watch.look();
         let now = Instant::now();
         observed.delays.add(marks.at_work(looked_at, now).saturating_sub(LOOK));
         looked_at = now;
         if gone {
             observed.lives.all_gone(now);
             observed.gone_at = Some(now);
-            let group = vigil.group();
+            let group = watch.group();
             delays_until(&mut observed.delays, ended, marks, move || walk(group));
             return observed;
         }
@@ -272,7 +272,7 @@ fn observe<'a>(mut vigil: Vigil, mut observed: Observed<'a>, ended: &Receiver<()
             return observed;
         }
         let asleep = Instant::now();
-        vigil.wait(LOOK);
+        watch.wait(LOOK);
         woken = asleep.elapsed() < LOOK;
         if ended_at.is_none() && ended.try_recv() == Err(TryRecvError::Disconnected) {
             ended_at = Some(Instant::now());
@@ -373,7 +373,7 @@ mod tests {
                 drop(over);
             });
             let observed = Observed::nothing(Lives::of(&running), Held::within(GRACE));
-            let observed = observe(Vigil::new(running.group()), observed, &ended, &Marks::default());
+            let observed = observe(GroupWatch::new(running.group()), observed, &ended, &Marks::default());
             let watched = start.elapsed();
             assert!(observed.gone_at.is_some_and(|at| at - start <= watched));
             watched

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::program::{Program, TemplateError};
-use crate::kill::{KillError, KillPolicy, KillReport, Undertaker, kill_in_pool};
+use crate::kill::{KillError, KillPolicy, KillReport, KillThread, kill_in_pool};
 
 /// What a subject tells of its kill; `None` from one that returns nothing.
 pub(super) type Told = Option<Result<KillReport, KillError>>;
@@ -150,12 +150,12 @@ pub fn built_in() -> Vec<Subject> {
             Some(kill_in_pool(pgid, &policy.confirm(Duration::ZERO)).await)
         })
         .telling(),
-        Subject::calling("undertaker", "many kills on one thread", |pgid, policy| async move {
-            let undertaker = match Undertaker::new(policy.confirm(Duration::ZERO)) {
-                Ok(undertaker) => undertaker,
+        Subject::calling("kill-thread", "many kills on one thread", |pgid, policy| async move {
+            let kill_thread = match KillThread::new(policy.confirm(Duration::ZERO)) {
+                Ok(kill_thread) => kill_thread,
                 Err(error) => return Some(Err(KillError::os(pgid, error))),
             };
-            Some(undertaker.kill(pgid).await)
+            Some(kill_thread.kill(pgid).await)
         })
         .telling(),
         Subject::calling("async-sleep", "the rejected alternative: tokio's sleep", |pgid, policy| async move {

@@ -31,8 +31,8 @@ async fn within(time: Duration, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The right ladder but for its first signal, what it waits for and its last signal.
-async fn ladder(pgid: i32, first: signal::Signal, waiting: impl Future<Output = ()>, last: Option<signal::Signal>) {
+/// The right escalation but for its first signal, what it waits for and its last signal.
+async fn escalation(pgid: i32, first: signal::Signal, waiting: impl Future<Output = ()>, last: Option<signal::Signal>) {
     let group = Pid::from_raw(pgid);
     // Its number is free then, and soon another's.
     let is_there = killpg(group, first).is_ok() && killpg(group, signal::Signal::SIGCONT).is_ok();
@@ -51,19 +51,19 @@ async fn leader_only(pgid: i32) {
 
 async fn waits_for_esrch(pgid: i32) {
     let gone = || killpg(Pid::from_raw(pgid), None) == Err(Errno::ESRCH);
-    ladder(pgid, signal::Signal::SIGTERM, within(GRACE, gone), Some(signal::Signal::SIGKILL)).await;
+    escalation(pgid, signal::Signal::SIGTERM, within(GRACE, gone), Some(signal::Signal::SIGKILL)).await;
 }
 
 async fn interrupts_first(pgid: i32) {
-    ladder(pgid, signal::Signal::SIGINT, within(GRACE, || is_gone(pgid)), Some(signal::Signal::SIGKILL)).await;
+    escalation(pgid, signal::Signal::SIGINT, within(GRACE, || is_gone(pgid)), Some(signal::Signal::SIGKILL)).await;
 }
 
 async fn always_sleeps(pgid: i32) {
-    ladder(pgid, signal::Signal::SIGTERM, tokio::time::sleep(GRACE), Some(signal::Signal::SIGKILL)).await;
+    escalation(pgid, signal::Signal::SIGTERM, tokio::time::sleep(GRACE), Some(signal::Signal::SIGKILL)).await;
 }
 
 async fn never_kills(pgid: i32) {
-    ladder(pgid, signal::Signal::SIGTERM, within(GRACE, || is_gone(pgid)), None).await;
+    escalation(pgid, signal::Signal::SIGTERM, within(GRACE, || is_gone(pgid)), None).await;
 }
 
 async fn kills_at_once(pgid: i32) {
@@ -71,7 +71,7 @@ async fn kills_at_once(pgid: i32) {
 }
 
 async fn waits_for_ever(pgid: i32) {
-    ladder(pgid, signal::Signal::SIGTERM, within(Duration::MAX, || is_gone(pgid)), None).await;
+    escalation(pgid, signal::Signal::SIGTERM, within(Duration::MAX, || is_gone(pgid)), None).await;
 }
 
 async fn blocks_the_worker(pgid: i32) {
@@ -82,7 +82,7 @@ async fn blocks_the_worker(pgid: i32) {
             std::thread::sleep(GRACE / 4);
         }
     };
-    ladder(pgid, signal::Signal::SIGTERM, blocking, Some(signal::Signal::SIGKILL)).await;
+    escalation(pgid, signal::Signal::SIGTERM, blocking, Some(signal::Signal::SIGKILL)).await;
 }
 
 /// It waits for its turn before it asks at all, as behind a full pool.

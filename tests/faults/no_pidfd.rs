@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use deadbeat::group::{Backend, backend};
-use deadbeat::kill::Undertaker;
+use deadbeat::kill::KillThread;
 use deadbeat::{KillPolicy, Outcome};
 use nix::libc::{ENOSYS, SYS_pidfd_open, SYS_pidfd_send_signal};
 use seccompiler::{SeccompAction, SeccompFilter, apply_filter_all_threads};
@@ -52,9 +52,9 @@ fn a_zombie_leader_holds_no_grace_and_the_stubborn_are_killed_after_it() {
     assert_eq!(report.outcome, Outcome::Killed, "{report:?}");
     assert!(report.signals.last().unwrap().at >= grace, "{report:?}");
     // Many at once have nothing to be woken by either. The stubborn takes the grace, the obedient has as much.
-    let undertaker = Undertaker::new(policy.grace(Duration::from_secs(4))).unwrap();
-    let burials = [&obedient[1], &stubborn[1]].map(|(group, _)| undertaker.kill(group.pgid()));
-    let outcomes = burials.map(|burial| burial.wait_blocking().unwrap().outcome);
+    let kill_thread = KillThread::new(policy.grace(Duration::from_secs(4))).unwrap();
+    let pending = [&obedient[1], &stubborn[1]].map(|(group, _)| kill_thread.kill(group.pgid()));
+    let outcomes = pending.map(|pending| pending.wait_blocking().unwrap().outcome);
     assert_eq!(outcomes, [Outcome::Terminated, Outcome::Killed]);
     assert!(all_dead(&obedient) && all_dead(&stubborn));
 }

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use deadbeat::agent::{AgentError, AgentOptions, StartStep, run_subprocess_agent};
-use deadbeat::kill::Undertaker;
+use deadbeat::kill::KillThread;
 use deadbeat::registry::Registry;
 use deadbeat::{KillPolicy, Outcome};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -65,7 +65,7 @@ pub(crate) fn every_kill_is_made<T>(exhaust: impl FnOnce() -> T) {
     let (registry, runtime) = (Registry::new(policy()), runtime());
     registry.register(to_registry).unwrap();
     let exhausted = exhaust();
-    assert_eq!(Undertaker::new(policy()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    assert_eq!(KillThread::new(policy()).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     let outcome = |pgid| policy().kill_blocking(pgid).unwrap().outcome;
     // With a grace as short as this one, a slow machine may not get round to it.
     assert!(matches!(outcome(obedient), Outcome::Terminated | Outcome::Killed));

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use deadbeat::kill::Undertaker;
+use deadbeat::kill::KillThread;
 use deadbeat::{KillErrorKind, KillPolicy};
 use proptest::prelude::*;
 use tokio::runtime::{Builder, Runtime};
@@ -151,12 +151,12 @@ fn a_kill_dropped_in_the_queue_of_a_runtime_that_ends_is_not_lost() {
 }
 
 #[test]
-fn an_undertaker_needs_nothing_of_the_pool() {
+fn a_kill_thread_needs_nothing_of_the_pool() {
     let running = start("fast-exit");
     let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
     let _taken = take_the_pool(&runtime);
-    let undertaker = Undertaker::new(policy()).unwrap();
-    runtime.block_on(undertaker.kill(running.pgid())).unwrap();
+    let kill_thread = KillThread::new(policy()).unwrap();
+    runtime.block_on(kill_thread.kill(running.pgid())).unwrap();
     eventually("the group is dead", || running.has_ended());
     runtime.shutdown_background();
 }
@@ -235,7 +235,7 @@ fn with_no_thread_for_anybody_the_worker_makes_the_kill_between_its_sleeps() {
         return;
     }
     assert!(std::thread::Builder::new().spawn(|| {}).is_err(), "the control was not caught: threads can be started");
-    assert!(Undertaker::new(policy()).is_err());
+    assert!(KillThread::new(policy()).is_err());
     let (ours, seeds, left) = (start("stubborn-child"), start("fast-exit"), start("ignore-term"));
     let runtime = runtime();
     runtime.block_on(policy().kill(ours.pgid())).unwrap();

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use deadbeat::ProcessGroup;
-use deadbeat::kill::Undertaker;
+use deadbeat::kill::KillThread;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -128,13 +128,13 @@ fn of_random_trees_nobody_survives_and_no_stranger_is_hit() {
     let shapes: Vec<Tree> = (0..count).map(|_| trees().new_tree(&mut runner).unwrap().current()).collect();
 
     let mut bystanders = [Bystander::start(), Bystander::start()];
-    let undertaker = Undertaker::new(policy().grace(Duration::from_millis(200))).unwrap();
+    let kill_thread = KillThread::new(policy().grace(Duration::from_millis(200))).unwrap();
     let mut survivors = 0;
     for batch in shapes.chunks(20) {
         let mut grown: Vec<Grown> = batch.iter().map(grow).collect();
-        let burials: Vec<_> = grown.iter().map(|tree| undertaker.kill(tree.group.pgid())).collect();
-        for ((burial, tree), shape) in burials.into_iter().zip(&mut grown).zip(batch) {
-            let report = burial.wait_blocking().unwrap();
+        let pending: Vec<_> = grown.iter().map(|tree| kill_thread.kill(tree.group.pgid())).collect();
+        for ((pending, tree), shape) in pending.into_iter().zip(&mut grown).zip(batch) {
+            let report = pending.wait_blocking().unwrap();
             match deadbeat::group::backend() {
                 deadbeat::group::Backend::Proc => {
                     let left = tree.group.members().unwrap();

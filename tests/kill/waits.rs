@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use deadbeat::group::{Backend, backend};
-use deadbeat::kill::Undertaker;
+use deadbeat::kill::KillThread;
 use deadbeat::{KillPolicy, Outcome};
 
 use super::support::{SOON, policy, start};
@@ -26,11 +26,11 @@ fn an_exit_ends_a_wait_of_an_hour() {
     // It dies a second after its SIGTERM, so there is a wait.
     let (here, there) = (start("slow-exit"), start("slow-exit"));
     let (told, ends) = channel();
-    let undertaker = Undertaker::new(lazy()).unwrap();
-    let burial = undertaker.kill(there.pgid());
+    let kill_thread = KillThread::new(lazy()).unwrap();
+    let pending = kill_thread.kill(there.pgid());
     let (pgid, told_too) = (here.pgid(), told.clone());
     thread::spawn(move || told.send(lazy().kill_blocking(pgid).unwrap()));
-    thread::spawn(move || told_too.send(burial.wait_blocking().unwrap()));
+    thread::spawn(move || told_too.send(pending.wait_blocking().unwrap()));
     for _ in 0..2 {
         let report = ends.recv_timeout(SOON).expect("nobody woke it");
         assert_eq!(report.outcome, Outcome::Terminated, "{report:?}");

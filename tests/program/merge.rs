@@ -10,7 +10,7 @@ use crate::support::deadbeat;
 
 /// Two subjects that are quick, on a fixture each way out, thrice: enough for every part to get some.
 const CELLS: &str =
-    "suite --subject spawn-blocking --subject undertaker --fixture zombie --fixture fast-exit --grace 2s";
+    "suite --subject spawn-blocking --subject kill-thread --fixture zombie --fixture fast-exit --grace 2s";
 
 struct Parts {
     dir: tempfile::TempDir,

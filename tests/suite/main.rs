@@ -58,7 +58,7 @@ fn faults(report: &Report) -> Vec<String> {
 
 #[rstest]
 fn every_fixture_is_as_expected_of(
-    #[values("inline", "spawn-blocking", "undertaker", "async-sleep")] subject: &str,
+    #[values("inline", "spawn-blocking", "kill-thread", "async-sleep")] subject: &str,
     #[values(0, 1, 2)] runtime: usize,
 ) {
     let subject = built_in().into_iter().find(|known| known.name() == subject).expect("no such subject");
@@ -86,7 +86,7 @@ fn every_fixture_is_as_expected_of(
 #[test]
 fn the_built_in_subjects_are_those_above() {
     let names: Vec<_> = built_in().iter().map(|subject| subject.name().to_owned()).collect();
-    assert_eq!(names, ["inline", "spawn-blocking", "undertaker", "async-sleep"]);
+    assert_eq!(names, ["inline", "spawn-blocking", "kill-thread", "async-sleep"]);
     assert_eq!(RUNTIMES.len(), 3);
 }
 

@@ -1,6 +1,6 @@
 //! command-group: <https://docs.rs/command-group/latest/command_group/struct.AsyncGroupChild.html>
 //!
-//! It has `signal`, `wait` and `kill`; the ladder is put together from them.
+//! It has `signal`, `wait` and `kill`; the escalation is put together from them.
 
 use std::io;
 use std::time::Duration;

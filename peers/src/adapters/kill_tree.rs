@@ -1,6 +1,6 @@
 //! kill_tree: <https://docs.rs/kill_tree/latest/kill_tree/tokio/fn.kill_tree_with_config.html>
 //!
-//! It sends one signal to a process and all below it; the ladder is put together from two of them.
+//! It sends one signal to a process and all below it; the escalation is put together from two of them.
 
 use std::io;
 use std::time::Duration;

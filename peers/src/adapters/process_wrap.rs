@@ -1,6 +1,6 @@
 //! process-wrap: <https://docs.rs/process-wrap/latest/process_wrap/tokio/trait.ChildWrapper.html>
 //!
-//! It has `signal`, `wait` and `kill`; the ladder is put together from them.
+//! It has `signal`, `wait` and `kill`; the escalation is put together from them.
 
 use std::io;
 use std::time::Duration;

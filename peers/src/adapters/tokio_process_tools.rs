@@ -13,9 +13,9 @@ use crate::peer::Started;
 pub(crate) fn start(command: Command, grace: Duration) -> io::Result<Started> {
     let process = Process::new(command).name(AutoName::program_only());
     let mut process = process.stdout_and_stderr(|stream| stream.discard()).spawn().map_err(io::Error::other)?;
-    let ladder = GracefulShutdown::builder().unix_sigterm(grace).windows_ctrl_break(grace).build();
+    let escalation = GracefulShutdown::builder().unix_sigterm(grace).windows_ctrl_break(grace).build();
     Started::new(process.id(), async move {
-        if process.terminate(ladder).await.is_err() {
+        if process.terminate(escalation).await.is_err() {
             process.kill().await?;
         }
         Ok(())

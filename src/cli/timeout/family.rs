@@ -14,11 +14,11 @@ use nix::unistd::{Pid, getpgid};
 use tokio::sync::oneshot;
 
 use super::kin::{Kin, Seen};
-use crate::group::Vigil;
+use crate::group::GroupWatch;
 #[cfg(target_os = "linux")]
-use crate::group::family::is_descendant;
-use crate::group::family::{
-    adopt_orphans, child_has_ended, children, command_of, descendants, is_leaving, no_child_runs, reap,
+use crate::group::descendants::is_descendant;
+use crate::group::descendants::{
+    adopt_orphans, child_has_ended, children, command_of, is_leaving, no_child_runs, reap, running,
 };
 use crate::guardian::Guardian;
 use crate::kill::{KillError, KillPolicy, KillReport, Outcome};
@@ -137,9 +137,9 @@ impl Family {
     pub(super) fn kill_at_once(&self) {
         self.at_once.store(true, Ordering::SeqCst);
         for pid in self.outsiders() {
-            if let Some(vigil) = self.hold(pid) {
+            if let Some(watch) = self.hold(pid) {
                 // One that is gone already is as good.
-                let _ = vigil.signal(Signal::KILL);
+                let _ = watch.signal(Signal::KILL);
             }
         }
     }
@@ -211,7 +211,7 @@ impl Family {
 
     /// Those that the kill of the command's group does not reach.
     pub(super) fn outsiders(&self) -> Vec<i32> {
-        let mut found = self.look().map_or_else(|| descendants(&self.spared()), |seen| seen.commands);
+        let mut found = self.look().map_or_else(|| running(&self.spared()), |seen| seen.commands);
         found.retain(|pid| !self.is_in_group(*pid));
         found
     }
@@ -240,17 +240,17 @@ impl Family {
     }
 
     #[cfg(target_os = "linux")]
-    pub(super) fn hold(&self, pid: i32) -> Option<Vigil> {
+    pub(super) fn hold(&self, pid: i32) -> Option<GroupWatch> {
         let spared = self.spared();
         let kin = Some(Arc::clone(&self.kin)).filter(|_| self.has_strangers());
-        Vigil::of_process(pid, move |pid| match &kin {
+        GroupWatch::of_process(pid, move |pid| match &kin {
             Some(kin) => kin.is_commands(pid),
             None => is_descendant(pid, &spared),
         })
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(super) fn hold(&self, _pid: i32) -> Option<Vigil> {
+    pub(super) fn hold(&self, _pid: i32) -> Option<GroupWatch> {
         None
     }
 }

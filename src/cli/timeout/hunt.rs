@@ -11,11 +11,11 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use super::family::{Family, Outsider};
-use crate::group::family::{command_of, kill_children};
+use crate::group::descendants::{command_of, kill_children};
 use crate::group::pause;
+use crate::kill::Batch;
+use crate::kill::Kill;
 use crate::kill::KillPolicy;
-use crate::kill::climb::Climb;
-use crate::kill::many::Many;
 use crate::signal::Signal;
 
 /// Between two looks while others are given their grace.
@@ -33,7 +33,7 @@ const IN_VAIN: usize = 100;
 impl Family {
     pub(super) fn hunt(&self) {
         let (sender, ended) = channel();
-        let (mut kills, mut hunted, mut quiet_since) = (Many::default(), HashSet::new(), Instant::now());
+        let (mut kills, mut hunted, mut quiet_since) = (Batch::default(), HashSet::new(), Instant::now());
         loop {
             let policy = self.policy_now();
             let is_last = policy.signal == Signal::KILL;
@@ -41,14 +41,14 @@ impl Family {
             let mut found = if is_last { self.outsiders() } else { self.orphans() };
             found.retain(|pid| !hunted.contains(pid) && !self.was_in_vain(*pid));
             for pid in &found {
-                let Some(vigil) = self.hold(*pid) else { continue };
-                let climb = Climb::over(vigil, &policy);
+                let Some(watch) = self.hold(*pid) else { continue };
+                let kill = Kill::over(watch, &policy);
                 hunted.insert(*pid);
                 // Held, so the name is its own; later there may be none left.
                 let (sender, pid, command) = (sender.clone(), *pid, command_of(*pid));
                 let tell = move |kill| drop(sender.send(Outsider { pid, command, kill }));
                 // The receiver lives as long as the kills.
-                kills.add(climb, Box::new(tell));
+                kills.add(kill, Box::new(tell));
             }
             kills.step();
             if is_last {

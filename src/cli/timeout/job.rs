@@ -22,7 +22,7 @@ use super::events::{Alarm, Event};
 use super::lending::Lending;
 use super::origin;
 use super::terminal::{Holder, Terminal, Turn};
-use crate::group::family::descendants;
+use crate::group::descendants;
 use crate::group::stop::{Stopped, stop_by, stopped_by};
 use crate::signal::Signal;
 
@@ -220,7 +220,7 @@ fn leader_stop(pid: i32) -> Option<Named> {
 /// child stopped itself, as programs do that ask for a password. One that has opened a group of its own is in the
 /// background of a shell of the command's.
 fn asking_member(pgid: i32) -> Option<Named> {
-    descendants(&[]).into_iter().find_map(|pid| {
+    descendants::running(&[]).into_iter().find_map(|pid| {
         let signal = Named::try_from(stopped_by(pid)?).ok()?;
         let asks = [Named::SIGTTIN, Named::SIGTTOU].contains(&signal);
         (asks && getpgid(Some(Pid::from_raw(pid))) == Ok(Pid::from_raw(pgid))).then_some(signal)

@@ -11,9 +11,9 @@ use std::time::Duration;
 
 use nix::unistd::{Pid, getpgid, getpid, getsid};
 
-use crate::group::family::{born_since, child_has_ended, children_of, parent, runs, started_at};
+use crate::group::descendants::{born_since, child_has_ended, children_of, parent, runs, started_at};
 #[cfg(target_os = "linux")]
-use crate::group::family::{is_child, sees_beyond_children};
+use crate::group::descendants::{is_child, sees_beyond_children};
 use crate::group::mark::carries;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use nix::unistd::getpgrp;
 
 use super::origin;
 use super::terminal::Terminal;
-use crate::group::family::{child_has_ended, start_helper, wait_for_helper};
+use crate::group::descendants::{child_has_ended, start_helper, wait_for_helper};
 use crate::group::{hold_nothing, pause, signal_process};
 use crate::guardian;
 use crate::signal::Signal;

@@ -10,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
 
-use crate::group::family::parent;
+use crate::group::descendants::parent;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Terminal {
@@ -150,7 +150,7 @@ fn others(_group: Pid) -> Vec<i32> {
 /// As the groups do that a shell within the command opens for its own jobs.
 fn descends_from_us(leader: Pid) -> bool {
     #[cfg(target_os = "linux")]
-    return crate::group::family::is_descendant(leader.as_raw(), &[]);
+    return crate::group::descendants::is_descendant(leader.as_raw(), &[]);
     #[cfg(not(target_os = "linux"))]
     return {
         let _ = leader;

@@ -16,7 +16,7 @@ use super::inherited::{Inherited, Start};
 use super::job::{self, Job};
 use super::terminal::Terminal;
 use super::{command, origin, say, signals};
-use crate::agent::{AgentError, AgentExit, AgentOptions, Stdin, Strays, run_subprocess_agent};
+use crate::agent::{AgentError, AgentExit, AgentOptions, Escaped, Stdin, run_subprocess_agent};
 use crate::group::ProcessGroup;
 use crate::guardian::Guardian;
 use crate::kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome};
@@ -72,7 +72,7 @@ pub(super) async fn run(
         told: Vec::new(),
         is_over: false,
     };
-    let strays = Strays::default();
+    let escaped = Escaped::default();
     let (pid, alarm, timeout) = (Arc::clone(&run.pid), run.alarm.clone(), call.timeout);
     let follower = guardian.clone().filter(|_| terminal.is_some() || !timeout.is_zero());
     // Without a guardian the command itself at least is not to outlive us.
@@ -87,7 +87,7 @@ pub(super) async fn run(
     let options = options
         .policy(policy)
         .stdin(Stdin::Inherit)
-        .own_strays(Arc::clone(&strays))
+        .own_escaped(Arc::clone(&escaped))
         .registry(Arc::clone(&run.registry))
         .shutdown(Arc::clone(&run.shutdown))
         .on_spawn(move |child| {
@@ -106,7 +106,7 @@ pub(super) async fn run(
     run.is_over = true;
     let hunt = pin!(run.family.end());
     let fate = events.heed_until(hunt, |event| run.heed(event)).await;
-    if let Some(ward) = strays.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    if let Some(ward) = escaped.lock().unwrap_or_else(PoisonError::into_inner).take() {
         ward.release();
     }
     run.settle(end, fate, had_terminal)

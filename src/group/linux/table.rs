@@ -16,7 +16,7 @@ use nix::unistd::{Pid, getpgid};
 use rustix::fs::{CWD, Mode, OFlags, RawDir, openat};
 
 use super::super::{Member, portable};
-use super::reserve;
+use super::spare_fd;
 
 /// `PF_KTHREAD`: it is the kernel's own, and has no program.
 const OF_KERNEL: u64 = 0x20_0000;
@@ -180,7 +180,7 @@ pub(in crate::group) fn runs(pid: i32) -> bool {
 
 /// Whether it has been sent a SIGKILL and has only not come to die of it: on a busy machine that takes its time.
 pub(in crate::group) fn is_dying(pid: i32) -> bool {
-    let status = reserve::or_with_the_reserve(|| fs::read_to_string(format!("/proc/{pid}/status"))).unwrap_or_default();
+    let status = spare_fd::or_with_spare(|| fs::read_to_string(format!("/proc/{pid}/status"))).unwrap_or_default();
     is_sent_sigkill(&status) || read_stat(pid).is_some_and(|stat| stat.is_exiting())
 }
 
@@ -251,7 +251,7 @@ fn read_stat_at(path: &Path) -> Option<Stat> {
         let length = fs::File::open(path)?.read(&mut line)?;
         Ok((line, length))
     };
-    let (line, length) = reserve::or_with_the_reserve(read).ok()?;
+    let (line, length) = spare_fd::or_with_spare(read).ok()?;
     parse_stat(&line[..length])
 }
 
@@ -498,7 +498,7 @@ mod tests {
             Some(i32::from_str_radix(flags.trim(), 8).unwrap())
         };
         let all: Vec<_> = fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(flags).collect();
-        assert!(!all.is_empty(), "none is kept in reserve");
+        assert!(!all.is_empty(), "none is kept in spare");
         assert!(all.iter().all(|flags| flags & libc::O_CLOEXEC != 0), "{all:?}");
     }
 

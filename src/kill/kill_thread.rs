@@ -18,9 +18,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::climb::Climb;
-use super::many::{Many, Then};
-use super::seat::Seat;
+use super::batch::{Batch, OnDone};
+use super::claim::Claim;
+use super::in_progress::Kill;
 use super::{KillError, KillErrorKind, KillPolicy, KillReport};
 
 /// How long the blocking pool has to begin a kill. It takes less than one where a thread is idle or can be started, and a
@@ -31,146 +31,146 @@ pub(super) const PATIENCE: Duration = Duration::from_millis(20);
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
-/// use deadbeat::{KillPolicy, kill::Undertaker};
+/// use deadbeat::{KillPolicy, kill::KillThread};
 ///
-/// let undertaker = Undertaker::new(KillPolicy::default())?;
-/// let burial = undertaker.kill(i32::MAX); // under way from here on, whether or not anybody awaits it
-/// undertaker.shutdown_blocking(); // waits for every kill
-/// # drop(burial);
+/// let kill_thread = KillThread::new(KillPolicy::default())?;
+/// let pending = kill_thread.kill(i32::MAX); // under way from here on, whether or not anybody awaits it
+/// kill_thread.shutdown_blocking(); // waits for every kill
+/// # drop(pending);
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// Dropping it neither blocks nor loses a kill: its thread ends after the last of them. The end of the process is
-/// another matter; a `main` that is about to return calls [`shutdown_blocking`](Undertaker::shutdown_blocking) first.
+/// another matter; a `main` that is about to return calls [`shutdown_blocking`](KillThread::shutdown_blocking) first.
 #[derive(Debug)]
-pub struct Undertaker {
+pub struct KillThread {
     policy: KillPolicy,
-    inbox: Arc<Inbox>,
+    shared: Arc<Shared>,
     ended: oneshot::Receiver<()>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// A kill under way at an [`Undertaker`]. Dropping it does not stop the kill.
+/// A kill under way at a [`KillThread`]. Dropping it does not stop the kill.
 #[derive(Debug)]
 #[must_use = "the kill goes on without it, but only this tells what became of it"]
-pub struct Burial {
+pub struct PendingKill {
     pgid: i32,
     state: Result<oneshot::Receiver<Result<KillReport, KillError>>, Option<KillError>>,
 }
 
-struct Inbox {
-    letters: Mutex<Letters>,
-    bell: UnixStream,
+struct Shared {
+    queue: Mutex<Queue>,
+    waker: UnixStream,
 }
 
 #[derive(Default)]
-struct Letters {
-    jobs: Vec<(Climb, Then)>,
+struct Queue {
+    entries: Vec<(Kill, OnDone)>,
     /// Kills that somebody else should begin, and until when.
-    seats: Vec<(Instant, Seat)>,
+    claims: Vec<(Instant, Claim)>,
     closed: bool,
     /// The thread has panicked, and reads no more letters.
     dead: bool,
 }
 
-impl fmt::Debug for Inbox {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Inbox")
+        f.write_str("Shared")
     }
 }
 
-impl Inbox {
-    fn letters(&self) -> MutexGuard<'_, Letters> {
-        self.letters.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ring(&self) {
-        // Full means that it has been rung already.
-        let _ = (&self.bell).write(&[1]);
+    fn wake(&self) {
+        // Full means that it has been woken already.
+        let _ = (&self.waker).write(&[1]);
     }
 }
 
-impl Undertaker {
+impl KillThread {
     /// Starts the thread.
     ///
     /// # Errors
     ///
     /// The system's, when there is no thread or descriptor to be had: nothing has been promised to anybody yet.
-    pub fn new(policy: KillPolicy) -> io::Result<Undertaker> {
-        let (bell, door) = UnixStream::pair()?;
-        bell.set_nonblocking(true)?;
-        door.set_nonblocking(true)?;
-        let inbox = Arc::new(Inbox { letters: Mutex::default(), bell });
+    pub fn new(policy: KillPolicy) -> io::Result<KillThread> {
+        let (waker, wakeups) = UnixStream::pair()?;
+        waker.set_nonblocking(true)?;
+        wakeups.set_nonblocking(true)?;
+        let shared = Arc::new(Shared { queue: Mutex::default(), waker });
         let (end, ended) = oneshot::channel();
-        let theirs = Arc::clone(&inbox);
-        let thread = std::thread::Builder::new().name("undertaker".into()).spawn(move || {
-            let mut kills = Many::default();
-            let dead = catch_unwind(AssertUnwindSafe(|| work(&mut kills, &theirs, &door))).is_err();
-            let mut letters = theirs.letters();
-            letters.dead = dead;
+        let theirs = Arc::clone(&shared);
+        let thread = std::thread::Builder::new().name("kill-thread".into()).spawn(move || {
+            let mut kills = Batch::default();
+            let dead = catch_unwind(AssertUnwindSafe(|| work(&mut kills, &theirs, &wakeups))).is_err();
+            let mut queue = theirs.queue();
+            queue.dead = dead;
             // A bug of ours must not lose a kill, begun or not.
-            kills.into_climbs().chain(letters.jobs.drain(..)).for_each(|(climb, then)| bury_alone(climb, then));
-            drop(letters);
+            kills.into_kills().chain(queue.entries.drain(..)).for_each(|(kill, then)| run_detached(kill, then));
+            drop(queue);
             // Nobody may be waiting.
             let _ = end.send(());
         })?;
-        Ok(Undertaker { policy, inbox, ended, thread: Some(thread) })
+        Ok(KillThread { policy, shared, ended, thread: Some(thread) })
     }
 
     /// Begins to kill this group, at once and whatever becomes of the future that tells of it.
     ///
     /// The group is pinned before this returns, where the system can do that, or else known by the start of its leader: so a
     /// stranger that gets the number afterwards is told from it, as [`KillPolicy::kill_child`] says in detail.
-    pub fn kill(&self, pgid: i32) -> Burial {
-        match self.policy.climb(pgid) {
-            Ok(climb) => {
+    pub fn kill(&self, pgid: i32) -> PendingKill {
+        match Kill::of(pgid, &self.policy) {
+            Ok(kill) => {
                 let (answer, state) = oneshot::channel();
-                self.begin(climb, move |result| {
+                self.begin(kill, move |result| {
                     // Whoever asked may have gone.
                     let _ = answer.send(result);
                 });
-                Burial { pgid, state: Ok(state) }
+                PendingKill { pgid, state: Ok(state) }
             }
-            Err(error) => Burial { pgid, state: Err(Some(error)) },
+            Err(error) => PendingKill { pgid, state: Err(Some(error)) },
         }
     }
 
     /// Hands over a climb, and what is to be done on the thread when it has ended.
-    pub(crate) fn begin(&self, climb: Climb, then: impl FnOnce(Result<KillReport, KillError>) + Send + 'static) {
-        let mut letters = self.inbox.letters();
-        if letters.dead {
-            drop(letters);
-            return bury_alone(climb, Box::new(then));
+    pub(crate) fn begin(&self, kill: Kill, then: impl FnOnce(Result<KillReport, KillError>) + Send + 'static) {
+        let mut queue = self.shared.queue();
+        if queue.dead {
+            drop(queue);
+            return run_detached(kill, Box::new(then));
         }
-        letters.jobs.push((climb, Box::new(then)));
-        drop(letters);
-        self.inbox.ring();
+        queue.entries.push((kill, Box::new(then)));
+        drop(queue);
+        self.shared.wake();
     }
 
     /// Begins this kill if nothing else has in [`PATIENCE`].
-    pub(super) fn begin_if_nobody_does(&self, seat: Seat) {
-        let mut letters = self.inbox.letters();
-        if letters.dead {
-            drop(letters);
-            return seat.take().into_iter().for_each(|(climb, then)| bury_alone(climb, then));
+    pub(super) fn begin_if_nobody_does(&self, claim: Claim) {
+        let mut queue = self.shared.queue();
+        if queue.dead {
+            drop(queue);
+            return claim.take().into_iter().for_each(|(kill, then)| run_detached(kill, then));
         }
-        letters.seats.push((Instant::now() + PATIENCE, seat));
-        drop(letters);
-        self.inbox.ring();
+        queue.claims.push((Instant::now() + PATIENCE, claim));
+        drop(queue);
+        self.shared.wake();
     }
 
     /// The one of this process, for what must go on when whoever began it is dropped.
     ///
     /// # Errors
     ///
-    /// As [`new`](Undertaker::new): there is no thread or descriptor to be had.
-    pub(crate) fn global() -> io::Result<&'static Undertaker> {
-        static GLOBAL: OnceLock<Undertaker> = OnceLock::new();
-        if let Some(undertaker) = GLOBAL.get() {
-            return Ok(undertaker);
+    /// As [`new`](KillThread::new): there is no thread or descriptor to be had.
+    pub(crate) fn global() -> io::Result<&'static KillThread> {
+        static GLOBAL: OnceLock<KillThread> = OnceLock::new();
+        if let Some(kill_thread) = GLOBAL.get() {
+            return Ok(kill_thread);
         }
-        let new = Undertaker::new(KillPolicy::default())?;
+        let new = KillThread::new(KillPolicy::default())?;
         Ok(GLOBAL.get_or_init(|| new))
     }
 
@@ -185,26 +185,26 @@ impl Undertaker {
     pub fn shutdown_blocking(mut self) {
         self.close();
         if let Some(thread) = self.thread.take() {
-            // A panic there has been told to each burial that it lost.
+            // A panic there has been told to each pending kill that it lost.
             let _ = thread.join();
         }
     }
 
     /// Once: after that there may be nobody left to hear the bell.
     fn close(&self) {
-        if !std::mem::replace(&mut self.inbox.letters().closed, true) {
-            self.inbox.ring();
+        if !std::mem::replace(&mut self.shared.queue().closed, true) {
+            self.shared.wake();
         }
     }
 }
 
-impl Drop for Undertaker {
+impl Drop for KillThread {
     fn drop(&mut self) {
         self.close();
     }
 }
 
-impl Burial {
+impl PendingKill {
     /// The group.
     pub fn pgid(&self) -> i32 {
         self.pgid
@@ -227,7 +227,7 @@ impl Burial {
     }
 }
 
-impl Future for Burial {
+impl Future for PendingKill {
     type Output = Result<KillReport, KillError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -244,56 +244,56 @@ fn lost(pgid: i32) -> KillError {
 }
 
 /// Where there is a thread to be had: the kill thread's, one of its own; without any, at once and without grace.
-pub(super) fn begin_anywhere(climb: Climb, then: Then) {
-    match Undertaker::global() {
-        Ok(undertaker) => undertaker.begin(climb, then),
-        Err(_) => bury_alone(climb, then),
+pub(super) fn begin_anywhere(kill: Kill, then: OnDone) {
+    match KillThread::global() {
+        Ok(kill_thread) => kill_thread.begin(kill, then),
+        Err(_) => run_detached(kill, then),
     }
 }
 
 /// On a thread of its own; without one, at once and without grace.
-fn bury_alone(climb: Climb, then: Then) {
-    let seat = Seat::new(climb, then);
-    let theirs = seat.clone();
-    if std::thread::Builder::new().spawn(move || theirs.climb_here()).is_err() {
-        if let Some((climb, then)) = seat.take() {
-            then(climb.cut_short());
+fn run_detached(kill: Kill, then: OnDone) {
+    let claim = Claim::new(kill, then);
+    let theirs = claim.clone();
+    if std::thread::Builder::new().spawn(move || theirs.run()).is_err() {
+        if let Some((kill, then)) = claim.take() {
+            then(kill.kill_at_once());
         }
     }
 }
 
 /// The first of them, if its time has come. All have the same patience, so the first to come is the first to be due.
-fn due(seats: &mut VecDeque<(Instant, Seat)>, now: Instant) -> Option<Seat> {
-    if seats.front()?.0 > now {
+fn due(claims: &mut VecDeque<(Instant, Claim)>, now: Instant) -> Option<Claim> {
+    if claims.front()?.0 > now {
         return None;
     }
-    seats.pop_front().map(|(_, seat)| seat)
+    claims.pop_front().map(|(_, claim)| claim)
 }
 
 /// The thread.
-fn work(kills: &mut Many, inbox: &Inbox, mut door: &UnixStream) {
-    let mut seats = VecDeque::new();
+fn work(kills: &mut Batch, shared: &Shared, mut wakeups: &UnixStream) {
+    let mut claims = VecDeque::new();
     loop {
         let closed = {
-            let mut letters = inbox.letters();
-            letters.jobs.drain(..).for_each(|(climb, then)| kills.add(climb, then));
-            seats.extend(letters.seats.drain(..));
-            letters.closed
+            let mut queue = shared.queue();
+            queue.entries.drain(..).for_each(|(kill, then)| kills.add(kill, then));
+            claims.extend(queue.claims.drain(..));
+            queue.closed
         };
-        while let Some(seat) = due(&mut seats, Instant::now()) {
-            if let Some((climb, then)) = seat.take() {
-                tracing::debug!(pgid = climb.pgid(), "the blocking pool has not begun a kill");
-                kills.add(climb, then);
+        while let Some(claim) = due(&mut claims, Instant::now()) {
+            if let Some((kill, then)) = claim.take() {
+                tracing::debug!(pgid = kill.pgid(), "the blocking pool has not begun a kill");
+                kills.add(kill, then);
             }
         }
         kills.step();
-        if kills.is_empty() && seats.is_empty() && closed {
+        if kills.is_empty() && claims.is_empty() && closed {
             return;
         }
-        let left = seats.front().map_or(Duration::MAX, |(until, _)| until.saturating_duration_since(Instant::now()));
-        kills.sleep(Some(door.as_fd()), left);
+        let left = claims.front().map_or(Duration::MAX, |(until, _)| until.saturating_duration_since(Instant::now()));
+        kills.sleep(Some(wakeups.as_fd()), left);
         // Before the letters are read, so that no ring is lost; of very many the rest wakes us once more.
-        let _ = door.read(&mut [0; 64]);
+        let _ = wakeups.read(&mut [0; 64]);
     }
 }
 
@@ -308,30 +308,30 @@ pub(super) mod tests {
     use super::*;
     use crate::group::pause;
     use crate::kill::Outcome;
-    use crate::kill::tests::{SOON, climb_of_nobody, eventually};
+    use crate::kill::tests::{SOON, eventually, kill_of_nobody};
 
-    fn undertaker() -> Undertaker {
-        Undertaker::new(KillPolicy::default()).unwrap()
+    fn kill_thread() -> KillThread {
+        KillThread::new(KillPolicy::default()).unwrap()
     }
 
     /// What it is told lies there to be read; the other end of its bell.
-    pub(in crate::kill) fn without_a_thread() -> (Undertaker, UnixStream) {
-        let (bell, door) = UnixStream::pair().unwrap();
-        door.set_nonblocking(true).unwrap();
-        let inbox = Arc::new(Inbox { letters: Mutex::default(), bell });
+    pub(in crate::kill) fn without_a_thread() -> (KillThread, UnixStream) {
+        let (waker, wakeups) = UnixStream::pair().unwrap();
+        wakeups.set_nonblocking(true).unwrap();
+        let shared = Arc::new(Shared { queue: Mutex::default(), waker });
         let (_, ended) = oneshot::channel();
-        (Undertaker { policy: KillPolicy::default(), inbox, ended, thread: None }, door)
+        (KillThread { policy: KillPolicy::default(), shared, ended, thread: None }, wakeups)
     }
 
-    fn seat_of_nobody() -> Seat {
-        Seat::new(climb_of_nobody(), Box::new(drop))
+    fn seat_of_nobody() -> Claim {
+        Claim::new(kill_of_nobody(), Box::new(drop))
     }
 
     /// A kill whose end takes a while, and whether it has come.
-    fn slow_end() -> (Arc<AtomicBool>, Then) {
+    fn slow_end() -> (Arc<AtomicBool>, OnDone) {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
-        let then: Then = Box::new(move |_| {
+        let then: OnDone = Box::new(move |_| {
             pause(Duration::from_millis(40));
             over.store(true, Ordering::SeqCst);
         });
@@ -340,11 +340,11 @@ pub(super) mod tests {
 
     #[test]
     fn each_kill_is_begun_however_long_there_was_none() {
-        let (undertaker, runtime) = (undertaker(), Builder::new_current_thread().enable_time().build().unwrap());
+        let (kill_thread, runtime) = (kill_thread(), Builder::new_current_thread().enable_time().build().unwrap());
         for _ in 0..10 {
-            let burial = undertaker.kill(i32::MAX);
-            assert_eq!(burial.pgid(), i32::MAX);
-            let report = runtime.block_on(async { timeout(SOON, burial).await }).expect("nobody has begun").unwrap();
+            let pending = kill_thread.kill(i32::MAX);
+            assert_eq!(pending.pgid(), i32::MAX);
+            let report = runtime.block_on(async { timeout(SOON, pending).await }).expect("nobody has begun").unwrap();
             assert_eq!(report.outcome, Outcome::AlreadyGone);
         }
     }
@@ -352,15 +352,15 @@ pub(super) mod tests {
     #[test]
     fn whoever_shuts_it_down_waits_for_the_last_kill_to_have_ended() {
         let (is_over, then) = slow_end();
-        let awaited = undertaker();
-        awaited.begin(climb_of_nobody(), then);
+        let awaited = kill_thread();
+        awaited.begin(kill_of_nobody(), then);
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async { timeout(SOON, awaited.shutdown()).await }).expect("it does not end");
         assert!(is_over.load(Ordering::SeqCst), "it was not waited for");
 
         let (is_over, then) = slow_end();
-        let blocking = undertaker();
-        blocking.begin(climb_of_nobody(), then);
+        let blocking = kill_thread();
+        blocking.begin(kill_of_nobody(), then);
         let (told, end) = channel();
         std::thread::spawn(move || {
             blocking.shutdown_blocking();
@@ -371,48 +371,48 @@ pub(super) mod tests {
 
     #[test]
     fn dropped_it_leaves_no_thread_behind() {
-        let undertaker = undertaker();
-        let inbox = Arc::downgrade(&undertaker.inbox);
-        drop(undertaker);
+        let kill_thread = kill_thread();
+        let shared = Arc::downgrade(&kill_thread.shared);
+        drop(kill_thread);
         // The thread has the other half of it.
-        eventually("the thread has ended", || inbox.strong_count() == 0);
+        eventually("the thread has ended", || shared.strong_count() == 0);
     }
 
     #[test]
     fn a_kill_that_the_pool_should_begin_is_left_to_it_for_20_ms() {
         assert_eq!(PATIENCE, Duration::from_millis(20));
-        let (undertaker, mut door) = without_a_thread();
+        let (kill_thread, mut wakeups) = without_a_thread();
         let before = Instant::now();
-        undertaker.begin_if_nobody_does(seat_of_nobody());
-        let until = undertaker.inbox.letters().seats[0].0;
+        kill_thread.begin_if_nobody_does(seat_of_nobody());
+        let until = kill_thread.shared.queue().claims[0].0;
         assert!(before + PATIENCE <= until && until <= Instant::now() + PATIENCE);
-        assert_eq!(door.read(&mut [0; 8]).unwrap(), 1, "nobody would read it");
+        assert_eq!(wakeups.read(&mut [0; 8]).unwrap(), 1, "nobody would read it");
 
-        let mut seats = VecDeque::from([(until, seat_of_nobody()), (until, seat_of_nobody())]);
-        assert!(due(&mut seats, until - Duration::from_nanos(1)).is_none());
-        assert!(due(&mut seats, until).is_some());
-        assert!(due(&mut seats, until + PATIENCE).is_some());
-        assert!(due(&mut seats, until + PATIENCE).is_none(), "there is none left");
+        let mut claims = VecDeque::from([(until, seat_of_nobody()), (until, seat_of_nobody())]);
+        assert!(due(&mut claims, until - Duration::from_nanos(1)).is_none());
+        assert!(due(&mut claims, until).is_some());
+        assert!(due(&mut claims, until + PATIENCE).is_some());
+        assert!(due(&mut claims, until + PATIENCE).is_none(), "there is none left");
     }
 
     #[test]
     fn what_comes_after_its_thread_has_died_is_done_by_others() {
-        let (undertaker, _door) = without_a_thread();
-        undertaker.inbox.letters().dead = true;
+        let (kill_thread, _door) = without_a_thread();
+        kill_thread.shared.queue().dead = true;
         let (told, ends) = channel();
         let theirs = told.clone();
-        undertaker.begin_if_nobody_does(Seat::new(climb_of_nobody(), Box::new(move |end| theirs.send(end).unwrap())));
+        kill_thread.begin_if_nobody_does(Claim::new(kill_of_nobody(), Box::new(move |end| theirs.send(end).unwrap())));
         assert_eq!(ends.recv_timeout(SOON).expect("it was lost").unwrap().outcome, Outcome::AlreadyGone);
-        assert!(undertaker.inbox.letters().seats.is_empty(), "nothing would ever take it");
-        undertaker.begin(climb_of_nobody(), move |result| told.send(result).unwrap());
+        assert!(kill_thread.shared.queue().claims.is_empty(), "nothing would ever take it");
+        kill_thread.begin(kill_of_nobody(), move |result| told.send(result).unwrap());
         let report = ends.recv_timeout(SOON).expect("it was lost").unwrap();
         assert_eq!(report.outcome, Outcome::AlreadyGone);
     }
 
     #[test]
     fn it_can_be_shown_while_others_use_it() {
-        let undertaker = undertaker();
-        let _letters = undertaker.inbox.letters();
-        assert!(format!("{undertaker:?}").contains("inbox: Inbox"));
+        let kill_thread = kill_thread();
+        let _letters = kill_thread.shared.queue();
+        assert!(format!("{kill_thread:?}").contains("shared: Shared"));
     }
 }

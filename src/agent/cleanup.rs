@@ -8,44 +8,44 @@ use std::sync::Arc;
 
 use tokio::process::Child;
 
-use super::options::Strays;
+use super::options::Escaped;
 use crate::group::ProcessGroup;
 use crate::guardian::{self, Ward};
-use crate::kill::climb::Climb;
-use crate::kill::{KillPolicy, Undertaker};
+use crate::kill::Kill;
+use crate::kill::{KillPolicy, KillThread};
 use crate::registry::Registry;
 
 /// A child that has to be killed with its group, reaped and unregistered, by whoever has it.
-pub(super) struct Remains {
+pub(super) struct Unfinished {
     pub(super) child: Option<Child>,
     pub(super) group: ProcessGroup,
     pub(super) ward: Option<Ward>,
-    pub(super) strays: Option<Strays>,
+    pub(super) escaped: Option<Escaped>,
     pub(super) policy: KillPolicy,
     pub(super) registry: Arc<Registry>,
 }
 
-impl Remains {
+impl Unfinished {
     /// The kill, of which the first signal is sent: should this process end now, the obedient are dead.
-    pub(super) fn begin_kill(&self) -> Climb {
-        self.registry.begin(self.group, &self.policy).then_its_leader(self.policy.reap_within())
+    pub(super) fn begin_kill(&self) -> Kill {
+        self.registry.begin(self.group, &self.policy).wait_for_leader(self.policy.reap_within())
     }
 
     /// Those that have left the group, which only the guardian can find.
-    pub(super) fn end_strays(&mut self) {
-        self.ward.iter_mut().filter(|_| self.strays.is_none()).for_each(Ward::end_strays_off_worker);
+    pub(super) fn kill_escaped(&mut self) {
+        self.ward.iter_mut().filter(|_| self.escaped.is_none()).for_each(Ward::end_strays_off_worker);
     }
 
-    /// The ward to be released, before the leader is reaped. The mark of one whose strays are somebody else's to end is
+    /// The ward to be released, before the leader is reaped. The mark of one whose escaped are somebody else's to end is
     /// guarded on.
     pub(super) fn take_ward(&mut self) -> Option<Ward> {
         #[cfg_attr(not(feature = "cli"), expect(unused_mut, reason = "only the program lets go"))]
         let mut ward = self.ward.take()?;
         #[cfg(feature = "cli")]
-        if let Some(strays) = &self.strays {
+        if let Some(escaped) = &self.escaped {
             // That somebody is this program, on a thread of its own.
             ward.let_go_of_group();
-            *strays.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ward);
+            *escaped.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ward);
             return None;
         }
         Some(ward)
@@ -75,7 +75,7 @@ impl Remains {
     }
 }
 
-impl Remains {
+impl Unfinished {
     /// Of a leader that SIGKILL does not end: it stays registered for the last sweep, and guarded.
     pub(super) fn give_up(&mut self) {
         let Some(child) = self.child.take() else { return };
@@ -85,40 +85,40 @@ impl Remains {
     }
 }
 
-impl Drop for Remains {
+impl Drop for Unfinished {
     fn drop(&mut self) {
         let Some(child) = self.child.take() else { return };
-        self.end_strays();
-        let climb = self.begin_kill();
-        let mut remains = Remains {
+        self.kill_escaped();
+        let kill = self.begin_kill();
+        let mut unfinished = Unfinished {
             child: Some(child),
             group: self.group,
             ward: self.ward.take(),
-            strays: self.strays.clone(),
+            escaped: self.escaped.clone(),
             policy: self.policy.clone(),
             registry: Arc::clone(&self.registry),
         };
-        let Ok(undertaker) = Undertaker::global() else {
+        let Ok(kill_thread) = KillThread::global() else {
             // No thread to be had: no grace, and the leader stays a zombie that pins its number.
-            let _ = climb.cut_short();
-            std::mem::forget(remains.child.take());
+            let _ = kill.kill_at_once();
+            std::mem::forget(unfinished.child.take());
             return;
         };
-        undertaker.begin(climb, move |result| {
+        kill_thread.begin(kill, move |result| {
             if let Err(error) = result {
                 tracing::warn!(pgid = error.pgid(), "a run was dropped and its group not killed: {error}");
             }
-            reap_elsewhere(remains);
+            reap_elsewhere(unfinished);
         });
     }
 }
 
 /// On a thread of its own where a guardian has to be told: one that does not listen must not hold up the other kills of the
 /// thread that this is called on.
-fn reap_elsewhere(mut remains: Remains) {
-    if remains.ward.is_none() {
-        let _ = remains.reap();
+fn reap_elsewhere(mut unfinished: Unfinished) {
+    if unfinished.ward.is_none() {
+        let _ = unfinished.reap();
         return;
     }
-    guardian::elsewhere_or_here(move || drop(remains.reap()));
+    guardian::elsewhere_or_here(move || drop(unfinished.reap()));
 }

@@ -6,84 +6,84 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use super::climb::{Climb, Step, step_all};
+use super::in_progress::{Kill, Step, step_all};
 use super::{KillError, KillReport};
 use crate::group::wait_readable;
 
 /// What is done with the result of a climb.
-pub(crate) type Then = Box<dyn FnOnce(Result<KillReport, KillError>) + Send>;
+pub(crate) type OnDone = Box<dyn FnOnce(Result<KillReport, KillError>) + Send>;
 
 /// Further than any clock goes: such a wait is for the exit alone.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Climbs under way.
 #[derive(Default)]
-pub(crate) struct Many {
-    jobs: Vec<Job>,
+pub(crate) struct Batch {
+    entries: Vec<Entry>,
 }
 
-struct Job {
-    climb: Climb,
-    then: Option<Then>,
+struct Entry {
+    kill: Kill,
+    then: Option<OnDone>,
     /// When it has to be looked at next, whatever happens.
     due: Instant,
 }
 
-impl Many {
-    pub(crate) fn add(&mut self, climb: Climb, then: Then) {
-        self.jobs.push(Job { climb, then: Some(then), due: Instant::now() });
+impl Batch {
+    pub(crate) fn add(&mut self, kill: Kill, then: OnDone) {
+        self.entries.push(Entry { kill, then: Some(then), due: Instant::now() });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+        self.entries.is_empty()
     }
 
     /// Those that have not ended.
-    pub(crate) fn into_climbs(self) -> impl Iterator<Item = (Climb, Then)> {
-        self.jobs.into_iter().filter_map(|job| Some((job.climb, job.then?)))
+    pub(crate) fn into_kills(self) -> impl Iterator<Item = (Kill, OnDone)> {
+        self.entries.into_iter().filter_map(|entry| Some((entry.kill, entry.then?)))
     }
 
     /// One look at each that is due, and what follows from it.
     pub(crate) fn step(&mut self) {
         let now = Instant::now();
-        let mut due: Vec<&mut Job> = self.jobs.iter_mut().filter(|job| job.due <= now).collect();
-        let steps = step_all(&mut due.iter_mut().map(|job| &mut job.climb).collect::<Vec<_>>());
-        for (job, step) in due.into_iter().zip(steps) {
+        let mut due: Vec<&mut Entry> = self.entries.iter_mut().filter(|entry| entry.due <= now).collect();
+        let steps = step_all(&mut due.iter_mut().map(|entry| &mut entry.kill).collect::<Vec<_>>());
+        for (entry, step) in due.into_iter().zip(steps) {
             match step {
-                Step::Wait(time) => job.due = later(Instant::now(), time),
+                Step::Wait(time) => entry.due = later(Instant::now(), time),
                 Step::Done(result) => {
                     // What it does is its owner's affair, and must not end the other kills.
-                    let then = job.then.take();
+                    let then = entry.then.take();
                     if catch_unwind(AssertUnwindSafe(|| then.map(|then| then(result)))).is_err() {
-                        tracing::warn!(pgid = job.climb.pgid(), "what was to follow a kill panicked");
+                        tracing::warn!(pgid = entry.kill.pgid(), "what was to follow a kill panicked");
                     }
                 }
             }
         }
-        self.jobs.retain(|job| job.then.is_some());
+        self.entries.retain(|entry| entry.then.is_some());
     }
 
     /// Until somebody's witness has exited, somebody is due, or the door's bell rings, for `at_most` this long. Those
     /// whose witness has exited are due then.
-    pub(crate) fn sleep(&mut self, door: Option<BorrowedFd<'_>>, at_most: Duration) {
+    pub(crate) fn sleep(&mut self, wakeups: Option<BorrowedFd<'_>>, at_most: Duration) {
         let now = Instant::now();
-        let left = self.jobs.iter().map(|job| job.due.saturating_duration_since(now)).min();
-        let mut fds = Vec::with_capacity(self.jobs.len() + 1);
-        let mut watched = Vec::with_capacity(self.jobs.len());
-        for (i, job) in self.jobs.iter().enumerate() {
-            if let Some(fd) = job.climb.wake_fd() {
+        let left = self.entries.iter().map(|entry| entry.due.saturating_duration_since(now)).min();
+        let mut fds = Vec::with_capacity(self.entries.len() + 1);
+        let mut watched = Vec::with_capacity(self.entries.len());
+        for (i, entry) in self.entries.iter().enumerate() {
+            if let Some(fd) = entry.kill.wake_fd() {
                 fds.push(PollFd::new(fd, PollFlags::POLLIN));
                 watched.push(i);
             }
         }
-        fds.extend(door.map(|door| PollFd::new(door, PollFlags::POLLIN)));
+        fds.extend(wakeups.map(|wakeups| PollFd::new(wakeups, PollFlags::POLLIN)));
         wait_readable(&mut fds, left.map_or(at_most, |left| left.min(at_most)));
         let exited = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
         let woken: Vec<usize> = fds.iter().zip(watched).filter(|(fd, _)| exited(fd)).map(|(_, i)| i).collect();
         drop(fds);
         let now = Instant::now();
         for i in woken {
-            self.jobs[i].due = now;
+            self.entries[i].due = now;
         }
     }
 }
@@ -100,7 +100,7 @@ mod tests {
 
     use super::*;
     use crate::group::{Backend, backend};
-    use crate::kill::tests::{climb_of_nobody, start};
+    use crate::kill::tests::{kill_of_nobody, start};
     use crate::kill::{KillPolicy, Outcome};
     use crate::signal::Signal;
 
@@ -116,28 +116,28 @@ mod tests {
     #[test]
     fn each_is_told_of_its_end_whatever_the_others_do_when_they_are() {
         let (told, ends) = channel();
-        let mut many = Many::default();
-        assert!(many.is_empty());
-        many.add(
-            climb_of_nobody(),
+        let mut batch = Batch::default();
+        assert!(batch.is_empty());
+        batch.add(
+            kill_of_nobody(),
             Box::new(|_| {
                 resume_unwind(Box::new(()));
             }),
         );
-        many.add(climb_of_nobody(), Box::new(move |result| told.send(result).unwrap()));
-        assert!(!many.is_empty());
-        many.step();
+        batch.add(kill_of_nobody(), Box::new(move |result| told.send(result).unwrap()));
+        assert!(!batch.is_empty());
+        batch.step();
         assert_eq!(ends.try_recv().expect("not told").unwrap().outcome, Outcome::AlreadyGone);
-        assert!(many.is_empty());
+        assert!(batch.is_empty());
     }
 
     #[test]
     fn whoever_is_not_due_is_not_looked_at_and_can_be_had_back() {
-        let mut many = Many::default();
-        many.add(climb_of_nobody(), Box::new(drop));
-        many.jobs[0].due += HOUR;
-        many.step();
-        let left: Vec<i32> = many.into_climbs().map(|(climb, _)| climb.pgid()).collect();
+        let mut batch = Batch::default();
+        batch.add(kill_of_nobody(), Box::new(drop));
+        batch.entries[0].due += HOUR;
+        batch.step();
+        let left: Vec<i32> = batch.into_kills().map(|(kill, _)| kill.pgid()).collect();
         assert_eq!(left, [i32::MAX]);
     }
 
@@ -148,18 +148,18 @@ mod tests {
         }
         let running = start("ignore-term");
         let (told, ends) = channel();
-        let mut many = Many::default();
+        let mut batch = Batch::default();
         let policy = KillPolicy::default().grace(HOUR).poll_interval(HOUR);
-        many.add(Climb::new(running.group(), &policy), Box::new(move |result| told.send(result).unwrap()));
-        many.step();
+        batch.add(Kill::new(running.group(), &policy), Box::new(move |result| told.send(result).unwrap()));
+        batch.step();
         running.group().signal(Signal::KILL).unwrap();
         // A signal to this process makes it a short one now and then.
         for _ in 0..100 {
-            if many.is_empty() {
+            if batch.is_empty() {
                 break;
             }
-            many.sleep(None, HOUR);
-            many.step();
+            batch.sleep(None, HOUR);
+            batch.step();
         }
         assert_eq!(ends.try_recv().expect("nobody has woken it").unwrap().outcome, Outcome::Terminated);
     }

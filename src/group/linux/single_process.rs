@@ -15,22 +15,22 @@ use super::table::runs;
 type IsIt = Box<dyn Fn(i32) -> bool + Send>;
 
 /// The watch kept on a single process, whatever group it is in.
-pub(in crate::group) struct Stray {
+pub(in crate::group) struct SingleProcess {
     pid: i32,
     /// `None` where there is none to be had; then it is looked at again before each signal.
     pidfd: Option<Pidfd>,
     is_it: IsIt,
 }
 
-impl Stray {
+impl SingleProcess {
     /// Holds the process by its pidfd, and only then looks whether it is the one that is meant.
-    pub(in crate::group) fn hold(pid: i32, is_it: IsIt) -> Option<Stray> {
+    pub(in crate::group) fn hold(pid: i32, is_it: IsIt) -> Option<SingleProcess> {
         let pidfd = match pidfd::open(pid) {
             Ok(pidfd) => Some(pidfd),
             Err(Errno::ESRCH) => return None,
             Err(_) => None,
         };
-        is_it(pid).then_some(Stray { pid, pidfd, is_it })
+        is_it(pid).then_some(SingleProcess { pid, pidfd, is_it })
     }
 
     pub(in crate::group) fn is_gone(&self) -> bool {
@@ -54,9 +54,9 @@ impl Stray {
     }
 }
 
-impl fmt::Debug for Stray {
+impl fmt::Debug for SingleProcess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Stray({})", self.pid)
+        write!(f, "SingleProcess({})", self.pid)
     }
 }
 
@@ -88,12 +88,12 @@ mod tests {
     fn only_the_one_that_is_meant_is_held() {
         let cat = Started::leader();
         let pid = cat.pid();
-        let hold = |is_it: bool| Stray::hold(pid, Box::new(move |it| it == pid && is_it));
-        let stray = hold(true).unwrap();
-        assert_eq!((stray.fd().is_some(), format!("{stray:?}")), (true, format!("Stray({pid})")));
-        assert!(hold(false).is_none() && Stray::hold(i32::MAX, Box::new(|_| true)).is_none());
+        let hold = |is_it: bool| SingleProcess::hold(pid, Box::new(move |it| it == pid && is_it));
+        let process = hold(true).unwrap();
+        assert_eq!((process.fd().is_some(), format!("{process:?}")), (true, format!("SingleProcess({pid})")));
+        assert!(hold(false).is_none() && SingleProcess::hold(i32::MAX, Box::new(|_| true)).is_none());
         let (fd, other) = failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || {
-            (hold(true).map(|stray| stray.fd().is_some()), hold(false).is_some())
+            (hold(true).map(|process| process.fd().is_some()), hold(false).is_some())
         });
         assert_eq!((fd, other), (Some(false), false), "without a descriptor");
     }
@@ -101,22 +101,22 @@ mod tests {
     #[test]
     fn one_that_is_held_is_gone_when_it_has_ended_and_signalled_until_then() {
         let mut cat = Started::leader();
-        let stray = Stray::hold(cat.pid(), Box::new(|_| true)).unwrap();
-        assert!(!stray.is_gone());
-        assert_eq!(stray.signal(libc::SIGKILL), Ok(()));
+        let process = SingleProcess::hold(cat.pid(), Box::new(|_| true)).unwrap();
+        assert!(!process.is_gone());
+        assert_eq!(process.signal(libc::SIGKILL), Ok(()));
         assert!(is_dying(cat.pid()));
         cat.kill();
-        assert!(stray.is_gone(), "a zombie");
+        assert!(process.is_gone(), "a zombie");
         cat.reap();
-        assert!(stray.is_gone());
-        assert_eq!(stray.signal(0), Err(Errno::ESRCH));
+        assert!(process.is_gone());
+        assert_eq!(process.signal(0), Err(Errno::ESRCH));
     }
 
     #[test]
     fn without_a_descriptor_it_is_looked_at_before_each_signal() {
         let mut cat = Started::leader();
         let pid = cat.pid();
-        let unheld = |is_it| Stray { pid, pidfd: None, is_it: Box::new(move |_| is_it) };
+        let unheld = |is_it| SingleProcess { pid, pidfd: None, is_it: Box::new(move |_| is_it) };
         assert!(!unheld(true).is_gone() && unheld(false).is_gone());
         assert_eq!(unheld(false).signal(libc::SIGKILL), Err(Errno::ESRCH));
         assert!(!is_dying(pid));

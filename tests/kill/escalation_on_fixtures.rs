@@ -105,7 +105,7 @@ fn the_ladder_is_right(name: &str, shell: &str) {
 
 #[test]
 fn the_list_above_is_the_list_of_fixtures() {
-    let source = include_str!("ladder_on_fixtures.rs");
+    let source = include_str!("escalation_on_fixtures.rs");
     for fixture in fixture::ALL {
         assert!(source.contains(&format!("\"{}\"", fixture.name)), "{} is not killed here", fixture.name);
         assert!(!fixture.about().is_empty() && !fixture.about().starts_with(fixture.name), "{}", fixture.about());

@@ -1,7 +1,7 @@
-//! The undertaker against a model, with real groups: whatever is handed over, in whatever order, and whoever stops waiting
+//! The kill thread against a model, with real groups: whatever is handed over, in whatever order, and whoever stops waiting
 //! for it, each group handed over dies, each answer is about its own group, and nobody else is touched.
 //!
-//! `PROPTEST_CASES=200 cargo test --test kill undertaker_model` tries more; a failure is written down, and tried first from
+//! `PROPTEST_CASES=200 cargo test --test kill kill_thread_model` tries more; a failure is written down, and tried first from
 //! then on.
 
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
 use deadbeat::group::{Backend, backend};
-use deadbeat::kill::{Burial, Undertaker};
+use deadbeat::kill::{KillThread, PendingKill};
 use deadbeat::{KillErrorKind, KillReport, Outcome, Signal};
 use proptest::prelude::*;
 use proptest_state_machine::{ReferenceStateMachine, StateMachineTest, prop_state_machine};
@@ -29,7 +29,7 @@ struct Expected {
     ended: bool,
     /// How often it was handed over.
     kills: usize,
-    /// To the undertaker of now, or to the one that the last step shut down.
+    /// To the kill thread of now, or to the one that the last step shut down.
     to_the_last: bool,
     /// Answers that somebody still waits for.
     awaited: usize,
@@ -127,7 +127,7 @@ impl ReferenceStateMachine for Model {
 struct Group {
     leader: Child,
     stdin: Option<ChildStdin>,
-    burials: VecDeque<Burial>,
+    pending: VecDeque<PendingKill>,
 }
 
 impl Group {
@@ -137,7 +137,7 @@ impl Group {
         command.args(["-c", script]).process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut leader = command.spawn().unwrap();
         BufReader::new(leader.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
-        Group { stdin: leader.stdin.take(), leader, burials: VecDeque::new() }
+        Group { stdin: leader.stdin.take(), leader, pending: VecDeque::new() }
     }
 
     fn pgid(&self) -> i32 {
@@ -159,13 +159,13 @@ impl Drop for Group {
 }
 
 struct System {
-    undertaker: Undertaker,
+    kill_thread: KillThread,
     groups: Vec<Group>,
 }
 
-fn undertaker() -> Undertaker {
+fn kill_thread() -> KillThread {
     let policy = policy().grace(GRACE);
-    Undertaker::new(match backend() {
+    KillThread::new(match backend() {
         Backend::Proc => policy,
         // An un-reaped leader looks alive to the end.
         _ => policy.confirm(GRACE),
@@ -178,7 +178,7 @@ impl StateMachineTest for System {
     type Reference = Model;
 
     fn init_test(_: &Model) -> System {
-        System { undertaker: undertaker(), groups: Vec::new() }
+        System { kill_thread: kill_thread(), groups: Vec::new() }
     }
 
     fn apply(mut system: System, model: &Model, step: Step) -> System {
@@ -189,19 +189,19 @@ impl StateMachineTest for System {
                 eventually("it has ended", || system.groups[i].has_ended());
             }
             Step::Kill(i) => system.kill(i),
-            Step::KillAndForget(i) => drop(system.undertaker.kill(system.groups[i].pgid())),
+            Step::KillAndForget(i) => drop(system.kill_thread.kill(system.groups[i].pgid())),
             Step::KillMany => (0..system.groups.len()).for_each(|i| system.kill(i)),
             Step::Await(i) => {
-                let burial = system.groups[i].burials.pop_front().unwrap();
-                check(burial, &model.groups[i], &system.groups[i]);
+                let pending = system.groups[i].pending.pop_front().unwrap();
+                check(pending, &model.groups[i], &system.groups[i]);
             }
             Step::KillRefused(pgid) => {
-                let error = system.undertaker.kill(pgid).wait_blocking().unwrap_err();
+                let error = system.kill_thread.kill(pgid).wait_blocking().unwrap_err();
                 assert_eq!((error.kind(), error.pgid()), (KillErrorKind::InvalidGroup, pgid));
             }
-            Step::Replace => system.undertaker = undertaker(),
+            Step::Replace => system.kill_thread = kill_thread(),
             Step::Shutdown => {
-                std::mem::replace(&mut system.undertaker, undertaker()).shutdown_blocking();
+                std::mem::replace(&mut system.kill_thread, kill_thread()).shutdown_blocking();
                 for (expected, group) in model.groups.iter().zip(&system.groups) {
                     assert!(!expected.to_the_last || group.has_ended() || backend() != Backend::Proc);
                 }
@@ -218,11 +218,11 @@ impl StateMachineTest for System {
     }
 
     fn teardown(mut system: System, model: Model) {
-        drop(system.undertaker);
+        drop(system.kill_thread);
         for (expected, group) in model.groups.iter().zip(&mut system.groups) {
-            assert_eq!(group.burials.len(), expected.awaited);
-            while let Some(burial) = group.burials.pop_front() {
-                check(burial, expected, group);
+            assert_eq!(group.pending.len(), expected.awaited);
+            while let Some(pending) = group.pending.pop_front() {
+                check(pending, expected, group);
             }
             if expected.kills > 0 {
                 eventually("it is dead", || group.has_ended());
@@ -233,15 +233,15 @@ impl StateMachineTest for System {
 
 impl System {
     fn kill(&mut self, i: usize) {
-        let burial = self.undertaker.kill(self.groups[i].pgid());
-        self.groups[i].burials.push_back(burial);
+        let pending = self.kill_thread.kill(self.groups[i].pgid());
+        self.groups[i].pending.push_back(pending);
     }
 }
 
 /// The answer of a kill that has ended.
-fn check(burial: Burial, expected: &Expected, group: &Group) {
-    assert_eq!(burial.pgid(), group.pgid());
-    let report = burial.wait_blocking().unwrap();
+fn check(pending: PendingKill, expected: &Expected, group: &Group) {
+    assert_eq!(pending.pgid(), group.pgid());
+    let report = pending.wait_blocking().unwrap();
     assert_eq!(report.pgid, group.pgid());
     if backend() == Backend::Proc {
         assert!(group.has_ended(), "{expected:?}: {report:?}");

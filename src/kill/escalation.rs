@@ -1,4 +1,4 @@
-//! The ladder, pure: SIGTERM → wait → SIGKILL as a state machine with no clock and no system call inside.
+//! The escalation, pure: SIGTERM → wait → SIGKILL as a state machine with no clock and no system call inside.
 //!
 //! It is told what was seen and what became of a signal, each with the time since the start; it answers with the
 //! one thing to do next. Whoever drives it reads the clock *before* looking at the group, so that a group found
@@ -15,7 +15,7 @@ pub(super) const LEAVING: Duration = Duration::from_secs(10);
 
 /// What a look at the group said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sight {
+pub(crate) enum Seen {
     /// Some member can run.
     Alive,
     /// As that, but whoever was seen is only on its way out, or nobody was and it could not be told.
@@ -26,7 +26,7 @@ pub(crate) enum Sight {
 
 /// What became of a signal that was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub(crate) enum Delivery {
     /// At least one member has it.
     Delivered,
     /// `ESRCH`: the group is empty.
@@ -37,9 +37,9 @@ pub(crate) enum Sent {
 
 /// What to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ask {
+pub(crate) enum Next {
     /// Send this, and tell what became of it.
-    Signal(Signal),
+    Send(Signal),
     /// Look at the group at once, and tell.
     Look,
     /// Look again when a member has ended or this much time has passed, whichever is first.
@@ -51,114 +51,116 @@ pub(crate) enum Ask {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Rung {
+enum State {
     Start,
-    Asking,
+    FirstSignal,
     Continuing,
     Grace { until: Duration },
     Killing,
     Confirm { until: Duration },
-    End(Ask),
+    End(Next),
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Ladder {
+pub(crate) struct Escalation {
     policy: KillPolicy,
-    rung: Rung,
+    state: State,
     grace_from: Duration,
 }
 
-impl Ladder {
-    pub(crate) fn new(policy: &KillPolicy) -> Ladder {
-        Ladder { policy: policy.clone(), rung: Rung::Start, grace_from: Duration::ZERO }
+impl Escalation {
+    pub(crate) fn new(policy: &KillPolicy) -> Escalation {
+        Escalation { policy: policy.clone(), state: State::Start, grace_from: Duration::ZERO }
     }
 
     /// The group was looked at; `now` was read before the look began.
-    pub(crate) fn saw(&mut self, now: Duration, sight: Sight) -> Ask {
-        match (self.rung, sight) {
-            (Rung::Start, Sight::Gone) => self.end(Outcome::AlreadyGone),
+    pub(crate) fn saw(&mut self, now: Duration, seen: Seen) -> Next {
+        match (self.state, seen) {
+            (State::Start, Seen::Gone) => self.end(Outcome::AlreadyGone),
             // SIGKILL as the polite signal leaves nothing to wait for, and must not be sent twice.
-            (Rung::Start, _) if self.policy.signal == Signal::KILL => self.ask(Rung::Killing, Signal::KILL),
-            (Rung::Start, _) => self.ask(Rung::Asking, self.policy.signal),
+            (State::Start, _) if self.policy.signal == Signal::KILL => self.send(State::Killing, Signal::KILL),
+            (State::Start, _) => self.send(State::FirstSignal, self.policy.signal),
 
-            (Rung::Grace { .. }, Sight::Gone) => self.end(Outcome::Terminated),
-            (Rung::Grace { until }, _) if now < until => self.wait(until - now),
-            (Rung::Grace { .. }, _) => self.ask(Rung::Killing, Signal::KILL),
+            (State::Grace { .. }, Seen::Gone) => self.end(Outcome::Terminated),
+            (State::Grace { until }, _) if now < until => self.wait(until - now),
+            (State::Grace { .. }, _) => self.send(State::Killing, Signal::KILL),
 
-            (Rung::Confirm { .. }, Sight::Gone) => self.end(Outcome::Killed),
-            (Rung::Confirm { until }, _) if now < until => self.wait(until - now),
-            (Rung::Confirm { until }, Sight::Leaving) if now - until < LEAVING => self.wait(LEAVING - (now - until)),
-            (Rung::Confirm { .. }, _) => self.end(Outcome::Survived),
+            (State::Confirm { .. }, Seen::Gone) => self.end(Outcome::Killed),
+            (State::Confirm { until }, _) if now < until => self.wait(until - now),
+            (State::Confirm { until }, Seen::Leaving) if now - until < LEAVING => self.wait(LEAVING - (now - until)),
+            (State::Confirm { .. }, _) => self.end(Outcome::Survived),
 
-            (Rung::End(ask), _) => ask,
+            (State::End(next), _) => next,
             // An answer is owed to a signal; a look in between changes nothing.
-            (Rung::Asking, _) => Ask::Signal(self.policy.signal),
-            (Rung::Continuing, _) => Ask::Signal(Signal::CONT),
-            (Rung::Killing, _) => Ask::Signal(Signal::KILL),
+            (State::FirstSignal, _) => Next::Send(self.policy.signal),
+            (State::Continuing, _) => Next::Send(Signal::CONT),
+            (State::Killing, _) => Next::Send(Signal::KILL),
         }
     }
 
     /// The signal that was asked for was sent at `now`, with this result.
-    pub(crate) fn sent(&mut self, now: Duration, result: Sent) -> Ask {
-        match (self.rung, result) {
-            (Rung::Asking, Sent::NoSuchGroup) => self.end(Outcome::AlreadyGone),
-            (Rung::Asking, Sent::NotPermitted) => {
-                self.rung = Rung::End(Ask::NotPermitted);
-                Ask::NotPermitted
+    pub(crate) fn sent(&mut self, now: Duration, result: Delivery) -> Next {
+        match (self.state, result) {
+            (State::FirstSignal, Delivery::NoSuchGroup) => self.end(Outcome::AlreadyGone),
+            (State::FirstSignal, Delivery::NotPermitted) => {
+                self.state = State::End(Next::NotPermitted);
+                Next::NotPermitted
             }
-            (Rung::Asking, Sent::Delivered) => {
+            (State::FirstSignal, Delivery::Delivered) => {
                 self.grace_from = now;
                 // A stopped member keeps SIGTERM pending until it is continued.
                 if self.policy.continue_stopped && self.policy.signal != Signal::CONT {
-                    self.ask(Rung::Continuing, Signal::CONT)
+                    self.send(State::Continuing, Signal::CONT)
                 } else {
-                    self.look(Rung::Grace { until: now.saturating_add(self.policy.grace) })
+                    self.look(State::Grace { until: now.saturating_add(self.policy.grace) })
                 }
             }
-            (Rung::Continuing, Sent::NoSuchGroup) => self.end(Outcome::Terminated),
-            (Rung::Continuing, Sent::Delivered | Sent::NotPermitted) => {
-                self.look(Rung::Grace { until: self.grace_from.saturating_add(self.policy.grace) })
+            (State::Continuing, Delivery::NoSuchGroup) => self.end(Outcome::Terminated),
+            (State::Continuing, Delivery::Delivered | Delivery::NotPermitted) => {
+                self.look(State::Grace { until: self.grace_from.saturating_add(self.policy.grace) })
             }
             // Gone between the look and the signal, or killed as the first signal: nothing was left to kill.
-            (Rung::Killing, Sent::NoSuchGroup) if self.policy.signal == Signal::KILL => self.end(Outcome::AlreadyGone),
-            (Rung::Killing, Sent::NoSuchGroup) => self.end(Outcome::Terminated),
-            (Rung::Killing, Sent::NotPermitted) if self.policy.signal == Signal::KILL => {
-                self.rung = Rung::End(Ask::NotPermitted);
-                Ask::NotPermitted
+            (State::Killing, Delivery::NoSuchGroup) if self.policy.signal == Signal::KILL => {
+                self.end(Outcome::AlreadyGone)
+            }
+            (State::Killing, Delivery::NoSuchGroup) => self.end(Outcome::Terminated),
+            (State::Killing, Delivery::NotPermitted) if self.policy.signal == Signal::KILL => {
+                self.state = State::End(Next::NotPermitted);
+                Next::NotPermitted
             }
             // Those who could be signalled have died, and the rest may not be: they outlive this kill.
-            (Rung::Killing, Sent::NotPermitted) => self.end(Outcome::Survived),
-            (Rung::Killing, Sent::Delivered) if self.policy.confirm.is_zero() => self.end(Outcome::Killed),
-            (Rung::Killing, Sent::Delivered) => {
-                self.look(Rung::Confirm { until: now.saturating_add(self.policy.confirm) })
+            (State::Killing, Delivery::NotPermitted) => self.end(Outcome::Survived),
+            (State::Killing, Delivery::Delivered) if self.policy.confirm.is_zero() => self.end(Outcome::Killed),
+            (State::Killing, Delivery::Delivered) => {
+                self.look(State::Confirm { until: now.saturating_add(self.policy.confirm) })
             }
-            (Rung::End(ask), _) => ask,
-            (Rung::Start | Rung::Grace { .. } | Rung::Confirm { .. }, _) => Ask::Look,
+            (State::End(next), _) => next,
+            (State::Start | State::Grace { .. } | State::Confirm { .. }, _) => Next::Look,
         }
     }
 
-    /// Whether somebody seen alive at `now` is given up, unless it is [leaving](Sight::Leaving).
+    /// Whether somebody seen alive at `now` is given up, unless it is [leaving](Seen::Leaving).
     pub(crate) fn would_give_up(&self, now: Duration) -> bool {
-        matches!(self.rung, Rung::Confirm { until } if now >= until)
+        matches!(self.state, State::Confirm { until } if now >= until)
     }
 
-    fn ask(&mut self, rung: Rung, signal: Signal) -> Ask {
-        self.rung = rung;
-        Ask::Signal(signal)
+    fn send(&mut self, state: State, signal: Signal) -> Next {
+        self.state = state;
+        Next::Send(signal)
     }
 
-    fn look(&mut self, rung: Rung) -> Ask {
-        self.rung = rung;
-        Ask::Look
+    fn look(&mut self, state: State) -> Next {
+        self.state = state;
+        Next::Look
     }
 
-    fn wait(&self, left: Duration) -> Ask {
-        Ask::Wait(self.policy.poll_interval.min(left))
+    fn wait(&self, left: Duration) -> Next {
+        Next::Wait(self.policy.poll_interval.min(left))
     }
 
-    fn end(&mut self, outcome: Outcome) -> Ask {
-        self.rung = Rung::End(Ask::Done(outcome));
-        Ask::Done(outcome)
+    fn end(&mut self, outcome: Outcome) -> Next {
+        self.state = State::End(Next::Done(outcome));
+        Next::Done(outcome)
     }
 }
 
@@ -175,12 +177,12 @@ mod tests {
         let given_up = KillPolicy::default().confirm + LEAVING;
         let nano = Duration::from_nanos(1);
         let saw_leaving = |at| {
-            let mut ladder = at_sigkill(Signal::KILL);
-            assert_eq!(ladder.sent(Duration::ZERO, Sent::Delivered), Ask::Look);
-            ladder.saw(at, Sight::Leaving)
+            let mut escalation = at_sigkill(Signal::KILL);
+            assert_eq!(escalation.sent(Duration::ZERO, Delivery::Delivered), Next::Look);
+            escalation.saw(at, Seen::Leaving)
         };
-        assert_eq!(saw_leaving(given_up - nano), Ask::Wait(nano));
-        assert_eq!(saw_leaving(given_up), Ask::Done(Outcome::Survived));
+        assert_eq!(saw_leaving(given_up - nano), Next::Wait(nano));
+        assert_eq!(saw_leaving(given_up), Next::Done(Outcome::Survived));
     }
 
     #[test]
@@ -213,26 +215,26 @@ mod tests {
         waits: Vec<(Duration, Duration)>,
         /// Whether the group was gone at some look before the last.
         looked_past_the_end: bool,
-        end: Ask,
+        end: Next,
         ended_at: Duration,
         gone_at: Option<Duration>,
     }
 
     /// Drives the ladder with a clock of its own; each look and signal takes the next of `delays`, in turn.
-    fn climb(policy: &KillPolicy, model: Model, delays: &[Duration]) -> Trace {
-        let mut ladder = Ladder::new(policy);
+    fn kill(policy: &KillPolicy, model: Model, delays: &[Duration]) -> Trace {
+        let mut escalation = Escalation::new(policy);
         let (mut now, mut gone_at) = (Duration::ZERO, model.ends);
         let mut delays = delays.iter().cycle();
         let (mut signals, mut waits, mut looked_past_the_end) = (Vec::new(), Vec::new(), false);
-        let mut ask = Ask::Look;
+        let mut next = Next::Look;
         let mut leaving = false;
         for _ in 0..100_000 {
-            match ask {
-                Ask::Done(_) | Ask::NotPermitted => {
-                    return Trace { signals, waits, looked_past_the_end, end: ask, ended_at: now, gone_at };
+            match next {
+                Next::Done(_) | Next::NotPermitted => {
+                    return Trace { signals, waits, looked_past_the_end, end: next, ended_at: now, gone_at };
                 }
-                Ask::Look | Ask::Wait(_) => {
-                    if let Ask::Wait(time) = ask {
+                Next::Look | Next::Wait(_) => {
+                    if let Next::Wait(time) = next {
                         waits.push((now, time));
                         // The exit ends the wait.
                         let exit = gone_at.map_or(Duration::MAX, |at| at.saturating_sub(now));
@@ -241,23 +243,23 @@ mod tests {
                     let read = now;
                     now += *delays.next().unwrap();
                     let gone = gone_at.is_some_and(|at| at <= now);
-                    let sight = match gone {
-                        true => Sight::Gone,
-                        false if leaving => Sight::Leaving,
-                        false => Sight::Alive,
+                    let seen = match gone {
+                        true => Seen::Gone,
+                        false if leaving => Seen::Leaving,
+                        false => Seen::Alive,
                     };
-                    ask = ladder.saw(read, sight);
-                    looked_past_the_end |= gone && !matches!(ask, Ask::Done(_));
+                    next = escalation.saw(read, seen);
+                    looked_past_the_end |= gone && !matches!(next, Next::Done(_));
                 }
-                Ask::Signal(signal) => {
+                Next::Send(signal) => {
                     now += *delays.next().unwrap();
                     let gone = gone_at.is_some_and(|at| at <= now);
                     let sent = match (gone && model.reaped, model.permitted) {
-                        (true, _) => Sent::NoSuchGroup,
-                        (false, false) => Sent::NotPermitted,
-                        (false, true) => Sent::Delivered,
+                        (true, _) => Delivery::NoSuchGroup,
+                        (false, false) => Delivery::NotPermitted,
+                        (false, true) => Delivery::Delivered,
                     };
-                    if sent == Sent::Delivered {
+                    if sent == Delivery::Delivered {
                         leaving = model.seen_leaving && signal == Signal::KILL;
                         signals.push((signal, now));
                         let death = match signal {
@@ -269,15 +271,15 @@ mod tests {
                             gone_at = Some(gone_at.map_or(now + after, |at| at.min(now + after)));
                         }
                     }
-                    ask = ladder.sent(now, sent);
+                    next = escalation.sent(now, sent);
                 }
             }
         }
         panic!("the ladder did not end: {policy:?} {model:?}");
     }
 
-    fn outcome(ask: Ask) -> Option<Outcome> {
-        if let Ask::Done(outcome) = ask { Some(outcome) } else { None }
+    fn outcome(next: Next) -> Option<Outcome> {
+        if let Next::Done(outcome) = next { Some(outcome) } else { None }
     }
 
     fn millis(range: std::ops::Range<u64>) -> impl Strategy<Value = Duration> {
@@ -310,63 +312,63 @@ mod tests {
     }
 
     /// A ladder that has just asked for SIGKILL.
-    fn at_sigkill(signal: Signal) -> Ladder {
-        let mut ladder =
-            Ladder::new(&KillPolicy::default().signal(signal).grace(Duration::ZERO).continue_stopped(false));
-        let mut ask = ladder.saw(Duration::ZERO, Sight::Alive);
-        while ask != Ask::Signal(Signal::KILL) {
-            ask = match ask {
-                Ask::Signal(_) => ladder.sent(Duration::ZERO, Sent::Delivered),
-                _ => ladder.saw(Duration::ZERO, Sight::Alive),
+    fn at_sigkill(signal: Signal) -> Escalation {
+        let mut escalation =
+            Escalation::new(&KillPolicy::default().signal(signal).grace(Duration::ZERO).continue_stopped(false));
+        let mut next = escalation.saw(Duration::ZERO, Seen::Alive);
+        while next != Next::Send(Signal::KILL) {
+            next = match next {
+                Next::Send(_) => escalation.sent(Duration::ZERO, Delivery::Delivered),
+                _ => escalation.saw(Duration::ZERO, Seen::Alive),
             };
         }
-        ladder
+        escalation
     }
 
     #[test]
     fn what_a_sigkill_that_reached_nobody_says_depends_on_what_was_sent_before() {
         let end = |signal, sent| at_sigkill(signal).sent(Duration::ZERO, sent);
-        assert_eq!(end(Signal::KILL, Sent::NoSuchGroup), Ask::Done(Outcome::AlreadyGone));
-        assert_eq!(end(Signal::TERM, Sent::NoSuchGroup), Ask::Done(Outcome::Terminated));
-        assert_eq!(end(Signal::KILL, Sent::NotPermitted), Ask::NotPermitted);
-        assert_eq!(end(Signal::TERM, Sent::NotPermitted), Ask::Done(Outcome::Survived));
+        assert_eq!(end(Signal::KILL, Delivery::NoSuchGroup), Next::Done(Outcome::AlreadyGone));
+        assert_eq!(end(Signal::TERM, Delivery::NoSuchGroup), Next::Done(Outcome::Terminated));
+        assert_eq!(end(Signal::KILL, Delivery::NotPermitted), Next::NotPermitted);
+        assert_eq!(end(Signal::TERM, Delivery::NotPermitted), Next::Done(Outcome::Survived));
     }
 
     #[test]
     fn a_sigkill_that_is_not_to_be_confirmed_is_the_end() {
         let after = |confirm| {
             let policy = KillPolicy::default().signal(Signal::KILL).confirm(confirm);
-            let mut ladder = Ladder::new(&policy);
-            assert_eq!(ladder.saw(Duration::ZERO, Sight::Alive), Ask::Signal(Signal::KILL));
-            ladder.sent(Duration::ZERO, Sent::Delivered)
+            let mut escalation = Escalation::new(&policy);
+            assert_eq!(escalation.saw(Duration::ZERO, Seen::Alive), Next::Send(Signal::KILL));
+            escalation.sent(Duration::ZERO, Delivery::Delivered)
         };
-        assert_eq!(after(Duration::ZERO), Ask::Done(Outcome::Killed));
-        assert_eq!(after(Duration::from_nanos(1)), Ask::Look);
+        assert_eq!(after(Duration::ZERO), Next::Done(Outcome::Killed));
+        assert_eq!(after(Duration::from_nanos(1)), Next::Look);
     }
 
     #[test]
     fn whoever_is_seen_alive_is_given_up_when_the_time_to_confirm_is_over_and_not_before() {
         let (second, nano) = (Duration::from_secs(1), Duration::from_nanos(1));
-        let mut ladder = Ladder::new(&KillPolicy::default().signal(Signal::KILL).confirm(second));
-        assert!(!ladder.would_give_up(Duration::MAX), "nothing was sent yet");
-        ladder.saw(Duration::ZERO, Sight::Alive);
-        assert!(!ladder.would_give_up(Duration::MAX), "nobody knows yet what came of it");
-        assert_eq!(ladder.sent(second, Sent::Delivered), Ask::Look);
-        assert!(!ladder.would_give_up(second * 2 - nano));
-        assert!(ladder.would_give_up(second * 2));
-        assert_eq!(ladder.saw(second * 2, Sight::Alive), Ask::Done(Outcome::Survived));
+        let mut escalation = Escalation::new(&KillPolicy::default().signal(Signal::KILL).confirm(second));
+        assert!(!escalation.would_give_up(Duration::MAX), "nothing was sent yet");
+        escalation.saw(Duration::ZERO, Seen::Alive);
+        assert!(!escalation.would_give_up(Duration::MAX), "nobody knows yet what came of it");
+        assert_eq!(escalation.sent(second, Delivery::Delivered), Next::Look);
+        assert!(!escalation.would_give_up(second * 2 - nano));
+        assert!(escalation.would_give_up(second * 2));
+        assert_eq!(escalation.saw(second * 2, Seen::Alive), Next::Done(Outcome::Survived));
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
         #[test]
-        fn every_climb_keeps_the_rules(
+        fn every_kill_keeps_the_rules(
             policy in policies(),
             model in models(),
             delays in proptest::collection::vec(millis(0..40), 1..6),
         ) {
-            let trace = climb(&policy, model, &delays);
+            let trace = kill(&policy, model, &delays);
 
             // Never more than one of each signal.
             let distinct: HashSet<_> = trace.signals.iter().map(|(signal, _)| *signal).collect();
@@ -405,16 +407,16 @@ mod tests {
 
             // The outcome says what happened.
             match trace.end {
-                Ask::Done(Outcome::AlreadyGone) => prop_assert!(trace.signals.is_empty()),
-                Ask::Done(Outcome::Terminated) => {
+                Next::Done(Outcome::AlreadyGone) => prop_assert!(trace.signals.is_empty()),
+                Next::Done(Outcome::Terminated) => {
                     prop_assert!(killed.is_none() && trace.gone_at.is_some_and(|at| at <= trace.ended_at));
                 }
-                Ask::Done(Outcome::Killed) => {
+                Next::Done(Outcome::Killed) => {
                     prop_assert!(killed.is_some());
                     prop_assert!(policy.confirm.is_zero() || trace.gone_at.is_some_and(|at| at <= trace.ended_at));
                 }
-                Ask::Done(Outcome::Survived) => prop_assert!(killed.is_some()),
-                Ask::NotPermitted => prop_assert!(!model.permitted && trace.signals.is_empty()),
+                Next::Done(Outcome::Survived) => prop_assert!(killed.is_some()),
+                Next::NotPermitted => prop_assert!(!model.permitted && trace.signals.is_empty()),
                 other => prop_assert!(false, "ended with {:?}", other),
             }
 

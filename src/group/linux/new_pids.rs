@@ -47,19 +47,19 @@ pub(in crate::group) fn handed_out_between(before: i32, now: i32) -> Option<Vec<
 }
 
 /// Whom the system has given birth to in a stretch of time.
-pub(super) enum Born {
+pub(super) enum NewPids {
     /// By group; a pid that is in no group any more has died meanwhile, and may have been anybody's.
     Known { groups: Vec<i32>, vanished: bool },
     /// Too many to ask for.
-    Anybody,
+    TooMany,
 }
 
-impl Born {
+impl NewPids {
     /// Where the system does not say what it hands out, nobody counts as born.
-    pub(super) fn since(before: Option<i32>) -> Born {
+    pub(super) fn since(before: Option<i32>) -> NewPids {
         let (mut groups, mut vanished) = (Vec::new(), false);
         if let (Some(before), Some(now)) = (before, last_pid()) {
-            let Some(numbers) = handed_out(before, now, pid_max) else { return Born::Anybody };
+            let Some(numbers) = handed_out(before, now, pid_max) else { return NewPids::TooMany };
             for pid in numbers {
                 match getpgid(Some(Pid::from_raw(pid))) {
                     Ok(pgid) => groups.push(pgid.as_raw()),
@@ -67,22 +67,22 @@ impl Born {
                 }
             }
         }
-        Born::Known { groups, vanished }
+        NewPids::Known { groups, vanished }
     }
 
     /// Whether a newborn was seen in the group, or so many came that nobody can tell.
-    pub(super) fn is_seen_in(&self, pgid: i32) -> bool {
+    pub(super) fn include(&self, pgid: i32) -> bool {
         match self {
-            Born::Known { groups, .. } => groups.contains(&pgid),
-            Born::Anybody => true,
+            NewPids::Known { groups, .. } => groups.contains(&pgid),
+            NewPids::TooMany => true,
         }
     }
 
     /// Whether a newborn may have been of the group, if only for the moment that it lived.
-    pub(super) fn may_be_in(&self, pgid: i32) -> bool {
+    pub(super) fn may_include(&self, pgid: i32) -> bool {
         match self {
-            Born::Known { groups, vanished } => *vanished || groups.contains(&pgid),
-            Born::Anybody => true,
+            NewPids::Known { groups, vanished } => *vanished || groups.contains(&pgid),
+            NewPids::TooMany => true,
         }
     }
 }
@@ -124,25 +124,25 @@ mod tests {
     fn who_was_born_meanwhile_is_seen_in_its_group() {
         let before = last_pid();
         let leader = Started::leader();
-        let born = Born::since(before);
-        assert!(born.is_seen_in(leader.pid()) && born.may_be_in(leader.pid()));
-        assert!(!born.is_seen_in(i32::MAX), "no group has that number");
+        let born = NewPids::since(before);
+        assert!(born.include(leader.pid()) && born.may_include(leader.pid()));
+        assert!(!born.include(i32::MAX), "no group has that number");
         // A system that does not say has nobody born.
-        let unknown = Born::since(None);
-        assert!(!unknown.is_seen_in(leader.pid()) && !unknown.may_be_in(leader.pid()));
+        let unknown = NewPids::since(None);
+        assert!(!unknown.include(leader.pid()) && !unknown.may_include(leader.pid()));
     }
 
     #[test]
     fn one_that_vanished_may_have_been_anybodys_and_of_too_many_each_may() {
-        let born = |vanished| Born::Known { groups: vec![7, 9], vanished };
+        let born = |vanished| NewPids::Known { groups: vec![7, 9], vanished };
         for (born, group, is_seen, may_be) in [
             (born(false), 9, true, true),
             (born(false), 8, false, false),
             (born(true), 8, false, true),
             (born(true), 7, true, true),
-            (Born::Anybody, 8, true, true),
+            (NewPids::TooMany, 8, true, true),
         ] {
-            assert_eq!((born.is_seen_in(group), born.may_be_in(group)), (is_seen, may_be), "{group}");
+            assert_eq!((born.include(group), born.may_include(group)), (is_seen, may_be), "{group}");
         }
     }
 }

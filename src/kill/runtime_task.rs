@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::climb::{Climb, Step};
-use super::many::Then;
-use super::undertaker::begin_anywhere;
+use super::batch::OnDone;
+use super::in_progress::{Kill, Step};
+use super::kill_thread::begin_anywhere;
 use super::{KillError, KillErrorKind};
 
 /// The longest time between two looks: no exit wakes a task.
@@ -17,21 +17,21 @@ const LOOK: Duration = Duration::from_millis(20);
 /// # Errors
 ///
 /// [`KillErrorKind::NoRuntime`]: there is none, and nothing was signalled.
-pub(super) fn begin(climb: Climb, then: Then) -> Result<(), KillError> {
-    let pgid = climb.pgid();
+pub(super) fn begin(kill: Kill, then: OnDone) -> Result<(), KillError> {
+    let pgid = kill.pgid();
     let runtime = Handle::try_current().map_err(|_| KillError::new(pgid, KillErrorKind::NoRuntime))?;
     tracing::warn!(pgid, "no thread can be started for a kill: a task of the runtime makes it");
-    drop(runtime.spawn(Unfinished(Some((climb, then))).finish()));
+    drop(runtime.spawn(Unfinished(Some((kill, then))).finish()));
     Ok(())
 }
 
 /// A kill that is not lost with its task: a runtime drops its tasks when it is shut down.
-struct Unfinished(Option<(Climb, Then)>);
+struct Unfinished(Option<(Kill, OnDone)>);
 
 impl Unfinished {
     async fn finish(mut self) {
-        while let Some((climb, _)) = &mut self.0 {
-            let result = match climb.step() {
+        while let Some((kill, _)) = &mut self.0 {
+            let result = match kill.step() {
                 Step::Wait(time) => {
                     wait(time.min(LOOK)).await;
                     continue;
@@ -47,7 +47,7 @@ impl Unfinished {
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        self.0.take().into_iter().for_each(|(climb, then)| begin_anywhere(climb, then));
+        self.0.take().into_iter().for_each(|(kill, then)| begin_anywhere(kill, then));
     }
 }
 
@@ -75,8 +75,8 @@ mod tests {
 
     use super::*;
     use crate::group::{Backend, backend};
-    use crate::kill::blocking::Climbed;
-    use crate::kill::tests::{climb_of_nobody, eventually, start};
+    use crate::kill::runner::KillResult;
+    use crate::kill::tests::{eventually, kill_of_nobody, start};
     use crate::kill::{KillPolicy, Outcome};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -85,10 +85,10 @@ mod tests {
         Builder::new_current_thread().enable_time().build().unwrap()
     }
 
-    fn begin_in(runtime: &Runtime, climb: Climb) -> oneshot::Receiver<Climbed> {
+    fn begin_in(runtime: &Runtime, kill: Kill) -> oneshot::Receiver<KillResult> {
         let (told, result) = oneshot::channel();
         let _entered = runtime.enter();
-        begin(climb, Box::new(move |climbed| drop(told.send(climbed)))).unwrap();
+        begin(kill, Box::new(move |climbed| drop(told.send(climbed)))).unwrap();
         result
     }
 
@@ -100,7 +100,7 @@ mod tests {
         let (runtime, running) = (runtime(), start("fast-exit"));
         // An hour from the first look to the second would be the end of this test.
         let policy = KillPolicy::default().grace(HOUR).poll_interval(HOUR);
-        let result = begin_in(&runtime, Climb::new(running.group(), &policy));
+        let result = begin_in(&runtime, Kill::new(running.group(), &policy));
         assert_eq!(runtime.block_on(result).unwrap().unwrap().outcome, Outcome::Terminated);
     }
 
@@ -109,7 +109,7 @@ mod tests {
         let running = start("ignore-term");
         let policy = KillPolicy::default().grace(Duration::from_millis(100));
         let runtime = runtime();
-        let mut result = begin_in(&runtime, Climb::new(running.group(), &policy));
+        let mut result = begin_in(&runtime, Kill::new(running.group(), &policy));
         runtime.block_on(tokio::task::yield_now());
         assert!(result.try_recv().is_err(), "it ended within its grace");
         drop(runtime);
@@ -122,13 +122,13 @@ mod tests {
         let running = start("ignore-term");
         let runtime = Builder::new_current_thread().build().unwrap();
         let policy = KillPolicy::default().grace(Duration::from_millis(100));
-        let result = begin_in(&runtime, Climb::new(running.group(), &policy));
+        let result = begin_in(&runtime, Kill::new(running.group(), &policy));
         assert_eq!(runtime.block_on(result).expect("it was lost").unwrap().outcome, Outcome::Killed);
     }
 
     #[test]
     fn without_a_runtime_nothing_is_begun() {
-        let error = begin(climb_of_nobody(), Box::new(|_| unreachable!("it was begun"))).unwrap_err();
+        let error = begin(kill_of_nobody(), Box::new(|_| unreachable!("it was begun"))).unwrap_err();
         assert_eq!(error.kind(), KillErrorKind::NoRuntime);
     }
 

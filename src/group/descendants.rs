@@ -182,7 +182,7 @@ pub(crate) fn hides_processes() -> bool {
 
 /// What descends from this process and can still run, but for `spared` and what descends from those. Its children alone
 /// where no others can be seen: they become its children when their parents end.
-pub(crate) fn descendants(spared: &[i32]) -> Vec<i32> {
+pub(crate) fn running(spared: &[i32]) -> Vec<i32> {
     let (mut living, mut pending) = (Vec::new(), children());
     while let Some(pid) = pending.pop() {
         if spared.contains(&pid) {
@@ -320,13 +320,13 @@ mod tests {
     fn a_child_is_found_in_the_kernels_list_by_its_parent_and_by_asking_for_it() {
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let pid = i32::try_from(child.id()).unwrap();
-        let found = [children(), listed::children_by_parent(own_pid()), asked::children(), descendants(&[])];
+        let found = [children(), listed::children_by_parent(own_pid()), asked::children(), running(&[])];
         let related = [is_descendant(pid, &[]), is_descendant(pid, &[pid])];
         drop(child.stdin.take());
         child.wait().unwrap();
         assert!(found.iter().all(|children| children.contains(&pid)), "{pid}: {found:?}");
         assert_eq!(related, [true, false]);
-        assert!(!is_descendant(1, &[]) && !descendants(&[]).contains(&pid));
+        assert!(!is_descendant(1, &[]) && !running(&[]).contains(&pid));
     }
 
     /// A child, and its child, which says its own number and outlives its parent.
@@ -347,8 +347,8 @@ mod tests {
         let (child, grandchild) = two_generations();
         assert!(is_descendant(grandchild, &[]) && !is_descendant(grandchild, &[child.pid()]));
         assert!(!is_descendant(own_pid(), &[]), "nobody is their own");
-        let with = descendants(&[]);
-        let without = descendants(&[child.pid()]);
+        let with = running(&[]);
+        let without = running(&[child.pid()]);
         end(grandchild);
         assert!(with.contains(&child.pid()) && with.contains(&grandchild), "{with:?}");
         assert!(!without.contains(&child.pid()) && !without.contains(&grandchild), "{without:?}");
@@ -408,7 +408,7 @@ mod tests {
         let (mut child, grandchild) = two_generations();
         assert!(!has_died_out(&[]) && has_died_out(&[child.pid()]));
         child.reap();
-        assert_eq!((children(), descendants(&[])), (vec![grandchild], vec![grandchild]), "an orphan");
+        assert_eq!((children(), running(&[])), (vec![grandchild], vec![grandchild]), "an orphan");
         assert!(!has_died_out(&[]) && has_died_out(&[grandchild]));
         end(grandchild);
         nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(grandchild), None).unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use deadbeat::fixture::Running;
 use deadbeat::heartbeat::{Heartbeat, Verdict};
-use deadbeat::kill::Undertaker;
+use deadbeat::kill::KillThread;
 use deadbeat::{KillErrorKind, Outcome, Signal};
 
 #[cfg(target_os = "linux")]
@@ -13,18 +13,18 @@ use super::support::{LONG, eventually, policy, start};
 
 const GRACE: Duration = Duration::from_secs(1);
 
-fn undertaker() -> Undertaker {
-    Undertaker::new(policy().grace(GRACE)).unwrap()
+fn kill_thread() -> KillThread {
+    KillThread::new(policy().grace(GRACE)).unwrap()
 }
 
 #[test]
 fn many_groups_share_one_grace() {
     let groups: Vec<_> = (0..30).map(|i| start(if i % 3 == 0 { "ignore-term" } else { "stubborn-child" })).collect();
-    let undertaker = undertaker();
+    let kill_thread = kill_thread();
     let start = Instant::now();
-    let burials: Vec<_> = groups.iter().map(|running| undertaker.kill(running.pgid())).collect();
-    for (burial, running) in burials.into_iter().zip(&groups) {
-        let report = burial.wait_blocking().unwrap();
+    let pending: Vec<_> = groups.iter().map(|running| kill_thread.kill(running.pgid())).collect();
+    for (pending, running) in pending.into_iter().zip(&groups) {
+        let report = pending.wait_blocking().unwrap();
         assert_eq!(report.pgid, running.pgid());
         if deadbeat::group::backend() == deadbeat::group::Backend::Proc {
             assert_eq!(report.outcome, Outcome::Killed, "{report:?}");
@@ -74,8 +74,8 @@ fn the_quick_do_not_wait_for_the_slow() {
         return;
     }
     let (slow, quick) = (start("ignore-term"), start("fast-exit"));
-    let undertaker = Undertaker::new(policy().grace(LONG)).unwrap();
-    let (slow_kill, quick_kill) = (undertaker.kill(slow.pgid()), undertaker.kill(quick.pgid()));
+    let kill_thread = KillThread::new(policy().grace(LONG)).unwrap();
+    let (slow_kill, quick_kill) = (kill_thread.kill(slow.pgid()), kill_thread.kill(quick.pgid()));
     assert_eq!(quick_kill.wait_blocking().unwrap().outcome, Outcome::Terminated);
     assert!(!slow.has_ended(), "the quick one has waited for the slow one's grace");
     // It is in its grace, and is told of too when it ends.
@@ -84,14 +84,14 @@ fn the_quick_do_not_wait_for_the_slow() {
 }
 
 #[test]
-fn dropped_burials_and_a_dropped_undertaker_lose_nothing() {
+fn dropped_pending_kills_and_a_dropped_kill_thread_lose_nothing() {
     let groups: Vec<_> = (0..5).map(|_| start("stubborn-child")).collect();
     // The child of each lives for as long.
-    let undertaker = Undertaker::new(policy().grace(GRACE * 4)).unwrap();
+    let kill_thread = KillThread::new(policy().grace(GRACE * 4)).unwrap();
     for running in &groups {
-        drop(undertaker.kill(running.pgid()));
+        drop(kill_thread.kill(running.pgid()));
     }
-    drop(undertaker);
+    drop(kill_thread);
     assert!(!groups.iter().any(Running::has_ended), "drop has waited for the kills");
     for running in &groups {
         eventually("the group is dead", || running.has_ended());
@@ -101,11 +101,11 @@ fn dropped_burials_and_a_dropped_undertaker_lose_nothing() {
 #[test]
 fn shutdown_waits_for_every_kill() {
     let groups: Vec<_> = (0..3).map(|_| start("ignore-term")).collect();
-    let (undertaker, begun) = (undertaker(), Instant::now());
+    let (kill_thread, begun) = (kill_thread(), Instant::now());
     for running in &groups {
-        drop(undertaker.kill(running.pgid()));
+        drop(kill_thread.kill(running.pgid()));
     }
-    undertaker.shutdown_blocking();
+    kill_thread.shutdown_blocking();
     assert!(begun.elapsed() >= GRACE, "it did not wait");
     for running in &groups {
         // SIGKILL has been confirmed where members can be seen; else it has been sent.
@@ -119,11 +119,11 @@ async fn shutdown_can_be_awaited_and_blocks_no_worker() {
     // A machine that stood still leaves a doubt, and it is tried again.
     while verdicts.len() < 4 && !verdicts.contains(&Verdict::Steady) && !verdicts.contains(&Verdict::Starved) {
         let running = start("ignore-term");
-        let (undertaker, begun) = (undertaker(), Instant::now());
-        let burial = undertaker.kill(running.pgid());
-        let watched = Heartbeat::new().budget(GRACE / 2).watch(undertaker.shutdown()).await;
+        let (kill_thread, begun) = (kill_thread(), Instant::now());
+        let pending = kill_thread.kill(running.pgid());
+        let watched = Heartbeat::new().budget(GRACE / 2).watch(kill_thread.shutdown()).await;
         assert!(begun.elapsed() >= GRACE, "it did not wait");
-        assert!(burial.await.is_ok());
+        assert!(pending.await.is_ok());
         eventually("the group is dead", || running.has_ended());
         println!("{}", watched.pulse);
         verdicts.push(watched.pulse.verdict());
@@ -133,9 +133,9 @@ async fn shutdown_can_be_awaited_and_blocks_no_worker() {
 
 #[tokio::test]
 async fn a_refused_pgid_is_told_at_once() {
-    let undertaker = undertaker();
+    let kill_thread = kill_thread();
     for pgid in [0, 1, -7] {
-        let error = undertaker.kill(pgid).await.unwrap_err();
+        let error = kill_thread.kill(pgid).await.unwrap_err();
         assert_eq!((error.kind(), error.pgid()), (KillErrorKind::InvalidGroup, pgid));
     }
 }
