@@ -3,6 +3,7 @@
 //! The formats are below, one small file each: a table and a page for people, JSON and JUnit for programs, Markdown for
 //! what is in between.
 
+mod expected;
 #[cfg(feature = "cli")]
 pub mod html;
 #[cfg(feature = "cli")]
@@ -26,8 +27,8 @@ use std::time::Duration;
 
 use crate::group::{Backend, Member, backend};
 use crate::kill::{Outcome, SentSignal};
-use crate::suite::Expected;
 
+pub use expected::{Expected, ExpectedPulse, Timing};
 pub use partition::{Partition, Whole};
 pub use pulse::{PulseReport, PulseVerdict, StallReport};
 pub use timeline::{Life, Timeline};

@@ -40,7 +40,7 @@ use crate::signal::Signal;
 #[cfg(feature = "conformance")]
 pub use conformance::Conformance;
 pub use program::TemplateError;
-pub use scenarios::{Expected, ExpectedPulse, RUNTIMES, Timing, runtime_name};
+pub use scenarios::{RUNTIMES, runtime_name};
 pub use subjects::{Subject, built_in};
 
 /// The cells wait, they do not compute; but each starts a few processes.

@@ -6,8 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::Ruled;
-use crate::cell::Ruling;
+use crate::cell::{Ruled, Ruling};
 use crate::latency::Latency;
 use crate::peer::{self, Peer};
 use crate::scale::{DEADLINE, GROUPS, Scale};

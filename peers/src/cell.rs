@@ -33,6 +33,14 @@ pub(crate) enum Ruling {
     Undecided(String),
 }
 
+/// One cell, ruled.
+pub(crate) struct Ruled {
+    pub(crate) peer: &'static str,
+    pub(crate) fixture: &'static str,
+    pub(crate) runtime: String,
+    pub(crate) ruling: Ruling,
+}
+
 /// Until something is proved, three times at most: a machine that has disturbed a cell has said nothing of the peer.
 pub(crate) fn run(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
     let mut rulings = (0..3).map(|_| once(peer, fixture, flavor, grace));

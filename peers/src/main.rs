@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::board::Row;
-use crate::cell::Ruling;
+use crate::cell::{Ruled, Ruling};
 use crate::latency::Latency;
 use crate::peer::Peer;
 
@@ -111,14 +111,6 @@ fn compare(readme: Option<&Path>) -> ExitCode {
     }
     println!("{}, in {:.0} s", board::figure(&rows), begun.elapsed().as_secs_f64());
     ExitCode::from(u8::from(rows.iter().any(Row::is_wrong)))
-}
-
-/// One cell, ruled.
-pub(crate) struct Ruled {
-    pub(crate) peer: &'static str,
-    pub(crate) fixture: &'static str,
-    pub(crate) runtime: String,
-    pub(crate) ruling: Ruling,
 }
 
 /// Every peer against every fixture on every runtime, each in a process of its own. Not `already-gone`, whose leader has

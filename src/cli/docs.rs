@@ -16,27 +16,26 @@ pub(super) struct CompletionsArgs {
     shell: Shell,
 }
 
-pub(super) fn completions(args: &CompletionsArgs) -> ExitCode {
+pub(super) fn completions(args: &CompletionsArgs, commands: &mut clap::Command) -> ExitCode {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::all_commands(), "deadbeat", &mut script);
+    clap_complete::generate(args.shell, commands, "deadbeat", &mut script);
     output::print(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
 }
 
 /// One page: the program's own, then that of each of its commands as sections of it.
-pub(super) fn man() -> ExitCode {
-    match page() {
+pub(super) fn man(commands: &clap::Command) -> ExitCode {
+    match page(commands) {
         Ok(page) => output::print(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
-        Err(error) => super::usage(&error),
+        Err(error) => output::usage(&error),
     }
 }
 
-fn page() -> io::Result<Vec<u8>> {
-    let command = super::all_commands();
+fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
     let mut page = Vec::new();
     let man = clap_mangen::Man::new(command.clone());
     man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
-    page.extend_from_slice(synopsis(&command).as_bytes());
+    page.extend_from_slice(synopsis(command).as_bytes());
     man.render_description_section(&mut page)?;
     man.render_options_section(&mut page)?;
     for command in command.get_subcommands().filter(|command| command.get_name() != "help") {

@@ -48,12 +48,12 @@ fn print_to(stdout: &mut impl Write, text: &str, status: ExitCode) -> ExitCode {
         return status;
     }
     if let Err(error) = check_stdout() {
-        return super::usage(&error);
+        return usage(&error);
     }
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
         Ok(()) => status,
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => status,
-        Err(error) => super::usage(&format_args!("cannot write to stdout: {error}")),
+        Err(error) => usage(&format_args!("cannot write to stdout: {error}")),
     }
 }
 
@@ -61,6 +61,12 @@ fn print_to(stdout: &mut impl Write, text: &str, status: ExitCode) -> ExitCode {
 /// terminal. A stderr that takes nothing is no reason to stop.
 pub(super) fn tell(message: &dyn Display) {
     let _ = writeln!(anstream::stderr().lock(), "{}", words::plain_lines(&message.to_string()));
+}
+
+/// Says what is wrong with the call; status 2.
+pub(super) fn usage(error: &dyn Display) -> ExitCode {
+    tell(&format_args!("deadbeat: {error}"));
+    ExitCode::from(2)
 }
 
 /// Whether stdout and stderr are one terminal, pipe or file: what is said on both is read twice.

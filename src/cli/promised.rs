@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{all_commands, args};
+use super::args;
+use super::commands::all_commands;
 use crate::kill::KillPolicy;
 use crate::promised::{are_kept, time, words};
 use crate::suite::{DEADLINES, GRACES, Suite};
@@ -27,7 +28,7 @@ fn the_programs_defaults_are_those_of_the_library() {
     assert_eq!([word("kill", "signal"), word("timeout", "signal")], ["TERM", "TERM"]);
     assert_eq!(word("suite", "repeat"), "1");
     // No default that clap would check, and blame the option for.
-    let shell = words(include_str!("suite.rs"), "dash,bash,busybox; may be repeated; {} unless said otherwise");
+    let shell = words(include_str!("suite/args.rs"), "dash,bash,busybox; may be repeated; {} unless said otherwise");
     assert!(format!("{:?}", Suite::new()).contains(&format!("shells: [{shell:?}]")), "{shell}");
     let jobs = format!("jobs: {} ", word("suite", "jobs"));
     assert!(format!("{:?}", Suite::new()).contains(&jobs), "{jobs}");

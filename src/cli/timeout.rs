@@ -18,7 +18,7 @@ mod end;
 mod events;
 mod family;
 mod grammar;
-mod help;
+pub(super) mod help;
 mod hunt;
 mod inherited;
 mod job;
@@ -41,7 +41,8 @@ use nix::errno::Errno;
 use signal_hook::consts::SIGPIPE;
 use tokio::runtime::Runtime;
 
-use super::{Pipe, output};
+use super::output;
+use super::start::Pipe;
 use crate::group::descendants::{hides_processes, sees_beyond_children};
 use crate::guardian::Guardian;
 use crate::signal::Signal;
@@ -49,15 +50,15 @@ pub(super) use attendant::main_if_requested;
 use end::{End, FAILED, Failure};
 use events::Events;
 use grammar::{Call, Request};
-pub(super) use help::TimeoutArgs;
 use inherited::Inherited;
 use terminal::Terminal;
 
-/// Runs what these arguments ask for; the program's name and `timeout` are none of them.
-pub(super) fn main(args: impl IntoIterator<Item = OsString>, pipe: Pipe) -> ExitCode {
+/// Runs what these arguments ask for; the program's name and `timeout` are none of them. `help`
+/// prints the help of this command.
+pub(super) fn main(args: impl IntoIterator<Item = OsString>, pipe: Pipe, help: impl FnOnce() -> ExitCode) -> ExitCode {
     let call = match grammar::parse(args) {
         Ok(Request::Run(call)) => call,
-        Ok(Request::Help) => return printed(super::help("timeout")),
+        Ok(Request::Help) => return printed(help()),
         Ok(Request::Version) => {
             let version = format!("deadbeat timeout {}\n", env!("CARGO_PKG_VERSION"));
             return printed(output::print(&version, ExitCode::SUCCESS));

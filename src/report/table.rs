@@ -7,9 +7,8 @@ use anstyle::{AnsiColor, Style};
 
 use super::matrix::{self, Block, Row, short};
 use super::words::{plain, plain_lines};
-use super::{CellReport, CellVerdict, PulseVerdict, Report, about_fixture};
+use super::{CellReport, CellVerdict, PulseVerdict, Report, Timing, about_fixture};
 use crate::kill::Outcome;
-use crate::suite::Timing;
 
 // The mark, `sigterm-exit-code terminated 5.01s`, and three times `multi-thread-2`, each with a blank before it.
 const NAMED: usize = 34;

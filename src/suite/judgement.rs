@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use super::Cell;
 use super::delays::Delays;
 use super::late::Late;
 use super::lives::beginning;
 use super::subjects::Told;
-use super::{Cell, Expected, ExpectedPulse, Timing};
 use crate::fixture;
 use crate::group::{Backend, Member, backend};
 use crate::heartbeat::{Culprit, Meanwhile, Pulse, Stall, Verdict};
 use crate::kill::{KillPolicy, Outcome};
-use crate::report::{CellReport, CellVerdict};
+use crate::report::{CellReport, CellVerdict, Expected, ExpectedPulse, Timing};
 use crate::signal::Signal;
 
 /// What a slow machine is granted where something is too late, however short the grace: as much as with the default one.

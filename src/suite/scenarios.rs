@@ -1,11 +1,10 @@
 //! What is expected of a cell: that of a right kill of its fixture, changed by the faults its subject is known for.
 
-use std::fmt;
-
 use super::Cell;
 use crate::group::{Backend, backend};
 use crate::heartbeat::lab::Flavor;
 use crate::kill::Outcome;
+use crate::report::{Expected, ExpectedPulse, Timing};
 
 /// The runtimes of the suite.
 pub const RUNTIMES: &[Flavor] = &[Flavor::CurrentThread, Flavor::MultiThread(1), Flavor::MultiThread(2)];
@@ -16,48 +15,6 @@ pub fn runtime_name(flavor: Flavor) -> String {
         Flavor::CurrentThread => "current-thread".into(),
         Flavor::MultiThread(workers) => format!("multi-thread-{workers}"),
     }
-}
-
-/// What a cell has to show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-#[non_exhaustive]
-pub struct Expected {
-    /// What becomes of the group; `None` where it can be neither told nor observed.
-    pub outcome: Option<Outcome>,
-    /// How long the kill takes.
-    pub timing: Timing,
-    /// How many live members may be left in the group; always 0.
-    pub leftover: usize,
-    /// How many processes may have left the group and live on, out of a group kill's reach.
-    pub escaped: usize,
-    /// What the heartbeat says of the runtime meanwhile.
-    pub pulse: ExpectedPulse,
-}
-
-/// How long a kill takes, told by the grace alone, never by the machine's speed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Timing {
-    /// Back before the grace is over, and within half of it after the group is gone. If the group itself took all of it,
-    /// nobody can say whether it was slow or asked late, and the cell is inconclusive.
-    Prompt,
-    /// Takes at least half of the grace, before which SIGKILL comes too early; of a known-bad subject, all of it.
-    Grace,
-}
-
-/// What the heartbeat has to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum ExpectedPulse {
-    /// No worker stood still.
-    Steady,
-    /// A worker stood still: the subject is known for it.
-    Starved,
-    /// Nothing: a program runs on no runtime.
-    None,
 }
 
 impl Cell {
@@ -84,24 +41,5 @@ impl Cell {
             Some(_) => ExpectedPulse::Steady,
         };
         Expected { outcome, timing, leftover: 0, escaped: fixture.escapes, pulse }
-    }
-}
-
-impl fmt::Display for Timing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Timing::Prompt => "prompt",
-            Timing::Grace => "grace",
-        })
-    }
-}
-
-impl fmt::Display for ExpectedPulse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            ExpectedPulse::Steady => "steady",
-            ExpectedPulse::Starved => "starved",
-            ExpectedPulse::None => "none",
-        })
     }
 }

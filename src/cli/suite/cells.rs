@@ -3,22 +3,12 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::SuiteArgs;
+use super::args::SuiteArgs;
 use crate::cli::args::{search_path, shell as installed};
 use crate::fixture;
 use crate::report::CellReport;
 use crate::signal::Signal;
 use crate::suite::{Cell, RUNTIMES, Subject, Suite, built_in, runtime_name};
-
-/// `NAME=CMD {pgid}`.
-pub(super) fn killer(text: &str) -> Result<Subject, String> {
-    let (name, template) =
-        text.split_once('=').ok_or("write NAME='CMD {pgid}', such as mine='./kill-group {pgid} {grace}'")?;
-    if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c)) {
-        return Err(format!("{name:?} is no name for a killer: write letters, digits, - _ and ."));
-    }
-    Subject::program(name, template).map_err(|error| error.to_string())
-}
 
 pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
     let chosen = |names: &[String], name: &str| names.is_empty() || names.iter().any(|wanted| wanted == name);
@@ -192,21 +182,5 @@ mod tests {
             assert_eq!(quoted(word), text);
         }
         assert_eq!(quoted("it's"), r"'it'\''s'");
-    }
-
-    #[test]
-    fn a_killer_is_a_name_and_a_command_with_a_place_for_the_pgid() {
-        let killer = |text| super::killer(text).map(|subject| (subject.name().to_owned(), subject.about().to_owned()));
-        assert_eq!(killer("mine=A=1 ./k {pgid}"), Ok(("mine".into(), "A=1 ./k {pgid}".into())));
-        for (text, hint) in [
-            ("./k {pgid}", "NAME='CMD {pgid}'"),
-            ("mine=./k", "has no {pgid}"),
-            ("mine=", "has no {pgid}"),
-            ("=./k {pgid}", "no name for a killer"),
-            ("a/b=./k {pgid}", "no name for a killer"),
-        ] {
-            let error = killer(text).expect_err(text);
-            assert!(error.contains(hint), "{text}: {error}");
-        }
     }
 }

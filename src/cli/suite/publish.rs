@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use anstream::adapter::strip_str;
 use clap::{Args, ValueEnum};
 
-use crate::cli::{interrupt, output, usage};
+use crate::cli::output::usage;
+use crate::cli::{interrupt, output};
 use crate::report::{Report, html, json, junit, markdown, table};
 
 #[derive(Debug, Args)]
