@@ -16,10 +16,10 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let program = args.next().ok_or("usage: guarded COMMAND [ARG]...")?;
 
     let guardian = Guardian::of_this_program()?;
-    let mut ward = guardian.ward(&KillPolicy::default())?;
-    let (name, value) = ward.mark();
+    let mut guarded = guardian.announce(&KillPolicy::default())?;
+    let (name, value) = guarded.mark();
     let mut child = Command::new(program).args(args).env(name, value).process_group(0).spawn()?;
-    ward.guard(child.id().try_into()?)?;
+    guarded.guard(child.id().try_into()?)?;
     println!("{} runs in group {0}, guarded by {}", child.id(), guardian.pid().unwrap_or_default());
 
     // Its end is seen first, then the guard is taken off, and only then is the child reaped: until then its number is
@@ -27,7 +27,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     let pid = rustix::process::Pid::from_child(&child);
     let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
     rustix::process::waitid(rustix::process::WaitId::Pid(pid), options)?;
-    ward.release();
+    guarded.release();
     let status = child.wait()?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }

@@ -2,6 +2,6 @@
 
 pub use crate::cli::fuzzing::{arguments, killer, merged, quoted, signal, time};
 pub use crate::group::fuzzing::stat_line;
-pub use crate::guardian::fuzzing::letter;
+pub use crate::guardian::fuzzing::message;
 pub use crate::heartbeat::fuzzing::{schedstat, system_call};
 pub use crate::suite::fuzzing::command_line;

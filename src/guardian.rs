@@ -1,25 +1,26 @@
-//! A tiny watcher process: when its parent dies, however it dies, every group that the parent had it guard dies too.
+//! A watcher process: when its parent dies, however it dies, it kills every group that the parent had it guard.
 //!
 //! Handlers, destructors and panic hooks do not run on SIGKILL, on abort or when memory is out, and `PR_SET_PDEATHSIG`
 //! fires when the *thread* that spawned ends. A guardian is a process of its own, in a session of its own, with one
-//! descriptor: its end of a socket whose other end only the parent has. While the parent lives it reads what it is to
-//! guard; when the parent is gone the socket ends, and it takes each group up the ladder by its policy: the polite
+//! descriptor: its end of a socket whose other end only the parent has. While the parent lives, the guardian reads what
+//! it is to guard. When the parent is dead the socket ends, and the guardian kills each group by its policy: the first
 //! signal, SIGCONT, the grace, SIGKILL.
 //!
 //! ```text
-//!   parent   expect(ward) ── spawn ── guard(ward, pgid) ── .. ── release(ward) ── reap
-//!                │                        │                          │
-//!   guardian ────┴────────────────────────┴──────────────────────────┴──── end of the socket: kill what is left
-//!                 its mark is looked for    its leader is held by a pidfd
+//!   parent   announce(policy) ── spawn ── guard(pgid) ── .. ── release() ── reap
+//!                │                            │                   │
+//!   guardian ────┴────────────────────────────┴───────────────────┴──── end of the socket: kill what is left
+//!                 the mark is looked for       the leader is held by a pidfd
 //! ```
 //!
-//! Of a [run that is guarded](crate::agent::AgentOptions::guardian) the parent kills the group itself when it ends, and the
-//! guardian whoever has left it.
+//! The group of a [guarded run](crate::agent::AgentOptions::guardian) is killed by the parent itself when the run ends;
+//! the guardian kills the processes that have escaped from it.
 //!
-//! A group is not all. A member that calls `setsid` leaves it, and the parent can die after the fork and before the
-//! guardian is told of the group. So each ward has a [mark](Ward::mark), a variable for the child's environment, and
-//! whoever carries the mark of a ward that was not released is killed as well, held by pidfd. The variable has another
-//! name in each run, so that runs within runs keep each other's. A process whose mark cannot be read is known by descent.
+//! Guarding the group is not enough. A member that calls `setsid` leaves it, and the parent can die after the fork and
+//! before the guardian is told of the group. So each guarded child has a [mark](GuardedChild::mark), a variable for its
+//! environment, and a process that carries the mark of a child that was not released is killed as well, held by its
+//! pidfd. The variable has another name in each run, so that a run within a run keeps both marks. A process whose mark
+//! cannot be read is known by its descent.
 //!
 //! The guardian is the program itself, started again: [`Guardian::of_this_program`] wants `main` to begin with
 //! [`main_if_requested`]; a library gives the path of a program that does to [`Guardian::start`].
@@ -31,12 +32,12 @@
 //! fn main() -> std::io::Result<()> {
 //!     guardian::main_if_requested();
 //!     let guardian = Guardian::of_this_program()?;
-//!     let mut ward = guardian.ward(&KillPolicy::default())?;
-//!     let (name, value) = ward.mark();
+//!     let mut guarded = guardian.announce(&KillPolicy::default())?;
+//!     let (name, value) = guarded.mark();
 //!     let mut child = std::process::Command::new("make").env(name, value).process_group(0).spawn()?;
-//!     ward.guard(child.id() as i32)?;
+//!     guarded.guard(child.id() as i32)?;
 //!     // .. here the child's end is awaited without reaping it, or its group is killed ..
-//!     ward.release();
+//!     guarded.release();
 //!     child.wait()?;
 //!     Ok(())
 //! }
@@ -44,38 +45,43 @@
 //!
 //! # Limits
 //!
-//! - A process that left the group *and* has no mark to be read is found by descent alone: while its parent lives, or one of
-//!   the run opened its session, as seen by a look that comes ten times a second, and more often at the beginning. The
-//!   mark is not to be read if the environment was cleared, overwritten (a process title: `nginx`, `postgres`) or is not for
-//!   all (`ssh-agent`, `prctl(PR_SET_DUMPABLE, 0)`, a program that changed its user). Who is left and may be of the
-//!   run, young and unreadable, is not signalled but named: the parent logs a warning (`tracing`) when the run is over. Who
-//!   cleared the environment but for other variables is not named either; and if the parent is dead there is no log.
+//! - A process that left the group *and* shows no mark is found by descent alone: while its parent lives, or by a
+//!   session that one of the run's processes opened, and only if a look sees that. Looks come ten times a second, and
+//!   more often at the beginning. The mark cannot be read if the environment was cleared, overwritten (a process title:
+//!   `nginx`, `postgres`) or is protected (`ssh-agent`, `prctl(PR_SET_DUMPABLE, 0)`, a program that changed its user).
+//!   A process that is left, young and unreadable, may belong to the run or not: it is not signalled but named, by a
+//!   warning of the parent's (`tracing`) when the run is over. A process that cleared its environment and set other
+//!   variables is not even named; and a dead parent logs nothing.
 //! - Without `/proc` only groups are killed.
-//! - What kills parent and guardian in one go leaves the command alive: a signal to both pids, a kill of everything that
-//!   runs the parent's executable (`killall /path/to/program`). `pkill` and `killall` by name reach the parent
+//! - What kills parent and guardian in one go leaves the command alive: a signal to both pids, a kill of everything
+//!   that runs the parent's executable (`killall /path/to/program`). `pkill` and `killall` by name reach the parent
 //!   alone: a guardian is called `proc-guardian`, whatever program it is, and its arguments do not name that program
-//!   unless its path was given to [`Guardian::start`]. Its death alone is noticed, and mended, at the next use.
-//! - A guardian started by [`Guardian::start`] or [`Guardian::of_this_program`] holds what is inherited by every child
-//!   while it starts; it has let go of it when they return.
+//!   unless its path was given to [`Guardian::start`]. If the guardian alone is killed, the next use notices that and
+//!   starts another.
+//! - A guardian started by [`Guardian::start`] or [`Guardian::of_this_program`] has the descriptors that every child
+//!   inherits while it starts, and has closed them when these functions return.
 //! - A process that the parent forked and that never calls `exec` has the socket too: the guardian waits for its end.
 //! - A parent that replaces itself by `exec` has ended as far as the guardian can see.
 
+mod cleanup;
+mod client;
+mod connection;
+mod daemonize;
 #[cfg(target_os = "linux")]
 mod descent;
+mod guarded_child;
+mod identity;
+mod message;
+mod parent_stops;
+mod server;
+#[cfg(test)]
+mod testing;
 #[cfg(target_os = "linux")]
-mod doubt;
-mod follow;
-mod hunt;
-mod letter;
-mod line;
-mod parent;
-mod post;
-mod retreat;
-mod ward;
+mod unattributed;
 
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing {
-    pub use super::letter::letter;
+    pub use super::message::message;
 }
 
 use std::ffi::OsStr;
@@ -85,93 +91,65 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kill::KillPolicy;
-use line::Program;
-use parent::{May, Parent, Start};
-pub use ward::Ward;
-pub(crate) use ward::elsewhere_or_here;
-
-/// What `ps` calls a guardian, and its first argument where it is the program that it guards: `pkill` by the name of this
-/// program, or of that, has to miss it. Up to 15 bytes are shown.
-pub(crate) const NAME: &str = "proc-guardian";
-
-/// The first argument of a program that is wanted as a guardian. Without the name of this program, see [`NAME`].
-const REQUEST: &str = "__proc-guardian";
-
-/// What a guardian answers when it is asked.
-const ANSWER: [u8; 8] = *b"deadbeat";
-
-/// What the name of every run's mark begins with. A guardian is told the rest alone, see [`NAME`].
-const MARKS: &str = "DEADBEAT_RUN_";
-
-/// So that a kill of all that carries a mark does not mean this command.
-pub(crate) fn remove_marks(command: &mut std::process::Command) {
-    for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with(MARKS) {
-            command.env_remove(name);
-        }
-    }
-}
-
-/// Whether we carry the mark of a run of this process's.
+use client::{Blocking, Client, Startup};
+use connection::GuardianProgram;
+pub use guarded_child::GuardedChild;
+pub(crate) use guarded_child::on_new_thread_or_here;
+use identity::GUARDIAN_REQUEST;
 #[cfg(feature = "cli")]
-pub(crate) fn marked_by(pid: i32) -> bool {
-    let prefix = format!("{MARKS}{pid}_");
-    std::env::vars_os().any(|(name, _)| name.to_string_lossy().starts_with(&prefix))
-}
-
-/// Whether this process was started as a guardian, of whatever run.
-#[cfg(target_os = "linux")]
-fn is_guardian(pid: i32) -> bool {
-    crate::group::kin::is_called_with(pid, &[REQUEST])
-}
+pub(crate) use identity::{NAME, marked_by, remove_marks};
 
 /// Whether this program can be its own guardian.
 static PREPARED: AtomicBool = AtomicBool::new(false);
 
-/// Becomes a guardian if that is what this process was started for, and does not return then.
+/// Becomes a guardian if this process was started as one, and does not return then.
 ///
-/// To be the first statement of `main`: before threads, before arguments are parsed, before anything is printed.
+/// It has to be the first statement of `main`: before threads, before arguments are parsed, before anything is printed.
 pub fn main_if_requested() {
     let mut args = std::env::args_os().skip(1);
-    if args.next().as_deref() == Some(OsStr::new(REQUEST)) {
-        std::process::exit(post::main(args));
+    if args.next().as_deref() == Some(OsStr::new(GUARDIAN_REQUEST)) {
+        std::process::exit(server::main(args));
     }
     PREPARED.store(true, Ordering::Relaxed);
 }
 
 /// A guardian process, shared by its clones.
 ///
-/// When the last of its clones and wards is dropped, that is to the guardian what the parent's end is: wards that were
-/// not released are killed. Every function blocks for no longer than a write to a socket takes, but for the rare start
-/// of a new process.
+/// When the last of its clones and of its guarded children is dropped, the guardian acts as at the parent's death: it
+/// kills the children that were not released. No function blocks for longer than a write to a socket takes, except in
+/// the rare case that it has to start a new guardian.
 #[derive(Clone, Debug)]
 pub struct Guardian {
-    parent: Arc<Parent>,
+    client: Arc<Client>,
 }
 
 impl Guardian {
     /// Starts this very program again as a guardian. Its `main` has to begin with [`main_if_requested`].
     ///
-    /// Waits until the guardian is up, a millisecond or two: from then on whatever ends this process is seen.
+    /// Waits until the guardian is up, a millisecond or two: from then on the guardian sees this process end, by
+    /// whatever cause.
     ///
     /// # Errors
     ///
-    /// `main` did not call [`main_if_requested`], or the system's on starting a process.
+    /// `main` did not call [`main_if_requested`], or the process cannot be started.
     pub fn of_this_program() -> io::Result<Guardian> {
         if !PREPARED.load(Ordering::Relaxed) {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "this program cannot be its own guardian: its main() must begin with deadbeat::guardian::main_if_requested()",
+                "this program cannot be its own guardian: \
+                 its main() must begin with deadbeat::guardian::main_if_requested()",
             ));
         }
-        Guardian::open(Program::This { forked: false })
+        Guardian::open(GuardianProgram::This { forked: false })
     }
 
-    /// The same without the wait. It copies this process, which should still be a small one.
+    /// Starts this program again as a guardian without waiting for it. It copies this process, which should still be
+    /// small.
     #[cfg(feature = "cli")]
     pub(crate) fn fork_of_this_program() -> io::Result<Guardian> {
-        // What becomes of us is seen from here on: nothing but SIGKILL to itself can keep it from its task.
-        Ok(Guardian { parent: Arc::new(Parent::open(Program::This { forked: true }, Start::NotAwaited)?) })
+        // The copy is out of reach from its first instruction on: nothing but a SIGKILL of its own can keep it from its
+        // task.
+        Ok(Guardian { client: Arc::new(Client::open(GuardianProgram::This { forked: true }, Startup::NotAwaited)?) })
     }
 
     /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this
@@ -179,20 +157,21 @@ impl Guardian {
     ///
     /// # Errors
     ///
-    /// The system's on starting a process. A program that does not answer as a guardian within 10 s is killed, and so
+    /// The process cannot be started. A program that does not answer as a guardian within 10 s is killed, and so
     /// is what it started in its process group.
     pub fn start(program: impl AsRef<Path>) -> io::Result<Guardian> {
-        // A program that is no guardian and starts itself as one would do so without end.
-        if std::env::args_os().nth(1).as_deref() == Some(OsStr::new(REQUEST)) {
+        // A program whose main does not call `main_if_requested` would start itself again and again.
+        if std::env::args_os().nth(1).as_deref() == Some(OsStr::new(GUARDIAN_REQUEST)) {
             return Err(io::Error::new(
                 io::ErrorKind::Unsupported,
-                "this process was started as a guardian and is none: its main() must begin with deadbeat::guardian::main_if_requested()",
+                "this process was started as a guardian and is none: \
+                 its main() must begin with deadbeat::guardian::main_if_requested()",
             ));
         }
-        Guardian::open(Program::Named(program.as_ref().to_owned()))
+        Guardian::open(GuardianProgram::Named(program.as_ref().to_owned()))
     }
 
-    /// The one of this process: of this program, started on first use.
+    /// The guardian of this process: this program, started on first use.
     ///
     /// # Errors
     ///
@@ -206,42 +185,46 @@ impl Guardian {
         Ok(global.insert(Guardian::of_this_program()?).clone())
     }
 
-    fn open(program: Program) -> io::Result<Guardian> {
-        // Up means in a session of its own: before, a signal to our group would end it with us.
-        Ok(Guardian { parent: Arc::new(Parent::open(program, Start::Awaited)?) })
+    fn open(program: GuardianProgram) -> io::Result<Guardian> {
+        // It answers when it is in a session of its own: before that, a signal to this process's group would end it
+        // too.
+        Ok(Guardian { client: Arc::new(Client::open(program, Startup::Awaited)?) })
     }
 
-    /// Announces a child that is about to be started, to be killed by this policy if we die.
+    /// Announces a child that is about to be started, to be killed by this policy if this process dies.
     ///
     /// # Errors
     ///
     /// The guardian has died and no new one can be started.
-    pub fn ward(&self, policy: &KillPolicy) -> io::Result<Ward> {
-        Ward::announce(&self.parent, policy, May::Block)
+    pub fn announce(&self, policy: &KillPolicy) -> io::Result<GuardedChild> {
+        GuardedChild::announce(&self.client, policy, Blocking::Allowed)
     }
 
-    /// The same on a worker, which it never blocks.
-    pub(crate) async fn ward_off_worker(&self, policy: &KillPolicy) -> io::Result<Ward> {
-        Ward::announce_off_worker(&self.parent, policy).await
+    /// Announces a child without blocking a worker.
+    pub(crate) async fn announce_off_worker(&self, policy: &KillPolicy) -> io::Result<GuardedChild> {
+        GuardedChild::announce_off_worker(&self.client, policy).await
     }
 
-    /// The name of the variable that marks what is guarded.
+    /// The name of the variable that marks the guarded processes.
     #[cfg(feature = "cli")]
     pub(crate) fn mark(&self) -> &str {
-        &self.parent.mark
+        &self.client.mark
     }
 
-    /// Has what is guarded follow the stops of this process, which SIGSTOP brings about without its knowledge, and end when
-    /// its `limit`, counted from now, is over meanwhile; zero is no limit. Where that is not told now, it is not followed.
+    /// Has the guarded groups stopped whenever this process is stopped, which SIGSTOP does without its knowledge, and
+    /// killed if `limit`, counted from now, passes meanwhile; zero is no limit. If the guardian cannot be told at once,
+    /// stops are not followed.
     #[cfg(feature = "cli")]
     pub(crate) fn follow_stops(&self, limit: std::time::Duration) {
-        let told = self.parent.follow(limit, crate::group::since_boot(), May::NotBlock);
-        told.unwrap_or_else(|error| tracing::warn!("the guardian is not told to follow our stops: {error}"));
+        let sent = self.client.follow_stops(limit, crate::group::since_boot(), Blocking::Forbidden);
+        sent.unwrap_or_else(|error| {
+            tracing::warn!("the guardian is not told to follow the stops of this process: {error}")
+        });
     }
 
-    /// The process id of the guardian; `None` while there is none. It is a child of this process, and not to be taken
-    /// for one of its orphans. Waits for one that is being started.
+    /// The process id of the guardian; `None` while there is none. It is a child of this process: a program that adopts
+    /// orphans must not take it for one. Waits for a guardian that is being started.
     pub fn pid(&self) -> Option<i32> {
-        self.parent.guardian()
+        self.client.guardian()
     }
 }

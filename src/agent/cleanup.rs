@@ -10,7 +10,7 @@ use tokio::process::Child;
 
 use super::options::Escaped;
 use crate::group::ProcessGroup;
-use crate::guardian::{self, Ward};
+use crate::guardian::{self, GuardedChild};
 use crate::kill::Kill;
 use crate::kill::{KillPolicy, KillThread};
 use crate::registry::Registry;
@@ -19,7 +19,7 @@ use crate::registry::Registry;
 pub(super) struct Unfinished {
     pub(super) child: Option<Child>,
     pub(super) group: ProcessGroup,
-    pub(super) ward: Option<Ward>,
+    pub(super) guarded: Option<GuardedChild>,
     pub(super) escaped: Option<Escaped>,
     pub(super) policy: KillPolicy,
     pub(super) registry: Arc<Registry>,
@@ -33,22 +33,22 @@ impl Unfinished {
 
     /// Those that have left the group, which only the guardian can find.
     pub(super) fn kill_escaped(&mut self) {
-        self.ward.iter_mut().filter(|_| self.escaped.is_none()).for_each(Ward::end_strays_off_worker);
+        self.guarded.iter_mut().filter(|_| self.escaped.is_none()).for_each(GuardedChild::kill_escaped_off_worker);
     }
 
-    /// The ward to be released, before the leader is reaped. The mark of one whose escaped are somebody else's to end is
+    /// The guarded child to be released, before the leader is reaped. The mark of one whose escaped are somebody else's to end is
     /// guarded on.
-    pub(super) fn take_ward(&mut self) -> Option<Ward> {
+    pub(super) fn take_guarded(&mut self) -> Option<GuardedChild> {
         #[cfg_attr(not(feature = "cli"), expect(unused_mut, reason = "only the program lets go"))]
-        let mut ward = self.ward.take()?;
+        let mut guarded = self.guarded.take()?;
         #[cfg(feature = "cli")]
         if let Some(escaped) = &self.escaped {
             // That somebody is this program, on a thread of its own.
-            ward.let_go_of_group();
-            *escaped.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(ward);
+            guarded.release_group();
+            *escaped.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(guarded);
             return None;
         }
-        Some(ward)
+        Some(guarded)
     }
 
     /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended, does not, and stays
@@ -64,7 +64,7 @@ impl Unfinished {
         let Some(mut child) = self.child.take() else { return Ok(None) };
         let pgid = self.group.pgid();
         // Before its number can become a stranger's.
-        self.take_ward().into_iter().for_each(Ward::release);
+        self.take_guarded().into_iter().for_each(GuardedChild::release);
         let reaped = self.registry.reap(pgid, || child.try_wait());
         if let Err(error) = &reaped {
             // ECHILD: there is nothing left to wait for, now or ever.
@@ -93,7 +93,7 @@ impl Drop for Unfinished {
         let mut unfinished = Unfinished {
             child: Some(child),
             group: self.group,
-            ward: self.ward.take(),
+            guarded: self.guarded.take(),
             escaped: self.escaped.clone(),
             policy: self.policy.clone(),
             registry: Arc::clone(&self.registry),
@@ -116,9 +116,9 @@ impl Drop for Unfinished {
 /// On a thread of its own where a guardian has to be told: one that does not listen must not hold up the other kills of the
 /// thread that this is called on.
 fn reap_elsewhere(mut unfinished: Unfinished) {
-    if unfinished.ward.is_none() {
+    if unfinished.guarded.is_none() {
         let _ = unfinished.reap();
         return;
     }
-    guardian::elsewhere_or_here(move || drop(unfinished.reap()));
+    guardian::on_new_thread_or_here(move || drop(unfinished.reap()));
 }

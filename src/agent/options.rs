@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::process::Child;
 
-use crate::guardian::{Guardian, Ward};
+use crate::guardian::{GuardedChild, Guardian};
 use crate::kill::KillPolicy;
 use crate::registry::Registry;
 use crate::shutdown::Shutdown;
@@ -46,8 +46,8 @@ pub enum Leftovers {
     Leave,
 }
 
-/// Where the ward of a run is kept when its group is dead, for whoever ends those who have left it, and releases it then.
-pub(crate) type Escaped = Arc<Mutex<Option<Ward>>>;
+/// Where the guarded child of a run is kept when its group is dead, for whoever ends those who have left it, and releases it then.
+pub(crate) type Escaped = Arc<Mutex<Option<GuardedChild>>>;
 
 type OnSpawn = Arc<dyn Fn(&mut Child) + Send + Sync>;
 
@@ -134,7 +134,7 @@ impl AgentOptions {
     /// Who kills what is left of it when this process dies, even by SIGKILL; nobody by default.
     ///
     /// The guardian is told of the run before the command is started, and the command carries the run's
-    /// [mark](crate::guardian::Ward::mark) in its environment, so whoever calls `setsid`, or is forked before the group
+    /// [mark](crate::guardian::GuardedChild::mark) in its environment, so whoever calls `setsid`, or is forked before the group
     /// is told of, dies with this process too. With the run such escapees die as well: whenever its group is killed, and
     /// unless it is told to [leave](Leftovers::Leave) its leftovers, the guardian takes them up the policy's escalation; the
     /// run does not wait for that. A run that no guardian can be told of is not started
@@ -148,7 +148,7 @@ impl AgentOptions {
         self
     }
 
-    /// Whoever leaves the group is the caller's to end, as long as this process lives; until then its ward is kept here.
+    /// Whoever leaves the group is the caller's to end, as long as this process lives; until then its guarded child is kept here.
     #[cfg(feature = "cli")]
     #[must_use]
     pub(crate) fn own_escaped(mut self, escaped: Escaped) -> AgentOptions {

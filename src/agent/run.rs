@@ -17,7 +17,7 @@ use super::options::{AgentOptions, Leftovers};
 use super::start::{Preparation, StartError};
 use crate::error::{KillError, KillErrorKind};
 use crate::group::{Backend, ProcessGroup, backend};
-use crate::guardian::Ward;
+use crate::guardian::GuardedChild;
 use crate::kill::runner::{off_worker, off_worker_then};
 use crate::kill::{KillReport, Outcome};
 use crate::signal::Signal;
@@ -53,15 +53,15 @@ impl<'a> Run<'a> {
         let unprepared = |error| AgentError::Spawn(StartError::in_preparation(error));
         let exit = LeaderExit::prepare().map_err(unprepared)?;
         command.process_group(0).kill_on_drop(false).stdin(options.stdin.stdio());
-        let ward = match &options.guardian {
-            Some(guardian) => Some(guardian.ward_off_worker(&options.policy).await.map_err(unprepared)?),
+        let guarded = match &options.guardian {
+            Some(guardian) => Some(guardian.announce_off_worker(&options.policy).await.map_err(unprepared)?),
             None => None,
         };
-        if let Some((name, value)) = ward.as_ref().map(Ward::mark) {
+        if let Some((name, value)) = guarded.as_ref().map(GuardedChild::mark) {
             command.env(name, value);
         }
         let mut run = match command.spawn() {
-            Ok(child) => Run::begin(child, exit, ward, options)?,
+            Ok(child) => Run::begin(child, exit, guarded, options)?,
             Err(error) => {
                 let own = Preparation { stdin: options.stdin, leads: true };
                 let error = match options.escaped {
@@ -70,7 +70,7 @@ impl<'a> Run<'a> {
                     Some(_) => StartError::find_out(&mut command, error, own),
                     None => StartError::find_out_off_worker(command, error, own).await,
                 };
-                release(ward).await;
+                release(guarded).await;
                 return Err(AgentError::Spawn(error));
             }
         };
@@ -83,23 +83,23 @@ impl<'a> Run<'a> {
     fn begin(
         mut child: Child,
         mut exit: LeaderExit,
-        mut ward: Option<Ward>,
+        mut guarded: Option<GuardedChild>,
         options: &'a AgentOptions,
     ) -> Result<Run<'a>, AgentError> {
         let group = match ProcessGroup::led_by(&child) {
             Ok(group) => group,
             Err(error) => {
                 let _ = child.start_kill();
-                // The ward is not released: whoever carries its mark dies with us at the latest.
+                // The guarded child is not released: a process with its mark dies with this process at the latest.
                 return Err(AgentError::Spawn(StartError::in_preparation(io::Error::other(error))));
             }
         };
         let (policy, registry) = (options.policy.clone(), Arc::clone(&options.registry));
-        if let Some(ward) = &mut ward {
-            ward.guard_off_worker(group);
+        if let Some(guarded) = &mut guarded {
+            guarded.guard_off_worker(group);
         }
         let escaped = options.escaped.clone();
-        let unfinished = Unfinished { child: Some(child), group, ward, escaped, policy, registry };
+        let unfinished = Unfinished { child: Some(child), group, guarded, escaped, policy, registry };
         options.registry.enter(group, &options.policy);
         exit.hold(group);
         Ok(Run { unfinished: Some(unfinished), group, exit, options })
@@ -142,7 +142,7 @@ impl<'a> Run<'a> {
         let with_all = self.options.registry.has_swept(Some(self.group));
         // If that fails, what remains is dropped, and so goes to the kill thread.
         let leftovers = unless_undone(self.kill_leftovers().await)?;
-        release(self.unfinished.as_mut().and_then(Unfinished::take_ward)).await;
+        release(self.unfinished.as_mut().and_then(Unfinished::take_guarded)).await;
         let reaped = self.unfinished.take().map_or(Ok(None), |mut unfinished| unfinished.reap());
         let status = reaped.map_err(AgentError::Wait)?;
         let status = status.ok_or_else(|| AgentError::Wait(io::Error::other("it has not ended")))?;
@@ -216,13 +216,13 @@ async fn reap_off_worker(mut unfinished: Unfinished) -> io::Result<Option<ExitSt
         unfinished.give_up();
         return Ok(None);
     }
-    release(unfinished.take_ward()).await;
+    release(unfinished.take_guarded()).await;
     unfinished.reap()
 }
 
-async fn release(ward: Option<Ward>) {
-    if let Some(ward) = ward {
-        ward.release_off_worker().await;
+async fn release(guarded: Option<GuardedChild>) {
+    if let Some(guarded) = guarded {
+        guarded.release_off_worker().await;
     }
 }
 

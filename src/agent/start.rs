@@ -67,7 +67,7 @@ impl StartError {
     /// as long as the caller's hooks do. On this one if there is none to be had.
     pub(super) async fn find_out_off_worker(mut command: Command, error: io::Error, own: Preparation) -> StartError {
         let (told, found) = oneshot::channel();
-        guardian::elsewhere_or_here(move || {
+        guardian::on_new_thread_or_here(move || {
             // The caller may have gone.
             let _ = told.send(StartError::find_out(&mut command, error, own));
         });

@@ -23,7 +23,7 @@ pub(crate) fn after_a_clean_end_nothing_is_signalled() {
     assert!(parent.tree.lives(child), "it was released and killed nevertheless");
 }
 
-pub(crate) fn a_released_ward_is_not_touched_nor_who_escaped_from_it() {
+pub(crate) fn a_released_child_is_not_touched_nor_what_escaped_from_it() {
     let mut parent = Parent::start();
     let guardian = parent.guardian();
     let released = parent.guarded("setsid-escape");
@@ -40,7 +40,7 @@ pub(crate) fn dropped_it_ends_like_its_parent_would_have() {
     let guardian = parent.guardian();
     let child = parent.guarded("sleep")[0];
     parent.ask("drop", "dropped");
-    eventually("its ward is dead", || !parent.tree.lives(child));
+    eventually("its child is dead", || !parent.tree.lives(child));
     // Not even a zombie of it stays, though its parent lives on.
     eventually("it was reaped", || !std::path::Path::new(&format!("/proc/{guardian}")).exists());
     assert!(parent.tree.lives(parent.pid()));
@@ -48,12 +48,12 @@ pub(crate) fn dropped_it_ends_like_its_parent_would_have() {
 
 pub(crate) fn a_dangerous_pgid_is_refused() {
     let guardian = Guardian::of_this_program().unwrap();
-    let mut ward = guardian.ward(&KillPolicy::default()).unwrap();
+    let mut guarded = guardian.announce(&KillPolicy::default()).unwrap();
     let own = nix::unistd::getpgrp().as_raw();
     for pgid in [0, 1, -1, i32::MIN, own] {
-        let error = ward.guard(pgid).expect_err("accepted");
+        let error = guarded.guard(pgid).expect_err("accepted");
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         assert!(error.to_string().contains(&format!("process group {pgid}:")), "{error}");
     }
-    ward.release();
+    guarded.release();
 }

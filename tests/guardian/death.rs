@@ -53,7 +53,7 @@ pub(crate) fn a_group_killed_while_the_guardian_starts_leaves_nobody() {
     for _ in 0..10 {
         let mut parent = Parent::start();
         // Not waiting for answers: the guardian is hardly started when the signal comes.
-        ["guardian", "ward", "spawn 0 sleep", "guard 0 last"].iter().for_each(|line| parent.tell(line));
+        ["guardian", "announce", "spawn 0 sleep", "guard 0 last"].iter().for_each(|line| parent.tell(line));
         parent.hear("guarded");
         parent.kill_group();
         parent.tree.is_dead_soon();
@@ -75,7 +75,7 @@ pub(crate) fn whoever_is_asked_to_end_is_let_finish() {
 pub(crate) fn a_child_that_was_never_registered_is_found_by_its_mark() {
     let mut parent = Parent::start();
     parent.guardian();
-    parent.ask("ward", "ward");
+    parent.ask("announce", "announced");
     let marked = parent.spawned("spawn 0 ignore-term");
     let unmarked = parent.spawned("spawn - ignore-term");
     parent.kill();

@@ -72,7 +72,7 @@ fn main() {
             nobody_can_start_it_by_hand;
         clean:
             after_a_clean_end_nothing_is_signalled
-            a_released_ward_is_not_touched_nor_who_escaped_from_it
+            a_released_child_is_not_touched_nor_what_escaped_from_it
             dropped_it_ends_like_its_parent_would_have
             a_dangerous_pgid_is_refused;
         death:

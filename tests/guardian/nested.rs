@@ -5,7 +5,7 @@ use super::support::{Parent, eventually};
 /// An outer parent that guards an inner one: the inner one's pid, and that of its child.
 fn nested(parent: &mut Parent, program: &str) -> (i32, i32) {
     parent.guardian();
-    parent.ask("ward", "ward");
+    parent.ask("announce", "announced");
     parent.tell(&format!("spawn 0 {program}"));
     let innermost: i32 = parent.hear("guarded").parse().unwrap();
     let pids: [i32; 2] = [parent.hear("child"), parent.hear("child")].map(|pid| pid.parse().unwrap());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use deadbeat::KillPolicy;
 use deadbeat::fixture;
-use deadbeat::guardian::{Guardian, Ward};
+use deadbeat::guardian::{GuardedChild, Guardian};
 
 use super::support::GRACE;
 
@@ -43,7 +43,7 @@ pub(crate) const PROGRAMS: &[(&str, &str)] = &[
     // A parent within a parent. Its child does not carry the outer mark.
     (
         "nested",
-        "export DEADBEAT_TEST_LINES='guardian;ward;spawn bare ignore-term;guard 0 last'; exec \"$DEADBEAT_TEST_PROGRAM\"",
+        "export DEADBEAT_TEST_LINES='guardian;announce;spawn bare ignore-term;guard 0 last'; exec \"$DEADBEAT_TEST_PROGRAM\"",
     ),
     ("nested-alone", "export DEADBEAT_TEST_LINES='spawn bare ignore-term;done'; exec \"$DEADBEAT_TEST_PROGRAM\""),
 ];
@@ -51,7 +51,7 @@ pub(crate) const PROGRAMS: &[(&str, &str)] = &[
 #[derive(Default)]
 struct Parent {
     guardian: Option<Guardian>,
-    wards: Vec<Option<Ward>>,
+    guarded: Vec<Option<GuardedChild>>,
     children: Vec<Child>,
 }
 
@@ -75,26 +75,26 @@ impl Parent {
             ["guardian"] => self.begin(Guardian::of_this_program()),
             ["guardian", path] => self.begin(Guardian::start(path)),
             ["who"] => println!("guardian {}", self.guardian().pid().unwrap_or(0)),
-            ["ward"] => self.expect(GRACE),
+            ["announce"] => self.expect(GRACE),
             // For those that obey: nothing waits for it.
-            ["ward", "patient"] => self.expect(Duration::from_secs(60)),
-            ["spawn", ward, program] => {
-                let pid = self.spawn(ward, program);
+            ["announce", "patient"] => self.expect(Duration::from_secs(60)),
+            ["spawn", id, program] => {
+                let pid = self.spawn(id, program);
                 println!("child {pid}");
             }
-            ["guard", ward, pgid] => {
+            ["guard", id, pgid] => {
                 let pgid = if pgid == "last" { self.children.last().unwrap().id() as i32 } else { number(pgid) };
-                match self.ward(ward).guard(pgid) {
+                match self.guarded(id).guard(pgid) {
                     Ok(()) => println!("guarded {pgid}"),
                     Err(error) => println!("error {error}"),
                 }
             }
-            ["release", ward] => {
-                self.wards[number(ward) as usize].take().unwrap().release();
-                println!("released {ward}");
+            ["release", id] => {
+                self.guarded[number(id) as usize].take().unwrap().release();
+                println!("released {id}");
             }
             ["drop"] => {
-                self.wards.clear();
+                self.guarded.clear();
                 self.guardian = None;
                 println!("dropped it");
             }
@@ -106,17 +106,17 @@ impl Parent {
             }
             // A family after the other, until somebody kills us. Without a guardian: the control.
             ["storm"] => loop {
-                let ward = match self.guardian {
+                let id = match self.guardian {
                     Some(_) => {
-                        self.hear("ward");
-                        (self.wards.len() - 1).to_string()
+                        self.hear("announce");
+                        (self.guarded.len() - 1).to_string()
                     }
                     None => "-".to_owned(),
                 };
-                let pid = self.spawn(&ward, "family");
+                let pid = self.spawn(&id, "family");
                 println!("child {pid}");
-                if ward != "-" {
-                    self.hear(&format!("guard {ward} {pid}"));
+                if id != "-" {
+                    self.hear(&format!("guard {id} {pid}"));
                 }
                 if self.children.len() == 40 {
                     std::thread::park();
@@ -140,10 +140,10 @@ impl Parent {
     }
 
     fn expect(&mut self, grace: Duration) {
-        match self.guardian().ward(&KillPolicy::default().grace(grace)) {
-            Ok(ward) => {
-                self.wards.push(Some(ward));
-                println!("ward {}", self.wards.len() - 1);
+        match self.guardian().announce(&KillPolicy::default().grace(grace)) {
+            Ok(child) => {
+                self.guarded.push(Some(child));
+                println!("announced {}", self.guarded.len() - 1);
             }
             Err(error) => println!("error {error}"),
         }
@@ -153,18 +153,18 @@ impl Parent {
         self.guardian.as_ref().unwrap()
     }
 
-    fn ward(&mut self, ward: &str) -> &mut Ward {
-        self.wards[number(ward) as usize].as_mut().unwrap()
+    fn guarded(&mut self, id: &str) -> &mut GuardedChild {
+        self.guarded[number(id) as usize].as_mut().unwrap()
     }
 
-    /// With the mark of this ward; `-`: without one, `bare`: without those of outer runs as well.
-    fn spawn(&mut self, ward: &str, program: &str) -> i32 {
+    /// With the mark of this child; `-`: without one, `bare`: without those of outer runs as well.
+    fn spawn(&mut self, id: &str, program: &str) -> i32 {
         let own = PROGRAMS.iter().find(|(name, _)| *name == program).map(|(_, text)| *text);
         let text = own.or_else(|| fixture::named(program).map(|fixture| fixture.source)).expect(program);
         let mut command = Command::new("sh");
         command.args(["-c", text, program]).process_group(0).stdin(Stdio::null()).stderr(Stdio::null());
         command.env("DEADBEAT_TEST_PROGRAM", std::env::current_exe().unwrap());
-        match ward {
+        match id {
             "-" => {}
             "bare" => {
                 for (name, _) in std::env::vars_os() {
@@ -173,8 +173,8 @@ impl Parent {
                     }
                 }
             }
-            ward => {
-                let (name, value) = self.ward(ward).mark();
+            id => {
+                let (name, value) = self.guarded(id).mark();
                 command.env(name, value);
             }
         }

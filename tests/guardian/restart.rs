@@ -13,7 +13,7 @@ pub(crate) fn a_killed_guardian_is_replaced_and_told_everything() {
         child
     });
     // Its next use, which the control does not come to.
-    parent.ask("ward", "ward");
+    parent.ask("announce", "announced");
     let second: i32 = parent.ask("who", "guardian").parse().unwrap();
     eventually("the second is up", || parent.tree.lives(second));
     parent.kill();
@@ -31,7 +31,7 @@ pub(crate) fn one_that_cannot_be_replaced_is_an_error_and_no_more() {
     let child = parent.guarded("ignore-term")[0];
     std::fs::remove_file(&program).unwrap();
     parent.tree.kill_wholly(guardian);
-    let error = parent.ask("ward", "error");
+    let error = parent.ask("announce", "error");
     assert!(error.contains("No such file"), "{error}");
     let error = parent.ask(&format!("guard 0 {child}"), "error");
     assert!(error.contains("No such file"), "{error}");
@@ -39,7 +39,7 @@ pub(crate) fn one_that_cannot_be_replaced_is_an_error_and_no_more() {
     assert!(parent.tree.lives(child));
     // As soon as one can be had again, it knows everything.
     symlink(std::env::current_exe().unwrap(), &program).unwrap();
-    parent.ask("ward", "ward");
+    parent.ask("announce", "announced");
     parent.kill();
     parent.tree.is_dead_soon();
 }

@@ -18,8 +18,8 @@ pub(crate) fn a_number_that_became_a_strangers_before_the_guardian_looked_is_lef
     // In here we are PID 1, and inherit the orphans.
     let mut parent = Parent::start();
     let guardian = Pid::from_raw(parent.guardian());
-    parent.ask("ward", "ward");
-    parent.ask("ward", "ward");
+    parent.ask("announce", "announced");
+    parent.ask("announce", "announced");
     let (dies, stays) = (parent.spawned("spawn - sleep")[0], parent.spawned("spawn - sleep")[0]);
     kill(guardian, Signal::SIGSTOP).unwrap();
     parent.ask(&format!("guard 0 {dies}"), "guarded");

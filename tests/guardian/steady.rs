@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use deadbeat::KillPolicy;
 use deadbeat::agent::{AgentOptions, run_subprocess_agent};
-use deadbeat::guardian::{Guardian, Ward};
+use deadbeat::guardian::{GuardedChild, Guardian};
 use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, with_teeth};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -28,13 +28,13 @@ fn stopped() -> (Guardian, i32) {
 }
 
 /// Until the guardian is replaced because it does not read, or so many.
-fn wards(guardian: &Guardian, at_most: usize) -> Vec<Ward> {
-    let mut wards = Vec::new();
+fn announced(guardian: &Guardian, at_most: usize) -> Vec<GuardedChild> {
+    let mut guarded = Vec::new();
     let first = guardian.pid();
-    while wards.len() < at_most && guardian.pid() == first {
-        wards.push(guardian.ward(&KillPolicy::default()).unwrap());
+    while guarded.len() < at_most && guardian.pid() == first {
+        guarded.push(guardian.announce(&KillPolicy::default()).unwrap());
     }
-    wards
+    guarded
 }
 
 async fn kill_wholly(pid: i32) {
@@ -50,14 +50,14 @@ pub(crate) fn no_worker_waits_for_a_guardian_that_does_not_listen() {
     with_teeth(
         || {
             let (guardian, _) = stopped();
-            let watched = lab().run(move || async move { wards(&guardian, 10_000) }).unwrap();
+            let watched = lab().run(move || async move { announced(&guardian, 10_000) }).unwrap();
             fit.send(watched.output.len() - 1).unwrap();
             watched.pulse
         },
         || {
             let (guardian, stopped) = stopped();
             // As many as do not have to wait.
-            let _wards = wards(&guardian, how_many.recv().unwrap());
+            let _guarded = announced(&guardian, how_many.recv().unwrap());
             assert_eq!(guardian.pid(), Some(stopped), "it was found out too early to show anything");
             let options = AgentOptions::default().guardian(guardian.clone());
             let watched = lab().run(move || async move {

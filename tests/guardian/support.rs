@@ -212,9 +212,9 @@ impl Parent {
     /// Starts a program, marked and guarded, and waits for its handshake; its pids, the leader's first.
     #[track_caller]
     pub(crate) fn guarded(&mut self, program: &str) -> Vec<i32> {
-        let ward = self.ask(if program.starts_with("polite") { "ward patient" } else { "ward" }, "ward");
-        let pids = self.spawned(&format!("spawn {ward} {program}"));
-        self.ask(&format!("guard {ward} {}", pids[0]), "guarded");
+        let id = self.ask(if program.starts_with("polite") { "announce patient" } else { "announce" }, "announced");
+        let pids = self.spawned(&format!("spawn {id} {program}"));
+        self.ask(&format!("guard {id} {}", pids[0]), "guarded");
         pids
     }
 

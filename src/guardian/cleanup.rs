@@ -1,0 +1,483 @@
+//! Kills what a dead parent leaves, and the processes that have escaped from the groups of a living one.
+//!
+//! While the parent lives it kills its groups itself, and the guardian kills the escaped processes of a child when it
+//! is told to. After the parent's death the guardian kills all of them. An *escaped* process carries the mark of a
+//! child or descends from it, and is in no group that is being killed: it called `setsid`, or was born between the fork
+//! and the message that names the group. One look through the process table is not atomic, so looks are repeated until
+//! two in a row, with a pause between, found none. Descendants are noted down while a child is guarded, see
+//! `descent.rs`; processes that may or may not belong to a run are named, see `unattributed.rs`.
+//!
+//! The end of the socket tells more than that the parent is dead. A child between fork and exec has a copy of the
+//! parent's end, so by the time the socket ends every child has closed that copy in its exec. Its mark can then be
+//! hidden only by what is left of that exec, and a look detects a process in an exec.
+
+use std::collections::{BTreeMap, HashMap};
+use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal as Named;
+
+#[cfg(target_os = "linux")]
+use super::descent::{Descent, ProcFs};
+#[cfg(target_os = "linux")]
+use super::identity::is_guardian;
+use super::parent_stops::{ParentStops, StopAction};
+#[cfg(target_os = "linux")]
+use super::unattributed::ParentIds;
+#[cfg(target_os = "linux")]
+use crate::group::{GroupWatch, kin, mark};
+use crate::group::{ProcessGroup, since_boot, was_started_after};
+use crate::kill::{Batch, Kill, KillError, KillPolicy, KillReport, Outcome};
+use crate::signal::Signal;
+
+/// Between the two looks that must both find no escaped process.
+const QUIET_PAUSE: Duration = Duration::from_millis(20);
+
+/// Between two looks while processes have their grace.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long before the guardian was told of its group a child may have been started, as a rule. It bounds the start of
+/// a child whose leader has ended by then.
+#[cfg(target_os = "linux")]
+const START: Duration = Duration::from_secs(2);
+
+/// A process whose environment is still empty this long after the last kill of its child is not in the middle of an
+/// exec.
+const EXEC: Duration = Duration::from_secs(5);
+
+/// How long a SIGKILL may take to show. A process that is still there then does not die of it.
+const CONFIRM: Duration = Duration::from_secs(1);
+
+/// What the guardian knows of one child.
+#[derive(Debug)]
+struct ChildEntry {
+    policy: KillPolicy,
+    /// The kill of its group, not begun. Its leader is held from when the guardian was told of the group.
+    group: Option<Kill>,
+    /// Since when its escaped processes are being killed.
+    killing_since: Option<Instant>,
+    /// The last look at which one of them was being killed: it can have had children until then.
+    last_kill: Option<Instant>,
+    /// The parent has no further messages on this child.
+    released: bool,
+    /// How many looks in a row, after the release, found no escaped process and can have missed none.
+    quiet_looks: u32,
+    /// The earliest start of a process of this child, in clock ticks since boot; 0 if it is not known.
+    #[cfg(target_os = "linux")]
+    first_start: u64,
+}
+
+impl ChildEntry {
+    fn new(policy: KillPolicy) -> ChildEntry {
+        ChildEntry {
+            policy,
+            group: None,
+            killing_since: None,
+            last_kill: None,
+            released: false,
+            quiet_looks: 0,
+            #[cfg(target_os = "linux")]
+            first_start: 0,
+        }
+    }
+
+    /// What is left of the grace. All escaped processes share one, counted from when their kill began.
+    fn grace_left(&self) -> Duration {
+        self.policy.grace.saturating_sub(self.killing_since.map_or(Duration::ZERO, |since| since.elapsed()))
+    }
+
+    /// Counts a look made at `now`, which may have missed a process if some process was in an exec.
+    fn count_look(&mut self, now: Instant, some_are_killed: bool, some_in_exec: bool) {
+        if some_are_killed {
+            self.last_kill = Some(now);
+        }
+        let since = self.last_kill.max(self.killing_since);
+        let some_may_show = some_in_exec && since.is_some_and(|since| now - since < EXEC);
+        let quiet = self.released && !some_are_killed && !some_may_show;
+        self.quiet_looks = if quiet { self.quiet_looks + 1 } else { 0 };
+    }
+}
+
+/// What one look for escaped processes showed, of all children together whose processes are being killed.
+#[derive(Clone, Copy, Debug)]
+struct LookSummary {
+    took: Duration,
+    /// It found processes whose kill had not begun.
+    found_some: bool,
+    all_are_released: bool,
+    some_have_grace: bool,
+    no_kill_runs: bool,
+}
+
+impl LookSummary {
+    /// Until the next look. A look takes longer the more processes there are, so it may use a tenth of the time at
+    /// most; but the pause is bounded, so that a process waits for the guardian for little longer than its own grace.
+    fn pause(self) -> Duration {
+        let pause = (self.took * 10).min(INTERVAL * 5);
+        match self.all_are_released {
+            // Once no process has any grace left, those that fork faster than this are killed without a pause.
+            true if self.found_some && !self.some_have_grace => Duration::ZERO,
+            true if self.no_kill_runs || !self.some_have_grace => pause.max(QUIET_PAUSE),
+            _ => pause.max(INTERVAL),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Target {
+    Group(i32),
+    Escaped(i32),
+}
+
+/// The parent's policy with the guardian's own poll interval and confirm time where the parent's are too lax or too
+/// short.
+fn adjusted(policy: KillPolicy) -> KillPolicy {
+    let (poll, confirm) = (policy.poll_interval.min(INTERVAL), policy.confirm.max(CONFIRM));
+    policy.poll_interval(poll).confirm(confirm)
+}
+
+pub(super) struct Cleanup {
+    mark: String,
+    children: BTreeMap<u64, ChildEntry>,
+    kills: Kills,
+    next_look: Instant,
+    #[cfg(target_os = "linux")]
+    descent: Descent,
+    #[cfg(target_os = "linux")]
+    parent_ids: ParentIds,
+    parent: i32,
+    /// `None`: the parent's stops are not followed.
+    parent_stops: Option<ParentStops>,
+    /// Processes to be named to the parent, each with the child that it may belong to.
+    unattributed: Vec<(u64, i32)>,
+    /// Processes that were named to the parent already, with their starts.
+    #[cfg(target_os = "linux")]
+    named: HashMap<i32, u64>,
+}
+
+impl Cleanup {
+    pub(super) fn new(mark: String) -> Cleanup {
+        Cleanup {
+            mark,
+            children: BTreeMap::new(),
+            kills: Kills::new(),
+            next_look: Instant::now(),
+            #[cfg(target_os = "linux")]
+            descent: Descent::new(),
+            #[cfg(target_os = "linux")]
+            parent_ids: ParentIds::read(),
+            parent: nix::unistd::getppid().as_raw(),
+            parent_stops: None,
+            unattributed: Vec::new(),
+            #[cfg(target_os = "linux")]
+            named: HashMap::new(),
+        }
+    }
+
+    pub(super) fn announce(&mut self, id: u64, policy: KillPolicy) {
+        self.children.insert(id, ChildEntry::new(adjusted(policy)));
+        #[cfg(target_os = "linux")]
+        self.descent.begin();
+    }
+
+    pub(super) fn guard(&mut self, id: u64, pgid: i32, at: Duration) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let Ok(group) = ProcessGroup::new(pgid) else { return };
+        // A race in which the number is another process's by now:
+        // 1. The parent sends the group's number, and dies before the guardian has read it.
+        // 2. The leader ends, and is reaped by the process that inherited it.
+        // 3. The number is given to a new process, which is therefore started later than `at`.
+        // The group is held first and asked for its start then, so that nothing can change in between.
+        let kill = Kill::new(group, &child.policy);
+        child.group = (!was_started_after(pgid, at)).then_some(kill);
+        #[cfg(target_os = "linux")]
+        if child.group.is_some() {
+            // The leader is the first of its processes, and the ancestor of all others.
+            let leader = kin::of(pgid).map(|kin| kin.started);
+            child.first_start = leader.unwrap_or_else(|| kin::ticks(at.saturating_sub(START)));
+            self.descent.has_leader(pgid, id, &ProcFs(&self.mark));
+        }
+    }
+
+    /// Follows the parent's stops. `limit` is counted from `at` since boot; zero is none.
+    pub(super) fn follow_stops(&mut self, limit: Duration, at: Duration) {
+        let left = limit.saturating_sub(since_boot().saturating_sub(at));
+        self.parent_stops = Some(ParentStops::new((!limit.is_zero()).then_some(left)));
+    }
+
+    fn step_parent_stops(&mut self) {
+        let (parent, now) = (self.parent, Instant::now());
+        let Some(stops) = self.parent_stops.as_mut().filter(|stops| now >= stops.next_poll()) else { return };
+        if self.children.values().all(|child| child.group.is_none()) {
+            return;
+        }
+        let send = |children: &BTreeMap<u64, ChildEntry>, signal| {
+            children.values().filter_map(|child| child.group.as_ref()).for_each(|group| group.send_aside(signal));
+        };
+        match stops.poll(parent, now) {
+            StopAction::Nothing => {}
+            StopAction::Stop => {
+                send(&self.children, Signal::STOP);
+                // A parent that was continued meanwhile has continued its groups before this stop, and not after it.
+                if stops.poll(parent, now) == StopAction::Continue {
+                    send(&self.children, Signal::CONT);
+                }
+            }
+            StopAction::Continue => send(&self.children, Signal::CONT),
+            StopAction::Kill => {
+                // Pending in the stopped parent, this tells it when it is continued why its groups are dead.
+                let _ = signal_parent(parent, Named::SIGALRM);
+                self.note_descendants();
+                self.kill_all();
+            }
+        }
+    }
+
+    pub(super) fn kill_escaped(&mut self, id: u64) {
+        if let Some(child) = self.children.get_mut(&id) {
+            child.killing_since.get_or_insert_with(Instant::now);
+            // The parent is killing the group: a child of a dying member is that member's only until it is dead.
+            self.note_descendants();
+        }
+    }
+
+    pub(super) fn release_group(&mut self, id: u64) {
+        if let Some(child) = self.children.get_mut(&id) {
+            child.group = None;
+        }
+    }
+
+    pub(super) fn release(&mut self, id: u64) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        if child.killing_since.is_none() {
+            self.children.remove(&id);
+            return;
+        }
+        child.released = true;
+        child.group = None;
+    }
+
+    /// The parent is dead: everything that it did not release is to be killed.
+    pub(super) fn parent_died(&mut self) {
+        self.parent_stops = None;
+        self.note_descendants();
+        self.kill_all();
+        self.children.values_mut().for_each(|child| child.released = true);
+    }
+
+    /// Notes the descendants before the first signal: after the death of its parent a process is no descendant any
+    /// more.
+    fn note_descendants(&mut self) {
+        #[cfg(target_os = "linux")]
+        self.descent.look(&ProcFs(&self.mark));
+    }
+
+    fn kill_all(&mut self) {
+        for (id, child) in &mut self.children {
+            if let Some(kill) = child.group.take() {
+                self.kills.start(Target::Group(kill.pgid()), *id, kill);
+            }
+            child.killing_since.get_or_insert_with(Instant::now);
+        }
+        self.next_look = Instant::now();
+    }
+
+    /// Whether there is nothing to kill and nothing to guard.
+    pub(super) fn is_over(&self) -> bool {
+        self.children.is_empty() && self.kills.are_over()
+    }
+
+    pub(super) fn step(&mut self) {
+        self.step_parent_stops();
+        // The kills come first, since a look through the whole process table takes its time.
+        self.step_kills();
+        if self.is_looking() && Instant::now() >= self.next_look {
+            self.look();
+        }
+        self.step_kills();
+        #[cfg(target_os = "linux")]
+        self.step_descent();
+        self.children.retain(|_, child| child.quiet_looks < 2);
+        // Forgets those that survived with their child: their numbers may become other processes'.
+        self.kills.tracked.retain(|_, tracked| self.children.contains_key(&tracked.id));
+    }
+
+    /// The processes that have to be named to the parent, each with the child that it may belong to.
+    pub(super) fn take_unattributed(&mut self) -> Vec<(u64, i32)> {
+        std::mem::take(&mut self.unattributed)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn step_descent(&mut self) {
+        let over = self.children.iter().filter(|(_, child)| child.quiet_looks >= 2 && child.first_start > 0);
+        let over: Vec<_> = over.map(|(id, child)| (*id, child.first_start)).collect();
+        for (id, since) in over {
+            for (pid, kin) in self.parent_ids.unattributed(since, |pid, kin| self.descent.knows(pid, kin)) {
+                // A process that may belong to several children is named once.
+                if self.named.insert(pid, kin.started) != Some(kin.started) {
+                    self.unattributed.push((id, pid));
+                }
+            }
+        }
+        if self.children.values().all(|child| child.quiet_looks >= 2) {
+            self.descent.rest();
+        } else if Instant::now() >= self.descent.next_look() {
+            self.descent.retain(|id| self.children.contains_key(&id));
+            self.descent.look(&ProcFs(&self.mark));
+        }
+    }
+
+    /// Goes on with the kills. When the last has ended the next look is due soon: it may have left children behind.
+    fn step_kills(&mut self) {
+        if self.kills.step() {
+            self.next_look = self.next_look.min(Instant::now() + QUIET_PAUSE);
+        }
+    }
+
+    /// Sleeps until there is something to do, or something to read from the socket.
+    pub(super) fn sleep(&mut self, socket: Option<BorrowedFd<'_>>) {
+        let until = |instant: Instant| instant.saturating_duration_since(Instant::now());
+        let mut pause = if self.is_looking() { until(self.next_look) } else { Duration::MAX };
+        #[cfg(target_os = "linux")]
+        if !self.children.is_empty() {
+            pause = pause.min(until(self.descent.next_look()));
+        }
+        if let Some(stops) = &self.parent_stops {
+            if self.children.values().any(|child| child.group.is_some()) {
+                pause = pause.min(until(stops.next_poll()));
+            }
+        }
+        self.kills.running.sleep(socket, pause);
+    }
+
+    fn is_looking(&self) -> bool {
+        self.children.values().any(|child| child.killing_since.is_some())
+    }
+
+    fn look(&mut self) {
+        let start = Instant::now();
+        #[cfg(target_os = "linux")]
+        let (found_some, some_in_exec) = self.kill_found();
+        #[cfg(not(target_os = "linux"))]
+        let (found_some, some_in_exec) = (false, false);
+        for (id, child) in &mut self.children {
+            if child.killing_since.is_some() {
+                child.count_look(start, self.kills.run_for(*id), some_in_exec);
+            }
+        }
+        let mut killed = self.children.values().filter(|child| child.killing_since.is_some());
+        let summary = LookSummary {
+            took: start.elapsed(),
+            found_some,
+            all_are_released: killed.clone().all(|child| child.released),
+            some_have_grace: killed.any(|child| !child.grace_left().is_zero()),
+            no_kill_runs: self.kills.are_over(),
+        };
+        self.next_look = Instant::now() + summary.pause();
+    }
+
+    /// Finds escaped processes and starts their kills. Returns whether there were new ones, and whether some process
+    /// was in an exec, where its mark cannot be read.
+    #[cfg(target_os = "linux")]
+    fn kill_found(&mut self) -> (bool, bool) {
+        let table = ProcFs(&self.mark);
+        let carriers = mark::carriers(&self.mark);
+        for carrier in carriers.found {
+            if let Some(id) = carrier.value.parse().ok().filter(|id| self.children.contains_key(id)) {
+                self.descent.has_marked(carrier.pid, id, &table);
+            }
+        }
+        self.descent.look_at_all(&table);
+        let mut found_some = false;
+        for (pid, known) in self.descent.known() {
+            let Some(child) = self.children.get(&known.id).filter(|child| child.killing_since.is_some()) else {
+                continue;
+            };
+            let Some(pgid) = kin::group(pid) else { continue };
+            let is_in_its_group = child.group.as_ref().is_some_and(|group| group.pgid() == pgid);
+            let is_killed = |target| self.kills.tracked.contains_key(&target);
+            let is_it = move |pid| kin::of(pid).is_some_and(|kin| kin.started == known.started && kin.runs);
+            let target = Target::Escaped(pid);
+            // The guardian of a run within this one has to kill what that run leaves.
+            let is_spared = is_in_its_group || is_killed(target) || is_killed(Target::Group(pgid)) || is_guardian(pid);
+            if is_spared || !is_it(pid) {
+                continue;
+            }
+            // It is held by its pidfd first and identified then: the number cannot become another's in between.
+            let Some(process) = GroupWatch::of_process(pid, is_it) else { continue };
+            let left = child.grace_left();
+            let policy = child.policy.clone().grace(left);
+            let policy = if left.is_zero() { policy.signal(Signal::KILL) } else { policy };
+            self.kills.start(target, known.id, Kill::over(process, &policy));
+            found_some = true;
+        }
+        (found_some, carriers.some_in_exec)
+    }
+}
+
+/// Signals the parent. It has not ended, since the socket has not; a parent that is ours no more is not signalled.
+fn signal_parent(parent: i32, signal: Named) -> nix::Result<()> {
+    if nix::unistd::getppid().as_raw() != parent || parent <= 1 {
+        return Ok(());
+    }
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(parent), signal)
+}
+
+struct Tracked {
+    id: u64,
+    /// SIGKILL did not end it; it is not tried again.
+    survived: bool,
+}
+
+/// The kills under way, and the targets that survived theirs.
+struct Kills {
+    running: Batch,
+    tracked: HashMap<Target, Tracked>,
+    sender: Sender<(Target, bool)>,
+    ended: Receiver<(Target, bool)>,
+}
+
+impl Kills {
+    fn new() -> Kills {
+        let (sender, ended) = channel();
+        Kills { running: Batch::default(), tracked: HashMap::new(), sender, ended }
+    }
+
+    fn are_over(&self) -> bool {
+        self.running.is_empty()
+    }
+
+    fn run_for(&self, id: u64) -> bool {
+        self.tracked.values().any(|tracked| tracked.id == id && !tracked.survived)
+    }
+
+    fn start(&mut self, target: Target, id: u64, kill: Kill) {
+        self.tracked.insert(target, Tracked { id, survived: false });
+        let sender = self.sender.clone();
+        let then = move |result: Result<KillReport, KillError>| {
+            let gone = result.is_ok_and(|report| report.outcome != Outcome::Survived);
+            // The receiver lives as long as the kills.
+            let _ = sender.send((target, gone));
+        };
+        self.running.add(kill, Box::new(then));
+    }
+
+    /// Goes on with the kills; returns whether the last of them has just ended.
+    fn step(&mut self) -> bool {
+        let were_over = self.are_over();
+        self.running.step();
+        for (target, gone) in self.ended.try_iter() {
+            // A group is forgotten even if it survived: members may have left it in time, and are looked for.
+            if gone || matches!(target, Target::Group(_)) {
+                self.tracked.remove(&target);
+            } else if let Some(tracked) = self.tracked.get_mut(&target) {
+                tracked.survived = true;
+            }
+        }
+        self.are_over() && !were_over
+    }
+}
+
+#[cfg(test)]
+mod tests;
