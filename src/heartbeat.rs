@@ -57,6 +57,7 @@ mod culprit;
 mod doubt;
 mod histogram;
 mod journal;
+mod judge;
 pub mod lab;
 mod lines;
 mod observer;
@@ -69,6 +70,8 @@ mod stall;
 mod takeover;
 mod task_waker;
 mod teeth;
+#[cfg(test)]
+mod testing;
 mod track;
 mod verdict;
 mod watch;

@@ -1,12 +1,14 @@
 //! How often the heartbeat is right, measured: known-bad and known-good futures, quiet and under load, beside the rules
 //! that others use on the same trials.
 //!
-//! `cargo run --release --example rates -- [--trials 300] [--loads 0,4,16] [--sweep 400] [--jobs 4] [--seed 1]`
+//! `cargo run --release --example rates -- [--trials 300] [--loads 0,4,16] [--sweep 400] [--jobs 4] [--seed 1]
+//! [--record FILE]`; the last needs `--cfg deadbeat_record` in RUSTFLAGS.
 
 mod bad;
 mod good;
 mod hogs;
 mod process;
+mod record;
 mod rules;
 mod table;
 mod tracer;
@@ -28,6 +30,7 @@ struct Options {
     jobs: usize,
     seed: u64,
     kind: Option<String>,
+    record: Option<String>,
     verbose: bool,
 }
 
@@ -43,6 +46,7 @@ fn main() {
     if let Some((block, nth)) = process::asked_for(&args) {
         return println!("{}", options.trials(block)[nth].run().told());
     }
+    options.record.iter().for_each(|path| record::start(path));
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let begun = Instant::now();
     println!(
@@ -77,6 +81,7 @@ fn main() {
             table::smallest(load, seen);
         }
     }
+    options.record.iter().for_each(|path| record::thin_out(path));
     println!("\n{:.0} s in all, on {cores} cores", begun.elapsed().as_secs_f64());
 }
 
@@ -91,8 +96,8 @@ fn run(args: &[String], block: Option<u64>, options: &Options, load: usize) -> T
                 loop {
                     let nth = next.fetch_add(1, Ordering::Relaxed);
                     let Some(trial) = trials.get(nth) else { return };
-                    let outcome: Outcome =
-                        process::run(args, block, nth).unwrap_or_else(|said| panic!("{trial}: {said}"));
+                    let outcome: Outcome = process::run(args, options.record.as_deref(), block, nth)
+                        .unwrap_or_else(|said| panic!("{trial}: {said}"));
                     let off = trial.is_clear() && (outcome.is_wrong(trial) || outcome.is_unsure(trial));
                     if options.verbose || off {
                         eprintln!("load {load}: {trial}: {outcome}");
@@ -110,7 +115,7 @@ impl Options {
     fn trials(&self, block: Option<u64>) -> Vec<Trial> {
         match block {
             Some(block) => trial::sweep(self.sweep, Duration::from_millis(block), self.seed),
-            None => trial::mixed(self.trials, self.seed, self.kind.as_deref()),
+            None => trial::mixed(self.trials, self.seed, self.kind.as_deref(), self.record.is_some()),
         }
     }
 }
@@ -129,6 +134,7 @@ fn options(args: &[String]) -> Options {
         jobs: number("--jobs", 4),
         seed: number("--seed", 1) as u64,
         kind: value("--kind"),
+        record: value("--record"),
         verbose: args.iter().any(|arg| arg == "--verbose"),
     }
 }

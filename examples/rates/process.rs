@@ -17,10 +17,12 @@ pub(crate) fn asked_for(args: &[String]) -> Option<(Option<u64>, usize)> {
 /// # Errors
 ///
 /// What it said, if that was no outcome.
-pub(crate) fn run(args: &[String], block: Option<u64>, nth: usize) -> Result<Outcome, String> {
+pub(crate) fn run(args: &[String], record: Option<&str>, block: Option<u64>, nth: usize) -> Result<Outcome, String> {
     let block = block.map_or_else(|| "mixed".to_owned(), |block| block.to_string());
     let mut trial = Command::new(std::env::current_exe().expect("this program"));
     trial.args(args).args([ONE, &block, &nth.to_string()]).stdin(Stdio::null()).stderr(Stdio::inherit());
+    // The library appends what it judges to the file that this names.
+    trial.envs(record.map(|path| ("DEADBEAT_RECORD", path)));
     let said = String::from_utf8_lossy(&trial.output().expect("a process").stdout).into_owned();
     Outcome::heard(&said).ok_or(said)
 }

@@ -35,6 +35,8 @@ pub(crate) enum Place {
 pub(crate) enum Runtime {
     /// `Heartbeat::watch` in a current_thread runtime like that of `#[tokio::test]`.
     Watch,
+    /// `Heartbeat::watch` in a task of a runtime with two workers. Never steady, so it has no part in the rates.
+    WatchTask,
     Lab(Flavor),
 }
 
@@ -78,8 +80,8 @@ const RUNTIMES: [Runtime; 4] = [
 ];
 const PLACES: [Place; 5] = [Place::Alone, Place::Between, Place::Sibling, Place::Branch, Place::Drop];
 
-/// So many bad trials and as many good ones, spread evenly over the kinds.
-pub(crate) fn mixed(trials: usize, seed: u64, only: Option<&str>) -> Vec<Trial> {
+/// So many bad trials and as many good ones, spread evenly over the kinds. `in_tasks`: every fourth of them in a task.
+pub(crate) fn mixed(trials: usize, seed: u64, only: Option<&str>, in_tasks: bool) -> Vec<Trial> {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let block = Duration::from_millis(120);
     let budget = Duration::from_millis(50);
@@ -96,6 +98,9 @@ pub(crate) fn mixed(trials: usize, seed: u64, only: Option<&str>) -> Vec<Trial> 
             let runtime = RUNTIMES[if good.multi_thread_only { 2 + dice.roll(2) } else { dice.roll(4) }];
             all.push(Trial { kind: Kind::Good(good), runtime, block, budget });
         }
+    }
+    if in_tasks {
+        all.chunks_mut(2).step_by(4).flatten().for_each(|trial| trial.runtime = Runtime::WatchTask);
     }
     all
 }
@@ -126,6 +131,16 @@ impl Trial {
                     this.act().await;
                     ticking.stop().await;
                 })))
+            }
+            Runtime::WatchTask => {
+                let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+                let watched = heartbeat.watch(async move {
+                    let ticking = theirs.start();
+                    this.act().await;
+                    ticking.stop().await;
+                });
+                let runtime = runtime.expect("a runtime");
+                Ok(runtime.block_on(async { tokio::spawn(watched).await.expect("no panic") }))
             }
             Runtime::Lab(flavor) => {
                 let lab = Lab::new(flavor).heartbeat(heartbeat).deadline(Duration::from_secs(120));

@@ -16,13 +16,13 @@ const BOOKED: Duration = Duration::from_millis(4);
 /// What one look from outside showed of the tasks of a worker.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TaskLook {
-    at: Instant,
-    alive: usize,
-    on_cpu: Duration,
+    pub(super) at: Instant,
+    pub(super) alive: usize,
+    pub(super) on_cpu: Duration,
     /// How often the thread had been given a CPU.
-    turns: u64,
+    pub(super) turns: u64,
     /// It was in a call.
-    waiting: bool,
+    pub(super) waiting: bool,
 }
 
 /// What the longest poll in a stretch was charged, at least and at most.

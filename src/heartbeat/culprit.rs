@@ -171,7 +171,12 @@ impl Culprit {
     }
 
     /// `counts`: how many samples said so, and out of how many.
-    fn seen(syscall: Option<String>, detail: Option<String>, counts: (u32, u32), evidence: Evidence) -> Self {
+    pub(super) fn seen(
+        syscall: Option<String>,
+        detail: Option<String>,
+        counts: (u32, u32),
+        evidence: Evidence,
+    ) -> Self {
         let (samples, of) = counts;
         Self { syscall, detail, line: None, guessed: false, no_line: None, samples, of, evidence }
     }

@@ -24,7 +24,7 @@ use super::watch::{Stage, UNDRIVEN, observe};
 use super::{ConfigError, Heartbeat};
 
 mod bench;
-mod episode;
+pub(super) mod episode;
 pub(super) mod fleet;
 mod hung;
 mod open;

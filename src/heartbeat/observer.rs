@@ -57,7 +57,7 @@ impl From<&Stretch> for Question {
 }
 
 /// What the observer saw of it. By default nothing, which is no proof of anything.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Testimony {
     pub(super) culprit: Option<Culprit>,
     pub(super) circumstances: Option<Circumstances>,

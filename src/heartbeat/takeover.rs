@@ -16,11 +16,11 @@ use tokio::runtime::RuntimeMetrics;
 #[derive(Debug, Clone)]
 pub(super) struct WorkersLook {
     /// When it was over.
-    at: Instant,
+    pub(super) at: Instant,
     /// Park count, odd while idle, and busy time.
-    workers: Vec<(u64, Duration)>,
+    pub(super) workers: Vec<(u64, Duration)>,
     /// A thread that is younger than the poll had not begun to wait for anything but memory.
-    begins: bool,
+    pub(super) begins: bool,
 }
 
 impl WorkersLook {

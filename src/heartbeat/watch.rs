@@ -12,14 +12,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::sync::oneshot;
 
 use super::beat::{Beat, has_timer};
-use super::boundaries::{Bounds, bounds};
-use super::doubt::{unwitnessed, weigh};
 use super::journal::{Journal, Poller, clock_paused};
+use super::judge::{capped, root_blocked, stalls, too_long};
 use super::lines;
 use super::observer::{Observer, Question, Testimony};
 use super::pulse::{Pulse, Watched};
 use super::stall::{Split, Stall, Stretch};
-use super::takeover::{free_since, looked_for, may_begin_late};
 use super::verdict::Why;
 use super::{ConfigError, Heartbeat, Place};
 
@@ -182,7 +180,7 @@ impl Watch {
             capped(&excused, &heard).partition(|stretch| too_long(stretch, config.budget));
         found.extend(unexcused);
         let longest = fair.iter().map(|stretch| stretch.split.charged()).max().unwrap_or_default();
-        let mut stalls = stalls(&found, hear(self.observer.as_ref(), &found).await, &self.journal);
+        let mut stalls = stalls(&found, hear(self.observer.as_ref(), &found).await, self.journal.began, config.budget);
         stalls.sort_by_key(|stall| stall.at);
         let root = self.journal.state().root.filter(|root| too_long(root, config.budget));
         let root = root.as_slice();
@@ -238,87 +236,6 @@ async fn hear(observer: Option<&Observer>, found: &[Stretch]) -> Vec<Testimony> 
         drop(sender);
     }
     answer.await.unwrap_or_else(|_| found.iter().map(|_| Testimony::default()).collect())
-}
-
-/// With no more of a wait for a CPU than what the observer saw leaves room for.
-pub(super) fn capped(excused: &[Stretch], heard: &[Testimony]) -> impl Iterator<Item = Stretch> {
-    let given = |(stretch, testimony): (&Stretch, &Testimony)| Stretch {
-        split: stretch.split.given(testimony.blocked()),
-        ..*stretch
-    };
-    excused.iter().zip(heard).map(given)
-}
-
-pub(super) fn too_long(stretch: &Stretch, budget: Duration) -> bool {
-    stretch.away() > budget
-}
-
-/// The root of a multi-thread runtime is no worker: that it was away starves nobody, and its beats prove nothing.
-pub(super) fn root_blocked((stretch, testimony): (&Stretch, Testimony)) -> Why {
-    Why::RootBlocked { charged: stretch.away(), culprit: testimony.culprit }
-}
-
-/// What is left of the stretches once the circumstances are weighed, with their culprits.
-pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, journal: &Journal) -> Vec<Stall> {
-    let mut testimonies = testimonies.into_iter();
-    let stalls = found.iter().filter_map(|stretch| {
-        let testimony = testimonies.next().unwrap_or_default();
-        let stall = Stall::new(stretch, journal.began);
-        let (unexplained, budget) = (stretch.split.unexplained(), journal.config.budget);
-        let mut stall = match &testimony.circumstances {
-            Some(circumstances) => weigh(stall, unexplained, budget, circumstances)?,
-            None => unwitnessed(stall, unexplained, budget)?,
-        };
-        let (charged, late) = (stall.charged(), stretch.from + budget);
-        let (free, workers) = (free_since(&testimony.workers, stretch.to), &testimony.workers);
-        let briefly = looked_for(workers).is_some_and(|time| time < budget / 4);
-        let of_workers = by_the_workers(free, late, briefly, || may_begin_late(workers, late));
-        for finding in [by_the_tasks(bounds(stretch, &testimony.tasks), budget), of_workers] {
-            let why = match finding {
-                Finding::Acquitted => return None,
-                Finding::Upheld => continue,
-                Finding::Undecided => Why::Undecided { charged },
-                Finding::HandedOver => Why::HandedOver { waited: budget },
-            };
-            stall.doubt.get_or_insert(why);
-        }
-        stall.culprit = testimony.culprit.or_else(|| stall.culprit_by_the_clocks());
-        Some(stall)
-    });
-    stalls.collect()
-}
-
-/// What its runtime's public numbers make of a stall.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Finding {
-    /// It was none.
-    Acquitted,
-    /// It may be none.
-    Undecided,
-    /// Nor may it if a thread that begins was to take the worker over.
-    HandedOver,
-    Upheld,
-}
-
-fn by_the_tasks(bounds: Option<Bounds>, budget: Duration) -> Finding {
-    match bounds {
-        Some(bounds) if bounds.most <= budget => Finding::Acquitted,
-        Some(bounds) if bounds.least <= budget => Finding::Undecided,
-        _ => Finding::Upheld,
-    }
-}
-
-/// `free`: from when on no worker can have been in that poll. At `late` it had been for as long as it may. `briefly`: they
-/// were looked at for so short a time that one may just have seemed to stand still.
-fn by_the_workers(free: Option<Instant>, late: Instant, briefly: bool, begins_late: impl FnOnce() -> bool) -> Finding {
-    match free {
-        Some(free) if free <= late => Finding::Acquitted,
-        // It may have blocked before it handed its worker over.
-        Some(_) => Finding::Undecided,
-        None if begins_late() => Finding::HandedOver,
-        None if briefly => Finding::Undecided,
-        None => Finding::Upheld,
-    }
 }
 
 /// Wakes the task, and remembers that it was the watched future that asked for it.
@@ -395,97 +312,11 @@ impl Heartbeat {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heartbeat::doubt::Circumstances;
-    use crate::heartbeat::reading::{Reading, ThreadId};
-    use crate::heartbeat::stall::Split;
-    use crate::heartbeat::takeover::WorkersLook;
+    use crate::heartbeat::reading::Reading;
+    use crate::heartbeat::testing::slept;
     use crate::heartbeat::verdict::Verdict;
 
     const MS: Duration = Duration::from_millis(1);
-
-    /// All of it blocked, of a thread that there is not.
-    fn slept(from: Instant, wall: u32) -> Stretch {
-        let wall = MS * wall;
-        let split = Split { wall, on_cpu: Duration::ZERO, run_queue: Some(Duration::ZERO) };
-        let (thread, on_cpu_then) = (ThreadId(0), Duration::ZERO);
-        Stretch { thread, from, to: from + wall, split, on_cpu_then, since: None, one_poll: true }
-    }
-
-    #[test]
-    fn a_stretch_as_long_as_the_budget_is_not_too_long() {
-        let from = Instant::now();
-        assert!(!too_long(&slept(from, 50), MS * 50) && too_long(&slept(from, 51), MS * 50));
-        let queued = Split { run_queue: Some(MS), ..slept(from, 51).split };
-        assert!(!too_long(&Stretch { split: queued, ..slept(from, 51) }, MS * 50), "a wait for a CPU is no part of it");
-    }
-
-    #[test]
-    fn workers_that_were_looked_at_for_a_quarter_of_the_budget_were_looked_at_for_long_enough() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let look = || WorkersLook::at(&runtime.metrics(), false);
-        let (first, begun) = (look(), Instant::now());
-        while begun.elapsed() < MS {
-            std::hint::spin_loop();
-        }
-        let workers = vec![first, look()];
-        let quarter = looked_for(&workers).unwrap();
-        let doubt = |budget| {
-            let journal = Journal::new(Heartbeat::new().budget(budget), false, None);
-            let circumstances = Some(Circumstances::default());
-            let testimony = Testimony { circumstances, workers: workers.clone(), ..Testimony::default() };
-            let stalls = stalls(&[slept(Instant::now(), 3_600_000)], vec![testimony], &journal);
-            let [stall] = &stalls[..] else { panic!("{stalls:?}") };
-            stall.doubt.clone()
-        };
-        assert_eq!(doubt(quarter * 4), None);
-        assert!(matches!(doubt(quarter * 4 + Duration::from_nanos(4)), Some(Why::Undecided { .. })));
-    }
-
-    #[test]
-    fn a_stall_that_was_many_polls_is_none_and_one_that_may_have_been_is_a_doubt() {
-        let finding = |least, most| by_the_tasks(Some(Bounds { least: MS * least, most: MS * most }), MS * 50);
-        assert_eq!(finding(10, 50), Finding::Acquitted);
-        assert_eq!((finding(10, 51), finding(50, 51)), (Finding::Undecided, Finding::Undecided));
-        assert_eq!((finding(51, 51), by_the_tasks(None, MS * 50)), (Finding::Upheld, Finding::Upheld));
-    }
-
-    #[test]
-    fn a_poll_that_handed_its_worker_over_in_time_is_none_and_one_that_did_so_later_is_a_doubt() {
-        let late = Instant::now();
-        let finding = |free: Option<Instant>, begins| by_the_workers(free, late, false, || begins);
-        assert_eq!(
-            (finding(Some(late - MS), false), finding(Some(late), true)),
-            (Finding::Acquitted, Finding::Acquitted)
-        );
-        assert_eq!(finding(Some(late + MS), true), Finding::Undecided);
-        assert_eq!((finding(None, true), finding(None, false)), (Finding::HandedOver, Finding::Upheld));
-        assert_eq!(by_the_workers(None, late, true, || false), Finding::Undecided, "nobody looked for long enough");
-    }
-
-    /// Of a runtime whose worker stands still, for all that is seen of it.
-    #[test]
-    fn a_thread_that_still_begins_when_the_budget_is_over_is_a_doubt_and_what_it_does_later_is_none() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let before = Instant::now();
-        let journal = Journal::new(Heartbeat::new(), false, None);
-        let budget = journal.config.budget;
-        let look = || WorkersLook::at(&runtime.metrics(), true);
-        let first = look();
-        crate::group::pause(budget / 4);
-        let workers = [first, look()];
-        let doubt_after = |from, looks| {
-            let circumstances = Some(Circumstances::default());
-            let testimony = Testimony { circumstances, workers: workers[..looks].to_vec(), ..Testimony::default() };
-            let [stall] = &stalls(&[slept(from, 3_600_000)], vec![testimony], &journal)[..] else { panic!("no stall") };
-            stall.doubt.clone()
-        };
-        // An hour is time enough for the looks on any machine. They came within the budget, or after it.
-        let doubt = |from| doubt_after(from, 2);
-        assert_eq!(doubt(Instant::now()), Some(Why::HandedOver { waited: budget }));
-        assert_eq!(doubt(before - budget), None);
-        // One look shows for no time that a worker stood still.
-        assert!(matches!(doubt_after(before - budget, 1), Some(Why::Undecided { .. })));
-    }
 
     #[test]
     fn each_stretch_has_a_testimony_though_nobody_is_there_to_give_it() {
@@ -636,25 +467,5 @@ mod tests {
         let stretch = Stretch::between(&before, &Reading { run_queue, ..after }, before.at).unwrap();
         watch.journal.state().judge(stretch, watch.journal.config.budget);
         watch.pulse(End { at: Instant::now(), driven: true }).await
-    }
-
-    #[test]
-    fn a_stall_without_a_testimony_convicts_nobody() {
-        let journal = Journal::new(Heartbeat::new(), false, None);
-        let verdict = |testimonies, run_queue| {
-            let wall = Duration::from_millis(120);
-            let split = Split { wall, on_cpu: Duration::ZERO, run_queue };
-            let (from, on_cpu_then) = (journal.began, Duration::ZERO);
-            let stretch =
-                Stretch { thread: ThreadId(1), from, to: from + wall, split, on_cpu_then, since: None, one_poll: true };
-            let [stall] = &stalls(&[stretch], testimonies, &journal)[..] else { panic!("no stall") };
-            stall.doubt.clone()
-        };
-        for run_queue in [Some(Duration::ZERO), None] {
-            assert_eq!(verdict(Vec::new(), run_queue), Some(Why::Unwitnessed), "nobody could be asked");
-            assert_eq!(verdict(vec![Testimony::default()], run_queue), Some(Why::Unwitnessed), "nobody answered");
-            let circumstances = Some(Circumstances::default());
-            assert_eq!(verdict(vec![Testimony { circumstances, ..Testimony::default() }], run_queue), None);
-        }
     }
 }

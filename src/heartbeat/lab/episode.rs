@@ -22,11 +22,11 @@ use crate::heartbeat::stall::{Split, Stretch};
 
 /// One look at every worker from outside.
 #[derive(Debug, Clone)]
-pub(super) struct Look {
-    pub(super) at: Instant,
+pub(in crate::heartbeat) struct Look {
+    pub(in crate::heartbeat) at: Instant,
     /// By the runtime's own index.
-    pub(super) workers: Vec<Worker>,
-    pub(super) accounts: Vec<(ThreadId, Account)>,
+    pub(in crate::heartbeat) workers: Vec<Worker>,
+    pub(in crate::heartbeat) accounts: Vec<(ThreadId, Account)>,
 }
 
 impl Look {
@@ -37,10 +37,10 @@ impl Look {
 
 /// What the runtime publishes of a worker whenever it is back in its scheduler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Worker {
+pub(in crate::heartbeat) struct Worker {
     /// Odd while it is idle.
-    pub(super) parks: u64,
-    pub(super) busy: Duration,
+    pub(in crate::heartbeat) parks: u64,
+    pub(in crate::heartbeat) busy: Duration,
 }
 
 impl Worker {
@@ -51,32 +51,32 @@ impl Worker {
 
 /// What the runtime had published of every worker at one end of a spell.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Published {
+pub(in crate::heartbeat) struct Published {
     /// By index. None: it is not known.
-    pub(super) workers: Vec<Worker>,
+    pub(in crate::heartbeat) workers: Vec<Worker>,
     /// Whether the poll before is in the busy time of the worker. In a turn of the driver it is not yet.
-    pub(super) settled: bool,
+    pub(in crate::heartbeat) settled: bool,
 }
 
 /// A spell of one thread.
 #[derive(Debug, Clone)]
-pub(super) struct Episode {
-    pub(super) from: Reading,
-    pub(super) to: Reading,
+pub(in crate::heartbeat) struct Episode {
+    pub(in crate::heartbeat) from: Reading,
+    pub(in crate::heartbeat) to: Reading,
     /// How often the thread went to sleep in it.
-    pub(super) sleeps: u64,
+    pub(in crate::heartbeat) sleeps: u64,
     /// Which of the runtime's workers it can be, a bit each. None: nobody knows, for there are more workers than bits.
-    pub(super) indices: u64,
+    pub(in crate::heartbeat) indices: u64,
     /// What the workers showed at `from` and at `to`.
-    pub(super) published: [Published; 2],
+    pub(in crate::heartbeat) published: [Published; 2],
     /// What of the waits for a CPU that the kernel has booked was none: see [`Split::given`].
-    pub(super) overbooked: Duration,
+    pub(in crate::heartbeat) overbooked: Duration,
     /// Its end was not read by the thread, nor by the kernel for it: what it did is not known.
-    pub(super) blind: bool,
+    pub(in crate::heartbeat) blind: bool,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Judgement {
+pub(in crate::heartbeat) enum Judgement {
     /// These polls were too long.
     Stalls(Vec<Stretch>),
     /// None was.
@@ -149,7 +149,7 @@ impl View {
 }
 
 impl Episode {
-    pub(super) fn thread(&self) -> ThreadId {
+    pub(in crate::heartbeat) fn thread(&self) -> ThreadId {
         self.to.thread
     }
 
@@ -157,7 +157,7 @@ impl Episode {
         Stretch::between(&self.from, &self.to, self.from.at)
     }
 
-    pub(super) fn judge(&self, looks: &[Look], budget: Duration) -> Judgement {
+    pub(in crate::heartbeat) fn judge(&self, looks: &[Look], budget: Duration) -> Judgement {
         let Some(whole) = self.stretch() else {
             return Judgement::Fair { longest: Duration::ZERO };
         };
@@ -196,7 +196,7 @@ impl Episode {
 
     /// What the thread had spent by when it was first seen to have lost its worker, if it has been given that worker again
     /// by the end, with the same park count: what it did in between is not read.
-    pub(super) fn lost_its_worker(&self, looks: &[Look]) -> Option<Reading> {
+    pub(in crate::heartbeat) fn lost_its_worker(&self, looks: &[Look]) -> Option<Reading> {
         let [begin, over] = &self.published;
         let mut same =
             begin.workers.iter().zip(&over.workers).map(|(begin, over)| begin.parks == over.parks).enumerate();

@@ -16,13 +16,15 @@ use super::sampler::Sampler;
 use crate::heartbeat::Heartbeat;
 use crate::heartbeat::beacon::Beacon;
 use crate::heartbeat::journal::Journal;
+#[cfg(deadbeat_record)]
+use crate::heartbeat::judge::record;
+use crate::heartbeat::judge::{capped, stalls, too_long};
 use crate::heartbeat::observer::Observer;
 use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::thread::Clocks;
 use crate::heartbeat::reading::{Reading, ThreadId, sleeps, this_thread};
 use crate::heartbeat::stall::{Excused, Stall, Stretch};
 use crate::heartbeat::verdict::Why;
-use crate::heartbeat::watch::{capped, stalls, too_long};
 
 #[derive(Debug)]
 pub(in crate::heartbeat) struct Fleet {
@@ -294,6 +296,8 @@ impl Fleet {
             None => drop(pulse.uncovered.get_or_insert(Why::Unwitnessed)),
         }
         for episode in &spells {
+            #[cfg(deadbeat_record)]
+            record::keep(&record::period_judged(episode, &looks, self.heartbeat.budget));
             match episode.judge(&looks, self.heartbeat.budget) {
                 Judgement::Stalls(stretches) => found.extend(stretches),
                 Judgement::Fair { longest } => pulse.longest = pulse.longest.max(longest),
@@ -311,11 +315,16 @@ impl Fleet {
         found.extend(of_undecided);
         let mut testimonies = ask(observer, &found, patience);
         let of_undecided = testimonies.split_off(decided.min(testimonies.len()));
-        pulse.stalls.extend(stalls(&found[..decided], testimonies, journal));
+        pulse.stalls.extend(stalls(&found[..decided], testimonies, journal.began, self.heartbeat.budget));
         let of_undecided = of_undecided.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
         let doubted =
             found[decided..].iter().zip(doubts).zip(of_undecided).flat_map(|((stretch, doubt), testimony)| {
-                let stalls = stalls(std::slice::from_ref(stretch), testimony.into_iter().collect(), journal);
+                let stalls = stalls(
+                    std::slice::from_ref(stretch),
+                    testimony.into_iter().collect(),
+                    journal.began,
+                    self.heartbeat.budget,
+                );
                 stalls.into_iter().map(move |stall| doubt.cast_on(stall))
             });
         let undecided: Vec<Stall> = doubted.collect();

@@ -8,11 +8,11 @@ use super::open;
 use super::patience::{Patience, left};
 use crate::heartbeat::culprit::{Culprit, Sample};
 use crate::heartbeat::journal::Journal;
+use crate::heartbeat::judge::{root_blocked, stalls, too_long};
 use crate::heartbeat::observer::{Observer, Question, Testimony};
 use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::thread::Clocks;
 use crate::heartbeat::stall::{Stall, Stretch};
-use crate::heartbeat::watch::{root_blocked, stalls, too_long};
 
 /// What can be said by the end of `patience`. Without a stuck thread there is no stall: the future waits for something
 /// that never comes.
@@ -30,7 +30,7 @@ pub(super) fn describe(bench: &Bench, journal: &Journal, patience: Patience) -> 
         }
         (None, open) => {
             found.extend(open);
-            pulse.stalls = stalls(&found, ask(bench.observer(), &found, patience), journal);
+            pulse.stalls = stalls(&found, ask(bench.observer(), &found, patience), journal.began, pulse.budget);
             let charged = open.map(|stretch| stretch.split.charged());
             pulse.longest = pulse.stalls.iter().map(Stall::charged).chain(charged).fold(pulse.longest, Duration::max);
         }

@@ -1,0 +1,102 @@
+use super::*;
+use crate::heartbeat::Heartbeat;
+use crate::heartbeat::doubt::Circumstances;
+use crate::heartbeat::reading::ThreadId;
+use crate::heartbeat::stall::Split;
+use crate::heartbeat::takeover::WorkersLook;
+use crate::heartbeat::testing::slept;
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_stretch_as_long_as_the_budget_is_not_too_long() {
+    let from = Instant::now();
+    assert!(!too_long(&slept(from, 50), MS * 50) && too_long(&slept(from, 51), MS * 50));
+    let queued = Split { run_queue: Some(MS), ..slept(from, 51).split };
+    assert!(!too_long(&Stretch { split: queued, ..slept(from, 51) }, MS * 50), "a wait for a CPU is no part of it");
+}
+
+#[test]
+fn workers_that_were_looked_at_for_a_quarter_of_the_budget_were_looked_at_for_long_enough() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let look = || WorkersLook::at(&runtime.metrics(), false);
+    let (first, begun) = (look(), Instant::now());
+    while begun.elapsed() < MS {
+        std::hint::spin_loop();
+    }
+    let workers = vec![first, look()];
+    let quarter = looked_for(&workers).unwrap();
+    let doubt = |budget| {
+        let circumstances = Some(Circumstances::default());
+        let testimony = Testimony { circumstances, workers: workers.clone(), ..Testimony::default() };
+        let stalls = stalls(&[slept(Instant::now(), 3_600_000)], vec![testimony], Instant::now(), budget);
+        let [stall] = &stalls[..] else { panic!("{stalls:?}") };
+        stall.doubt.clone()
+    };
+    assert_eq!(doubt(quarter * 4), None);
+    assert!(matches!(doubt(quarter * 4 + Duration::from_nanos(4)), Some(Why::Undecided { .. })));
+}
+
+#[test]
+fn a_stall_that_was_many_polls_is_none_and_one_that_may_have_been_is_a_doubt() {
+    let finding = |least, most| by_the_tasks(Some(Bounds { least: MS * least, most: MS * most }), MS * 50);
+    assert_eq!(finding(10, 50), Finding::Acquitted);
+    assert_eq!((finding(10, 51), finding(50, 51)), (Finding::Undecided, Finding::Undecided));
+    assert_eq!((finding(51, 51), by_the_tasks(None, MS * 50)), (Finding::Upheld, Finding::Upheld));
+}
+
+#[test]
+fn a_poll_that_handed_its_worker_over_in_time_is_none_and_one_that_did_so_later_is_a_doubt() {
+    let late = Instant::now();
+    let finding = |free: Option<Instant>, begins| by_the_workers(free, late, false, || begins);
+    assert_eq!((finding(Some(late - MS), false), finding(Some(late), true)), (Finding::Acquitted, Finding::Acquitted));
+    assert_eq!(finding(Some(late + MS), true), Finding::Undecided);
+    assert_eq!((finding(None, true), finding(None, false)), (Finding::HandedOver, Finding::Upheld));
+    assert_eq!(by_the_workers(None, late, true, || false), Finding::Undecided, "nobody looked for long enough");
+}
+
+/// Of a runtime whose worker stands still, for all that is seen of it.
+#[test]
+fn a_thread_that_still_begins_when_the_budget_is_over_is_a_doubt_and_what_it_does_later_is_none() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let before = Instant::now();
+    let budget = Heartbeat::new().budget;
+    let look = || WorkersLook::at(&runtime.metrics(), true);
+    let first = look();
+    crate::group::pause(budget / 4);
+    let workers = [first, look()];
+    let doubt_after = |from, looks| {
+        let circumstances = Some(Circumstances::default());
+        let testimony = Testimony { circumstances, workers: workers[..looks].to_vec(), ..Testimony::default() };
+        let [stall] = &stalls(&[slept(from, 3_600_000)], vec![testimony], Instant::now(), budget)[..] else {
+            panic!("no stall")
+        };
+        stall.doubt.clone()
+    };
+    // An hour is time enough for the looks on any machine. They came within the budget, or after it.
+    let doubt = |from| doubt_after(from, 2);
+    assert_eq!(doubt(Instant::now()), Some(Why::HandedOver { waited: budget }));
+    assert_eq!(doubt(before - budget), None);
+    // One look shows for no time that a worker stood still.
+    assert!(matches!(doubt_after(before - budget, 1), Some(Why::Undecided { .. })));
+}
+
+#[test]
+fn a_stall_without_a_testimony_convicts_nobody() {
+    let (began, budget) = (Instant::now(), Heartbeat::new().budget);
+    let verdict = |testimonies, run_queue| {
+        let wall = Duration::from_millis(120);
+        let split = Split { wall, on_cpu: Duration::ZERO, run_queue };
+        let (from, on_cpu_then) = (began, Duration::ZERO);
+        let stretch =
+            Stretch { thread: ThreadId(1), from, to: from + wall, split, on_cpu_then, since: None, one_poll: true };
+        let [stall] = &stalls(&[stretch], testimonies, Instant::now(), budget)[..] else { panic!("no stall") };
+        stall.doubt.clone()
+    };
+    for run_queue in [Some(Duration::ZERO), None] {
+        assert_eq!(verdict(Vec::new(), run_queue), Some(Why::Unwitnessed), "nobody could be asked");
+        assert_eq!(verdict(vec![Testimony::default()], run_queue), Some(Why::Unwitnessed), "nobody answered");
+        let circumstances = Some(Circumstances::default());
+        assert_eq!(verdict(vec![Testimony { circumstances, ..Testimony::default() }], run_queue), None);
+    }
+}
