@@ -55,6 +55,8 @@ struct ChildEntry {
     policy: KillPolicy,
     /// The kill of its group, not begun. Its leader is held from when the guardian was told of the group.
     group: Option<Kill>,
+    /// The parent has told the guardian of the group, or it was found: it is not looked for.
+    group_is_known: bool,
     /// Since when its escaped processes are being killed.
     killing_since: Option<Instant>,
     /// The last look at which one of them was being killed: it can have had children until then.
@@ -73,6 +75,7 @@ impl ChildEntry {
         ChildEntry {
             policy,
             group: None,
+            group_is_known: false,
             killing_since: None,
             last_kill: None,
             released: false,
@@ -80,6 +83,11 @@ impl ChildEntry {
             #[cfg(target_os = "linux")]
             first_start: 0,
         }
+    }
+
+    /// Whether its group stops and continues with the parent: the group lives, or is not known yet.
+    fn follows_stops(&self) -> bool {
+        self.group.is_some() || !self.group_is_known
     }
 
     /// What is left of the grace. All escaped processes share one, counted from when their kill began.
@@ -183,6 +191,7 @@ impl Cleanup {
 
     pub(super) fn guard(&mut self, id: u64, pgid: i32, at: Duration) {
         let Some(child) = self.children.get_mut(&id) else { return };
+        child.group_is_known = true;
         let Ok(group) = ProcessGroup::new(pgid) else { return };
         // A race in which the number is another process's by now:
         // 1. The parent sends the group's number, and dies before the guardian has read it.
@@ -203,13 +212,17 @@ impl Cleanup {
     /// Follows the parent's stops. `limit` is counted from `at` since boot; zero is none.
     pub(super) fn follow_stops(&mut self, limit: Duration, at: Duration) {
         let left = limit.saturating_sub(since_boot().saturating_sub(at));
-        self.parent_stops = Some(ParentStops::new((!limit.is_zero()).then_some(left)));
+        let left = (!limit.is_zero()).then_some(left);
+        match &mut self.parent_stops {
+            Some(stops) => stops.set_limit(left),
+            None => self.parent_stops = Some(ParentStops::new(left)),
+        }
     }
 
     fn step_parent_stops(&mut self) {
         let (parent, now) = (self.parent, Instant::now());
         let Some(stops) = self.parent_stops.as_mut().filter(|stops| now >= stops.next_poll()) else { return };
-        if self.children.values().all(|child| child.group.is_none()) {
+        if !self.children.values().any(ChildEntry::follows_stops) {
             return;
         }
         let send = |children: &BTreeMap<u64, ChildEntry>, signal| {
@@ -231,6 +244,34 @@ impl Cleanup {
                 self.note_descendants();
                 self.kill_all();
             }
+        }
+        #[cfg(target_os = "linux")]
+        if self.parent_stops.as_ref().is_some_and(ParentStops::are_in_force) {
+            self.stop_unknown_groups();
+        }
+    }
+
+    /// Finds and stops the groups that the parent has started and not told of, since it was stopped in between.
+    ///
+    /// The leader of such a group is the first child of the parent with the mark that leads a group: an escaped process
+    /// becomes the parent's child later. If the parent is continued meanwhile, the next poll continues the group.
+    #[cfg(target_os = "linux")]
+    fn stop_unknown_groups(&mut self) {
+        let unknown = self.children.iter().filter(|(_, child)| !child.group_is_known).map(|(id, _)| *id);
+        let unknown: Vec<u64> = unknown.collect();
+        if unknown.is_empty() {
+            return;
+        }
+        let mut leaders: Vec<_> = kin::all().into_iter().filter_map(|pid| Some((kin::of(pid)?, pid))).collect();
+        leaders.retain(|(kin, pid)| kin.parent == self.parent && kin::group(*pid) == Some(*pid));
+        leaders.sort_by_key(|(kin, pid)| (kin.started, *pid));
+        for id in unknown {
+            let value = Some(id.to_string());
+            let leader = leaders.iter().find(|(_, pid)| mark::value(*pid, &self.mark) == value);
+            let Some((_, leader)) = leader else { continue };
+            self.guard(id, *leader, since_boot());
+            let group = self.children.get(&id).and_then(|child| child.group.as_ref());
+            group.into_iter().for_each(|group| group.send_aside(Signal::STOP));
         }
     }
 
@@ -344,7 +385,7 @@ impl Cleanup {
             pause = pause.min(until(self.descent.next_look()));
         }
         if let Some(stops) = &self.parent_stops {
-            if self.children.values().any(|child| child.group.is_some()) {
+            if self.children.values().any(ChildEntry::follows_stops) {
                 pause = pause.min(until(stops.next_poll()));
             }
         }

@@ -42,6 +42,16 @@ impl ParentStops {
         }
     }
 
+    /// Sets another limit: `left` of it, as for [`new`](ParentStops::new). The groups stay stopped if they are.
+    pub(super) fn set_limit(&mut self, left: Option<Duration>) {
+        self.deadline = ParentStops::new(left).deadline;
+    }
+
+    /// Whether the groups are stopped with the parent, and have time left.
+    pub(super) fn are_in_force(&self) -> bool {
+        self.groups_are_stopped && !self.has_killed
+    }
+
     pub(super) fn next_poll(&self) -> Instant {
         self.next_poll
     }

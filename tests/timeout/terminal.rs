@@ -14,7 +14,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{SOON, Tool, Victim, eventually};
+use crate::support::{Run, SOON, Tool, Victim, eventually};
 
 /// A shell, the session leader of its terminal.
 struct Session {
@@ -122,12 +122,22 @@ impl Drop for Session {
 fn make_leader(command: &mut Command, terminal: String) {
     let hook = move || {
         nix::unistd::setsid()?;
+        // A terminal's first process ignores none of its signals, whatever the tests were started with.
+        for key in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGTSTP, Signal::SIGHUP] {
+            // SAFETY: the default handler is none of ours.
+            unsafe { nix::sys::signal::signal(key, nix::sys::signal::SigHandler::SigDfl)? };
+        }
         // A leader without a terminal gets the first that it opens.
         drop(nix::fcntl::open(terminal.as_str(), OFlag::O_RDWR, nix::sys::stat::Mode::empty())?);
         Ok(())
     };
     // SAFETY: see `reason`; the path was allocated before.
     unsafe { command.pre_exec(hook) };
+}
+
+fn parent(pid: i32) -> i32 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().parse().unwrap()
 }
 
 const READER: &str = "'echo ready $$; read line; echo got $line; exit 3'";
@@ -280,6 +290,18 @@ fn the_time_of_a_suspended_command_is_over_when_it_is_over() {
     }
 }
 
+/// The command stops deadbeat by its first act, which may be before the guardian is told that there is a command.
+#[test]
+fn a_stop_that_comes_with_the_start_is_followed() {
+    for _ in 0..6 {
+        let mut run = Run::of(Tool::Deadbeat, &[".5", "sh", "-c", "echo ready $$; kill -STOP $PPID; exec sleep 300"]);
+        let victim = run.victim();
+        assert!(victim.ends_within(SOON), "it is suspended without end");
+        run.signal(rustix::process::Signal::CONT);
+        assert_eq!(run.status().code(), Some(124));
+    }
+}
+
 /// A command that was lent the terminal, and its deadbeat.
 fn lent(options: &str, then: &str) -> (Session, Victim, Victim) {
     let command = "echo deadbeat $PPID .; read line; echo ready $$; exec sleep 300";
@@ -421,6 +443,9 @@ fn a_job_that_was_put_into_the_background_is_brought_back() {
     let mut session = Session::of(Tool::Deadbeat, &script);
     let victim = session.victim();
     eventually("the command to be stopped for reading", || victim.state() == Some('T'));
+    // A shell that brings it back before that sees it stop in the foreground.
+    let deadbeat = Victim::hold(parent(victim.pid));
+    eventually("deadbeat to be stopped with it", || deadbeat.state() == Some('T'));
     session.type_in("word\n");
     eventually("the command to be continued", || victim.state().is_some_and(|state| state != 'T'));
     session.type_in("hello\n");
@@ -430,9 +455,11 @@ fn a_job_that_was_put_into_the_background_is_brought_back() {
 
 #[test]
 fn one_that_cannot_be_stopped_in_the_background_lets_its_command_wait_until_its_time_is_over() {
-    // The parent of the job has ended: the system discards its stops.
+    // The parent of the job has ended: the system discards its stops. Before that it would be stopped with it, so the
+    // command reads later.
+    let reader = "'echo ready \\$\\$; while [ -e /proc/\\$SH ]; do sleep .02; done; read line'";
     let script = format!(
-        "set -m; sh -c \"$T 300 sh -c {QUOTED_READER} </dev/tty & echo deadbeat \\$! .\"; read word; echo over"
+        "set -m; sh -c \"export SH=\\$\\$; $T 300 sh -c {reader} </dev/tty & echo deadbeat \\$! .\" & read word; echo over"
     );
     let mut session = Session::of(Tool::Deadbeat, &script);
     session.expect("deadbeat ");

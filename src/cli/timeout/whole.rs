@@ -75,6 +75,9 @@ pub(super) async fn run(
     let escaped = Escaped::default();
     let (pid, alarm, timeout) = (Arc::clone(&run.pid), run.alarm.clone(), call.timeout);
     let follower = guardian.clone().filter(|_| terminal.is_some() || !timeout.is_zero());
+    // Before the command is there, so that a stop that comes with its start is followed too; and again when it is, for the
+    // exact time.
+    follower.iter().for_each(|guardian| guardian.follow_stops(timeout));
     // Without a guardian the command itself at least is not to outlive us.
     let death = guardian.is_none().then_some(Named::SIGKILL);
     let options = match guardian {
