@@ -177,7 +177,7 @@ impl ProcessGroup {
     /// Without `/proc` zombies cannot be told from the living, and a group is gone only when nothing of it is left in
     /// the process table.
     pub fn is_gone(self) -> bool {
-        GroupWatch::new(self).look()
+        GroupWatch::new(self).is_gone()
     }
 
     /// Whether the leader, a child of this process, has ended and can be waited for, or was by somebody else. Does not
@@ -206,6 +206,17 @@ impl fmt::Display for ProcessGroup {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.pgid.fmt(f)
     }
+}
+
+/// What a look at a group tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// Some member can run.
+    Alive,
+    /// It could not be told: neither a living member was seen, nor that there is none.
+    Unclear,
+    /// No member can run again.
+    Gone,
 }
 
 /// A watch kept on one group for as long as it is being killed: knows whether it is gone, and can sleep until that
@@ -276,9 +287,13 @@ impl GroupWatch {
         }
     }
 
-    /// Whether the group is gone.
-    pub(crate) fn look(&mut self) -> bool {
+    /// Whether any member can still run.
+    pub(crate) fn look(&mut self) -> Seen {
         look_at_all(&mut [self])[0]
+    }
+
+    pub(crate) fn is_gone(&mut self) -> bool {
+        self.look() == Seen::Gone
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
@@ -303,24 +318,14 @@ impl GroupWatch {
         }
     }
 
-    /// Of a group that was sent SIGKILL and was not seen gone by the last look: whether that is no sign of anybody who
-    /// survives it. The one seen is on its way out, or the look could not tell.
-    pub(crate) fn may_be_leaving(&self) -> bool {
+    /// Whether the member that the last look saw is dying and only waits for a CPU.
+    pub(crate) fn is_leaving(&self) -> bool {
         match &self.inner {
             #[cfg(target_os = "linux")]
-            Inner::Proc(watch) => watch.may_be_leaving(),
+            Inner::Proc(watch) => watch.is_leaving(),
             #[cfg(target_os = "linux")]
             Inner::SingleProcess(_) => linux::is_leaving(self.group.pgid),
             Inner::Probe(_) => false,
-        }
-    }
-
-    /// How long to wait for the next look where `at_most` is allowed: less after one that could not tell.
-    pub(crate) fn patience(&self, at_most: Duration) -> Duration {
-        match &self.inner {
-            #[cfg(target_os = "linux")]
-            Inner::Proc(watch) if watch.is_undecided() => at_most.min(Duration::from_millis(5)),
-            _ => at_most,
         }
     }
 
@@ -365,9 +370,9 @@ impl AsRawFd for ExitFd {
     }
 }
 
-/// Looks at many groups for the price of one walk through the process table. `true`: that one is gone.
-pub(crate) fn look_at_all(watches: &mut [&mut GroupWatch]) -> Vec<bool> {
-    let mut gone = vec![false; watches.len()];
+/// Looks at many groups for the price of one walk through the process table.
+pub(crate) fn look_at_all(watches: &mut [&mut GroupWatch]) -> Vec<Seen> {
+    let mut all_seen = vec![Seen::Alive; watches.len()];
     #[cfg(target_os = "linux")]
     {
         let mut by_proc = Vec::with_capacity(watches.len());
@@ -377,19 +382,20 @@ pub(crate) fn look_at_all(watches: &mut [&mut GroupWatch]) -> Vec<bool> {
             }
         }
         for (i, seen) in linux::look(&mut by_proc) {
-            gone[i] = seen == linux::Seen::Gone;
+            all_seen[i] = seen;
         }
     }
-    for (i, watch) in watches.iter_mut().enumerate() {
-        match &mut watch.inner {
+    for (seen, watch) in all_seen.iter_mut().zip(watches) {
+        let is_gone = match &mut watch.inner {
             #[cfg(target_os = "linux")]
-            Inner::Proc(_) => {}
+            Inner::Proc(_) => continue,
             #[cfg(target_os = "linux")]
-            Inner::SingleProcess(process) => gone[i] = process.is_gone(),
-            Inner::Probe(watch) => gone[i] = watch.look(),
-        }
+            Inner::SingleProcess(process) => process.is_gone(),
+            Inner::Probe(watch) => watch.look(),
+        };
+        *seen = if is_gone { Seen::Gone } else { Seen::Alive };
     }
-    gone
+    all_seen
 }
 
 /// `kill(2)`: to one process, a child of ours that is not reaped yet.
@@ -790,14 +796,14 @@ mod tests {
     fn many_looks_at_once_are_answered_in_their_order() {
         let (mut gone, alive) = (Started::leader(), Started::leader());
         let mut watches = [gone.group(), alive.group(), gone.group()].map(GroupWatch::new);
-        assert_eq!(look_at_all(&mut watches.each_mut()), [false; 3]);
+        assert_eq!(look_at_all(&mut watches.each_mut()), [Seen::Alive; 3]);
         gone.reap();
-        assert_eq!(look_at_all(&mut watches.each_mut()), [true, false, true]);
-        assert!(watches[0].look() && !watches[1].look());
+        assert_eq!(look_at_all(&mut watches.each_mut()), [Seen::Gone, Seen::Alive, Seen::Gone]);
+        assert!(watches[0].is_gone() && !watches[1].is_gone());
         assert_eq!([0, 1].map(|i| watches[i].signal(Signal::CONT)), [Err(Errno::ESRCH), Ok(())]);
         assert_eq!(watches[1].wake_fd().is_some(), backend() == Backend::Proc, "what its exit wakes");
         assert!(watches[0].wake_fd().is_none(), "nobody is left whose exit could be waited for");
-        assert!(!watches[1].may_be_leaving() && look_at_all(&mut []).is_empty());
+        assert!(!watches[1].is_leaving() && look_at_all(&mut []).is_empty());
     }
 
     #[test]
@@ -811,11 +817,11 @@ mod tests {
         assert!(GroupWatch::of_process(1, |_| true).is_none(), "init must not be signalled");
         let mut watch = GroupWatch::of_process(pid, move |it| it == pid).unwrap();
         assert_eq!(watch.group().pgid(), pid);
-        assert!(!watch.look() && !watch.may_be_leaving() && watch.wake_fd().is_some());
+        assert!(!watch.is_gone() && !watch.is_leaving() && watch.wake_fd().is_some());
         watch.signal(Signal::KILL).unwrap();
         assert!(linux::is_dying(pid));
         leader.kill();
-        assert!(watch.look() && watch.may_be_leaving());
+        assert!(watch.is_gone() && watch.is_leaving());
     }
 
     #[test]

@@ -52,22 +52,22 @@ pub(crate) fn are_kept<T: PartialEq + std::fmt::Debug>(promises: &[(&str, T, T)]
 
 #[test]
 fn the_policys_defaults_are_the_documented_ones() {
-    let (policy, kill) = (KillPolicy::default(), include_str!("kill.rs"));
+    let (policy, kill, settings) = (KillPolicy::default(), include_str!("kill.rs"), include_str!("kill/policy.rs"));
     are_kept(&[
         ("grace, README", time(README, "kill_process_group(pgid).await; // SIGTERM, up to {}, SIGKILL"), policy.grace),
         ("grace, seed's function", time(kill, "SIGTERM, up to {} for it to be gone, then"), policy.grace),
-        ("grace, default", time(kill, "SIGTERM then SIGCONT, {} of grace"), policy.grace),
-        ("grace, setting", time(kill, "until SIGKILL; {} by default"), policy.grace),
+        ("grace, default", time(settings, "SIGTERM then SIGCONT, {} of grace"), policy.grace),
+        ("grace, setting", time(settings, "until SIGKILL; {} by default"), policy.grace),
         ("poll, seed's function", time(kill, "the group is looked at every {}. A group"), policy.poll_interval),
-        ("poll, default", time(kill, "a look at least every {}, 1 s to confirm"), policy.poll_interval),
-        ("poll, setting", time(kill, "two looks at the group; {} by default"), policy.poll_interval),
+        ("poll, default", time(settings, "a look at least every {}, 1 s to confirm"), policy.poll_interval),
+        ("poll, setting", time(settings, "two looks at the group; {} by default"), policy.poll_interval),
         (
             "poll, at least",
-            time(kill, "100 ms by default, at least {}. An upper"),
+            time(settings, "100 ms by default, at least {}. An upper"),
             policy.clone().poll_interval(Duration::ZERO).poll_interval,
         ),
-        ("confirm, default", time(kill, "every 100 ms, {} to confirm a SIGKILL"), policy.confirm),
-        ("confirm, setting", time(kill, "until the members are gone; {} by default"), policy.confirm),
+        ("confirm, default", time(settings, "every 100 ms, {} to confirm a SIGKILL"), policy.confirm),
+        ("confirm, setting", time(settings, "until the members are gone; {} by default"), policy.confirm),
     ]);
     assert_eq!((policy.signal, policy.continue_stopped), (Signal::TERM, true));
 }

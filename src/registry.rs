@@ -316,7 +316,7 @@ mod tests {
     use super::*;
     use crate::error::KillErrorKind;
     use crate::kill::Outcome;
-    use crate::kill::tests::{SOON, eventually, start};
+    use crate::kill::testing::{SOON, eventually, start};
 
     /// No process can have it.
     const NOBODY: i32 = i32::MAX;

@@ -52,7 +52,7 @@ impl LeaderExit {
 mod tests {
     use super::*;
     use crate::group::{Backend, backend};
-    use crate::kill::tests::{SOON, start};
+    use crate::kill::testing::{SOON, start};
     use crate::signal::Signal;
 
     #[tokio::test]

@@ -238,7 +238,7 @@ mod tests {
     use crate::agent::run_subprocess_agent;
     use crate::guardian::Guardian;
     use crate::kill::KillPolicy;
-    use crate::kill::tests::{SOON, eventually};
+    use crate::kill::testing::{SOON, eventually};
     use crate::registry::Registry;
     use crate::shutdown::Shutdown;
 

@@ -48,14 +48,7 @@ pub(super) use self::table::{
 };
 #[cfg(feature = "cli")]
 pub(super) use self::table::{hides_processes, parent};
-use super::raw;
-
-/// What a look at one group said.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Seen {
-    Alive,
-    Gone,
-}
+use super::{Seen, raw};
 
 /// The watch kept on one group.
 #[derive(Debug)]
@@ -72,8 +65,6 @@ pub(super) struct ProcWatch {
     held: Option<HeldMember>,
     /// This `/proc` does not show the group: only the kernel is asked.
     blind: bool,
-    /// The last look could not tell, and the next is worth having soon.
-    undecided: bool,
 }
 
 #[derive(Debug)]
@@ -131,7 +122,6 @@ impl ProcWatch {
             known: vec![pgid],
             held: None,
             blind: false,
-            undecided: false,
         }
     }
 
@@ -180,11 +170,6 @@ impl ProcWatch {
         self.held_lives() || others.into_iter().any(|pid| is_member(*pid, self.pgid))
     }
 
-    /// Whether the next look is worth having before the poll interval is over.
-    pub(super) fn is_undecided(&self) -> bool {
-        self.undecided
-    }
-
     pub(super) fn held_fd(&self) -> Option<BorrowedFd<'_>> {
         match self.held.as_ref()? {
             HeldMember::Leader => self.leader.as_ref().map(Pidfd::as_fd),
@@ -199,9 +184,9 @@ impl ProcWatch {
         reach_groups(leader) && raw::pidfd_killpg(leader.as_fd(), 0) == Err(Errno::ESRCH)
     }
 
-    /// The one who was seen alive is on its way out; or nobody was, and it could not be told.
-    pub(super) fn may_be_leaving(&self) -> bool {
-        self.held_pid().map_or(self.undecided, is_leaving)
+    /// Whether the held member is dying and only waits for a CPU.
+    pub(super) fn is_leaving(&self) -> bool {
+        self.held_pid().is_some_and(is_leaving)
     }
 
     fn held_pid(&self) -> Option<i32> {
@@ -282,9 +267,8 @@ pub(super) fn look<K: Copy>(watches: &mut [(K, &mut ProcWatch)]) -> Vec<(K, Seen
         }
     }
     let mut all = Vec::with_capacity(watches.len());
-    for ((key, watch), seen_now) in watches.iter_mut().zip(all_seen) {
-        watch.undecided = seen_now.is_none();
-        all.push((*key, seen_now.unwrap_or(Seen::Alive)));
+    for ((key, _), seen_now) in watches.iter().zip(all_seen) {
+        all.push((*key, seen_now.unwrap_or(Seen::Unclear)));
     }
     all
 }
@@ -368,7 +352,6 @@ mod tests {
 
     use super::super::inside::inside;
     use super::super::tests::{OPEN, Pair, Started, before_6_9, failing};
-    use super::super::{GroupWatch, Inner};
     use super::*;
 
     /// A watch on the group of that number, whose leader was another process, and is reaped.
@@ -647,28 +630,24 @@ mod tests {
         let [mut first, mut second] = [&dead, &alive].map(|leader| ProcWatch::new(leader.pid()));
         let all_seen = look(&mut [("dead", &mut first), ("alive", &mut second)]);
         assert_eq!(all_seen, [("dead", Seen::Gone), ("alive", Seen::Alive)]);
-        assert!(!first.is_undecided() && !second.is_undecided());
     }
 
     #[test]
-    fn a_look_that_could_not_tell_calls_nobody_gone_and_is_soon_repeated() {
+    fn a_look_that_could_not_tell_is_unclear_and_the_next_may_do_better() {
         let mut leader = Started::leader();
         leader.kill();
-        let mut watch = GroupWatch { group: leader.group(), inner: Inner::Proc(ProcWatch::new(leader.pid())) };
-        let patience =
-            |watch: &GroupWatch| [1, 1000].map(|millis| watch.patience(Duration::from_millis(millis)).as_millis());
-        assert_eq!(patience(&watch), [1, 1000]);
-        let gone = failing(&[libc::SYS_getdents64], Errno::ENOMEM, || watch.look());
-        assert_eq!((gone, watch.may_be_leaving(), patience(&watch)), (false, true, [1, 5]));
-        assert_eq!((watch.look(), watch.may_be_leaving(), patience(&watch)), (true, false, [1, 1000]));
+        let mut watch = ProcWatch::new(leader.pid());
+        let unclear = failing(&[libc::SYS_getdents64], Errno::ENOMEM, || look_at(&mut watch));
+        assert_eq!((unclear, watch.is_leaving()), (Seen::Unclear, false), "there is no held member");
+        assert_eq!((look_at(&mut watch), watch.is_leaving()), (Seen::Gone, false));
     }
 
     #[test]
-    fn a_witness_may_be_leaving_when_it_is_dying() {
+    fn a_held_member_is_leaving_when_it_is_dying() {
         let mut leader = Started::leader();
         let mut watch = ProcWatch::new(leader.pid());
-        assert_eq!((look_at(&mut watch), watch.may_be_leaving()), (Seen::Alive, false));
+        assert_eq!((look_at(&mut watch), watch.is_leaving()), (Seen::Alive, false));
         leader.kill();
-        assert!(watch.may_be_leaving());
+        assert!(watch.is_leaving());
     }
 }

@@ -1,4 +1,7 @@
-//! Many climbs on one thread: looks at whoever is due or was woken, all in one go, and sleeps until the next is.
+//! The loop of `kill.rs` for many kills on one thread: they share their walks through the process table.
+//!
+//! The steps are the same and come in the same order: for each kill the clock, then one look at all groups together,
+//! then for each what follows from it. What waits is the thread: for the first exit, or until the first kill is due.
 
 use std::os::fd::BorrowedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,17 +9,18 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use super::in_progress::{Kill, Step, step_all};
-use super::{KillError, KillReport};
-use crate::group::wait_readable;
+use super::escalation::Next;
+use super::in_progress::Kill;
+use super::report::KillResult;
+use crate::group::{Seen, look_at_all, wait_readable};
 
-/// What is done with the result of a climb.
-pub(crate) type OnDone = Box<dyn FnOnce(Result<KillReport, KillError>) + Send>;
+/// What is done with the result of a kill, on the thread that made it.
+pub(crate) type OnDone = Box<dyn FnOnce(KillResult) + Send>;
 
-/// Further than any clock goes: such a wait is for the exit alone.
+/// Stands for a time that no clock reaches: such a wait is for the exit alone.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Climbs under way.
+/// Kills in progress on one thread.
 #[derive(Default)]
 pub(crate) struct Batch {
     entries: Vec<Entry>,
@@ -24,50 +28,70 @@ pub(crate) struct Batch {
 
 struct Entry {
     kill: Kill,
-    then: Option<OnDone>,
-    /// When it has to be looked at next, whatever happens.
+    /// `None` once it has been called.
+    on_done: Option<OnDone>,
+    /// When the kill has to be looked at next, whatever happens.
     due: Instant,
 }
 
 impl Batch {
-    pub(crate) fn add(&mut self, kill: Kill, then: OnDone) {
-        self.entries.push(Entry { kill, then: Some(then), due: Instant::now() });
+    pub(crate) fn add(&mut self, kill: Kill, on_done: OnDone) {
+        self.entries.push(Entry { kill, on_done: Some(on_done), due: Instant::now() });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
-    /// Those that have not ended.
-    pub(crate) fn into_kills(self) -> impl Iterator<Item = (Kill, OnDone)> {
-        self.entries.into_iter().filter_map(|entry| Some((entry.kill, entry.then?)))
+    /// The kills that have not ended.
+    pub(super) fn into_kills(self) -> impl Iterator<Item = (Kill, OnDone)> {
+        self.entries.into_iter().filter_map(|entry| Some((entry.kill, entry.on_done?)))
     }
 
-    /// One look at each that is due, and what follows from it.
+    /// Makes all kills to their ends, on a thread that may block.
+    pub(super) fn run(&mut self) {
+        loop {
+            self.step();
+            if self.is_empty() {
+                return;
+            }
+            self.sleep(None, Duration::MAX);
+        }
+    }
+
+    /// Takes each kill that is due to its next wait, or to its end.
     pub(crate) fn step(&mut self) {
         let now = Instant::now();
         let mut due: Vec<&mut Entry> = self.entries.iter_mut().filter(|entry| entry.due <= now).collect();
-        let steps = step_all(&mut due.iter_mut().map(|entry| &mut entry.kill).collect::<Vec<_>>());
-        for (entry, step) in due.into_iter().zip(steps) {
-            match step {
-                Step::Wait(time) => entry.due = later(Instant::now(), time),
-                Step::Done(result) => {
-                    // What it does is its owner's affair, and must not end the other kills.
-                    let then = entry.then.take();
-                    if catch_unwind(AssertUnwindSafe(|| then.map(|then| then(result)))).is_err() {
-                        tracing::warn!(pgid = entry.kill.pgid(), "what was to follow a kill panicked");
-                    }
-                }
-            }
+        let mut open: Vec<&mut Entry> = due.iter_mut().map(|entry| &mut **entry).collect();
+        open.retain(|entry| !entry.kill.has_ended());
+        while !open.is_empty() {
+            let times: Vec<Duration> = open.iter_mut().map(|entry| entry.kill.elapsed()).collect();
+            let seen = look_at_all(&mut open.iter_mut().map(|entry| entry.kill.watch()).collect::<Vec<_>>());
+            let mut looks = times.into_iter().zip(seen);
+            open.retain_mut(|entry| looks.next().is_some_and(|(now, seen)| entry.follow(now, seen)));
         }
-        self.entries.retain(|entry| entry.then.is_some());
+        // Only now, so that no kill waits for what follows another.
+        due.into_iter().filter(|entry| entry.kill.has_ended()).for_each(Entry::finish);
+        self.entries.retain(|entry| entry.on_done.is_some());
     }
 
-    /// Until somebody's witness has exited, somebody is due, or the door's bell rings, for `at_most` this long. Those
-    /// whose witness has exited are due then.
-    pub(crate) fn sleep(&mut self, wakeups: Option<BorrowedFd<'_>>, at_most: Duration) {
+    /// Has the next step look at every kill, due or not.
+    pub(super) fn make_due(&mut self) {
         let now = Instant::now();
-        let left = self.entries.iter().map(|entry| entry.due.saturating_duration_since(now)).min();
+        self.entries.iter_mut().for_each(|entry| entry.due = now);
+    }
+
+    /// The time until the first kill is due; `None` if there is no kill left.
+    pub(super) fn until_due(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.entries.iter().map(|entry| entry.due.saturating_duration_since(now)).min()
+    }
+
+    /// Sleeps until a member exits whose exit may be the end of its group, a kill is due, or `waker` becomes readable,
+    /// for `at_most` this long. A kill whose member has exited is due then.
+    pub(crate) fn sleep(&mut self, waker: Option<BorrowedFd<'_>>, at_most: Duration) {
+        let left = self.until_due();
         let mut fds = Vec::with_capacity(self.entries.len() + 1);
         let mut watched = Vec::with_capacity(self.entries.len());
         for (i, entry) in self.entries.iter().enumerate() {
@@ -76,7 +100,7 @@ impl Batch {
                 watched.push(i);
             }
         }
-        fds.extend(wakeups.map(|wakeups| PollFd::new(wakeups, PollFlags::POLLIN)));
+        fds.extend(waker.map(|waker| PollFd::new(waker, PollFlags::POLLIN)));
         wait_readable(&mut fds, left.map_or(at_most, |left| left.min(at_most)));
         let exited = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
         let woken: Vec<usize> = fds.iter().zip(watched).filter(|(fd, _)| exited(fd)).map(|(_, i)| i).collect();
@@ -88,11 +112,51 @@ impl Batch {
     }
 }
 
+impl Entry {
+    /// Does what follows from a look, as the loop of `kill.rs` does; whether that is another look, at once.
+    fn follow(&mut self, now: Duration, seen: Seen) -> bool {
+        let mut next = self.kill.next(now, seen);
+        loop {
+            match next {
+                Next::Send(signal) => match self.kill.send(signal) {
+                    Ok(after) => next = after,
+                    Err(error) => {
+                        self.kill.hold_back(Err(error));
+                        return false;
+                    }
+                },
+                Next::Look => return true,
+                Next::Wait(time) => {
+                    self.due = later(Instant::now(), time);
+                    return false;
+                }
+                Next::Done(end) => {
+                    let result = self.kill.finish(end);
+                    self.kill.hold_back(result);
+                    return false;
+                }
+            }
+        }
+    }
+
+    /// Hands the result over, once the leader is not waited for any more.
+    fn finish(&mut self) {
+        let result = match self.kill.released() {
+            Ok(result) => result,
+            Err(time) => return self.due = later(Instant::now(), time),
+        };
+        // A panic in the caller's code must not end the other kills.
+        let on_done = self.on_done.take();
+        if catch_unwind(AssertUnwindSafe(|| on_done.map(|on_done| on_done(result)))).is_err() {
+            tracing::warn!(pgid = self.kill.pgid(), "what was to follow a kill panicked");
+        }
+    }
+}
+
 /// That much later, if any clock goes so far.
 fn later(now: Instant, time: Duration) -> Instant {
     now.checked_add(time).unwrap_or(now + FAR)
 }
-
 #[cfg(test)]
 mod tests {
     use std::panic::resume_unwind;
@@ -100,7 +164,7 @@ mod tests {
 
     use super::*;
     use crate::group::{Backend, backend};
-    use crate::kill::tests::{kill_of_nobody, start};
+    use crate::kill::testing::{kill_of_no_group, start};
     use crate::kill::{KillPolicy, Outcome};
     use crate::signal::Signal;
 
@@ -114,17 +178,17 @@ mod tests {
     }
 
     #[test]
-    fn each_is_told_of_its_end_whatever_the_others_do_when_they_are() {
+    fn each_on_done_is_called_whatever_the_others_do() {
         let (told, ends) = channel();
         let mut batch = Batch::default();
         assert!(batch.is_empty());
         batch.add(
-            kill_of_nobody(),
+            kill_of_no_group(),
             Box::new(|_| {
                 resume_unwind(Box::new(()));
             }),
         );
-        batch.add(kill_of_nobody(), Box::new(move |result| told.send(result).unwrap()));
+        batch.add(kill_of_no_group(), Box::new(move |result| told.send(result).unwrap()));
         assert!(!batch.is_empty());
         batch.step();
         assert_eq!(ends.try_recv().expect("not told").unwrap().outcome, Outcome::AlreadyGone);
@@ -132,9 +196,9 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_not_due_is_not_looked_at_and_can_be_had_back() {
+    fn a_kill_that_is_not_due_is_not_looked_at_and_can_be_had_back() {
         let mut batch = Batch::default();
-        batch.add(kill_of_nobody(), Box::new(drop));
+        batch.add(kill_of_no_group(), Box::new(drop));
         batch.entries[0].due += HOUR;
         batch.step();
         let left: Vec<i32> = batch.into_kills().map(|(kill, _)| kill.pgid()).collect();
@@ -161,6 +225,6 @@ mod tests {
             batch.sleep(None, HOUR);
             batch.step();
         }
-        assert_eq!(ends.try_recv().expect("nobody has woken it").unwrap().outcome, Outcome::Terminated);
+        assert_eq!(ends.try_recv().expect("the exit has not ended the sleep").unwrap().outcome, Outcome::Terminated);
     }
 }

@@ -1,31 +1,23 @@
-//! A kill that somebody has to begin, and that only one can: whoever takes it from its seat first.
+//! A kill that several threads may take over, and that exactly one does: the first to ask.
 
 use std::sync::PoisonError;
 
 use super::batch::OnDone;
 use super::in_progress::Kill;
-use super::runner::run;
 use crate::sync::{Arc, Mutex};
 
-/// Shared by all who may begin the kill.
+/// Shared by all threads that may take the kill over.
 #[derive(Clone)]
 pub(super) struct Claim(Arc<Mutex<Option<(Kill, OnDone)>>>);
 
 impl Claim {
-    pub(super) fn new(kill: Kill, then: OnDone) -> Claim {
-        Claim(Arc::new(Mutex::new(Some((kill, then)))))
+    pub(super) fn new(kill: Kill, on_done: OnDone) -> Claim {
+        Claim(Arc::new(Mutex::new(Some((kill, on_done)))))
     }
 
-    /// The kill, for the first who asks.
+    /// The kill, for the first that asks.
     pub(super) fn take(&self) -> Option<(Kill, OnDone)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-
-    /// Does it on this thread, unless somebody else has begun.
-    pub(super) fn run(&self) {
-        if let Some((kill, then)) = self.take() {
-            then(run(kill));
-        }
     }
 }
 
@@ -36,41 +28,31 @@ mod loom_tests {
     use crate::kill::KillPolicy;
 
     #[test]
-    fn loom_of_all_who_may_begin_one_does() {
+    fn loom_of_all_that_may_take_a_kill_over_one_does() {
         loom::model(|| {
-            // Beyond any pid_max: nobody's.
+            // Beyond any pid_max: no group has it.
             let kill = Kill::new(ProcessGroup::new(i32::MAX).unwrap(), &KillPolicy::default());
             let claim = Claim::new(kill, Box::new(drop));
             let others =
                 [claim.clone(), claim.clone()].map(|claim| loom::thread::spawn(move || claim.take().is_some()));
-            let began = u32::from(claim.take().is_some());
-            let began = others.map(|other| u32::from(other.join().unwrap())).iter().sum::<u32>() + began;
-            assert_eq!(began, 1);
+            let took = u32::from(claim.take().is_some());
+            let took = others.map(|other| u32::from(other.join().unwrap())).iter().sum::<u32>() + took;
+            assert_eq!(took, 1);
         });
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
     use super::*;
-    use crate::kill::Outcome;
-    use crate::kill::tests::kill_of_nobody;
+    use crate::kill::testing::kill_of_no_group;
 
     #[test]
-    fn whoever_is_first_has_the_kill_and_nobody_else() {
-        let (told, ends) = channel();
-        let claim = Claim::new(kill_of_nobody(), Box::new(move |result| told.send(result).unwrap()));
+    fn the_first_that_asks_has_the_kill_and_no_other() {
+        let claim = Claim::new(kill_of_no_group(), Box::new(drop));
         let other = claim.clone();
-        other.run();
-        assert_eq!(ends.try_recv().expect("not told").unwrap().outcome, Outcome::AlreadyGone);
-        assert!(claim.take().is_none() && other.take().is_none());
-        claim.run();
-        assert!(ends.try_recv().is_err(), "told twice");
-
-        let claim = Claim::new(kill_of_nobody(), Box::new(drop));
-        let (kill, _) = claim.take().expect("nobody was first");
+        let (kill, _) = other.take().expect("it was taken before");
         assert_eq!(kill.pgid(), i32::MAX);
+        assert!(claim.take().is_none() && other.take().is_none());
     }
 }

@@ -1,4 +1,5 @@
-//! Many kills on one thread: they share its walks through the process table, and outlive whoever asked for them.
+//! Many kills on one thread: they share its walks through the process table, and outlive the callers that asked for
+//! them.
 //!
 //! A `spawn_blocking` per kill only moves the starvation: five hundred kills that wait out their grace take the whole
 //! blocking pool, and the next file read waits behind them.
@@ -21,20 +22,22 @@ use tokio::sync::oneshot;
 use super::batch::{Batch, OnDone};
 use super::claim::Claim;
 use super::in_progress::Kill;
-use super::{KillError, KillErrorKind, KillPolicy, KillReport};
+use super::policy::KillPolicy;
+use super::report::{KillReport, KillResult};
+use crate::error::{KillError, KillErrorKind};
 
-/// How long the blocking pool has to begin a kill. It takes less than one where a thread is idle or can be started, and a
-/// grace that begins later by so much is not noticed.
-pub(super) const PATIENCE: Duration = Duration::from_millis(20);
+/// How long the blocking pool has to begin a kill. Where a thread is idle or can be started it takes less than a
+/// millisecond, and a grace that begins later by this much is not noticed.
+pub(super) const POOL_BEGINS_WITHIN: Duration = Duration::from_millis(20);
 
-/// Kills any number of groups at once, on one thread of its own that needs no runtime.
+/// A thread that kills any number of groups at once, and needs no runtime.
 ///
 /// ```
 /// # fn main() -> std::io::Result<()> {
 /// use deadbeat::{KillPolicy, kill::KillThread};
 ///
 /// let kill_thread = KillThread::new(KillPolicy::default())?;
-/// let pending = kill_thread.kill(i32::MAX); // under way from here on, whether or not anybody awaits it
+/// let pending = kill_thread.kill(i32::MAX); // under way from here on, whether or not the result is awaited
 /// kill_thread.shutdown_blocking(); // waits for every kill
 /// # drop(pending);
 /// # Ok(())
@@ -51,26 +54,28 @@ pub struct KillThread {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A kill under way at a [`KillThread`]. Dropping it does not stop the kill.
+/// A kill in progress on a [`KillThread`], as a future of its report. Dropping it does not stop the kill.
 #[derive(Debug)]
-#[must_use = "the kill goes on without it, but only this tells what became of it"]
+#[must_use = "the kill goes on without it, but only this has the report"]
 pub struct PendingKill {
     pgid: i32,
-    state: Result<oneshot::Receiver<Result<KillReport, KillError>>, Option<KillError>>,
+    state: Result<oneshot::Receiver<KillResult>, Option<KillError>>,
 }
 
+/// What the thread and its handle share.
 struct Shared {
     queue: Mutex<Queue>,
     waker: UnixStream,
 }
 
+/// What the thread has yet to take over.
 #[derive(Default)]
 struct Queue {
-    entries: Vec<(Kill, OnDone)>,
-    /// Kills that somebody else should begin, and until when.
+    kills: Vec<(Kill, OnDone)>,
+    /// Kills that the blocking pool should begin, and until when.
     claims: Vec<(Instant, Claim)>,
     closed: bool,
-    /// The thread has panicked, and reads no more letters.
+    /// The thread has panicked, and takes nothing over any more.
     dead: bool,
 }
 
@@ -86,7 +91,7 @@ impl Shared {
     }
 
     fn wake(&self) {
-        // Full means that it has been woken already.
+        // A full socket means that the thread is about to wake anyway.
         let _ = (&self.waker).write(&[1]);
     }
 }
@@ -96,39 +101,39 @@ impl KillThread {
     ///
     /// # Errors
     ///
-    /// The system's, when there is no thread or descriptor to be had: nothing has been promised to anybody yet.
+    /// The system's, when there is no thread or descriptor to be had: no kill has been accepted yet.
     pub fn new(policy: KillPolicy) -> io::Result<KillThread> {
         let (waker, wakeups) = UnixStream::pair()?;
         waker.set_nonblocking(true)?;
         wakeups.set_nonblocking(true)?;
         let shared = Arc::new(Shared { queue: Mutex::default(), waker });
-        let (end, ended) = oneshot::channel();
+        let (sender, ended) = oneshot::channel();
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new().name("kill-thread".into()).spawn(move || {
             let mut kills = Batch::default();
             let dead = catch_unwind(AssertUnwindSafe(|| work(&mut kills, &theirs, &wakeups))).is_err();
             let mut queue = theirs.queue();
             queue.dead = dead;
-            // A bug of ours must not lose a kill, begun or not.
-            kills.into_kills().chain(queue.entries.drain(..)).for_each(|(kill, then)| run_detached(kill, then));
+            // A bug in this crate must not lose a kill, begun or not.
+            kills.into_kills().chain(queue.kills.drain(..)).for_each(|(kill, on_done)| run_detached(kill, on_done));
             drop(queue);
-            // Nobody may be waiting.
-            let _ = end.send(());
+            // The receiver may have gone.
+            let _ = sender.send(());
         })?;
         Ok(KillThread { policy, shared, ended, thread: Some(thread) })
     }
 
-    /// Begins to kill this group, at once and whatever becomes of the future that tells of it.
+    /// Begins to kill this group at once, whatever becomes of the future that is returned.
     ///
-    /// The group is pinned before this returns, where the system can do that, or else known by the start of its leader: so a
-    /// stranger that gets the number afterwards is told from it, as [`KillPolicy::kill_child`] says in detail.
+    /// The group is pinned before this returns, where the system can do that, or else known by the start of its leader:
+    /// so a stranger that gets the number afterwards is told from it, as [`KillPolicy::kill_child`] says in detail.
     pub fn kill(&self, pgid: i32) -> PendingKill {
         match Kill::of(pgid, &self.policy) {
             Ok(kill) => {
-                let (answer, state) = oneshot::channel();
+                let (sender, state) = oneshot::channel();
                 self.begin(kill, move |result| {
-                    // Whoever asked may have gone.
-                    let _ = answer.send(result);
+                    // The future may have been dropped.
+                    let _ = sender.send(result);
                 });
                 PendingKill { pgid, state: Ok(state) }
             }
@@ -136,31 +141,31 @@ impl KillThread {
         }
     }
 
-    /// Hands over a climb, and what is to be done on the thread when it has ended.
-    pub(crate) fn begin(&self, kill: Kill, then: impl FnOnce(Result<KillReport, KillError>) + Send + 'static) {
+    /// Hands a kill over to the thread, which calls `on_done` when it has ended.
+    pub(crate) fn begin(&self, kill: Kill, on_done: impl FnOnce(KillResult) + Send + 'static) {
         let mut queue = self.shared.queue();
         if queue.dead {
             drop(queue);
-            return run_detached(kill, Box::new(then));
+            return run_detached(kill, Box::new(on_done));
         }
-        queue.entries.push((kill, Box::new(then)));
+        queue.kills.push((kill, Box::new(on_done)));
         drop(queue);
         self.shared.wake();
     }
 
-    /// Begins this kill if nothing else has in [`PATIENCE`].
-    pub(super) fn begin_if_nobody_does(&self, claim: Claim) {
+    /// Begins this kill if no other thread has taken it within [`POOL_BEGINS_WITHIN`].
+    pub(super) fn begin_unless_taken(&self, claim: Claim) {
         let mut queue = self.shared.queue();
         if queue.dead {
             drop(queue);
-            return claim.take().into_iter().for_each(|(kill, then)| run_detached(kill, then));
+            return claim.take().into_iter().for_each(|(kill, on_done)| run_detached(kill, on_done));
         }
-        queue.claims.push((Instant::now() + PATIENCE, claim));
+        queue.claims.push((Instant::now() + POOL_BEGINS_WITHIN, claim));
         drop(queue);
         self.shared.wake();
     }
 
-    /// The one of this process, for what must go on when whoever began it is dropped.
+    /// The kill thread of this process, for a kill that must go on when the future that began it is dropped.
     ///
     /// # Errors
     ///
@@ -181,16 +186,16 @@ impl KillThread {
         let _ = (&mut self.ended).await;
     }
 
-    /// The same, blocking this thread.
+    /// Waits until every kill has ended, blocking this thread.
     pub fn shutdown_blocking(mut self) {
         self.close();
         if let Some(thread) = self.thread.take() {
-            // A panic there has been told to each pending kill that it lost.
+            // Each pending kill that a panic there lost has been told so.
             let _ = thread.join();
         }
     }
 
-    /// Once: after that there may be nobody left to hear the bell.
+    /// Has the thread end after the last kill. Wakes it once only: after that it may be gone.
     fn close(&self) {
         if !std::mem::replace(&mut self.shared.queue().closed, true) {
             self.shared.wake();
@@ -243,26 +248,34 @@ fn lost(pgid: i32) -> KillError {
     KillError::new(pgid, KillErrorKind::Panicked)
 }
 
-/// Where there is a thread to be had: the kill thread's, one of its own; without any, at once and without grace.
-pub(super) fn begin_anywhere(kill: Kill, then: OnDone) {
+/// Begins a kill wherever a thread is to be had: on the kill thread, on a thread of its own; without any, SIGKILL at
+/// once.
+pub(super) fn begin_anywhere(kill: Kill, on_done: OnDone) {
     match KillThread::global() {
-        Ok(kill_thread) => kill_thread.begin(kill, then),
-        Err(_) => run_detached(kill, then),
+        Ok(kill_thread) => kill_thread.begin(kill, on_done),
+        Err(_) => run_detached(kill, on_done),
     }
 }
 
-/// On a thread of its own; without one, at once and without grace.
-fn run_detached(kill: Kill, then: OnDone) {
-    let claim = Claim::new(kill, then);
+/// Runs a kill on a thread of its own; without one, SIGKILL at once and without a grace.
+fn run_detached(kill: Kill, on_done: OnDone) {
+    let claim = Claim::new(kill, on_done);
     let theirs = claim.clone();
-    if std::thread::Builder::new().spawn(move || theirs.run()).is_err() {
-        if let Some((kill, then)) = claim.take() {
-            then(kill.kill_at_once());
+    let run = move || {
+        if let Some((kill, on_done)) = theirs.take() {
+            let mut kills = Batch::default();
+            kills.add(kill, on_done);
+            kills.run();
+        }
+    };
+    if std::thread::Builder::new().spawn(run).is_err() {
+        if let Some((kill, on_done)) = claim.take() {
+            on_done(kill.kill_at_once());
         }
     }
 }
 
-/// The first of them, if its time has come. All have the same patience, so the first to come is the first to be due.
+/// The first claim, if its time has come. All wait equally long, so the first to come is the first to be due.
 fn due(claims: &mut VecDeque<(Instant, Claim)>, now: Instant) -> Option<Claim> {
     if claims.front()?.0 > now {
         return None;
@@ -270,20 +283,20 @@ fn due(claims: &mut VecDeque<(Instant, Claim)>, now: Instant) -> Option<Claim> {
     claims.pop_front().map(|(_, claim)| claim)
 }
 
-/// The thread.
+/// What the thread does.
 fn work(kills: &mut Batch, shared: &Shared, mut wakeups: &UnixStream) {
     let mut claims = VecDeque::new();
     loop {
         let closed = {
             let mut queue = shared.queue();
-            queue.entries.drain(..).for_each(|(kill, then)| kills.add(kill, then));
+            queue.kills.drain(..).for_each(|(kill, on_done)| kills.add(kill, on_done));
             claims.extend(queue.claims.drain(..));
             queue.closed
         };
         while let Some(claim) = due(&mut claims, Instant::now()) {
-            if let Some((kill, then)) = claim.take() {
+            if let Some((kill, on_done)) = claim.take() {
                 tracing::debug!(pgid = kill.pgid(), "the blocking pool has not begun a kill");
-                kills.add(kill, then);
+                kills.add(kill, on_done);
             }
         }
         kills.step();
@@ -292,7 +305,7 @@ fn work(kills: &mut Batch, shared: &Shared, mut wakeups: &UnixStream) {
         }
         let left = claims.front().map_or(Duration::MAX, |(until, _)| until.saturating_duration_since(Instant::now()));
         kills.sleep(Some(wakeups.as_fd()), left);
-        // Before the letters are read, so that no ring is lost; of very many the rest wakes us once more.
+        // Before the queue is read, so that no wake-up is lost. Of very many the rest ends the next sleep.
         let _ = wakeups.read(&mut [0; 64]);
     }
 }
@@ -308,13 +321,14 @@ pub(super) mod tests {
     use super::*;
     use crate::group::pause;
     use crate::kill::Outcome;
-    use crate::kill::tests::{SOON, eventually, kill_of_nobody};
+    use crate::kill::testing::{SOON, eventually, kill_of_no_group};
 
     fn kill_thread() -> KillThread {
         KillThread::new(KillPolicy::default()).unwrap()
     }
 
-    /// What it is told lies there to be read; the other end of its bell.
+    /// A kill thread without its thread, whose queue stays to be read; and the end of the socket that the thread would
+    /// read.
     pub(in crate::kill) fn without_a_thread() -> (KillThread, UnixStream) {
         let (waker, wakeups) = UnixStream::pair().unwrap();
         wakeups.set_nonblocking(true).unwrap();
@@ -323,19 +337,19 @@ pub(super) mod tests {
         (KillThread { policy: KillPolicy::default(), shared, ended, thread: None }, wakeups)
     }
 
-    fn seat_of_nobody() -> Claim {
-        Claim::new(kill_of_nobody(), Box::new(drop))
+    fn claim_of_no_group() -> Claim {
+        Claim::new(kill_of_no_group(), Box::new(drop))
     }
 
     /// A kill whose end takes a while, and whether it has come.
     fn slow_end() -> (Arc<AtomicBool>, OnDone) {
         let is_over = Arc::new(AtomicBool::new(false));
         let over = Arc::clone(&is_over);
-        let then: OnDone = Box::new(move |_| {
+        let on_done: OnDone = Box::new(move |_| {
             pause(Duration::from_millis(40));
             over.store(true, Ordering::SeqCst);
         });
-        (is_over, then)
+        (is_over, on_done)
     }
 
     #[test]
@@ -344,23 +358,23 @@ pub(super) mod tests {
         for _ in 0..10 {
             let pending = kill_thread.kill(i32::MAX);
             assert_eq!(pending.pgid(), i32::MAX);
-            let report = runtime.block_on(async { timeout(SOON, pending).await }).expect("nobody has begun").unwrap();
+            let report = runtime.block_on(async { timeout(SOON, pending).await }).expect("it was not begun").unwrap();
             assert_eq!(report.outcome, Outcome::AlreadyGone);
         }
     }
 
     #[test]
-    fn whoever_shuts_it_down_waits_for_the_last_kill_to_have_ended() {
-        let (is_over, then) = slow_end();
+    fn a_shutdown_waits_for_the_last_kill_to_have_ended() {
+        let (is_over, on_done) = slow_end();
         let awaited = kill_thread();
-        awaited.begin(kill_of_nobody(), then);
+        awaited.begin(kill_of_no_group(), on_done);
         let runtime = Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async { timeout(SOON, awaited.shutdown()).await }).expect("it does not end");
         assert!(is_over.load(Ordering::SeqCst), "it was not waited for");
 
-        let (is_over, then) = slow_end();
+        let (is_over, on_done) = slow_end();
         let blocking = kill_thread();
-        blocking.begin(kill_of_nobody(), then);
+        blocking.begin(kill_of_no_group(), on_done);
         let (told, end) = channel();
         std::thread::spawn(move || {
             blocking.shutdown_blocking();
@@ -380,31 +394,31 @@ pub(super) mod tests {
 
     #[test]
     fn a_kill_that_the_pool_should_begin_is_left_to_it_for_20_ms() {
-        assert_eq!(PATIENCE, Duration::from_millis(20));
+        assert_eq!(POOL_BEGINS_WITHIN, Duration::from_millis(20));
         let (kill_thread, mut wakeups) = without_a_thread();
         let before = Instant::now();
-        kill_thread.begin_if_nobody_does(seat_of_nobody());
+        kill_thread.begin_unless_taken(claim_of_no_group());
         let until = kill_thread.shared.queue().claims[0].0;
-        assert!(before + PATIENCE <= until && until <= Instant::now() + PATIENCE);
-        assert_eq!(wakeups.read(&mut [0; 8]).unwrap(), 1, "nobody would read it");
+        assert!(before + POOL_BEGINS_WITHIN <= until && until <= Instant::now() + POOL_BEGINS_WITHIN);
+        assert_eq!(wakeups.read(&mut [0; 8]).unwrap(), 1, "the thread would not wake");
 
-        let mut claims = VecDeque::from([(until, seat_of_nobody()), (until, seat_of_nobody())]);
+        let mut claims = VecDeque::from([(until, claim_of_no_group()), (until, claim_of_no_group())]);
         assert!(due(&mut claims, until - Duration::from_nanos(1)).is_none());
         assert!(due(&mut claims, until).is_some());
-        assert!(due(&mut claims, until + PATIENCE).is_some());
-        assert!(due(&mut claims, until + PATIENCE).is_none(), "there is none left");
+        assert!(due(&mut claims, until + POOL_BEGINS_WITHIN).is_some());
+        assert!(due(&mut claims, until + POOL_BEGINS_WITHIN).is_none(), "there is none left");
     }
 
     #[test]
     fn what_comes_after_its_thread_has_died_is_done_by_others() {
-        let (kill_thread, _door) = without_a_thread();
+        let (kill_thread, _wakeups) = without_a_thread();
         kill_thread.shared.queue().dead = true;
         let (told, ends) = channel();
         let theirs = told.clone();
-        kill_thread.begin_if_nobody_does(Claim::new(kill_of_nobody(), Box::new(move |end| theirs.send(end).unwrap())));
+        kill_thread.begin_unless_taken(Claim::new(kill_of_no_group(), Box::new(move |end| theirs.send(end).unwrap())));
         assert_eq!(ends.recv_timeout(SOON).expect("it was lost").unwrap().outcome, Outcome::AlreadyGone);
         assert!(kill_thread.shared.queue().claims.is_empty(), "nothing would ever take it");
-        kill_thread.begin(kill_of_nobody(), move |result| told.send(result).unwrap());
+        kill_thread.begin(kill_of_no_group(), move |result| told.send(result).unwrap());
         let report = ends.recv_timeout(SOON).expect("it was lost").unwrap();
         assert_eq!(report.outcome, Outcome::AlreadyGone);
     }
@@ -412,7 +426,7 @@ pub(super) mod tests {
     #[test]
     fn it_can_be_shown_while_others_use_it() {
         let kill_thread = kill_thread();
-        let _letters = kill_thread.shared.queue();
+        let _queue = kill_thread.shared.queue();
         assert!(format!("{kill_thread:?}").contains("shared: Shared"));
     }
 }

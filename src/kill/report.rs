@@ -4,8 +4,12 @@ use std::fmt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use crate::error::KillError;
 use crate::group::Member;
 use crate::signal::Signal;
+
+/// What a kill comes to.
+pub(crate) type KillResult = Result<KillReport, KillError>;
 
 /// What became of the group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,55 +4,51 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 
-use super::batch::OnDone;
-use super::in_progress::{Kill, Step};
+use super::batch::{Batch, OnDone};
+use super::in_progress::Kill;
 use super::kill_thread::begin_anywhere;
-use super::{KillError, KillErrorKind};
+use crate::error::{KillError, KillErrorKind};
 
 /// The longest time between two looks: no exit wakes a task.
-const LOOK: Duration = Duration::from_millis(20);
+const TASK_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Begins it in the current runtime. It goes on when the future that wanted it is dropped.
+/// Begins the kill in the current runtime. It goes on when the future that wanted it is dropped.
 ///
 /// # Errors
 ///
 /// [`KillErrorKind::NoRuntime`]: there is none, and nothing was signalled.
-pub(super) fn begin(kill: Kill, then: OnDone) -> Result<(), KillError> {
+pub(super) fn begin(kill: Kill, on_done: OnDone) -> Result<(), KillError> {
     let pgid = kill.pgid();
     let runtime = Handle::try_current().map_err(|_| KillError::new(pgid, KillErrorKind::NoRuntime))?;
     tracing::warn!(pgid, "no thread can be started for a kill: a task of the runtime makes it");
-    drop(runtime.spawn(Unfinished(Some((kill, then))).finish()));
+    let mut kills = Batch::default();
+    kills.add(kill, on_done);
+    drop(runtime.spawn(KillTask(kills).run()));
     Ok(())
 }
 
 /// A kill that is not lost with its task: a runtime drops its tasks when it is shut down.
-struct Unfinished(Option<(Kill, OnDone)>);
+struct KillTask(Batch);
 
-impl Unfinished {
-    async fn finish(mut self) {
-        while let Some((kill, _)) = &mut self.0 {
-            let result = match kill.step() {
-                Step::Wait(time) => {
-                    wait(time.min(LOOK)).await;
-                    continue;
-                }
-                Step::Done(result) => result,
-            };
-            if let Some((_, then)) = self.0.take() {
-                then(result);
-            }
+impl KillTask {
+    async fn run(mut self) {
+        loop {
+            self.0.make_due();
+            self.0.step();
+            let Some(time) = self.0.until_due() else { return };
+            wait(time.min(TASK_INTERVAL)).await;
         }
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for KillTask {
     fn drop(&mut self) {
-        self.0.take().into_iter().for_each(|(kill, then)| begin_anywhere(kill, then));
+        std::mem::take(&mut self.0).into_kills().for_each(|(kill, on_done)| begin_anywhere(kill, on_done));
     }
 }
 
-/// In a runtime without a timer tokio's sleep panics. Where that ends the task, the kill is not lost with it; where it
-/// would end the process, no timer is asked for.
+/// In a runtime without a timer tokio's sleep panics. Where that ends the task, the kill is handed on; where it would
+/// end the process, no timer is asked for.
 async fn wait(time: Duration) {
     match cfg!(panic = "unwind") {
         true => tokio::time::sleep(time).await,
@@ -60,7 +56,7 @@ async fn wait(time: Duration) {
     }
 }
 
-/// Lets the runtime do all else that it has to do, again and again, for this long. Needs no timer, and keeps a CPU busy.
+/// Gives way to all other tasks of the runtime, again and again, for this long. Needs no timer, and keeps a CPU busy.
 async fn turns(time: Duration) {
     let begun = Instant::now();
     while begun.elapsed() < time {
@@ -75,8 +71,8 @@ mod tests {
 
     use super::*;
     use crate::group::{Backend, backend};
-    use crate::kill::runner::KillResult;
-    use crate::kill::tests::{eventually, kill_of_nobody, start};
+    use crate::kill::report::KillResult;
+    use crate::kill::testing::{eventually, kill_of_no_group, start};
     use crate::kill::{KillPolicy, Outcome};
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -88,7 +84,7 @@ mod tests {
     fn begin_in(runtime: &Runtime, kill: Kill) -> oneshot::Receiver<KillResult> {
         let (told, result) = oneshot::channel();
         let _entered = runtime.enter();
-        begin(kill, Box::new(move |climbed| drop(told.send(climbed)))).unwrap();
+        begin(kill, Box::new(move |result| drop(told.send(result)))).unwrap();
         result
     }
 
@@ -128,7 +124,7 @@ mod tests {
 
     #[test]
     fn without_a_runtime_nothing_is_begun() {
-        let error = begin(kill_of_nobody(), Box::new(|_| unreachable!("it was begun"))).unwrap_err();
+        let error = begin(kill_of_no_group(), Box::new(|_| unreachable!("it was begun"))).unwrap_err();
         assert_eq!(error.kind(), KillErrorKind::NoRuntime);
     }
 

@@ -149,7 +149,7 @@ fn watch(
     running: &Running,
 ) -> (Result<Seen, Lost>, Timeline) {
     let mut watch = GroupWatch::new(running.group());
-    let gone_before = watch.look();
+    let gone_before = watch.is_gone();
     let mut lives = Lives::of(running);
     lives.look(false);
     let marks = Arc::new(Marks::default());
@@ -253,7 +253,7 @@ fn observe<'a>(mut watch: GroupWatch, mut observed: Observed<'a>, ended: &Receiv
     loop {
         let begun_at = Instant::now();
         let leader_stayed = !watch.group().leader_has_exited();
-        let gone = watch.look();
+        let gone = watch.is_gone();
         let now = Instant::now();
         observed.delays.add(marks.at_work(looked_at, now).saturating_sub(LOOK));
         looked_at = now;

@@ -40,7 +40,7 @@ fn expected(fixture: &Fixture) -> Outcome {
 }
 
 #[rstest]
-fn the_ladder_makes_the_right_thing_of(
+fn the_escalation_makes_the_right_thing_of(
     #[values(
         "already-gone",
         "deep-tree",
@@ -67,14 +67,14 @@ fn the_ladder_makes_the_right_thing_of(
         for shell in ["dash", "bash", "busybox sh"] {
             scope.spawn(move || {
                 if installed(shell) {
-                    the_ladder_is_right(name, shell)
+                    the_escalation_is_right(name, shell)
                 }
             });
         }
     });
 }
 
-fn the_ladder_is_right(name: &str, shell: &str) {
+fn the_escalation_is_right(name: &str, shell: &str) {
     let running = start(name, shell);
     let fixture = fixture::named(name).unwrap();
     let grace = match expected(&fixture) {
