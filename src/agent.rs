@@ -37,11 +37,12 @@ pub use start::{StartError, StartStep};
 /// fn main() -> std::io::Result<()> {
 ///     deadbeat::shutdown::install_signal_handlers()?;
 ///     let runtime = tokio::runtime::Runtime::new()?;
-///     match runtime.block_on(run_subprocess_agent(tokio::process::Command::new("make"), &AgentOptions::default())) {
-///         Err(AgentError::ShutdownRequested { status, .. }) => println!("asked to end, and ended: {status:?}"),
+///     let make = tokio::process::Command::new("make");
+///     match runtime.block_on(run_subprocess_agent(make, &AgentOptions::default())) {
+///         Err(AgentError::ShutdownRequested { status, .. }) => println!("asked to end: {status:?}"),
 ///         ended => println!("{ended:?}"),
 ///     }
-///     deadbeat::registry::kill_all_children();   // waits until what other runs have left is dead, dropped ones too
+///     deadbeat::registry::kill_all_children(); // returns when dropped runs are dead, too
 ///     Ok(())
 /// }
 /// ```

@@ -160,6 +160,8 @@ pub mod heartbeat;
 pub mod kill;
 #[cfg(feature = "serde")]
 mod millis;
+#[cfg(doctest)]
+mod pages;
 #[cfg(test)]
 mod promised;
 pub mod registry;

@@ -9,6 +9,8 @@ use crate::signal::Signal;
 use crate::suite::Suite;
 
 pub(crate) const README: &str = include_str!("../README.md");
+pub(crate) const CONFORMANCE: &str = include_str!("../docs/conformance.md");
+pub(crate) const TIMEOUT: &str = include_str!("../docs/timeout.md");
 pub(crate) const GOTCHAS: &str = include_str!("../GOTCHAS.md");
 
 /// What stands in the place of `{}`, in the one place where the text has the words around it. How lines are broken, and what
@@ -80,10 +82,12 @@ fn the_heartbeats_defaults_are_the_documented_ones() {
         time(README, "A beat is due every {}, and no worker"),
         time(README, "for more than the budget, {} unless you say"),
     );
+    let page = include_str!("../docs/heartbeat.md");
+    let page = promised(time(page, "A beat is due every {}. No worker"), time(page, "than the budget, {} by default."));
     let documented =
         promised(time(heartbeat, "A beat every {} and a budget of"), time(heartbeat, "5 ms and a budget of {}. pub"));
     let default = Heartbeat::new();
-    are_kept(&[("README", readme, default), ("new", documented, default)]);
+    are_kept(&[("README", readme, default), ("docs/heartbeat", page, default), ("new", documented, default)]);
     let deadline = format!("deadline: {:?}", time(lab, "settings and a deadline of {}. pub"));
     let lab = format!("{:?}", Lab::new(Flavor::CurrentThread));
     assert!(lab.contains(&deadline), "{deadline} is not in {lab}");
@@ -96,9 +100,9 @@ fn the_suites_defaults_are_the_documented_ones() {
     let (grace, budget) =
         (time(suite, "with the default {} of grace."), time(suite, "may stand still; {} by default, 1 ms at least"));
     let jobs = words(suite, "cells to run side by side; {} by default");
-    assert_eq!(time(README, "`.budget(..)` is how long a worker may stand still: {}, or"), budget);
-    assert_eq!(time(README, "A grace other than {} is told with"), grace);
-    assert_eq!(words(README, "`cargo test` runs {} side by side"), jobs);
+    assert_eq!(time(CONFORMANCE, "`.budget(..)` is how long a worker may stand still: {}, or"), budget);
+    assert_eq!(time(CONFORMANCE, "A grace other than {} is told with"), grace);
+    assert_eq!(words(CONFORMANCE, "`cargo test` runs {} side by side"), jobs);
     let default = format!("{:?}", Suite::new());
     let promised = [
         format!("grace: {grace:?}"),
@@ -126,7 +130,7 @@ fn the_versions_that_are_asked_for_are_those_of_the_package() {
     ]);
     // Until there is a release, no version can be asked for.
     let line = r#"deadbeat = { path = "../deadbeat", default-features = false, features = ["conformance"] }"#;
-    for text in [README, include_str!("suite/conformance.rs")] {
+    for text in [README, CONFORMANCE, include_str!("suite/conformance.rs")] {
         assert_eq!((text.matches(line).count(), text.matches("deadbeat = { version").count()), (1, 0));
     }
 }

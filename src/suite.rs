@@ -307,15 +307,15 @@ impl Suite {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::promised::{README, are_kept, time};
+    use crate::promised::{CONFORMANCE, are_kept, time};
 
     #[test]
     fn a_kill_may_take_as_long_as_the_documentation_promises() {
         let documented = time(include_str!("suite.rs"), "by default twice the grace and {} more, far");
-        let readme = time(README, "takes longer than twice the grace and {} more has failed");
+        let page = time(CONFORMANCE, "takes longer than twice the grace and {} more has failed");
         for grace in [Duration::from_secs(1), Duration::from_secs(5)] {
             let within = Suite::new().grace(grace).kill_within();
-            are_kept(&[("deadline", grace * 2 + documented, within), ("README", grace * 2 + readme, within)]);
+            are_kept(&[("deadline", grace * 2 + documented, within), ("docs/conformance", grace * 2 + page, within)]);
         }
     }
 }

@@ -3,10 +3,10 @@
 pub(crate) mod command_group;
 pub(crate) mod deadbeat;
 pub(crate) mod gnu_timeout;
+pub(crate) mod kill_thread;
 pub(crate) mod kill_tree;
 pub(crate) mod process_wrap;
 pub(crate) mod processkit;
 pub(crate) mod seed;
 pub(crate) mod tokio_child;
 pub(crate) mod tokio_process_tools;
-pub(crate) mod kill_thread;

@@ -62,7 +62,7 @@ fn main() -> ExitCode {
             None => usage(),
         },
         [] => compare(None),
-        [readme] => compare(Some(Path::new(readme))),
+        [page] => compare(Some(Path::new(page))),
         _ => usage(),
     }
 }
@@ -86,7 +86,7 @@ fn bench<T: DeserializeOwned>(words: &[&str]) -> Result<T, String> {
     serde_json::from_slice(&output.stdout).map_err(|error| format!("{}: {error}", output.status))
 }
 
-fn compare(readme: Option<&Path>) -> ExitCode {
+fn compare(page: Option<&Path>) -> ExitCode {
     let begun = Instant::now();
     eprintln!("cells, latency, then scale, peer by peer");
     let mut cells = cells();
@@ -105,7 +105,7 @@ fn compare(readme: Option<&Path>) -> ExitCode {
         .collect();
     let text = board::markdown(&rows);
     println!("{}\n{text}", board::details(&rows));
-    if let Some(Err(error)) = readme.map(|path| board::write_into(path, &text)) {
+    if let Some(Err(error)) = page.map(|path| board::write_into(path, &text)) {
         eprintln!("peers: {error}");
         return ExitCode::from(2);
     }

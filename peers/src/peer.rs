@@ -60,7 +60,7 @@ pub(crate) const ALL: &[Peer] = &[
     Peer {
         name: "deadbeat",
         package: Some("deadbeat"),
-        docs: "#kill-a-group",
+        docs: "../README.md#which-call",
         start: adapters::deadbeat::start,
         how: String::new,
         not_promised: &[],
@@ -68,7 +68,7 @@ pub(crate) const ALL: &[Peer] = &[
     Peer {
         name: "deadbeat KillThread",
         package: Some("deadbeat"),
-        docs: "#kill-a-group",
+        docs: "../README.md#which-call",
         start: adapters::kill_thread::start,
         how: String::new,
         not_promised: &[],
@@ -206,7 +206,7 @@ pub(crate) const ALL: &[Peer] = &[
     Peer {
         name: CONTROL,
         package: None,
-        docs: "#the-trap",
+        docs: "../README.md#the-trap",
         start: adapters::seed::start,
         how: String::new,
         not_promised: &[],

@@ -1,4 +1,4 @@
-//! The defaults of the command line, as its help has them, are those that the library and the README promise.
+//! The defaults of the command line, as its help has them, are those that the library and its pages promise.
 
 use std::time::Duration;
 

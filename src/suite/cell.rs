@@ -354,9 +354,9 @@ mod tests {
 
     #[test]
     fn who_is_left_over_is_judged_when_the_documentation_promises_it() {
-        use crate::promised::{README, are_kept, time};
+        use crate::promised::{CONFORMANCE, are_kept, time};
         are_kept(&[
-            ("README", time(README, "What is still there {} after it returned"), LEFTOVER_JUDGED_AFTER),
+            ("docs/conformance", time(CONFORMANCE, "What is still there {} after it returned"), LEFTOVER_JUDGED_AFTER),
             ("report", time(include_str!("../report.rs"), "up to {} after the subject had"), LEFTOVER_JUDGED_AFTER),
         ]);
     }

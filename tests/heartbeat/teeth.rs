@@ -59,7 +59,7 @@ fn a_real_thing_that_proves_nothing_fails_with_a_remedy() {
     assert!(message.starts_with("the watch proves nothing") && message.contains("tokio::spawn"), "{message}");
 }
 
-/// The examples of the README and of the crate's pages, of which a test is copied more often than it is written.
+/// The examples of README.md and of the crate's pages, of which a test is copied more often than it is written.
 const EXAMPLES: [(&str, &str); 4] = [
     ("README.md", include_str!("../../README.md")),
     ("src/lib.rs", include_str!("../../src/lib.rs")),

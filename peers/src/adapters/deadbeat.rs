@@ -1,4 +1,4 @@
-//! deadbeat, `kill_process_group` with the grace of this run: README.md, "Kill a group".
+//! deadbeat, `kill_process_group` with the grace of this run: README.md, "Which call?".
 
 use std::io;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! deadbeat's KillThread, one thread for all kills: README.md, "Kill a group".
+//! deadbeat's KillThread, one thread for all kills: README.md, "Which call?".
 
 use std::io;
 use std::sync::OnceLock;
@@ -12,7 +12,8 @@ use crate::peer::Started;
 
 pub(crate) fn start(mut command: Command, grace: Duration) -> io::Result<Started> {
     static KILL_THREAD: OnceLock<KillThread> = OnceLock::new();
-    let kill_thread = KILL_THREAD.get_or_init(|| KillThread::new(KillPolicy::default().grace(grace)).expect("a thread"));
+    let kill_thread =
+        KILL_THREAD.get_or_init(|| KillThread::new(KillPolicy::default().grace(grace)).expect("a thread"));
     let mut child = command.process_group(0).spawn()?;
     let pgid = child.id().unwrap_or_default() as i32;
     Started::new(child.id(), async move {

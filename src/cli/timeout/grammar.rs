@@ -215,15 +215,15 @@ mod tests {
     }
 
     #[test]
-    fn the_grace_is_what_the_help_and_the_readme_promise() {
-        use crate::promised::{README, are_kept, time};
+    fn the_grace_is_what_the_help_and_the_page_promise() {
+        use crate::promised::{TIMEOUT, are_kept, time};
         let help = include_str!("help.rs");
         let in_help = crate::promised::words(help, "value_name = \"GRACE\", default_value = \"{}s\"").parse().unwrap();
         let kept = call("5 true").kill_after;
         are_kept(&[
             ("--help", Duration::from_secs(in_help), kept),
-            ("README, beside coreutils", time(README, "| `-k` | never, by default | {} by default;"), kept),
-            ("README, in words", time(README, "A command that takes longer than {} to end well"), kept),
+            ("docs/timeout, beside coreutils", time(TIMEOUT, "| `-k` | never, by default | {} by default;"), kept),
+            ("docs/timeout, in words", time(TIMEOUT, "A command that takes longer than {} to end well"), kept),
         ]);
         assert_eq!((call("5 true").signal, call("5 true").verbose), (Some(Signal::TERM), false));
     }
