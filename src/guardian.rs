@@ -63,6 +63,7 @@
 //! - A process that the parent forked and that never calls `exec` has the socket too: the guardian waits for its end.
 //! - A parent that replaces itself by `exec` has ended as far as the guardian can see.
 
+mod child_entry;
 mod cleanup;
 mod client;
 mod connection;

@@ -31,6 +31,7 @@ mod policy;
 mod report;
 pub(crate) mod runner;
 mod runtime_task;
+pub(crate) mod target_batch;
 #[cfg(test)]
 pub(crate) mod testing;
 

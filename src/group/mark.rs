@@ -4,6 +4,7 @@
 //! started with, readable in `/proc/PID/environ` by the same user. Its limit: a member that cleared its environment
 //! (`env -i`) or wrote over it is not found.
 
+#[cfg(target_os = "linux")]
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -65,6 +66,7 @@ impl Mark {
         }
     }
 
+    #[cfg(target_os = "linux")]
     pub(crate) fn is_on(&self, pid: i32) -> bool {
         let text = read_past_an_exec(|| environment(pid).unwrap_or_default(), || is_in_exec(pid));
         let ours = format!("{}={}", self.name, self.value).into_bytes();
@@ -72,15 +74,21 @@ impl Mark {
     }
 }
 
-/// Whether the environment of a process has a variable of this name.
+/// Whether the environment of a process has a variable of this name; `false` where it cannot be read.
 #[cfg(feature = "cli")]
 pub(crate) fn carries(pid: i32, name: &str) -> bool {
-    let text = read_past_an_exec(|| environment(pid).unwrap_or_default(), || is_in_exec(pid));
-    let start = format!("{name}=").into_bytes();
-    super::descendants::sees_beyond_children() && text.split(|b| *b == 0).any(|entry| entry.starts_with(&start))
+    #[cfg(target_os = "linux")]
+    if super::linux::available() {
+        let text = read_past_an_exec(|| environment(pid).unwrap_or_default(), || is_in_exec(pid));
+        let start = format!("{name}=").into_bytes();
+        return text.split(|b| *b == 0).any(|entry| entry.starts_with(&start));
+    }
+    let _ = (pid, name);
+    false
 }
 
 /// In the middle of an execve it reads empty: looks again rather than take it for a stranger.
+#[cfg(target_os = "linux")]
 fn read_past_an_exec(read: impl Fn() -> Vec<u8>, is_in_exec: impl Fn() -> bool) -> Vec<u8> {
     for _ in 0..100 {
         let text = read();
@@ -93,6 +101,7 @@ fn read_past_an_exec(read: impl Fn() -> Vec<u8>, is_in_exec: impl Fn() -> bool) 
 }
 
 /// A process with a variable of some name in its environment.
+#[cfg(target_os = "linux")]
 #[derive(Debug)]
 pub(crate) struct Carrier {
     pub(crate) pid: i32,
@@ -100,6 +109,7 @@ pub(crate) struct Carrier {
 }
 
 /// What one walk through the process table showed of a variable.
+#[cfg(target_os = "linux")]
 #[derive(Debug, Default)]
 pub(crate) struct Carriers {
     /// Those that can still run.
@@ -118,11 +128,10 @@ impl Carriers {
     }
 }
 
-/// Everybody who carries the variable. Without a `/proc` to read it is nobody.
-#[cfg_attr(not(target_os = "linux"), expect(unused_mut, reason = "there is no /proc to find them in"))]
+/// The processes that carry the variable; none without a `/proc` to read.
+#[cfg(target_os = "linux")]
 pub(crate) fn carriers(name: &str) -> Carriers {
     let mut carriers = Carriers::default();
-    #[cfg(target_os = "linux")]
     if super::linux::available() {
         // What was seen before an error counts.
         let _ = super::linux::walk(|pid, _| {
@@ -131,7 +140,6 @@ pub(crate) fn carriers(name: &str) -> Carriers {
             }
         });
     }
-    let _ = name;
     carriers
 }
 
@@ -167,11 +175,13 @@ fn has_variables(environment: &[u8]) -> bool {
 }
 
 /// Fails for one of somebody else's; empty for a zombie, too.
+#[cfg(target_os = "linux")]
 fn environment(pid: i32) -> io::Result<Vec<u8>> {
     fs::read(format!("/proc/{pid}/environ"))
 }
 
 /// Its new program is there and has no arguments yet. Zombies and the kernel's own have no program.
+#[cfg(target_os = "linux")]
 fn is_in_exec(pid: i32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok()
         && fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|arguments| arguments.is_empty())
@@ -186,8 +196,6 @@ fn value_in(environment: &[u8], name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::Cell;
-
     use super::*;
 
     #[test]
@@ -203,6 +211,18 @@ mod tests {
             assert!(marks[..i].iter().all(|other| chance(other) != chance(mark)), "{value}");
         }
     }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod linux_tests {
+    use std::cell::Cell;
+    use std::io::{BufRead, BufReader};
+    use std::process::{Command, Stdio};
+
+    use super::super::inside::skip;
+    use super::super::linux::is_dying;
+    use super::super::tests::Started;
+    use super::*;
 
     #[test]
     fn what_is_in_the_middle_of_an_exec_is_read_again_and_not_for_ever() {
@@ -220,17 +240,6 @@ mod tests {
         assert_eq!(read(&["", "", "A=1"], true), ("A=1".into(), 3));
         assert_eq!(read(&[""], true), (String::new(), 101), "whatever it is, it is not marked");
     }
-}
-
-#[cfg(all(test, target_os = "linux"))]
-mod linux_tests {
-    use std::io::{BufRead, BufReader};
-    use std::process::{Command, Stdio};
-
-    use super::super::inside::skip;
-    use super::super::linux::is_dying;
-    use super::super::tests::Started;
-    use super::*;
 
     #[test]
     fn an_environment_tells_unless_it_is_empty_or_a_title_was_written_over_it() {

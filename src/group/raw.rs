@@ -15,6 +15,7 @@ pub(super) fn killpg(pgid: i32, signal: i32) -> Result<(), Errno> {
 }
 
 /// `kill(2)` to one process, by raw number.
+#[cfg(any(target_os = "linux", feature = "cli"))]
 #[expect(unsafe_code, reason = "nix::kill cannot send real-time signals")]
 pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     debug_assert!(pid > 1, "kill({pid}) would reach beyond one process");

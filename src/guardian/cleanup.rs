@@ -13,11 +13,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::os::fd::BorrowedFd;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal as Named;
 
+use super::child_entry::{ChildEntry, LookSummary, QUIET_PAUSE, adjusted};
 #[cfg(target_os = "linux")]
 use super::descent::{Descent, ProcFs};
 #[cfg(target_os = "linux")]
@@ -28,127 +28,33 @@ use super::unattributed::ParentIds;
 #[cfg(target_os = "linux")]
 use crate::group::{GroupWatch, kin, mark};
 use crate::group::{ProcessGroup, since_boot, was_started_after};
-use crate::kill::{Batch, Kill, KillError, KillPolicy, KillReport, Outcome};
+use crate::kill::target_batch::TargetBatch;
+#[cfg(target_os = "linux")]
+use crate::kill::target_batch::in_shared_grace;
+use crate::kill::{Kill, KillPolicy, Outcome};
 use crate::signal::Signal;
-
-/// Between the two looks that must both find no escaped process.
-const QUIET_PAUSE: Duration = Duration::from_millis(20);
-
-/// Between two looks while processes have their grace.
-const INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long before the guardian was told of its group a child may have been started, as a rule. It bounds the start of
 /// a child whose leader has ended by then.
 #[cfg(target_os = "linux")]
 const START: Duration = Duration::from_secs(2);
 
-/// A process whose environment is still empty this long after the last kill of its child is not in the middle of an
-/// exec.
-const EXEC: Duration = Duration::from_secs(5);
-
-/// How long a SIGKILL may take to show. A process that is still there then does not die of it.
-const CONFIRM: Duration = Duration::from_secs(1);
-
-/// What the guardian knows of one child.
-#[derive(Debug)]
-struct ChildEntry {
-    policy: KillPolicy,
-    /// The kill of its group, not begun. Its leader is held from when the guardian was told of the group.
-    group: Option<Kill>,
-    /// The parent has told the guardian of the group, or it was found: it is not looked for.
-    group_is_known: bool,
-    /// Since when its escaped processes are being killed.
-    killing_since: Option<Instant>,
-    /// The last look at which one of them was being killed: it can have had children until then.
-    last_kill: Option<Instant>,
-    /// The parent has no further messages on this child.
-    released: bool,
-    /// How many looks in a row, after the release, found no escaped process and can have missed none.
-    quiet_looks: u32,
-    /// The earliest start of a process of this child, in clock ticks since boot; 0 if it is not known.
-    #[cfg(target_os = "linux")]
-    first_start: u64,
-}
-
-impl ChildEntry {
-    fn new(policy: KillPolicy) -> ChildEntry {
-        ChildEntry {
-            policy,
-            group: None,
-            group_is_known: false,
-            killing_since: None,
-            last_kill: None,
-            released: false,
-            quiet_looks: 0,
-            #[cfg(target_os = "linux")]
-            first_start: 0,
-        }
-    }
-
-    /// Whether its group stops and continues with the parent: the group lives, or is not known yet.
-    fn follows_stops(&self) -> bool {
-        self.group.is_some() || !self.group_is_known
-    }
-
-    /// What is left of the grace. All escaped processes share one, counted from when their kill began.
-    fn grace_left(&self) -> Duration {
-        self.policy.grace.saturating_sub(self.killing_since.map_or(Duration::ZERO, |since| since.elapsed()))
-    }
-
-    /// Counts a look made at `now`, which may have missed a process if some process was in an exec.
-    fn count_look(&mut self, now: Instant, some_are_killed: bool, some_in_exec: bool) {
-        if some_are_killed {
-            self.last_kill = Some(now);
-        }
-        let since = self.last_kill.max(self.killing_since);
-        let some_may_show = some_in_exec && since.is_some_and(|since| now - since < EXEC);
-        let quiet = self.released && !some_are_killed && !some_may_show;
-        self.quiet_looks = if quiet { self.quiet_looks + 1 } else { 0 };
-    }
-}
-
-/// What one look for escaped processes showed, of all children together whose processes are being killed.
-#[derive(Clone, Copy, Debug)]
-struct LookSummary {
-    took: Duration,
-    /// It found processes whose kill had not begun.
-    found_some: bool,
-    all_are_released: bool,
-    some_have_grace: bool,
-    no_kill_runs: bool,
-}
-
-impl LookSummary {
-    /// Until the next look. A look takes longer the more processes there are, so it may use a tenth of the time at
-    /// most; but the pause is bounded, so that a process waits for the guardian for little longer than its own grace.
-    fn pause(self) -> Duration {
-        let pause = (self.took * 10).min(INTERVAL * 5);
-        match self.all_are_released {
-            // Once no process has any grace left, those that fork faster than this are killed without a pause.
-            true if self.found_some && !self.some_have_grace => Duration::ZERO,
-            true if self.no_kill_runs || !self.some_have_grace => pause.max(QUIET_PAUSE),
-            _ => pause.max(INTERVAL),
-        }
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Target {
     Group(i32),
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux can find one"))]
     Escaped(i32),
 }
 
-/// The parent's policy with the guardian's own poll interval and confirm time where the parent's are too lax or too
-/// short.
-fn adjusted(policy: KillPolicy) -> KillPolicy {
-    let (poll, confirm) = (policy.poll_interval.min(INTERVAL), policy.confirm.max(CONFIRM));
-    policy.poll_interval(poll).confirm(confirm)
-}
-
 pub(super) struct Cleanup {
+    /// The name of the run's mark.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "only Linux can find it"))]
     mark: String,
     children: BTreeMap<u64, ChildEntry>,
-    kills: Kills,
+    /// The kills under way, each with its child.
+    kills: TargetBatch<Target, u64>,
+    /// Escaped processes that SIGKILL did not end, each with its child. They are not tried again.
+    survivors: HashMap<Target, u64>,
     next_look: Instant,
     #[cfg(target_os = "linux")]
     descent: Descent,
@@ -169,7 +75,8 @@ impl Cleanup {
         Cleanup {
             mark,
             children: BTreeMap::new(),
-            kills: Kills::new(),
+            kills: TargetBatch::new(),
+            survivors: HashMap::new(),
             next_look: Instant::now(),
             #[cfg(target_os = "linux")]
             descent: Descent::new(),
@@ -317,7 +224,7 @@ impl Cleanup {
     fn kill_all(&mut self) {
         for (id, child) in &mut self.children {
             if let Some(kill) = child.group.take() {
-                self.kills.start(Target::Group(kill.pgid()), *id, kill);
+                self.kills.add(Target::Group(kill.pgid()), *id, kill);
             }
             child.killing_since.get_or_insert_with(Instant::now);
         }
@@ -326,7 +233,7 @@ impl Cleanup {
 
     /// Whether there is nothing to kill and nothing to guard.
     pub(super) fn is_over(&self) -> bool {
-        self.children.is_empty() && self.kills.are_over()
+        self.children.is_empty() && self.kills.is_empty()
     }
 
     pub(super) fn step(&mut self) {
@@ -340,8 +247,8 @@ impl Cleanup {
         #[cfg(target_os = "linux")]
         self.step_descent();
         self.children.retain(|_, child| child.quiet_looks < 2);
-        // Forgets those that survived with their child: their numbers may become other processes'.
-        self.kills.tracked.retain(|_, tracked| self.children.contains_key(&tracked.id));
+        // Their numbers may become other processes' some day.
+        self.survivors.retain(|_, id| self.children.contains_key(id));
     }
 
     /// The processes that have to be named to the parent, each with the child that it may belong to.
@@ -371,7 +278,15 @@ impl Cleanup {
 
     /// Goes on with the kills. When the last has ended the next look is due soon: it may have left children behind.
     fn step_kills(&mut self) {
-        if self.kills.step() {
+        let were_running = !self.kills.is_empty();
+        for ended in self.kills.step() {
+            let is_gone = ended.result.is_ok_and(|report| report.outcome != Outcome::Survived);
+            // A group is forgotten even if it survived: members may have left it in time, and are looked for.
+            if !is_gone && matches!(ended.target, Target::Escaped(_)) {
+                self.survivors.insert(ended.target, ended.note);
+            }
+        }
+        if were_running && self.kills.is_empty() {
             self.next_look = self.next_look.min(Instant::now() + QUIET_PAUSE);
         }
     }
@@ -389,7 +304,7 @@ impl Cleanup {
                 pause = pause.min(until(stops.next_poll()));
             }
         }
-        self.kills.running.sleep(socket, pause);
+        self.kills.sleep(socket, pause);
     }
 
     fn is_looking(&self) -> bool {
@@ -404,7 +319,7 @@ impl Cleanup {
         let (found_some, some_in_exec) = (false, false);
         for (id, child) in &mut self.children {
             if child.killing_since.is_some() {
-                child.count_look(start, self.kills.run_for(*id), some_in_exec);
+                child.count_look(start, self.kills.notes().any(|of| of == id), some_in_exec);
             }
         }
         let mut killed = self.children.values().filter(|child| child.killing_since.is_some());
@@ -412,8 +327,8 @@ impl Cleanup {
             took: start.elapsed(),
             found_some,
             all_are_released: killed.clone().all(|child| child.released),
-            some_have_grace: killed.any(|child| !child.grace_left().is_zero()),
-            no_kill_runs: self.kills.are_over(),
+            some_have_grace: killed.any(ChildEntry::has_grace),
+            no_kill_runs: self.kills.is_empty(),
         };
         self.next_look = Instant::now() + summary.pause();
     }
@@ -432,12 +347,11 @@ impl Cleanup {
         self.descent.look_at_all(&table);
         let mut found_some = false;
         for (pid, known) in self.descent.known() {
-            let Some(child) = self.children.get(&known.id).filter(|child| child.killing_since.is_some()) else {
-                continue;
-            };
+            let Some(child) = self.children.get(&known.id) else { continue };
+            let Some(since) = child.killing_since else { continue };
             let Some(pgid) = kin::group(pid) else { continue };
             let is_in_its_group = child.group.as_ref().is_some_and(|group| group.pgid() == pgid);
-            let is_killed = |target| self.kills.tracked.contains_key(&target);
+            let is_killed = |target| self.kills.has(target) || self.survivors.contains_key(&target);
             let is_it = move |pid| kin::of(pid).is_some_and(|kin| kin.started == known.started && kin.runs);
             let target = Target::Escaped(pid);
             // The guardian of a run within this one has to kill what that run leaves.
@@ -447,10 +361,8 @@ impl Cleanup {
             }
             // It is held by its pidfd first and identified then: the number cannot become another's in between.
             let Some(process) = GroupWatch::of_process(pid, is_it) else { continue };
-            let left = child.grace_left();
-            let policy = child.policy.clone().grace(left);
-            let policy = if left.is_zero() { policy.signal(Signal::KILL) } else { policy };
-            self.kills.start(target, known.id, Kill::over(process, &policy));
+            let policy = in_shared_grace(&child.policy, since);
+            self.kills.add(target, known.id, Kill::over(process, &policy));
             found_some = true;
         }
         (found_some, carriers.some_in_exec)
@@ -463,61 +375,6 @@ fn signal_parent(parent: i32, signal: Named) -> nix::Result<()> {
         return Ok(());
     }
     nix::sys::signal::kill(nix::unistd::Pid::from_raw(parent), signal)
-}
-
-struct Tracked {
-    id: u64,
-    /// SIGKILL did not end it; it is not tried again.
-    survived: bool,
-}
-
-/// The kills under way, and the targets that survived theirs.
-struct Kills {
-    running: Batch,
-    tracked: HashMap<Target, Tracked>,
-    sender: Sender<(Target, bool)>,
-    ended: Receiver<(Target, bool)>,
-}
-
-impl Kills {
-    fn new() -> Kills {
-        let (sender, ended) = channel();
-        Kills { running: Batch::default(), tracked: HashMap::new(), sender, ended }
-    }
-
-    fn are_over(&self) -> bool {
-        self.running.is_empty()
-    }
-
-    fn run_for(&self, id: u64) -> bool {
-        self.tracked.values().any(|tracked| tracked.id == id && !tracked.survived)
-    }
-
-    fn start(&mut self, target: Target, id: u64, kill: Kill) {
-        self.tracked.insert(target, Tracked { id, survived: false });
-        let sender = self.sender.clone();
-        let then = move |result: Result<KillReport, KillError>| {
-            let gone = result.is_ok_and(|report| report.outcome != Outcome::Survived);
-            // The receiver lives as long as the kills.
-            let _ = sender.send((target, gone));
-        };
-        self.running.add(kill, Box::new(then));
-    }
-
-    /// Goes on with the kills; returns whether the last of them has just ended.
-    fn step(&mut self) -> bool {
-        let were_over = self.are_over();
-        self.running.step();
-        for (target, gone) in self.ended.try_iter() {
-            // A group is forgotten even if it survived: members may have left it in time, and are looked for.
-            if gone || matches!(target, Target::Group(_)) {
-                self.tracked.remove(&target);
-            } else if let Some(tracked) = self.tracked.get_mut(&target) {
-                tracked.survived = true;
-            }
-        }
-        self.are_over() && !were_over
-    }
 }
 
 #[cfg(test)]

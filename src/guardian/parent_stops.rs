@@ -48,6 +48,7 @@ impl ParentStops {
     }
 
     /// Whether the groups are stopped with the parent, and have time left.
+    #[cfg(target_os = "linux")]
     pub(super) fn are_in_force(&self) -> bool {
         self.groups_are_stopped && !self.has_killed
     }

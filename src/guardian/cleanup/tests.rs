@@ -1,4 +1,7 @@
+use super::super::child_entry::INTERVAL;
 use super::*;
+use crate::kill::KillReport;
+use crate::kill::testing::kill_of_no_group;
 
 const MS: Duration = Duration::from_millis(1);
 const FAR: Duration = Duration::from_secs(3600);
@@ -6,90 +9,6 @@ const FAR: Duration = Duration::from_secs(3600);
 /// A cleanup whose mark no process carries.
 fn cleanup() -> Cleanup {
     Cleanup::new(format!("DEADBEAT_TEST_CLEANUP_{}", std::process::id()))
-}
-
-/// A kill of an empty group: no process can have this number.
-fn kill_of_nothing() -> Kill {
-    Kill::new(ProcessGroup::new(i32::MAX).unwrap(), &KillPolicy::default())
-}
-
-#[test]
-fn it_looks_often_and_long_enough_and_leaves_grace_and_signal_as_they_are() {
-    let asked = KillPolicy::default().grace(MS * 70).continue_stopped(false);
-    let hasty = asked.clone().poll_interval(MS * 5).confirm(Duration::ZERO);
-    assert_eq!(adjusted(hasty), asked.clone().poll_interval(MS * 5).confirm(CONFIRM));
-    let slow = asked.clone().poll_interval(FAR).confirm(CONFIRM * 2);
-    assert_eq!(adjusted(slow), asked.poll_interval(INTERVAL).confirm(CONFIRM * 2));
-}
-
-#[test]
-fn the_next_look_is_as_near_as_what_is_left_needs_and_the_look_costs() {
-    let quiet = LookSummary {
-        took: Duration::ZERO,
-        found_some: false,
-        all_are_released: true,
-        some_have_grace: false,
-        no_kill_runs: true,
-    };
-    let held = LookSummary { all_are_released: false, ..quiet };
-    for (look, pause) in [
-        (quiet, QUIET_PAUSE),
-        (LookSummary { no_kill_runs: false, ..quiet }, QUIET_PAUSE),
-        (LookSummary { some_have_grace: true, ..quiet }, QUIET_PAUSE),
-        (LookSummary { some_have_grace: true, no_kill_runs: false, ..quiet }, INTERVAL),
-        (LookSummary { found_some: true, no_kill_runs: false, ..quiet }, Duration::ZERO),
-        (LookSummary { found_some: true, no_kill_runs: false, some_have_grace: true, ..quiet }, INTERVAL),
-        (held, INTERVAL),
-        (LookSummary { found_some: true, ..held }, INTERVAL),
-        (LookSummary { took: MS * 3, ..quiet }, MS * 30),
-        (LookSummary { took: MS * 3, ..held }, INTERVAL),
-        (LookSummary { took: MS * 30, ..held }, MS * 300),
-        (LookSummary { took: MS * 1000, ..quiet }, MS * 500),
-    ] {
-        assert_eq!(look.pause(), pause, "{look:?}");
-    }
-}
-
-#[test]
-fn a_look_is_quiet_that_shows_no_escaped_process_of_a_released_child_and_can_have_missed_none() {
-    let began = Instant::now();
-    let begun = |released| ChildEntry {
-        released,
-        quiet_looks: 1,
-        killing_since: Some(began),
-        ..ChildEntry::new(KillPolicy::default())
-    };
-    let quiet = |released, elapsed, some_are_killed, some_in_exec| {
-        let mut child = begun(released);
-        child.count_look(began + elapsed, some_are_killed, some_in_exec);
-        child.quiet_looks
-    };
-    assert_eq!(quiet(true, MS, false, false), 2);
-    assert_eq!(quiet(false, MS, false, false), 0, "there may be more of them");
-    assert_eq!(quiet(true, MS, true, false), 0);
-    assert_eq!(quiet(true, MS, false, true), 0, "its mark may show yet");
-    assert_eq!(quiet(true, EXEC - MS, false, true), 0);
-    assert_eq!(quiet(true, EXEC, false, true), 2, "no exec takes so long");
-    assert_eq!(quiet(true, EXEC + MS, false, true), 2);
-    // A process that had a whole grace can have had a child just before it died.
-    let mut child = begun(true);
-    child.count_look(began + EXEC, true, false);
-    child.count_look(began + EXEC * 2 - MS, false, true);
-    assert_eq!(child.quiet_looks, 0);
-    child.count_look(began + EXEC * 2, false, true);
-    assert_eq!(child.quiet_looks, 1);
-    assert_eq!(quiet(true, EXEC + MS, true, false), 0);
-}
-
-#[test]
-fn the_grace_is_counted_from_when_the_kill_began() {
-    let mut child = ChildEntry::new(KillPolicy::default().grace(FAR));
-    assert_eq!(child.grace_left(), FAR);
-    child.killing_since = Some(Instant::now());
-    let left = child.grace_left();
-    assert!(left <= FAR && left > FAR / 2, "{left:?}");
-    child.policy.grace = Duration::ZERO;
-    assert_eq!(child.grace_left(), Duration::ZERO);
 }
 
 #[test]
@@ -133,8 +52,8 @@ fn while_an_escaped_process_has_grace_the_next_look_is_not_hurried() {
         let mut cleanup = cleanup();
         cleanup.announce(1, KillPolicy::default().grace(grace));
         cleanup.parent_died();
-        // It stays tracked, since the kills are not stepped.
-        cleanup.kills.start(Target::Escaped(7), 1, kill_of_nothing());
+        // It stays in the batch, which is not stepped.
+        cleanup.kills.add(Target::Escaped(7), 1, kill_of_no_group());
         let before = Instant::now();
         cleanup.look();
         assert!(cleanup.next_look >= before + pause, "{grace:?}");
@@ -145,8 +64,8 @@ fn while_an_escaped_process_has_grace_the_next_look_is_not_hurried() {
 fn two_quiet_looks_in_a_row_end_it_and_not_one() {
     let mut cleanup = cleanup();
     cleanup.announce(1, KillPolicy::default());
-    cleanup.kills.tracked.insert(Target::Escaped(7), Tracked { id: 1, survived: true });
-    cleanup.kills.tracked.insert(Target::Escaped(8), Tracked { id: 2, survived: true });
+    cleanup.survivors.insert(Target::Escaped(7), 1);
+    cleanup.survivors.insert(Target::Escaped(8), 2);
     cleanup.parent_died();
     assert!(cleanup.children[&1].released && cleanup.is_looking());
     let mut quiet = Vec::new();
@@ -157,31 +76,26 @@ fn two_quiet_looks_in_a_row_end_it_and_not_one() {
         quiet.extend(cleanup.children.get(&1).map(|child| child.quiet_looks));
     }
     assert!(quiet.contains(&1) && !quiet.contains(&2), "{quiet:?}");
-    assert!(cleanup.kills.tracked.is_empty(), "the number of one that survived may be another's some day");
+    assert!(cleanup.survivors.is_empty(), "the number of one that survived may be another's some day");
 }
 
 #[test]
-fn the_end_of_the_kills_is_told_once() {
-    let mut kills = Kills::new();
-    assert!(kills.are_over() && !kills.step(), "there was none");
-    kills.start(Target::Escaped(7), 1, kill_of_nothing());
-    assert!(!kills.are_over() && kills.run_for(1) && !kills.run_for(2));
-    assert!(kills.step());
-    assert!(kills.are_over() && !kills.run_for(1) && !kills.step());
-    assert!(kills.tracked.is_empty(), "one that is dead is forgotten: its number may be another's");
-}
-
-#[test]
-fn what_survived_is_not_tried_again_and_a_group_is_forgotten_whatever_became_of_it() {
-    let mut kills = Kills::new();
+fn an_escaped_process_that_survived_is_not_tried_again_and_a_group_is_forgotten_whatever_became_of_it() {
+    let mut cleanup = cleanup();
     for target in [Target::Group(5), Target::Group(6), Target::Escaped(7), Target::Escaped(8)] {
-        kills.tracked.insert(target, Tracked { id: 1, survived: false });
-        kills.sender.send((target, matches!(target, Target::Group(5) | Target::Escaped(7)))).unwrap();
+        let gone = matches!(target, Target::Group(5) | Target::Escaped(7));
+        let report = KillReport {
+            pgid: 5,
+            outcome: if gone { Outcome::Killed } else { Outcome::Survived },
+            signals: Vec::new(),
+            elapsed: Duration::ZERO,
+            survivors: Vec::new(),
+        };
+        cleanup.kills.add_ended(target, 1, Ok(report));
     }
-    assert!(!kills.step());
-    let left: Vec<_> = kills.tracked.iter().map(|(target, tracked)| (*target, tracked.survived)).collect();
-    assert_eq!(left, [(Target::Escaped(8), true)]);
-    assert!(!kills.run_for(1));
+    cleanup.step_kills();
+    assert_eq!(cleanup.survivors, HashMap::from([(Target::Escaped(8), 1)]));
+    assert!(cleanup.kills.notes().next().is_none());
 }
 
 #[test]
@@ -190,7 +104,7 @@ fn when_the_last_kill_has_ended_the_next_look_is_soon_but_not_at_once() {
     let start = Instant::now();
     for (before, after) in [(start + FAR, start + QUIET_PAUSE), (start, start)] {
         cleanup.next_look = before;
-        cleanup.kills.start(Target::Group(7), 1, kill_of_nothing());
+        cleanup.kills.add(Target::Group(7), 1, kill_of_no_group());
         cleanup.step_kills();
         assert!(cleanup.next_look >= after && cleanup.next_look < start + FAR);
         assert!(cleanup.next_look <= before);
@@ -225,7 +139,6 @@ fn it_sleeps_until_the_next_look_or_until_it_is_told_something() {
 
 #[cfg(target_os = "linux")]
 mod on_processes {
-    use std::collections::HashSet;
     use std::os::unix::process::{CommandExt, ExitStatusExt};
     use std::process::{Child, Command};
 
@@ -261,14 +174,14 @@ mod on_processes {
         /// ended it.
         fn dies(&mut self, cleanup: &mut Cleanup) -> i32 {
             let start = Instant::now();
-            let target = [Target::Group(self.pid()), Target::Escaped(self.pid())];
+            let targets = [Target::Group(self.pid()), Target::Escaped(self.pid())];
             loop {
                 cleanup.step();
-                let is_tracked = target.iter().any(|target| cleanup.kills.tracked.contains_key(target));
-                if let Some(signal) = self.ended_by().filter(|_| !is_tracked) {
+                let is_killed = targets.iter().any(|target| cleanup.kills.has(*target));
+                if let Some(signal) = self.ended_by().filter(|_| !is_killed) {
                     return signal;
                 }
-                assert!(start.elapsed() < Duration::from_secs(40), "it lives on: {:?}", cleanup.kills.tracked.keys());
+                assert!(start.elapsed() < Duration::from_secs(40), "{} lives on", self.pid());
                 pause(MS);
             }
         }
@@ -286,10 +199,6 @@ mod on_processes {
         (Cleanup::new(name.clone()), name)
     }
 
-    fn tracked(cleanup: &Cleanup) -> HashSet<Target> {
-        cleanup.kills.tracked.keys().copied().collect()
-    }
-
     #[test]
     fn escaped_processes_have_the_mark_of_a_child_that_is_being_killed_and_are_in_no_group_that_is() {
         let (mut cleanup, name) = cleanup("ESCAPED");
@@ -301,15 +210,23 @@ mod on_processes {
         cleanup.kill_escaped(1);
         let kill_found = |cleanup: &mut Cleanup| cleanup.kill_found().0;
         assert!(kill_found(&mut cleanup));
-        assert_eq!(tracked(&cleanup), HashSet::from([Target::Escaped(escaped.pid())]));
-        assert!(!kill_found(&mut cleanup), "it is tracked already");
+        let killed = |cleanup: &Cleanup, targets: [Target; 5]| targets.map(|target| cleanup.kills.has(target));
+        let targets = [
+            Target::Group(member.pid()),
+            Target::Escaped(member.pid()),
+            Target::Escaped(escaped.pid()),
+            Target::Escaped(other.pid()),
+            Target::Escaped(unknown.pid()),
+        ];
+        assert_eq!(killed(&cleanup, targets), [false, false, true, false, false]);
+        assert!(!kill_found(&mut cleanup), "it is being killed already");
         assert_eq!(escaped.dies(&mut cleanup), Signal::TERM.as_raw());
         assert_eq!([&mut member, &mut other, &mut unknown].map(Marked::ended_by), [None; 3]);
 
         cleanup.parent_died();
         assert!(kill_found(&mut cleanup));
-        let expected = [Target::Group(member.pid()), Target::Escaped(other.pid())];
-        assert_eq!(tracked(&cleanup), HashSet::from(expected), "a member of a group that is killed has not escaped");
+        let expected = [true, false, false, true, false];
+        assert_eq!(killed(&cleanup, targets), expected, "a member of a group that is killed has not escaped");
         assert_eq!(member.dies(&mut cleanup), Signal::TERM.as_raw());
         assert_eq!(other.dies(&mut cleanup), Signal::KILL.as_raw(), "it had no grace");
         assert_eq!(unknown.ended_by(), None);
@@ -341,11 +258,11 @@ mod on_processes {
     #[test]
     fn the_kills_go_on_while_a_process_has_grace() {
         let child = Marked::start("DEADBEAT_TEST_GRACE", "1");
-        let mut kills = Kills::new();
+        let mut kills = TargetBatch::new();
         // This signal does not end it.
         let policy = KillPolicy::default().signal(Signal::CONT).grace(FAR);
-        kills.start(Target::Group(child.pid()), 1, Kill::new(ProcessGroup::new(child.pid()).unwrap(), &policy));
-        assert!(!kills.step() && !kills.are_over() && kills.run_for(1));
+        kills.add(Target::Group(child.pid()), 1, Kill::new(ProcessGroup::new(child.pid()).unwrap(), &policy));
+        assert!(kills.step().is_empty() && !kills.is_empty());
     }
 
     #[test]
