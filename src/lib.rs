@@ -148,6 +148,7 @@ compile_error!("deadbeat kills POSIX process groups; there are none on this syst
 
 pub mod agent;
 #[cfg(feature = "cli")]
+#[doc(hidden)]
 pub mod cli;
 mod error;
 pub mod fixture;

@@ -96,7 +96,7 @@ fn the_heartbeats_defaults_are_the_documented_ones() {
 
 #[test]
 fn the_suites_defaults_are_the_documented_ones() {
-    let suite = include_str!("suite.rs");
+    let suite = include_str!("suite/builder.rs");
     let (grace, budget) =
         (time(suite, "with the default {} of grace."), time(suite, "may stand still; {} by default, 1 ms at least"));
     let jobs = words(suite, "cells to run side by side; {} by default");

@@ -29,7 +29,7 @@ use crate::group::{Backend, Member, backend};
 use crate::kill::{Outcome, SentSignal};
 
 pub use expected::{Expected, ExpectedPulse, Timing};
-pub use partition::{Partition, Whole};
+pub use partition::{Partition, SuiteId};
 pub use pulse::{PulseReport, PulseVerdict, StallReport};
 pub use timeline::{Life, Timeline};
 
@@ -136,6 +136,12 @@ impl CellReport {
         self.verdict = CellVerdict::Fail;
         self.why = why;
         self
+    }
+
+    /// Adds a failure that was seen after the cell had been judged.
+    pub(crate) fn failed_too(self, why: String) -> CellReport {
+        let why = if self.why.is_empty() { why } else { format!("{}; {why}", self.why) };
+        self.failed(why)
     }
 
     /// The runtime that the subject ran on; `None` of a program.
@@ -246,7 +252,7 @@ pub struct Report {
     /// Which part of the suite this is; `None` for the whole.
     pub partition: Option<Partition>,
     /// What it is a part of; `None` for the whole.
-    pub whole: Option<Whole>,
+    pub whole: Option<SuiteId>,
     /// One entry a cell, in the order of [`Suite::cells`](crate::suite::Suite::cells).
     pub cells: Vec<CellReport>,
     /// Their count by verdict.

@@ -36,11 +36,11 @@ fn the_programs_defaults_are_those_of_the_library() {
 
 #[test]
 fn the_suites_bounds_are_the_documented_ones() {
-    let conformance = include_str!("../suite/conformance.rs");
+    let builder = include_str!("../suite/builder.rs");
     are_kept(&[
-        ("shortest grace", time(conformance, "5 s by default, from {} to a minute"), *GRACES.start()),
-        ("longest grace", time(conformance, "5 s by default, from 100 ms to {}. pub"), *GRACES.end()),
-        ("longest deadline", time(conformance, "as [`Suite::deadline`]; {} at most"), *DEADLINES.end()),
+        ("shortest grace", time(builder, "The program and `main` take from {} to a minute."), *GRACES.start()),
+        ("longest grace", time(builder, "take from 100 ms to {}. A short one"), *GRACES.end()),
+        ("longest deadline", time(builder, "The program and `main` take {} at most."), *DEADLINES.end()),
     ]);
     let [ms, day] = [Duration::from_millis(1), Duration::from_secs(24 * 60 * 60)];
     assert_eq!([args::budget("1ms"), args::budget("24h")], [Ok(ms), Ok(day)]);

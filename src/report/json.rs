@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CellReport, Host, Partition, Report, Summary, Whole, words};
+use super::{CellReport, Host, Partition, Report, SuiteId, Summary, words};
 
 /// The version of the schema; it changes when a reader of the last one could misread this one.
 pub const SCHEMA: u32 = 1;
@@ -16,7 +16,7 @@ impl Serialize for Report {
             schema: u32,
             host: &'a Host,
             partition: Option<Partition>,
-            whole: Option<&'a Whole>,
+            whole: Option<&'a SuiteId>,
             cells: &'a [CellReport],
             summary: Summary,
         }
@@ -80,7 +80,7 @@ pub fn from_str(text: &str) -> Result<Report, ReadError> {
     struct Object {
         host: Host,
         partition: Option<Partition>,
-        whole: Option<Whole>,
+        whole: Option<SuiteId>,
         cells: Vec<CellReport>,
         summary: Summary,
     }

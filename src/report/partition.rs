@@ -34,11 +34,11 @@ impl Partition {
     }
 }
 
-/// What a part belongs to: the same in every part of one suite, and of no other.
+/// Which suite a part belongs to: the same in every part of one suite, and of no other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
-pub struct Whole {
+pub struct SuiteId {
     /// How many cells there are in all parts together.
     pub cells: usize,
     /// FNV-1a, 64 bits, in 16 hexadecimal digits: of the names of all cells, sorted, a line each, and of the grace, the

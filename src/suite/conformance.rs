@@ -4,20 +4,20 @@
 //! Beside the subjects stands a control, the naive body, which has to be caught: where it is not, their passing proves
 //! nothing.
 
-use std::future::Future;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use signal_hook::iterator::Signals;
 
-use super::{Cell, DEADLINES, GRACES, JOBS, Subject, Suite, built_in, process, runtime_name};
-use crate::fixture::{self, Fixture};
-use crate::heartbeat::lab::Flavor;
+use super::builder::{DEADLINES, GRACES, JOBS, Suite};
+use super::cell::{Cell, runtime_name};
+use super::declared::{Declared, DeclaredAs};
+use super::process;
+use super::subjects::{Subject, built_in};
+use crate::fixture;
 use crate::report::{CellReport, CellVerdict, about_fixture};
 use crate::shutdown::heeded;
-use crate::signal::Signal;
 
 /// The name of the control.
 const CONTROL: &str = "control";
@@ -28,7 +28,8 @@ const CONTROL_FIXTURE: &str = "fast-exit";
 /// The one argument of a process that is to run one cell; its name comes behind it.
 const ONE_CELL: &str = "--deadbeat-cell";
 
-/// Kill functions that are held against every fixture, on every runtime, by `cargo test` or `cargo nextest run`.
+/// A [`Suite`] under the name that says what a test target is for: kill functions of one's own are held against every
+/// fixture, on every runtime, by `cargo test` or `cargo nextest run`.
 ///
 /// In `Cargo.toml`, a test target without a harness:
 ///
@@ -52,110 +53,25 @@ const ONE_CELL: &str = "--deadbeat-cell";
 ///         .main()
 /// }
 /// ```
-#[derive(Clone, Debug, Default)]
-#[must_use = "it runs nothing until `main` is called"]
-pub struct Conformance {
-    suite: Suite,
-    declared: Vec<Declared>,
-}
+pub type Conformance = Suite;
 
-/// What is known of some cells, and why it is so.
-#[derive(Clone, Debug)]
-struct Declared {
-    known: Known,
-    pattern: String,
-    reason: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Known {
-    Failure,
-    Flaky,
-}
-
-impl Known {
-    fn name(self) -> &'static str {
-        match self {
-            Known::Failure => "known failure",
-            Known::Flaky => "flaky cell",
-        }
-    }
-}
-
-impl Conformance {
-    /// Every fixture, every runtime, under `sh`, with 5 s of grace; no subject yet.
-    pub fn new() -> Conformance {
-        Conformance { suite: Suite::new().subjects([]), declared: Vec::new() }
-    }
-
-    /// A kill function to judge, which takes a pgid. What it did is observed from the fixture's end.
-    pub fn subject<F, Fut>(mut self, name: &str, kill: F) -> Conformance
-    where
-        F: Fn(i32) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = ()> + Send + 'static,
-    {
-        self.suite.subjects.push(Subject::new(name, kill));
-        self
-    }
-
-    /// The grace that the subjects give, which only they know; 5 s by default, from 100 ms to a minute.
-    pub fn grace(mut self, grace: Duration) -> Conformance {
-        self.suite = self.suite.grace(grace);
-        self
-    }
-
-    /// The signal by which the subjects ask a group to end before they send SIGKILL: SIGTERM by default, else SIGINT, SIGHUP,
-    /// SIGQUIT, SIGUSR1 or SIGUSR2. The fixtures obey, ignore or handle it.
-    pub fn first_signal(mut self, signal: Signal) -> Conformance {
-        self.suite = self.suite.first_signal(signal);
-        self
-    }
-
-    /// How long a worker may stand still; 50 ms by default, 1 ms at least, and less than half of the grace.
-    pub fn budget(mut self, budget: Duration) -> Conformance {
-        self.suite = self.suite.budget(budget);
-        self
-    }
-
-    /// How long a kill may take before it is ended and fails, as [`Suite::deadline`]; an hour at most.
-    pub fn deadline(mut self, deadline: Duration) -> Conformance {
-        self.suite = self.suite.deadline(deadline);
-        self
-    }
-
-    /// The fixtures to hold the subjects against; all by default, and one at least.
-    pub fn fixtures(mut self, fixtures: impl Into<Vec<Fixture>>) -> Conformance {
-        self.suite = self.suite.fixtures(fixtures);
-        self
-    }
-
-    /// The runtimes to run them on; all by default, and one at least.
-    pub fn runtimes(mut self, runtimes: impl Into<Vec<Flavor>>) -> Conformance {
-        self.suite = self.suite.runtimes(runtimes);
-        self
-    }
-
-    /// The shells to run the fixtures under, as [`Suite::shells`].
-    pub fn shells(mut self, shells: impl Into<Vec<String>>) -> Conformance {
-        self.suite = self.suite.shells(shells);
-        self
-    }
-
+/// The feature `conformance`: the suite as a test target.
+impl Suite {
     /// Declares that a cell fails, and why: `ours/late-fork/current-thread`, or `ours/late-fork/*` for several, where `*`
     /// stands for anything. It is run all the same, and if it passes that is an error.
-    pub fn known_failure(self, cells: &str, reason: &str) -> Conformance {
-        self.declare(Known::Failure, cells, reason)
+    pub fn known_failure(self, cells: &str, reason: &str) -> Suite {
+        self.declare(DeclaredAs::KnownFailure, cells, reason)
     }
 
     /// Declares that a cell fails at times, and why, in the same words as [`known_failure`](Self::known_failure): a race in
     /// the function, say. It is run, and said to have passed or failed; neither is an error. One that proves nothing is.
     /// Where a cell is declared both ways, what was declared first holds.
-    pub fn flaky(self, cells: &str, reason: &str) -> Conformance {
-        self.declare(Known::Flaky, cells, reason)
+    pub fn flaky(self, cells: &str, reason: &str) -> Suite {
+        self.declare(DeclaredAs::Flaky, cells, reason)
     }
 
-    fn declare(mut self, known: Known, cells: &str, reason: &str) -> Conformance {
-        self.declared.push(Declared { known, pattern: cells.to_owned(), reason: reason.to_owned() });
+    fn declare(mut self, as_what: DeclaredAs, cells: &str, reason: &str) -> Suite {
+        self.declared.push(Declared { as_what, pattern: cells.to_owned(), reason: reason.to_owned() });
         self
     }
 
@@ -164,7 +80,7 @@ impl Conformance {
     /// Many cells run side by side, for they wait more than they compute: `--test-threads` or `RUST_TEST_THREADS` says
     /// how many, under `cargo test`.
     pub fn main(self) -> ! {
-        let cells = match self.cells() {
+        let cells = match self.checked_cells() {
             Ok(cells) => cells,
             Err(error) => {
                 eprintln!("deadbeat: {error}");
@@ -175,7 +91,7 @@ impl Conformance {
         if let [option, name] = &words[..] {
             if option == ONE_CELL {
                 match cells.iter().find(|cell| cell.name() == *name) {
-                    Some(cell) => process::report_to_parent(&self.suite, cell),
+                    Some(cell) => process::report_to_parent(&self, cell),
                     None => panic!("no cell {name}"),
                 }
             }
@@ -200,8 +116,8 @@ impl Conformance {
     }
 
     /// Those of the subjects, and the control's; `Err` if what was declared makes no sense.
-    fn cells(&self) -> Result<Vec<Cell>, String> {
-        let subjects: Vec<_> = self.suite.subjects.iter().map(Subject::name).collect();
+    fn checked_cells(&self) -> Result<Vec<Cell>, String> {
+        let subjects: Vec<_> = self.subjects.iter().flatten().map(Subject::name).collect();
         if subjects.is_empty() {
             return Err("there is no subject: name a kill function with .subject(..)".into());
         }
@@ -215,13 +131,13 @@ impl Conformance {
                 return Err(format!("two subjects are called {name:?}: give each a name of its own"));
             }
         }
-        let fixtures = self.suite.fixtures.iter().map(|fixture| fixture.name.to_owned()).collect();
-        let runtimes = self.suite.runtimes.iter().copied().map(runtime_name).collect();
-        for (kind, names) in [("fixture", fixtures), ("runtime", runtimes), ("shell", self.suite.shells.clone())] {
+        let fixtures = self.fixtures.iter().map(|fixture| fixture.name.to_owned()).collect();
+        let runtimes = self.runtimes.iter().copied().map(runtime_name).collect();
+        for (kind, names) in [("fixture", fixtures), ("runtime", runtimes), ("shell", self.shells.clone())] {
             once_each(kind, &names)?;
         }
-        fixture::is_polite(self.suite.policy.signal)?;
-        let (grace, deadline) = (self.suite.policy.grace, self.suite.kill_within());
+        fixture::is_polite(self.policy.signal)?;
+        let (grace, deadline) = (self.policy.grace, self.settings().deadline);
         for (what, time, bounds) in [("grace", grace, &GRACES), ("deadline", deadline, &DEADLINES)] {
             if !bounds.contains(&time) {
                 let (shortest, longest) = (bounds.start(), bounds.end());
@@ -235,24 +151,24 @@ impl Conformance {
                 "a deadline of {deadline:?} cannot be kept: it must be longer than the grace, {grace:?}"
             ));
         }
-        if !self.suite.can_tell_a_stall() {
-            let budget = self.suite.budget;
+        if !self.can_tell_a_stall() {
+            let budget = self.budget;
             return Err(format!(
                 "a budget of {budget:?} sees no stall: it must be less than half of the grace, {grace:?}"
             ));
         }
-        let mut cells = self.suite.cells();
-        for Declared { known, pattern, reason } in &self.declared {
-            let known = known.name();
+        let mut cells = self.cells();
+        for declared in &self.declared {
+            let Declared { as_what, pattern, reason } = declared;
+            let known = as_what.name();
             if reason.trim().is_empty() {
                 return Err(format!("the {known} {pattern:?} has no reason: say why it fails"));
             }
-            if !cells.iter().any(|cell| matches(pattern, &cell.name())) {
+            if !cells.iter().any(|cell| declared.is_of(&cell.name())) {
                 return Err(format!("the {known} {pattern:?} is no cell: --list shows those there are"));
             }
         }
         let control = self
-            .suite
             .clone()
             .subjects(built_in().into_iter().take(1).map(|naive| naive.called(CONTROL)).collect::<Vec<_>>());
         cells.extend(control.fixtures(Vec::from_iter(fixture::named(CONTROL_FIXTURE))).cells());
@@ -266,8 +182,8 @@ impl Conformance {
             command.args([ONE_CELL, &cell.name()]);
             command
         };
-        let report = process::run(&self.suite, cell, command);
-        let declared = self.declared.iter().find(|declared| matches(&declared.pattern, &report.name()));
+        let report = process::run(self, cell, command);
+        let declared = self.declared.iter().find(|declared| declared.is_of(&report.name()));
         judge(&report, declared).map_err(Failed::from)
     }
 }
@@ -320,14 +236,16 @@ fn end_cells_on_signal() -> std::io::Result<()> {
 
 fn judge(report: &CellReport, declared: Option<&Declared>) -> Result<(), String> {
     let (name, why) = (report.name(), &report.why);
-    let known = declared.map(|declared| (declared.known, &declared.reason));
-    match (report.verdict, known) {
+    let declared = declared.map(|declared| (declared.as_what, &declared.reason));
+    match (report.verdict, declared) {
         (CellVerdict::Pass, None) => {}
-        (CellVerdict::Pass, Some((Known::Failure, reason))) => {
+        (CellVerdict::Pass, Some((DeclaredAs::KnownFailure, reason))) => {
             return Err(format!("it passes, though it is a known failure ({reason}): take the declaration away"));
         }
-        (CellVerdict::Pass, Some((Known::Flaky, reason))) => eprintln!("flaky cell {name} ({reason}): it passed"),
-        (CellVerdict::Fail, Some((known, reason))) => eprintln!("{} {name} ({reason}): {why}", known.name()),
+        (CellVerdict::Pass, Some((DeclaredAs::Flaky, reason))) => eprintln!("flaky cell {name} ({reason}): it passed"),
+        (CellVerdict::Fail, Some((as_what, reason))) => {
+            eprintln!("{} {name} ({reason}): {why}", as_what.name());
+        }
         (CellVerdict::Fail, None) => {
             // On a line of its own, for a reader who does not know the fixture yet.
             let about = about_fixture(report).map(|about| format!("\n{about}")).unwrap_or_default();
@@ -349,47 +267,17 @@ fn once_each(kind: &str, names: &[String]) -> Result<(), String> {
     }
 }
 
-/// Whether `name` is what `pattern` says, in which `*` stands for anything.
-fn matches(pattern: &str, name: &str) -> bool {
-    let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(start) else { return false };
-    loop {
-        if matches(rest, name) {
-            return true;
-        }
-        let mut chars = name.chars();
-        if chars.next().is_none() {
-            return false;
-        }
-        name = chars.as_str();
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::heartbeat::lab::Flavor;
+    use crate::signal::Signal;
+    use crate::suite::cell::RUNTIMES;
 
-    fn with(subjects: &[&str]) -> Conformance {
-        subjects.iter().fold(Conformance::new(), |tests, name| tests.subject(name, |_| async {}))
-    }
-
-    #[test]
-    fn a_star_stands_for_anything_and_nothing_else_does() {
-        let name = "ours/late-fork/multi-thread-2";
-        for pattern in [
-            name,
-            "*",
-            "ours/*",
-            "ours/late-fork/*",
-            "*/multi-thread-2",
-            "o*/l*k/*-2",
-            "ours/late-fork/multi-thread-2*",
-        ] {
-            assert!(matches(pattern, name), "{pattern}");
-        }
-        for pattern in ["", "ours", "ours/late-fork", "*/", "ours/late-fork/*-1", "Ours/*", "*late-fork"] {
-            assert!(!matches(pattern, name), "{pattern}");
-        }
+    fn with(subjects: &[&str]) -> Suite {
+        subjects.iter().fold(Suite::new(), |tests, name| tests.subject(name, |_| async {}))
     }
 
     #[test]
@@ -410,9 +298,9 @@ mod tests {
 
     #[test]
     fn every_cell_is_there_once_and_the_control_on_every_runtime() {
-        let cells = with(&["ours", "theirs"]).cells().unwrap();
+        let cells = with(&["ours", "theirs"]).checked_cells().unwrap();
         let mut names: Vec<_> = cells.iter().map(Cell::name).collect();
-        assert_eq!(names.len(), 2 * fixture::ALL.len() * super::super::RUNTIMES.len() + super::super::RUNTIMES.len());
+        assert_eq!(names.len(), 2 * fixture::ALL.len() * RUNTIMES.len() + RUNTIMES.len());
         assert!(names.contains(&"control/fast-exit/multi-thread-1".to_owned()), "{names:?}");
         names.sort();
         names.dedup();
@@ -445,17 +333,17 @@ mod tests {
             (with(&["ours"]).flaky("ours/late-fork/*", ""), "say why it fails"),
             (with(&["ours"]).flaky("ours/late-frok/*", "typing"), "the flaky cell \"ours/late-frok/*\" is no cell"),
         ] {
-            let error = tests.cells().expect_err(hint);
+            let error = tests.checked_cells().expect_err(hint);
             assert!(error.contains(hint), "{error}");
         }
     }
 
     #[test]
     fn a_known_failure_has_to_fail_and_a_flaky_cell_may() {
-        let cell = &with(&["ours"]).cells().unwrap()[0];
-        let report = |verdict| CellReport { verdict, why: "because".into(), ..super::super::cell::unjudged(cell) };
-        let declared = |known| Declared { known, pattern: "*".into(), reason: "we are slow".into() };
-        let (failure, flaky) = (&declared(Known::Failure), &declared(Known::Flaky));
+        let cell = &with(&["ours"]).checked_cells().unwrap()[0];
+        let report = |verdict| CellReport { verdict, why: "because".into(), ..cell.unjudged() };
+        let declared = |as_what| Declared { as_what, pattern: "*".into(), reason: "we are slow".into() };
+        let (failure, flaky) = (&declared(DeclaredAs::KnownFailure), &declared(DeclaredAs::Flaky));
         assert_eq!(judge(&report(CellVerdict::Pass), None), Ok(()));
         assert_eq!(judge(&report(CellVerdict::Fail), Some(failure)), Ok(()));
         let fixture = "already-gone: shakes hands and exits 0; whoever started it reaps it, so that no group is left.";

@@ -22,8 +22,9 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
 
-use super::words::Words;
-use super::{Cell, Suite, cell};
+use super::builder::Suite;
+use super::cell::Cell;
+use super::stderr_tail::StderrTail;
 use crate::fixture;
 use crate::group::mark::Mark;
 use crate::group::{
@@ -35,10 +36,10 @@ use crate::retry::while_inconclusive;
 use crate::signal::Signal;
 
 /// The variable that marks all that a cell starts, and the cell.
-const MARK: &str = "DEADBEAT_CELL";
+const CELL_MARK: &str = "DEADBEAT_CELL";
 
 /// How long a cell that is told to end may take to kill its fixture.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const CLEANUP_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long what was killed by SIGKILL may take to be gone.
 const BURIAL: Duration = Duration::from_secs(10);
@@ -66,11 +67,11 @@ pub(crate) fn run(suite: &Suite, cell: &Cell, command: impl Fn() -> Command) -> 
 }
 
 fn measure(suite: &Suite, cell: &Cell, command: Command) -> CellReport {
-    let report = match Running::start(command) {
+    let report = match CellProcess::start(command) {
         Ok(running) => running.listen(suite.cell_within()),
         Err(error) => Err(format!("the cell's process could not be started: {error}")),
     };
-    report.unwrap_or_else(|why| cell::unjudged(cell).failed(why))
+    report.unwrap_or_else(|why| cell.unjudged().failed(why))
 }
 
 /// Ends every cell and all that it started, and lets no other start or be reported: for a program that was interrupted
@@ -81,7 +82,7 @@ pub(crate) fn kill_all() {
     for cell in cells.iter() {
         let _ = cell.socket.shutdown(Shutdown::Both);
     }
-    let deadline = Instant::now() + LAST_WORDS;
+    let deadline = Instant::now() + CLEANUP_WITHIN;
     while cells.iter().any(|cell| !cell.group.leader_has_exited()) && Instant::now() < deadline {
         pause(Duration::from_millis(1));
     }
@@ -113,17 +114,17 @@ fn sweep(group: ProcessGroup, mark: &Mark, deadline: Instant) -> Vec<Member> {
     }
 }
 
-struct Running {
+struct CellProcess {
     child: Child,
     group: ProcessGroup,
     mark: Mark,
     socket: UnixStream,
-    words: Words,
+    stderr: StderrTail,
 }
 
-impl Running {
-    fn start(mut command: Command) -> io::Result<Running> {
-        let mark = Mark::fresh(MARK);
+impl CellProcess {
+    fn start(mut command: Command) -> io::Result<CellProcess> {
+        let mark = Mark::fresh(CELL_MARK);
         let (name, value) = mark.variable();
         let (socket, theirs) = UnixStream::pair()?;
         let (ear, mouth) = UnixStream::pair()?;
@@ -138,7 +139,7 @@ impl Running {
         running.push(Listed { group, mark: mark.clone(), socket: listed });
         // With the command goes our copy of the other ends.
         drop(command);
-        Ok(Running { child, group, mark, socket, words: Words::of(ear) })
+        Ok(CellProcess { child, group, mark, socket, stderr: StderrTail::of(ear) })
     }
 
     /// The report, or why there is none. Nothing of the cell is left after this.
@@ -147,7 +148,7 @@ impl Running {
         // While it is still stuck.
         let stuck = said.is_err().then(|| what_its_threads_do(self.group.pgid()));
         let (status, leak) = self.end();
-        let words = self.words.heard();
+        let words = self.stderr.text();
         let report = match (said, stuck) {
             (Ok(json), _) => serde_json::from_slice(&json).map_err(|_| match status {
                 Ok(status) => format!("the cell's process ended without a report: {status}"),
@@ -167,11 +168,10 @@ impl Running {
         if report.verdict == CellVerdict::Fail {
             report.why = why(report.why);
         }
-        if let Some(leak) = leak {
-            report.verdict = CellVerdict::Fail;
-            report.why = if report.why.is_empty() { leak } else { format!("{}; {leak}", report.why) };
-        }
-        Ok(report)
+        Ok(match leak {
+            Some(leak) => report.failed_too(leak),
+            None => report,
+        })
     }
 
     /// All that it says until it ends, or `Err` at the deadline.
@@ -265,8 +265,8 @@ mod tests {
         let cell = &Suite::new().cells()[0];
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        let report = Running::start(command).unwrap().listen(patience);
-        report.unwrap_or_else(|why| cell::unjudged(cell).failed(why))
+        let report = CellProcess::start(command).unwrap().listen(patience);
+        report.unwrap_or_else(|why| cell.unjudged().failed(why))
     }
 
     const LONG: Duration = Duration::from_secs(30);

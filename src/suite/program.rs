@@ -12,22 +12,22 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
-use super::lives::beginning;
-use super::words::Words;
+use super::member_times::beginning;
+use super::stderr_tail::StderrTail;
 use crate::fixture;
 use crate::group::mark::Mark;
 use crate::group::{ProcessGroup, begins_with_default_signals, pause};
 use crate::signal::Signal;
 
 /// The variable that marks the killer's processes, so that those that left its group are found too.
-const MARK: &str = "DEADBEAT_KILLER";
+const KILLER_MARK: &str = "DEADBEAT_KILLER";
 
 /// How long what was killed by SIGKILL may take to be gone.
 const BURIAL: Duration = Duration::from_secs(2);
 
 /// A command line with a place for the pgid.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Program {
+pub(super) struct KillerProgram {
     template: String,
 }
 
@@ -47,19 +47,19 @@ impl std::error::Error for TemplateError {}
 
 /// How a program ended.
 #[derive(Debug)]
-pub(super) struct Ended {
+pub(super) struct ProgramEnd {
     /// From its start to its exit; `None` if there was no start, or it had to be killed at the deadline.
     pub(super) elapsed: Option<Duration>,
     /// What speaks against it; `None` if it exited with status 0.
     pub(super) fault: Option<String>,
 }
 
-impl Program {
-    pub(super) fn new(template: &str) -> Result<Program, TemplateError> {
+impl KillerProgram {
+    pub(super) fn new(template: &str) -> Result<KillerProgram, TemplateError> {
         if !template.contains("{pgid}") {
             return Err(TemplateError { template: template.to_owned() });
         }
-        Ok(Program { template: template.to_owned() })
+        Ok(KillerProgram { template: template.to_owned() })
     }
 
     fn command_line(&self, pgid: i32, grace: Duration) -> String {
@@ -73,13 +73,13 @@ impl Program {
         grace: Duration,
         deadline: Duration,
         observed: impl FnOnce() -> T,
-    ) -> (Ended, T) {
+    ) -> (ProgramEnd, T) {
         let start = Instant::now();
-        let running = match Running::start(&self.command_line(pgid, grace)) {
+        let running = match RunningProgram::start(&self.command_line(pgid, grace)) {
             Ok(running) => running,
             Err(error) => {
                 let fault = Some(format!("the command could not be started: {error}"));
-                return (Ended { elapsed: None, fault }, observed());
+                return (ProgramEnd { elapsed: None, fault }, observed());
             }
         };
         let exited = running.exited.recv_timeout(deadline);
@@ -95,35 +95,35 @@ impl Program {
         if let Some(fault) = fault.as_mut().filter(|_| !words.is_empty()) {
             *fault += &format!("; it said: {words}");
         }
-        (Ended { elapsed: exited.ok().map(|at| at - start), fault }, seen)
+        (ProgramEnd { elapsed: exited.ok().map(|at| at - start), fault }, seen)
     }
 }
 
 /// What a killer of this template is run as.
 #[cfg(fuzzing)]
 pub fn command_line(template: &str, pgid: i32, grace: Duration) -> Option<String> {
-    Program::new(template).ok().map(|program| program.command_line(pgid, grace))
+    KillerProgram::new(template).ok().map(|program| program.command_line(pgid, grace))
 }
 
 /// The command and all that it started.
-struct Running {
+struct RunningProgram {
     child: Child,
     group: ProcessGroup,
     mark: Mark,
     exited: Receiver<Instant>,
-    words: Option<Words>,
+    stderr: Option<StderrTail>,
 }
 
-impl Running {
-    fn start(line: &str) -> io::Result<Running> {
-        let mark = Mark::fresh(MARK);
+impl RunningProgram {
+    fn start(line: &str) -> io::Result<RunningProgram> {
+        let mark = Mark::fresh(KILLER_MARK);
         let (name, value) = mark.variable();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", line]).env(name, value).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         begins_with_default_signals(&mut command);
         let (mut child, group) = fixture::spawn_listed(&mut command, &mark)?;
-        let words = child.stderr.take().map(Words::of);
+        let stderr = child.stderr.take().map(StderrTail::of);
         let (exit, exited) = channel();
         let pid = Pid::from_child(&child);
         // Waits without reaping: until `end` the number is still the command's own.
@@ -132,7 +132,7 @@ impl Running {
             while matches!(exit_of(), Err(rustix::io::Errno::INTR)) {}
             let _ = exit.send(Instant::now());
         });
-        Ok(Running { child, group, mark, exited, words })
+        Ok(RunningProgram { child, group, mark, exited, stderr })
     }
 
     /// Its processes, for the one who asks what it is stuck in.
@@ -156,6 +156,6 @@ impl Running {
             pause(Duration::from_millis(1));
         }
         let status = fixture::reap_listed(&mut self.child, self.group);
-        (status, self.words.map(Words::heard).unwrap_or_default())
+        (status, self.stderr.map(StderrTail::text).unwrap_or_default())
     }
 }

@@ -10,36 +10,36 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use super::program::{Program, TemplateError};
+use super::program::{KillerProgram, TemplateError};
 use crate::kill::{KillError, KillPolicy, KillReport, KillThread, kill_in_pool};
 
 /// What a subject tells of its kill; `None` from one that returns nothing.
-pub(super) type Told = Option<Result<KillReport, KillError>>;
-pub(super) type Killing = Pin<Box<dyn Future<Output = Told> + Send>>;
+pub(super) type SelfReport = Option<Result<KillReport, KillError>>;
+pub(super) type Killing = Pin<Box<dyn Future<Output = SelfReport> + Send>>;
 
 /// A kill implementation under test.
 #[derive(Clone)]
 pub struct Subject {
     name: String,
     about: String,
-    pub(super) kill: Kill,
+    pub(super) implementation: Implementation,
     /// Whether it returns a report of what it did.
-    pub(super) tells: bool,
-    pub(super) faults: Faults,
+    pub(super) reports_itself: bool,
+    pub(super) known_faults: KnownFaults,
 }
 
-pub(super) type Call = Arc<dyn Fn(i32, KillPolicy) -> Killing + Send + Sync>;
+pub(super) type KillFunction = Arc<dyn Fn(i32, KillPolicy) -> Killing + Send + Sync>;
 
 /// How it is asked to kill.
 #[derive(Clone)]
-pub(super) enum Kill {
-    Call(Call),
-    Program(Program),
+pub(super) enum Implementation {
+    Function(KillFunction),
+    Program(KillerProgram),
 }
 
 /// The ways in which a known-bad subject is bad. Each is expected to be seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Faults {
+pub(super) struct KnownFaults {
     /// It waits on the worker.
     pub(super) starves: bool,
     /// It takes `ESRCH` for gone, so an un-reaped leader holds the grace.
@@ -74,32 +74,32 @@ impl Subject {
     ///
     /// [`TemplateError`] for a template without `{pgid}`.
     pub fn program(name: &str, template: &str) -> Result<Subject, TemplateError> {
-        let kill = Kill::Program(Program::new(template)?);
+        let implementation = Implementation::Program(KillerProgram::new(template)?);
         let (name, about) = (name.to_owned(), template.to_owned());
-        Ok(Subject { name, about, kill, tells: false, faults: Faults::default() })
+        Ok(Subject { name, about, implementation, reports_itself: false, known_faults: KnownFaults::default() })
     }
 
     fn calling<F, Fut>(name: &str, about: &str, kill: F) -> Subject
     where
         F: Fn(i32, KillPolicy) -> Fut + Send + Sync + 'static,
-        Fut: Future<Output = Told> + Send + 'static,
+        Fut: Future<Output = SelfReport> + Send + 'static,
     {
         Subject {
             name: name.to_owned(),
             about: about.to_owned(),
-            kill: Kill::Call(Arc::new(move |pgid, policy| Box::pin(kill(pgid, policy)))),
-            tells: false,
-            faults: Faults::default(),
+            implementation: Implementation::Function(Arc::new(move |pgid, policy| Box::pin(kill(pgid, policy)))),
+            reports_itself: false,
+            known_faults: KnownFaults::default(),
         }
     }
 
-    fn telling(mut self) -> Subject {
-        self.tells = true;
+    fn reporting_itself(mut self) -> Subject {
+        self.reports_itself = true;
         self
     }
 
-    fn known_bad(mut self, faults: Faults) -> Subject {
-        self.faults = faults;
+    fn known_bad(mut self, known_faults: KnownFaults) -> Subject {
+        self.known_faults = known_faults;
         self
     }
 
@@ -122,12 +122,12 @@ impl Subject {
 
     /// Whether it is expected to be caught.
     pub fn is_known_bad(&self) -> bool {
-        self.faults != Faults::default()
+        self.known_faults != KnownFaults::default()
     }
 
     /// Whether it is a program, which no runtime runs.
     pub fn is_program(&self) -> bool {
-        matches!(self.kill, Kill::Program(_))
+        matches!(self.implementation, Implementation::Program(_))
     }
 }
 
@@ -144,12 +144,12 @@ pub fn built_in() -> Vec<Subject> {
             naive_kill(pgid, &policy);
             None
         })
-        .known_bad(Faults { starves: true, holds_the_grace: true, leaves_stopped: true }),
+        .known_bad(KnownFaults { starves: true, holds_the_grace: true, leaves_stopped: true }),
         Subject::calling("spawn-blocking", "kill_process_group", |pgid, policy| async move {
             // What kill_process_group does, with the suite's grace and the report kept.
             Some(kill_in_pool(pgid, &policy.confirm(Duration::ZERO)).await)
         })
-        .telling(),
+        .reporting_itself(),
         Subject::calling("kill-thread", "many kills on one thread", |pgid, policy| async move {
             let kill_thread = match KillThread::new(policy.confirm(Duration::ZERO)) {
                 Ok(kill_thread) => kill_thread,
@@ -157,12 +157,12 @@ pub fn built_in() -> Vec<Subject> {
             };
             Some(kill_thread.kill(pgid).await)
         })
-        .telling(),
+        .reporting_itself(),
         Subject::calling("async-sleep", "the rejected alternative: tokio's sleep", |pgid, policy| async move {
             naive_async_kill(pgid, &policy).await;
             None
         })
-        .known_bad(Faults { starves: false, holds_the_grace: true, leaves_stopped: true }),
+        .known_bad(KnownFaults { starves: false, holds_the_grace: true, leaves_stopped: true }),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::fixture;
 use crate::report::{CellReport, Report, json};
-use crate::suite::{RUNTIMES, built_in, runtime_name, share};
+use crate::suite::{RUNTIMES, built_in, partition, runtime_name};
 
 /// Reads the reports, and makes one of them.
 pub(super) fn read(files: &[PathBuf]) -> Result<Report, String> {
@@ -92,7 +92,7 @@ fn check_cells(reports: &[(&Path, Report)]) -> Result<(), String> {
     for (file, report) in reports {
         for cell in &report.cells {
             let name = cell.name();
-            if let Some(part) = report.partition.filter(|part| !share::is_in(&name, *part)) {
+            if let Some(part) = report.partition.filter(|part| !partition::has(*part, &name)) {
                 return Err(format!("{}: the cell {name} does not belong to part {part}", file.display()));
             }
             if let Some(other) = seen.insert(name.clone(), *file) {

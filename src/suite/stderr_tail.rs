@@ -8,22 +8,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Of each end, in bytes: the first words tell what went wrong first, the last ones what it died of.
-const KEPT: usize = 2048;
+const KEPT_OF_EACH_END: usize = 2048;
 
 /// One who hides and holds the pipe is not waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+const STREAM_END_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(super) struct Words {
-    kept: Arc<Mutex<Kept>>,
+pub(super) struct StderrTail {
+    kept: Arc<Mutex<HeadAndTail>>,
     /// Nothing is sent: it ends with the stream.
     over: Receiver<()>,
 }
 
-impl Words {
+impl StderrTail {
     /// Listens from here on, on a thread of its own.
-    pub(super) fn of(mut stream: impl Read + Send + 'static) -> Words {
-        let kept = Arc::new(Mutex::new(Kept::default()));
+    pub(super) fn of(mut stream: impl Read + Send + 'static) -> StderrTail {
+        let kept = Arc::new(Mutex::new(HeadAndTail::default()));
         let (stream_is_open, over) = channel();
         let heard = Arc::clone(&kept);
         std::thread::spawn(move || {
@@ -33,38 +33,38 @@ impl Words {
                 heard.lock().unwrap_or_else(PoisonError::into_inner).hear(&chunk[..length]);
             }
         });
-        Words { kept, over }
+        StderrTail { kept, over }
     }
 
     /// What was said, once everybody who could say more is dead; as one line for a report.
-    pub(super) fn heard(self) -> String {
-        let _ = self.over.recv_timeout(PATIENCE);
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).told()
+    pub(super) fn text(self) -> String {
+        let _ = self.over.recv_timeout(STREAM_END_WITHIN);
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).one_line()
     }
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct HeadAndTail {
     beginning: Vec<u8>,
     end: VecDeque<u8>,
     /// How many bytes were said between them.
     left_out: usize,
 }
 
-impl Kept {
+impl HeadAndTail {
     fn hear(&mut self, bytes: &[u8]) {
-        let (first, rest) = bytes.split_at(bytes.len().min(KEPT - self.beginning.len()));
+        let (first, rest) = bytes.split_at(bytes.len().min(KEPT_OF_EACH_END - self.beginning.len()));
         self.beginning.extend(first);
         self.end.extend(rest);
-        let too_many = self.end.len().saturating_sub(KEPT);
+        let too_many = self.end.len().saturating_sub(KEPT_OF_EACH_END);
         self.end.drain(..too_many);
         self.left_out += too_many;
     }
 
-    fn told(&mut self) -> String {
+    fn one_line(&mut self) -> String {
         if self.left_out == 0 {
             self.beginning.extend(self.end.drain(..));
-            return one_line(&self.beginning);
+            return plain_line(&self.beginning);
         }
         // A character that was cut through is left out whole.
         let whole = self.beginning.utf8_chunks().last().filter(|last| is_cut(last.invalid()));
@@ -72,7 +72,7 @@ impl Kept {
         self.beginning.truncate(self.beginning.len() - cut);
         let rest = self.end.iter().take(3).take_while(|byte| is_continuation(**byte)).count();
         self.end.drain(..rest);
-        let (beginning, end) = (one_line(&self.beginning), one_line(self.end.make_contiguous()));
+        let (beginning, end) = (plain_line(&self.beginning), plain_line(self.end.make_contiguous()));
         format!("{beginning} … {} bytes left out … {end}", self.left_out + cut + rest)
     }
 }
@@ -86,7 +86,7 @@ fn is_continuation(byte: u8) -> bool {
     byte & 0b1100_0000 == 0b1000_0000
 }
 
-fn one_line(bytes: &[u8]) -> String {
+fn plain_line(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     lines.join(" | ").chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
@@ -98,51 +98,52 @@ mod tests {
 
     use super::*;
 
-    fn heard(said: &str) -> String {
-        Words::of(Cursor::new(said.to_owned())).heard()
+    fn text_of(said: &str) -> String {
+        StderrTail::of(Cursor::new(said.to_owned())).text()
     }
 
     #[test]
     fn the_beginning_and_the_end_are_kept_and_the_rest_is_counted() {
         let said = format!("it began so\n{}it died of this\n", "no such group\n".repeat(100_000));
-        let words = heard(&said);
+        let words = text_of(&said);
         assert!(words.starts_with("it began so | no such group | "), "{words}");
         assert!(words.ends_with(" | no such group | it died of this"), "{words}");
-        let left_out = said.len() - 2 * KEPT;
+        let left_out = said.len() - 2 * KEPT_OF_EACH_END;
         assert!(words.contains(&format!(" … {left_out} bytes left out … ")), "{words}");
-        assert!(words.len() < 3 * KEPT, "{}", words.len());
+        assert!(words.len() < 3 * KEPT_OF_EACH_END, "{}", words.len());
     }
 
     #[test]
     fn what_fits_is_kept_whole() {
-        let said = format!("{}{}", "a".repeat(KEPT), "b".repeat(KEPT));
-        assert_eq!(heard(&said), said);
-        let one_more = format!("{} … 1 bytes left out … {}", "a".repeat(KEPT), "b".repeat(KEPT));
-        assert_eq!(heard(&format!("{}c{}", "a".repeat(KEPT), "b".repeat(KEPT))), one_more);
+        let said = format!("{}{}", "a".repeat(KEPT_OF_EACH_END), "b".repeat(KEPT_OF_EACH_END));
+        assert_eq!(text_of(&said), said);
+        let one_more =
+            format!("{} … 1 bytes left out … {}", "a".repeat(KEPT_OF_EACH_END), "b".repeat(KEPT_OF_EACH_END));
+        assert_eq!(text_of(&format!("{}c{}", "a".repeat(KEPT_OF_EACH_END), "b".repeat(KEPT_OF_EACH_END))), one_more);
     }
 
     #[test]
     fn no_character_is_cut_through() {
         for shift in 0..3 {
-            let words = heard(&format!("{}{}", "a".repeat(shift), "€".repeat(3 * KEPT)));
+            let words = text_of(&format!("{}{}", "a".repeat(shift), "€".repeat(3 * KEPT_OF_EACH_END)));
             assert!(!words.contains('\u{fffd}'), "{words}");
             let (beginning, rest) = words.split_once(" … ").unwrap();
             let (left_out, end) = rest.split_once(" bytes left out … ").unwrap();
             let told = beginning.len() + end.len() + left_out.parse::<usize>().unwrap();
-            assert_eq!(told, shift + "€".len() * 3 * KEPT);
+            assert_eq!(told, shift + "€".len() * 3 * KEPT_OF_EACH_END);
         }
     }
 
     #[test]
     fn what_is_said_becomes_one_plain_line() {
-        assert_eq!(heard("\n\x1b[31mred\x1b[0m\r\n\n  and\tmore \n"), " [31mred [0m | and more");
-        assert_eq!(heard(""), "");
+        assert_eq!(text_of("\n\x1b[31mred\x1b[0m\r\n\n  and\tmore \n"), " [31mred [0m | and more");
+        assert_eq!(text_of(""), "");
     }
 
     #[test]
     fn one_who_holds_the_stream_keeps_nobody_from_what_was_said() {
         let (ear, mut mouth) = std::os::unix::net::UnixStream::pair().unwrap();
         std::io::Write::write_all(&mut mouth, b"still here").unwrap();
-        assert_eq!(Words::of(ear).heard(), "still here");
+        assert_eq!(StderrTail::of(ear).text(), "still here");
     }
 }

@@ -10,37 +10,37 @@ use crate::group::Member;
 use crate::report::Life;
 
 /// How long a birth may go unseen.
-const SELDOM: Duration = Duration::from_millis(200);
+const FULL_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How soon after a look the next is worth its price, whoever has died.
-const SOON: Duration = Duration::from_millis(2);
+const AFTER_A_DEATH: Duration = Duration::from_millis(2);
 /// How many lives are told; a fork storm has thousands.
-const MOST: usize = 12;
+const MEMBERS_TOLD: usize = 12;
 /// How much of a command line is told, in characters.
-const COMMAND: usize = 48;
+const COMMAND_LENGTH: usize = 48;
 
-pub(super) struct Lives<'a> {
+pub(super) struct MemberTimes<'a> {
     running: &'a Running,
-    seen: Vec<Seen>,
+    seen: Vec<SeenMember>,
     /// By number, those beyond the first.
     beyond: HashSet<i32>,
     looked: Option<Instant>,
 }
 
-struct Seen {
+struct SeenMember {
     pid: i32,
     command: String,
     from: Instant,
     until: Option<Instant>,
 }
 
-impl<'a> Lives<'a> {
-    pub(super) fn of(running: &'a Running) -> Lives<'a> {
-        Lives { running, seen: Vec::new(), beyond: HashSet::new(), looked: None }
+impl<'a> MemberTimes<'a> {
+    pub(super) fn of(running: &'a Running) -> MemberTimes<'a> {
+        MemberTimes { running, seen: Vec::new(), beyond: HashSet::new(), looked: None }
     }
 
     /// Looks, if it is time to. `woken`: a member has just died.
     pub(super) fn look(&mut self, woken: bool) {
-        let pause = if woken { SOON } else { SELDOM };
+        let pause = if woken { AFTER_A_DEATH } else { FULL_LOOK_EVERY };
         if self.looked.is_some_and(|looked| looked.elapsed() < pause) {
             return;
         }
@@ -52,17 +52,17 @@ impl<'a> Lives<'a> {
         self.seen.iter_mut().filter(|seen| !is_there(seen.pid)).for_each(|seen| seen.ends(now));
         for member in &members {
             if !self.seen.iter().any(|seen| seen.pid == member.pid && seen.until.is_none()) {
-                self.born(member, now);
+                self.appeared(member, now);
             }
         }
     }
 
-    fn born(&mut self, member: &Member, now: Instant) {
-        if self.seen.len() == MOST {
+    fn appeared(&mut self, member: &Member, now: Instant) {
+        if self.seen.len() == MEMBERS_TOLD {
             self.beyond.insert(member.pid);
             return;
         }
-        self.seen.push(Seen { pid: member.pid, command: beginning(&member.command), from: now, until: None });
+        self.seen.push(SeenMember { pid: member.pid, command: beginning(&member.command), from: now, until: None });
     }
 
     /// Those that were alive at the last look.
@@ -81,22 +81,22 @@ impl<'a> Lives<'a> {
     }
 
     /// The lives on an axis that begins at `zero`, and how many more there were.
-    pub(super) fn told(self, zero: Instant) -> (Vec<Life>, usize) {
+    pub(super) fn lives(&self, zero: Instant) -> (Vec<Life>, usize) {
         let leader = self.running.pgid();
         let ended_by = self.running.leader_ended_by();
-        let told = self.seen.into_iter().map(|seen| Life {
+        let lives = self.seen.iter().map(|seen| Life {
             pid: seen.pid,
             role: self.running.role(seen.pid).map(str::to_owned),
-            command: seen.command,
+            command: seen.command.clone(),
             from: seen.from.saturating_duration_since(zero),
             until: seen.until.map(|until| until.saturating_duration_since(zero)),
             ended_by: ended_by.filter(|_| seen.pid == leader && seen.until.is_some()),
         });
-        (told.collect(), self.beyond.len())
+        (lives.collect(), self.beyond.len())
     }
 }
 
-impl Seen {
+impl SeenMember {
     fn ends(&mut self, at: Instant) {
         self.until.get_or_insert(at);
     }
@@ -110,7 +110,7 @@ pub(super) fn beginning(command: &str) -> String {
             line.push(' ');
         }
         line.push_str(word);
-        if let Some((end, _)) = line.char_indices().nth(COMMAND) {
+        if let Some((end, _)) = line.char_indices().nth(COMMAND_LENGTH) {
             line.truncate(end);
             line.push('…');
             break;
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(beginning("sleep 120"), "sleep 120");
         assert_eq!(beginning("sh -c \n  sleep 0.05 &\n"), "sh -c sleep 0.05 &");
         let long = beginning(&format!("sh -c # {} fixture", "é".repeat(100)));
-        assert_eq!(long.chars().count(), COMMAND + 1, "{long}");
+        assert_eq!(long.chars().count(), COMMAND_LENGTH + 1, "{long}");
         assert!(long.ends_with("é…"), "{long}");
     }
 }

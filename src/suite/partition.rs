@@ -5,23 +5,23 @@
 
 use std::time::Duration;
 
-use crate::report::{Partition, Whole};
+use crate::report::{Partition, SuiteId};
 use crate::signal::Signal;
 
-/// Whether the cell of this name is in that part.
-pub(crate) fn is_in(name: &str, partition: Partition) -> bool {
+/// Whether the part has the cell of this name.
+pub(crate) fn has(partition: Partition, name: &str) -> bool {
     fnv1a(name.as_bytes()) % u64::from(partition.of()) + 1 == u64::from(partition.number())
 }
 
 /// What all the parts of a suite have in common: these cells, in whichever order, under these times and this
 /// first signal.
-pub(crate) fn whole(mut names: Vec<String>, times: [Duration; 3], first_signal: Signal) -> Whole {
+pub(super) fn suite_id(mut names: Vec<String>, times: [Duration; 3], first_signal: Signal) -> SuiteId {
     let cells = names.len();
     names.sort();
     names.extend(times.map(|time| time.as_nanos().to_string()));
     // There was no other when the hash was published.
     names.extend(Some(first_signal).filter(|signal| *signal != Signal::TERM).map(|signal| signal.to_string()));
-    Whole { cells, hash: format!("{:016x}", fnv1a(names.join("\n").as_bytes())) }
+    SuiteId { cells, hash: format!("{:016x}", fnv1a(names.join("\n").as_bytes())) }
 }
 
 fn fnv1a(bytes: &[u8]) -> u64 {
@@ -42,14 +42,14 @@ mod tests {
 
     #[test]
     fn two_suites_are_one_only_with_the_same_cells_and_times() {
-        let whole = |names: &[&str], times: [u64; 3]| {
+        let id = |names: &[&str], times: [u64; 3]| {
             let names = names.iter().map(|name| (*name).to_owned()).collect();
-            super::whole(names, times.map(Duration::from_secs), Signal::TERM)
+            suite_id(names, times.map(Duration::from_secs), Signal::TERM)
         };
-        let one = whole(&["a", "b"], [1, 2, 3]);
-        assert_eq!(one, whole(&["b", "a"], [1, 2, 3]));
+        let one = id(&["a", "b"], [1, 2, 3]);
+        assert_eq!(one, id(&["b", "a"], [1, 2, 3]));
         assert_eq!((one.cells, one.hash.len()), (2, 16));
-        for other in [whole(&["a", "c"], [1, 2, 3]), whole(&["a"], [1, 2, 3]), whole(&["a", "b"], [1, 2, 4])] {
+        for other in [id(&["a", "c"], [1, 2, 3]), id(&["a"], [1, 2, 3]), id(&["a", "b"], [1, 2, 4])] {
             assert_ne!(one, other);
         }
     }
@@ -58,7 +58,7 @@ mod tests {
     fn every_name_is_in_exactly_one_part() {
         for name in ["inline/fast-exit/current-thread", "ours/zombie/multi-thread-2/dash", ""] {
             for of in 1..8 {
-                let parts = (1..=of).filter(|number| is_in(name, Partition::new(*number, of).unwrap()));
+                let parts = (1..=of).filter(|number| has(Partition::new(*number, of).unwrap(), name));
                 assert_eq!(parts.count(), 1, "{name:?} of {of}");
             }
         }

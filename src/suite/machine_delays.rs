@@ -15,9 +15,9 @@ pub(super) const OF_A_PROGRAM: usize = 8;
 
 /// The longest delays, in descending order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Delays(Vec<Duration>);
+pub(super) struct MachineDelays(Vec<Duration>);
 
-impl Delays {
+impl MachineDelays {
     /// One pass was late by so much.
     pub(super) fn add(&mut self, late: Duration) {
         if late.is_zero() {
@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn a_few_passes_are_kept_waiting_for_the_longest_delays_and_no_longer() {
         let ms = Duration::from_millis(1);
-        let mut delays = Delays::default();
+        let mut delays = MachineDelays::default();
         assert_eq!(delays.of(OF_A_FUNCTION), Duration::ZERO);
         // The many short ones of a busy machine, in whatever order the long ones come.
         for late in [0, 60, 300, 60, 500, 60, 60, 400].into_iter().chain([60; 50]) {

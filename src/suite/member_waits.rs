@@ -6,28 +6,28 @@ use std::time::{Duration, Instant};
 use crate::group::{Progress, progress};
 
 /// Between two looks at all members, at most: each costs some 20 µs a member.
-const SELDOM: Duration = Duration::from_millis(100);
+const LOOK_AT_MEMBERS: Duration = Duration::from_millis(100);
 
 /// What the looks at the members have shown.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct MemberWaits {
     every: Duration,
     looked: Option<Instant>,
-    members: HashMap<i32, Member>,
+    members: HashMap<i32, WaitingMember>,
 }
 
 /// One member.
 #[derive(Debug)]
-struct Member {
+struct WaitingMember {
     at: Instant,
     last: Progress,
-    held: Duration,
+    waited: Duration,
 }
 
-impl Held {
+impl MemberWaits {
     /// Looks often enough to tell what a tenth of this grace was spent on.
-    pub(super) fn within(grace: Duration) -> Held {
-        Held { every: SELDOM.min(grace / 10), looked: None, members: HashMap::new() }
+    pub(super) fn within(grace: Duration) -> MemberWaits {
+        MemberWaits { every: LOOK_AT_MEMBERS.min(grace / 10), looked: None, members: HashMap::new() }
     }
 
     /// Looks at the processes with these numbers, if it is time to.
@@ -45,18 +45,18 @@ impl Held {
     }
 
     fn see(&mut self, pid: i32, at: Instant, now: Progress) {
-        let member = self.members.entry(pid).or_insert(Member { at, last: now, held: Duration::ZERO });
+        let member = self.members.entry(pid).or_insert(WaitingMember { at, last: now, waited: Duration::ZERO });
         if member.last.wants_to_run && now.wants_to_run {
             // What it was given of it is none of the machine's doing.
             let got = now.on_cpu.saturating_sub(member.last.on_cpu);
-            member.held += (at - member.at).saturating_sub(got);
+            member.waited += (at - member.at).saturating_sub(got);
         }
         (member.at, member.last) = (at, now);
     }
 
     /// The longest that one member was kept waiting.
     pub(super) fn longest(&self) -> Duration {
-        self.members.values().map(|member| member.held).max().unwrap_or_default()
+        self.members.values().map(|member| member.waited).max().unwrap_or_default()
     }
 }
 
@@ -67,28 +67,28 @@ mod tests {
     #[test]
     fn a_member_is_held_while_it_wants_to_run_at_two_looks_in_a_row_and_gets_less_than_all_of_the_time() {
         let (start, ms) = (Instant::now(), Duration::from_millis(1));
-        let held = |looks: &[(u32, bool, u32)]| {
-            let mut held = Held::within(SELDOM);
+        let waited = |looks: &[(u32, bool, u32)]| {
+            let mut waits = MemberWaits::within(LOOK_AT_MEMBERS);
             for (at, wants_to_run, on_cpu) in looks {
-                held.see(7, start + ms * *at, Progress { wants_to_run: *wants_to_run, on_cpu: ms * *on_cpu });
+                waits.see(7, start + ms * *at, Progress { wants_to_run: *wants_to_run, on_cpu: ms * *on_cpu });
             }
-            held.longest()
+            waits.longest()
         };
-        assert_eq!(held(&[]), Duration::ZERO);
-        assert_eq!(held(&[(0, true, 0), (100, true, 30)]), ms * 70);
-        assert_eq!(held(&[(0, true, 0), (100, true, 0), (200, true, 100), (300, true, 100)]), ms * 200);
-        assert_eq!(held(&[(0, true, 0), (100, false, 0), (200, true, 0)]), Duration::ZERO);
+        assert_eq!(waited(&[]), Duration::ZERO);
+        assert_eq!(waited(&[(0, true, 0), (100, true, 30)]), ms * 70);
+        assert_eq!(waited(&[(0, true, 0), (100, true, 0), (200, true, 100), (300, true, 100)]), ms * 200);
+        assert_eq!(waited(&[(0, true, 0), (100, false, 0), (200, true, 0)]), Duration::ZERO);
     }
 
     #[test]
     fn of_several_members_the_one_that_waited_longest_counts() {
         let (start, ms) = (Instant::now(), Duration::from_millis(1));
-        let mut held = Held::within(SELDOM);
+        let mut waits = MemberWaits::within(LOOK_AT_MEMBERS);
         for (pid, until) in [(1, 30), (2, 90), (3, 60)] {
             let wants = Progress { wants_to_run: true, on_cpu: Duration::ZERO };
-            held.see(pid, start, wants);
-            held.see(pid, start + ms * until, wants);
+            waits.see(pid, start, wants);
+            waits.see(pid, start + ms * until, wants);
         }
-        assert_eq!(held.longest(), ms * 90);
+        assert_eq!(waits.longest(), ms * 90);
     }
 }
