@@ -1,7 +1,7 @@
 //! What a kill costs, against the naive body and against the kernel's own limit; ratios within one run.
 //!
-//! `cargo bench --bench kill [latency|scale|table|guarded]...`: all by default. Absolute times are the machine's; there is
-//! no pass line.
+//! `cargo bench --bench kill [latency|scale|table|guarded]...`: all by default. Absolute times are the machine's; there
+//! is no pass line.
 
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
@@ -63,7 +63,8 @@ impl Group {
     /// A leader and this many members, all of which run when this returns.
     fn start(members: usize, trap: &str) -> Group {
         let script = format!(
-            "{trap} i=0; while [ $i -lt {members} ]; do sleep 600 & i=$((i+1)); done; echo ready; exec sleep 600 >/dev/null"
+            "{trap} i=0; while [ $i -lt {members} ]; do sleep 600 & i=$((i+1)); done; \
+             echo ready; exec sleep 600 >/dev/null"
         );
         let mut command = Command::new("sh");
         command.args(["-c", &script]).process_group(0).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -123,7 +124,7 @@ fn timed<T>(f: impl FnOnce() -> T) -> (Duration, T) {
     (start.elapsed(), output)
 }
 
-/// SIGTERM to the leader's pidfd being readable: nobody can know earlier.
+/// SIGTERM to the leader's pidfd being readable: no observer can know earlier.
 fn kernels_limit(group: &Group) -> Duration {
     let pidfd = pidfd_open(Pid::from_raw(group.pgid()).expect("a pid"), PidfdFlags::empty()).expect("pidfd_open");
     let kill = ProcessGroup::new(group.pgid()).expect("a group");
@@ -186,7 +187,7 @@ fn latency() {
     }
 }
 
-/// The body that nearly everybody writes: `ESRCH` is gone.
+/// The body that is written most often: `ESRCH` is gone.
 fn naive_kill(pgid: i32, grace: Duration) {
     use nix::sys::signal::{Signal, killpg};
     let group = nix::unistd::Pid::from_raw(pgid);
@@ -242,7 +243,8 @@ fn scale() {
             let (wall, (killed, read, threads, fds)) = timed(|| runtime.block_on(kill_all(&groups, &policy, way)));
             let cpu = cpu_seconds() - cpu_before;
             println!(
-                "  {count:5} groups, {name:24} {killed} killed in {wall:>7.2?}, {:>4} threads, {fds:>5} descriptors, {cpu:>5.2} CPU s, slowest fs::read {read:>9.3?}",
+                "  {count:5} groups, {name:24} {killed} killed in {wall:>7.2?}, {:>4} threads, {fds:>5} descriptors, \
+                 {cpu:>5.2} CPU s, slowest fs::read {read:>9.3?}",
                 threads - threads_before,
             );
         }

@@ -23,7 +23,7 @@ fn main() -> Result<ExitCode, Box<dyn std::error::Error>> {
     println!("{} runs in group {0}, guarded by {}", child.id(), guardian.pid().unwrap_or_default());
 
     // Its end is seen first, then the guard is taken off, and only then is the child reaped: until then its number is
-    // nobody else's.
+    // not given out again.
     let pid = rustix::process::Pid::from_child(&child);
     let options = rustix::process::WaitIdOptions::EXITED | rustix::process::WaitIdOptions::NOWAIT;
     rustix::process::waitid(rustix::process::WaitId::Pid(pid), options)?;

@@ -1,5 +1,5 @@
-//! What Rust's runtime changes before `main`, seen before that: it ignores SIGPIPE, and opens `/dev/null` in the place of
-//! a standard stream that is closed.
+//! What Rust's runtime changes before `main`, seen before that: it ignores SIGPIPE, and opens `/dev/null` in the place
+//! of a standard stream that is closed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

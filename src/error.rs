@@ -23,8 +23,8 @@ pub enum KillErrorKind {
     AlreadyReaped,
     /// `EPERM`: not one member may be signalled by this process.
     NotPermitted,
-    /// The runtime shut down before the kill could start; nothing was signalled. Only of a kill on tokio's blocking pool,
-    /// that is of [`kill_process_group`](crate::kill_process_group), which logs it.
+    /// The runtime shut down before the kill could start; nothing was signalled. Only of a kill on tokio's blocking
+    /// pool, that is of [`kill_process_group`](crate::kill_process_group), which logs it.
     Cancelled,
     /// The kill panicked half-way; the group may live.
     Panicked,
@@ -101,7 +101,8 @@ impl fmt::Display for KillError {
             }
             KillErrorKind::Cancelled => write!(
                 f,
-                "the kill of process group {pgid} never started, the runtime was shutting down: use kill_blocking or a KillThread"
+                "the kill of process group {pgid} never started, the runtime was shutting down: \
+                 use kill_blocking or a KillThread"
             ),
             KillErrorKind::Panicked => {
                 write!(f, "the kill of process group {pgid} panicked: the group may live, kill it again")

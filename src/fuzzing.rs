@@ -1,4 +1,4 @@
-//! The parsers that nobody outside can reach, for the targets of `fuzz/`: compiled under `--cfg fuzzing` only.
+//! The parsers that are not public, for the targets of `fuzz/`: compiled under `--cfg fuzzing` only.
 
 pub use crate::cli::fuzzing::{arguments, killer, merged, quoted, signal, time};
 pub use crate::group::fuzzing::stat_line;

@@ -31,15 +31,15 @@
 //! }
 //! ```
 //!
-//! It is wrong twice. The sleep blocks a tokio worker for up to the whole grace. And the check is never true: the leader,
-//! for which nobody has waited yet, is a zombie that keeps the group in the process table, so a group that died at once
-//! takes the whole grace all the same. `GOTCHAS.md` has the other traps, one section each: numbers that are reused,
-//! members that are stopped, pools that fill up.
+//! It is wrong twice. The sleep blocks a tokio worker for up to the whole grace. And the check is never true: the
+//! leader, for which the parent has not waited yet, is a zombie that keeps the group in the process table, so a group
+//! that died at once takes the whole grace all the same. `GOTCHAS.md` has the other traps, one section each: numbers
+//! that are reused, members that are stopped, pools that fill up.
 //!
 //! # Why a naive test passes
 //!
-//! A ticker beside the kill runs on another worker of a multi-thread runtime and sees nothing. With a clock on the wall
-//! it fails on a busy machine, is given more time, and then cannot fail at all. And a test that was never seen to fail on
+//! A ticker beside the kill runs on another worker of a multi-thread runtime and sees nothing. A test of wall time
+//! fails on a busy machine, is given more time, and then cannot fail at all. And a test that was never seen to fail on
 //! the bug guards nothing.
 //!
 //! # What is here
@@ -54,11 +54,11 @@
 //!
 //! # What is proved
 //!
-//! A cell of the suite is one kill function against one fixture on one runtime. It proves that this kill of this program
-//! came to the right end, in the right time, left nobody in the group, and kept no worker from its scheduler for longer
-//! than the budget: of each worker's time, what was spent on a CPU and what was spent blocked is charged, and what was
-//! spent waiting for a CPU is not. A slow machine accuses nobody. Where nothing was proved the verdict says so
-//! ([`Inconclusive`](heartbeat::Verdict::Inconclusive)) and is no pass.
+//! A cell of the suite is one kill function against one fixture on one runtime. It proves that this kill of this
+//! program came to the right end, in the right time, left no process in the group, and kept no worker from its
+//! scheduler for longer than the budget: of each worker's time, what was spent on a CPU and what was spent blocked is
+//! charged, and what was spent waiting for a CPU is not. A slow machine raises no alarm. Where nothing was proved the
+//! verdict says so ([`Inconclusive`](heartbeat::Verdict::Inconclusive)) and is no pass.
 //!
 //! # How to write a test
 //!
@@ -82,8 +82,8 @@
 //! );
 //! ```
 //!
-//! The inner `unwrap` makes a task that panics fail the test: without it the `JoinError` would be dropped with the output,
-//! and code that ends at once blocks no worker.
+//! The inner `unwrap` makes a task that panics fail the test: without it the `JoinError` would be dropped with the
+//! output, and code that ends at once blocks no worker.
 //!
 //! Of your own kill function, against the fixtures:
 //!
@@ -107,7 +107,8 @@
 //! assert!(report.all_as_expected());
 //! ```
 //!
-//! Of a program that you start: a [`fixture`] shakes hands before anything is asserted of it, and leaves nothing behind.
+//! Of a program that you start: a [`fixture`] shakes hands before anything is asserted of it, and leaves nothing
+//! behind.
 //!
 //! ```
 //! let prey = deadbeat::fixture::named("stubborn-child").unwrap().start()?;
@@ -121,10 +122,10 @@
 //!
 //! # Debugging a failure
 //!
-//! [`assert_steady`](heartbeat::Pulse::assert_steady) panics with what was seen: the verdict, the stall and its parts, the
-//! system call that the worker was in and its arguments, and what to do. With the feature `backtrace` and debug info it
-//! names the source line, or says why it cannot. Code that never comes back is reported too, by a [`Lab`](heartbeat::Lab), as
-//! [`LabError::Hung`](heartbeat::LabError::Hung).
+//! [`assert_steady`](heartbeat::Pulse::assert_steady) panics with what was seen: the verdict, the stall and its parts,
+//! the system call that the worker was in and its arguments, and what to do. With the feature `backtrace` and debug
+//! info it names the source line, or says why it cannot. Code that never comes back is reported too, by a
+//! [`Lab`](heartbeat::Lab), as [`LabError::Hung`](heartbeat::LabError::Hung).
 //!
 //! A failed cell says what was wrong (`left in the group: ..`, `took 5.0s of the 5s of grace, though the group went at
 //! once`), and `deadbeat suite` prints the command that runs just that cell. A fixture is a shell program: `deadbeat
@@ -134,12 +135,13 @@
 //!
 //! # Limits
 //!
-//! - A member that left the group (`setsid`) is out of reach of a group kill; a [`guardian`] finds it by its environment.
+//! - A member that left the group (`setsid`) is out of reach of a group kill; a [`guardian`] finds it by its
+//!   environment.
 //! - A pgid is a number. What keeps it yours is the un-reaped leader or a living member: kill first, then `wait()`.
-//! - Without `/proc` zombies cannot be told from the living, and an un-reaped leader costs the whole grace, though never a
-//!   worker.
-//! - [`Heartbeat::watch`](heartbeat::Heartbeat::watch) inside a runtime with several workers proves that the watched future
-//!   blocked, never that nothing did.
+//! - Without `/proc` zombies cannot be told from the living, and an un-reaped leader costs the whole grace, though
+//!   never a worker.
+//! - [`Heartbeat::watch`](heartbeat::Heartbeat::watch) inside a runtime with several workers proves that the watched
+//!   future blocked, never that nothing did.
 //! - A cell proves what was run. It is no proof for programs that misbehave in ways that no fixture does.
 //! - Unix only.
 

@@ -1,5 +1,5 @@
-//! The numbers that the documentation promises, read out of its text: a test holds each against the code, so that neither
-//! changes alone.
+//! The numbers that the documentation promises, read out of its text: a test holds each against the code, so that
+//! neither changes alone.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ pub(crate) const CONFORMANCE: &str = include_str!("../docs/conformance.md");
 pub(crate) const TIMEOUT: &str = include_str!("../docs/timeout.md");
 pub(crate) const GOTCHAS: &str = include_str!("../GOTCHAS.md");
 
-/// What stands in the place of `{}`, in the one place where the text has the words around it. How lines are broken, and what
-/// makes a line a comment, does not matter.
+/// What stands in the place of `{}`, in the one place where the text has the words around it. How lines are broken, and
+/// what makes a line a comment, does not matter.
 #[track_caller]
 pub(crate) fn words(text: &str, template: &str) -> String {
     let lines = text.lines().map(|line| line.trim_start().trim_start_matches("///").trim_start_matches("//!"));

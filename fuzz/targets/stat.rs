@@ -19,7 +19,8 @@ fuzz_target!(|data: &[u8]| {
     let state = char::from(b"RSDTtZXxKWPI"[usize::from(numbers[0]) % 12]);
     let mut line = b"4242 (".to_vec();
     line.extend(name);
-    line.extend(format!(") {state} {parent} 1 2 3 -1 {flags} 0 0 0 0 0 0 0 0 20 0 {threads} 0 {started} 0 0\n").bytes());
+    let rest = format!(") {state} {parent} 1 2 3 -1 {flags} 0 0 0 0 0 0 0 0 20 0 {threads} 0 {started} 0 0\n");
+    line.extend(rest.bytes());
     let read = deadbeat::fuzzing::stat_line(&line);
     assert_eq!(read, Some((String::from_utf8_lossy(name).into_owned(), state, parent, flags, threads, started)));
 });

@@ -346,7 +346,7 @@ mod tests {
         let (failure, flaky) = (&declared(DeclaredAs::KnownFailure), &declared(DeclaredAs::Flaky));
         assert_eq!(judge(&report(CellVerdict::Pass), None), Ok(()));
         assert_eq!(judge(&report(CellVerdict::Fail), Some(failure)), Ok(()));
-        let fixture = "already-gone: shakes hands and exits 0; whoever started it reaps it, so that no group is left.";
+        let fixture = "already-gone: shakes hands and exits 0; its starter reaps it, so that no group is left.";
         assert_eq!(judge(&report(CellVerdict::Fail), None), Err(format!("because\n{fixture}")));
         assert!(judge(&report(CellVerdict::Pass), Some(failure)).unwrap_err().contains("take the declaration away"));
         for verdict in [CellVerdict::Pass, CellVerdict::Fail] {
