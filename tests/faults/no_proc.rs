@@ -89,13 +89,13 @@ fn a_command_has_its_timeout_and_what_cannot_be_promised_is_said_once() {
         return;
     }
     let script = ["sh", "-c", "echo begun; exec sleep 60"];
-    let mut whole = Group::start(deadbeat("timeout -k 60 60").args(script).stderr(Stdio::piped()));
+    let mut whole = Group::start(deadbeat("timeout -k 1 60").args(script).stderr(Stdio::piped()));
     assert_eq!(whole.line(), "begun");
     whole.signal_leader(rustix::process::Signal::ALARM);
     let (status, said) = (whole.reap(), whole.said());
     assert_eq!(status.code(), Some(124), "{said}");
     assert!(said.contains("should deadbeat be killed by SIGKILL") && said.lines().count() == 1, "{said}");
-    let mut foreground = Group::start(deadbeat("timeout -f -k 60 60").args(script).stderr(Stdio::piped()));
+    let mut foreground = Group::start(deadbeat("timeout -f -k 1 60").args(script).stderr(Stdio::piped()));
     assert_eq!(foreground.line(), "begun");
     foreground.signal_leader(rustix::process::Signal::ALARM);
     assert_eq!((foreground.reap().code(), foreground.said()), (Some(124), String::new()));
