@@ -11,7 +11,7 @@ mod kill;
 mod output;
 #[cfg(test)]
 mod promised;
-mod start;
+mod startup;
 mod suite;
 mod timeout;
 
@@ -27,17 +27,17 @@ use std::process::ExitCode;
 use clap::Parser;
 use clap::error::ErrorKind;
 
-use commands::{Args, Color, Command, FixturesArgs, all_commands, help};
+use commands::{Args, CliCommand, Color, FixturesArgs, all_commands, help};
 use output::usage;
-pub use start::{Pipe, Start};
+pub use startup::{Pipe, Startup};
 
 /// Runs the program; the status is what `main` returns.
-pub fn main(start: Start) -> ExitCode {
+pub fn main(startup: Startup) -> ExitCode {
     crate::guardian::main_if_requested();
     timeout::main_if_requested();
-    output::stdout_is_writable(start.stdout_writable);
+    output::stdout_is_writable(startup.stdout_writable);
     if let Some(args) = timeout_args(std::env::args_os().skip(1)) {
-        return timeout::main(args, start.pipe, || help("timeout"));
+        return timeout::main(args, startup.pipe, || help("timeout"));
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -54,12 +54,12 @@ pub fn main(start: Start) -> ExitCode {
         Color::Never => anstream::ColorChoice::Never.write_global(),
     }
     match args.command {
-        Command::Suite(args) => suite::run(&args),
-        Command::Kill(args) => kill::run(&args),
-        Command::Fixtures(args) => fixtures(&args),
-        Command::Man => docs::man(&all_commands()),
-        Command::Completions(args) => docs::completions(&args, &mut all_commands()),
-        Command::Timeout(_) => unreachable!("it has a grammar of its own, and was looked for first"),
+        CliCommand::Suite(args) => suite::run(&args),
+        CliCommand::Kill(args) => kill::run(&args),
+        CliCommand::Fixtures(args) => fixtures(&args),
+        CliCommand::Man => docs::man(&all_commands()),
+        CliCommand::Completions(args) => docs::completions(&args, &mut all_commands()),
+        CliCommand::Timeout(_) => unreachable!("it has a grammar of its own, and was looked for first"),
     }
 }
 

@@ -5,14 +5,14 @@
 //! pgid, as the `Child` of a caller does that has not waited yet.
 
 mod background;
+pub(crate) mod cleanup;
 mod handshake;
-mod listed;
+pub(crate) mod listed;
 mod programs;
 mod running;
 mod setup;
 
 pub use listed::kill_all;
-pub(crate) use listed::{reap_listed, spawn_listed};
 pub use programs::{ALL, Fixture, named};
 pub use running::{Leak, Running};
 pub use setup::Setup;

@@ -3,6 +3,8 @@
 //! The formats are below, one small file each: a table and a page for people, JSON and JUnit for programs, Markdown for
 //! what is in between.
 
+#[cfg(feature = "cli")]
+pub(crate) mod escape;
 mod expected;
 #[cfg(feature = "cli")]
 pub mod html;
@@ -19,8 +21,6 @@ mod pulse;
 #[cfg(feature = "cli")]
 pub mod table;
 mod timeline;
-#[cfg(feature = "cli")]
-pub(crate) mod words;
 
 use std::fmt;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use super::{args, output};
 use crate::group::{ProcessGroup, group_of_member};
 use crate::kill::{KillError, KillErrorKind, KillPolicy, KillReport, KillThread, Outcome, SentSignal};
 use crate::millis::millis;
-use crate::report::words;
+use crate::report::escape;
 use crate::signal::Signal;
 
 /// Kill process groups: a signal, a grace, SIGKILL for what is left; all of them at once.
@@ -90,7 +90,7 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
     // Asked before any is killed: with its group a member would be gone.
     for pgid in args.pgids.iter().copied() {
         if let Some(group) = group_of_member(pgid) {
-            results.insert(pgid, Err(Failure::of_member(pgid, group)));
+            results.insert(pgid, Err(FailedKill::of_member(pgid, group)));
         }
     }
     for pgid in args.pgids.iter().filter(|pgid| !results.contains_key(pgid)) {
@@ -129,24 +129,24 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
 
 /// Why a number named was not killed, as it is said and written.
 #[derive(Serialize)]
-struct Failure {
+struct FailedKill {
     pgid: i32,
     error: &'static str,
     message: String,
 }
 
-impl Failure {
-    fn of_member(pgid: i32, group: i32) -> Failure {
-        Failure { pgid, error: KillErrorKind::NotLeader.as_str(), message: not_leader(pgid, group) }
+impl FailedKill {
+    fn of_member(pgid: i32, group: i32) -> FailedKill {
+        FailedKill { pgid, error: KillErrorKind::NotLeader.as_str(), message: not_leader(pgid, group) }
     }
 }
 
 /// No group of that number is no success where a process of that number lives: its group was meant, or that process.
-fn judged(pgid: i32, result: Result<KillReport, KillError>) -> Result<KillReport, Failure> {
-    let failure = |kind: KillErrorKind, message| Failure { pgid, error: kind.as_str(), message };
+fn judged(pgid: i32, result: Result<KillReport, KillError>) -> Result<KillReport, FailedKill> {
+    let failure = |kind: KillErrorKind, message| FailedKill { pgid, error: kind.as_str(), message };
     match result {
         Ok(report) if report.outcome == Outcome::AlreadyGone => match group_of_member(pgid) {
-            Some(group) => Err(Failure::of_member(pgid, group)),
+            Some(group) => Err(FailedKill::of_member(pgid, group)),
             None => Ok(report),
         },
         Ok(report) => Ok(report),
@@ -185,12 +185,12 @@ fn human(report: &KillReport) -> String {
     }
 }
 
-fn json(result: &Result<KillReport, Failure>) -> String {
+fn json(result: &Result<KillReport, FailedKill>) -> String {
     let line = match result {
         Ok(report) => serde_json::to_string(report),
         Err(failure) => serde_json::to_string(failure),
     };
-    line.map(|line| words::json(&line) + "\n").unwrap_or_default()
+    line.map(|line| escape::json(&line) + "\n").unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -215,7 +215,7 @@ mod tests {
     #[test]
     fn what_a_process_calls_itself_is_no_command_to_a_terminal() {
         let named = "\u{7f}\u{9b}2J\u{202e}";
-        let failure = Failure { pgid: 7, error: "survived", message: named.to_owned() };
+        let failure = FailedKill { pgid: 7, error: "survived", message: named.to_owned() };
         let line = json(&Err(failure));
         assert!(!line.contains(['\u{7f}', '\u{9b}', '\u{202e}']), "{line:?}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&line).unwrap()["message"], named);

@@ -14,7 +14,7 @@ use nix::errno::Errno;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use tempfile::NamedTempFile;
 
-use crate::report::words;
+use crate::report::escape;
 
 /// Whether stdout was open for writing at the start: Rust's runtime makes a `/dev/null` of one that was closed, and takes
 /// EBADF for success.
@@ -60,7 +60,7 @@ fn print_to(stdout: &mut impl Write, text: &str, status: ExitCode) -> ExitCode {
 /// Says something to the person at the terminal: no word of it, which may be another process's, is a command to that
 /// terminal. A stderr that takes nothing is no reason to stop.
 pub(super) fn tell(message: &dyn Display) {
-    let _ = writeln!(anstream::stderr().lock(), "{}", words::plain_lines(&message.to_string()));
+    let _ = writeln!(anstream::stderr().lock(), "{}", escape::plain_lines(&message.to_string()));
 }
 
 /// Says what is wrong with the call; status 2.

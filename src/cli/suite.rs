@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::output::usage;
 use super::{interrupt, output};
-use crate::report::{CellVerdict, Report, words};
+use crate::report::{CellVerdict, Report, escape};
 use crate::suite::{Cell, process};
 use args::SuiteArgs;
 
@@ -22,7 +22,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
         return match args.publish.check().and_then(|()| merge::read(&args.merge)) {
             Ok(report) => args.publish.publish(&report, status(&report)),
             // Some of it may be what a file says.
-            Err(error) => usage(&words::plain(&error)),
+            Err(error) => usage(&escape::plain(&error)),
         };
     }
     let suite = match cells::suite(args) {
@@ -58,7 +58,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     let mut report = suite.run_by(run, |cell| {
         done += 1;
         let passed = cell.verdict == CellVerdict::Pass;
-        let why = if tell_why && !passed { format!(": {}", words::plain(&cell.why)) } else { String::new() };
+        let why = if tell_why && !passed { format!(": {}", escape::plain(&cell.why)) } else { String::new() };
         let count = if tell_all { format!("{done}/{cells} ") } else { String::new() };
         if tell_all || !passed {
             progress.suspend(|| output::tell(&format_args!("{count}{} {}{why}", cell.verdict, cell.name())));

@@ -42,7 +42,7 @@ use signal_hook::consts::SIGPIPE;
 use tokio::runtime::Runtime;
 
 use super::output;
-use super::start::Pipe;
+use super::startup::Pipe;
 use crate::group::descendants::{hides_processes, sees_beyond_children};
 use crate::guardian::Guardian;
 use crate::signal::Signal;

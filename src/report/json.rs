@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{CellReport, Host, Partition, Report, SuiteId, Summary, words};
+use super::{CellReport, Host, Partition, Report, SuiteId, Summary, escape};
 
 /// The version of the schema; it changes when a reader of the last one could misread this one.
 pub const SCHEMA: u32 = 1;
@@ -12,7 +12,7 @@ pub const SCHEMA: u32 = 1;
 impl Serialize for Report {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         #[derive(Serialize)]
-        struct Object<'a> {
+        struct WrittenReport<'a> {
             schema: u32,
             host: &'a Host,
             partition: Option<Partition>,
@@ -22,7 +22,7 @@ impl Serialize for Report {
         }
         let Report { host, partition, whole, cells, summary } = self;
         let (partition, whole) = (*partition, whole.as_ref());
-        Object { schema: SCHEMA, host, partition, whole, cells, summary: *summary }.serialize(serializer)
+        WrittenReport { schema: SCHEMA, host, partition, whole, cells, summary: *summary }.serialize(serializer)
     }
 }
 
@@ -32,15 +32,15 @@ impl Serialize for Report {
 ///
 /// None in practice: everything in a report has a JSON form.
 pub fn to_string(report: &Report) -> serde_json::Result<String> {
-    Ok(words::json(&serde_json::to_string_pretty(report)?) + "\n")
+    Ok(escape::json(&serde_json::to_string_pretty(report)?) + "\n")
 }
 
 /// Why a text is no report that can be read here.
 #[derive(Debug)]
-pub struct ReadError(Kind);
+pub struct ReadError(ReadErrorKind);
 
 #[derive(Debug)]
-enum Kind {
+enum ReadErrorKind {
     Schema(serde_json::Value),
     Json(serde_json::Error),
     Summary { said: Summary, counted: Summary },
@@ -49,14 +49,14 @@ enum Kind {
 impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Kind::Schema(schema) => {
+            ReadErrorKind::Schema(schema) => {
                 write!(
                     f,
                     "a report of schema {schema}; this deadbeat reads schema {SCHEMA}: write it anew with this one"
                 )
             }
-            Kind::Json(error) => write!(f, "no report of deadbeat suite --format json: {error}"),
-            Kind::Summary { said, counted } => write!(
+            ReadErrorKind::Json(error) => write!(f, "no report of deadbeat suite --format json: {error}"),
+            ReadErrorKind::Summary { said, counted } => write!(
                 f,
                 "its summary says {said}, and it has {counted}: cells were taken out, put in or changed; run the suite anew"
             ),
@@ -73,27 +73,27 @@ impl std::error::Error for ReadError {}
 /// The text is no report, or one of another schema, whatever else is in it; or its summary is not that of its cells.
 pub fn from_str(text: &str) -> Result<Report, ReadError> {
     #[derive(Deserialize)]
-    struct Probe {
+    struct ReadSchema {
         schema: serde_json::Value,
     }
     #[derive(Deserialize)]
-    struct Object {
+    struct ReadReport {
         host: Host,
         partition: Option<Partition>,
         whole: Option<SuiteId>,
         cells: Vec<CellReport>,
         summary: Summary,
     }
-    let json = |error| ReadError(Kind::Json(error));
-    let Probe { schema } = serde_json::from_str(text).map_err(json)?;
+    let json = |error| ReadError(ReadErrorKind::Json(error));
+    let ReadSchema { schema } = serde_json::from_str(text).map_err(json)?;
     if schema != SCHEMA {
-        return Err(ReadError(Kind::Schema(schema)));
+        return Err(ReadError(ReadErrorKind::Schema(schema)));
     }
-    let Object { host, partition, whole, cells, summary: said } = serde_json::from_str(text).map_err(json)?;
+    let ReadReport { host, partition, whole, cells, summary: said } = serde_json::from_str(text).map_err(json)?;
     let report = Report { partition, whole, ..Report::of(host, cells) };
     match report.summary {
         counted if counted == said => Ok(report),
-        counted => Err(ReadError(Kind::Summary { said, counted })),
+        counted => Err(ReadError(ReadErrorKind::Summary { said, counted })),
     }
 }
 

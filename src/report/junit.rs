@@ -5,7 +5,7 @@
 
 use quick_junit::{NonSuccessKind, Report as Document, SerializeError, TestCase, TestCaseStatus, TestSuite};
 
-use super::words::xml;
+use super::escape::xml;
 use super::{CellReport, CellVerdict, Report};
 
 /// The report as text, ending in a newline.

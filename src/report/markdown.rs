@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Write};
 
+use super::escape::{plain, plain_lines};
 use super::matrix::{self, Block, short};
-use super::words::{plain, plain_lines};
 use super::{CellReport, CellVerdict, PulseVerdict, Report, about_fixture};
 
 /// Writes the report. Whatever it quotes stands there as it is: nothing in it is read as Markdown or HTML.

@@ -5,8 +5,8 @@ use std::fmt::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 
+use super::escape::{plain, plain_lines};
 use super::matrix::{self, Block, Row, short};
-use super::words::{plain, plain_lines};
 use super::{CellReport, CellVerdict, PulseVerdict, Report, Timing, about_fixture};
 use crate::kill::Outcome;
 

@@ -11,14 +11,12 @@ use super::machine_delays::MachineDelays;
 use super::member_times::MemberTimes;
 use super::member_waits::MemberWaits;
 use crate::fixture::Running;
+use crate::fixture::cleanup::DEAD_WITHIN;
 use crate::group::{GroupWatch, Member, ProcessGroup, pause};
 
 /// Members take some milliseconds to die of SIGKILL: what is left right after the subject has returned is no leftover
 /// yet.
 const LEFTOVER_JUDGED_AFTER: Duration = Duration::from_secs(1);
-
-/// How long a process may take to die that was sent SIGKILL: on a machine with many at work a second is not enough.
-const DEAD_AFTER: Duration = Duration::from_secs(10);
 
 /// The time between two looks at the group, if nothing happens there.
 const LOOK_AT_GROUP: Duration = Duration::from_millis(20);
@@ -97,7 +95,7 @@ pub(super) fn observe<'a>(
         seen.members.look(woken);
         seen.waits.look(seen.members.living());
         let since_the_end = ended_at.map_or(Duration::ZERO, |at: Instant| at.elapsed());
-        if since_the_end >= LEFTOVER_JUDGED_AFTER && (since_the_end >= DEAD_AFTER || !seen.members.are_dying()) {
+        if since_the_end >= LEFTOVER_JUDGED_AFTER && (since_the_end >= DEAD_WITHIN || !seen.members.are_dying()) {
             return seen;
         }
         let asleep = Instant::now();
@@ -141,7 +139,7 @@ fn walk(group: ProcessGroup) -> Duration {
 
 /// The processes that have left the group, but for those that die of a SIGKILL meanwhile.
 pub(super) fn escaped(running: &Running) -> io::Result<Vec<Member>> {
-    let deadline = Instant::now() + DEAD_AFTER;
+    let deadline = Instant::now() + DEAD_WITHIN;
     loop {
         let escaped = running.escaped()?;
         if Instant::now() >= deadline || !escaped.iter().any(Member::is_dying) {

@@ -17,7 +17,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags};
@@ -26,14 +25,13 @@ use super::builder::Suite;
 use super::cell::Cell;
 use super::stderr_tail::StderrTail;
 use crate::fixture;
+use crate::fixture::cleanup::{DEAD_WITHIN, kill_until_gone};
+use crate::fixture::listed::RunningGroups;
 use crate::group::mark::Mark;
-use crate::group::{
-    Member, ProcessGroup, begins_with_default_signals, keeps_exited_children, outlived_sigkill, pause, wait_readable,
-};
+use crate::group::{ProcessGroup, begins_with_default_signals, pause, wait_readable};
 use crate::heartbeat::what_its_threads_do;
 use crate::report::{CellReport, CellVerdict};
 use crate::retry::while_inconclusive;
-use crate::signal::Signal;
 
 /// The variable that marks all that a cell starts, and the cell.
 const CELL_MARK: &str = "DEADBEAT_CELL";
@@ -41,25 +39,8 @@ const CELL_MARK: &str = "DEADBEAT_CELL";
 /// How long a cell that is told to end may take to kill its fixture.
 const CLEANUP_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long what was killed by SIGKILL may take to be gone.
-const BURIAL: Duration = Duration::from_secs(10);
-
-/// The cells that run.
-///
-/// A cell is listed before it can be ended and taken off in the moment it is reaped, both under this lock: whoever holds
-/// it can signal every group listed.
-static RUNNING: Mutex<Vec<Listed>> = Mutex::new(Vec::new());
-
-#[derive(Debug)]
-struct Listed {
-    group: ProcessGroup,
-    mark: Mark,
-    socket: UnixStream,
-}
-
-fn running() -> MutexGuard<'static, Vec<Listed>> {
-    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
-}
+/// The cells that run, each with the suite's end of its socket.
+static CELLS: RunningGroups<UnixStream> = RunningGroups::none();
 
 /// Runs the cell by `command`, which has to come to [`report_to_parent`] with the same cell.
 pub(crate) fn run(suite: &Suite, cell: &Cell, command: impl Fn() -> Command) -> CellReport {
@@ -77,41 +58,19 @@ fn measure(suite: &Suite, cell: &Cell, command: Command) -> CellReport {
 /// Ends every cell and all that it started, and lets no other start or be reported: for a program that was interrupted
 /// and exits after this.
 pub(crate) fn kill_all() {
-    // What is listed is not reaped meanwhile, so the numbers stay theirs.
-    let cells = running();
+    let cells = CELLS.close();
     for cell in cells.iter() {
-        let _ = cell.socket.shutdown(Shutdown::Both);
+        let _ = cell.with.shutdown(Shutdown::Both);
     }
     let deadline = Instant::now() + CLEANUP_WITHIN;
     while cells.iter().any(|cell| !cell.group.leader_has_exited()) && Instant::now() < deadline {
         pause(Duration::from_millis(1));
     }
     for cell in cells.iter() {
-        sweep(cell.group, &cell.mark, deadline + BURIAL);
+        let _ = kill_until_gone(Some(cell.group), &cell.mark, deadline + DEAD_WITHIN);
     }
     // Never let go: whoever has run a cell waits for the end of the process, and does not end it in another way first.
     std::mem::forget(cells);
-}
-
-/// SIGKILL to the group, whose leader is not reaped, and to the marked, until none is left; or those that still are.
-fn sweep(group: ProcessGroup, mark: &Mark, deadline: Instant) -> Vec<Member> {
-    loop {
-        let _ = group.signal(Signal::KILL);
-        let left = mark.members();
-        let is_over = match &left {
-            Ok(members) => members.is_empty(),
-            Err(_) => group.leader_has_exited(),
-        };
-        let is_late = || match &left {
-            Ok(members) => outlived_sigkill(members, deadline),
-            Err(_) => Instant::now() >= deadline,
-        };
-        if is_over || is_late() {
-            return left.unwrap_or_default();
-        }
-        mark.kill();
-        pause(Duration::from_millis(1));
-    }
 }
 
 struct CellProcess {
@@ -132,11 +91,7 @@ impl CellProcess {
         command.stdout(OwnedFd::from(mouth.try_clone()?)).stderr(OwnedFd::from(mouth));
         let listed = socket.try_clone()?;
         begins_with_default_signals(&mut command);
-        keeps_exited_children();
-        let mut running = running();
-        let child = command.spawn()?;
-        let group = ProcessGroup::new(child.id() as i32).map_err(io::Error::other)?;
-        running.push(Listed { group, mark: mark.clone(), socket: listed });
+        let (child, group) = CELLS.spawn(&mut command, &mark, listed)?;
         // With the command goes our copy of the other ends.
         drop(command);
         Ok(CellProcess { child, group, mark, socket, stderr: StderrTail::of(ear) })
@@ -200,17 +155,14 @@ impl CellProcess {
     /// not wait for a burial.
     fn end(&mut self) -> (io::Result<ExitStatus>, Option<String>) {
         // One that has reported is on its way out, with a status that is not ours.
-        let deadline = Instant::now() + BURIAL;
-        let left = sweep(self.group, &self.mark, deadline);
+        let deadline = Instant::now() + DEAD_WITHIN;
+        let left = kill_until_gone(Some(self.group), &self.mark, deadline).err().unwrap_or_default();
         let names: Vec<_> = left.iter().map(ToString::to_string).collect();
         let leak = (!left.is_empty()).then(|| format!("left after SIGKILL: {}", names.join("; ")));
         loop {
-            let mut cells = running();
             if self.group.leader_has_exited() {
-                cells.retain(|cell| cell.group != self.group);
-                return (self.child.wait(), leak);
+                return (CELLS.reap(&mut self.child, self.group), leak);
             }
-            drop(cells);
             if Instant::now() >= deadline {
                 // It stays listed and un-reaped, so the number stays its own.
                 return (Err(io::Error::from(io::ErrorKind::TimedOut)), leak);

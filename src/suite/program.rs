@@ -14,16 +14,13 @@ use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::member_times::beginning;
 use super::stderr_tail::StderrTail;
-use crate::fixture;
+use crate::fixture::cleanup::{DEAD_WITHIN, kill_until_gone};
+use crate::fixture::listed::FIXTURES;
 use crate::group::mark::Mark;
-use crate::group::{ProcessGroup, begins_with_default_signals, pause};
-use crate::signal::Signal;
+use crate::group::{ProcessGroup, begins_with_default_signals};
 
 /// The variable that marks the killer's processes, so that those that left its group are found too.
 const KILLER_MARK: &str = "DEADBEAT_KILLER";
-
-/// How long what was killed by SIGKILL may take to be gone.
-const BURIAL: Duration = Duration::from_secs(2);
 
 /// A command line with a place for the pgid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,7 +119,7 @@ impl RunningProgram {
         command.args(["-c", line]).env(name, value).process_group(0);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         begins_with_default_signals(&mut command);
-        let (mut child, group) = fixture::spawn_listed(&mut command, &mark)?;
+        let (mut child, group) = FIXTURES.spawn(&mut command, &mark, ())?;
         let stderr = child.stderr.take().map(StderrTail::of);
         let (exit, exited) = channel();
         let pid = Pid::from_child(&child);
@@ -145,17 +142,8 @@ impl RunningProgram {
 
     /// Kills what is left of it, and reaps the command.
     fn end(mut self) -> (io::Result<ExitStatus>, String) {
-        let deadline = Instant::now() + BURIAL;
-        loop {
-            let _ = self.group.signal(Signal::KILL);
-            self.mark.kill();
-            let left = self.mark.members().is_ok_and(|members| !members.is_empty());
-            if !left || Instant::now() >= deadline {
-                break;
-            }
-            pause(Duration::from_millis(1));
-        }
-        let status = fixture::reap_listed(&mut self.child, self.group);
+        let _ = kill_until_gone(Some(self.group), &self.mark, Instant::now() + DEAD_WITHIN);
+        let status = FIXTURES.reap(&mut self.child, self.group);
         (status, self.stderr.map(StderrTail::text).unwrap_or_default())
     }
 }

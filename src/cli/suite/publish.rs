@@ -13,8 +13,8 @@ use crate::report::{Report, html, json, junit, markdown, table};
 #[derive(Debug, Args)]
 pub(super) struct Publish {
     /// How to print the report
-    #[arg(long, value_enum, default_value_t = Format::Table)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    format: ReportFormat,
     /// Write the report into this file instead of to stdout, whole or not at all; `-` is stdout
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -24,7 +24,7 @@ pub(super) struct Publish {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+enum ReportFormat {
     Table,
     Json,
     /// XML, as test runners write it
@@ -37,7 +37,7 @@ impl Publish {
     /// What was asked of a report, and cannot be meant of a list.
     pub(super) fn unlistable(&self) -> Option<&'static str> {
         let html = self.html.as_ref().map(|_| "--html");
-        html.or(self.output.as_ref().map(|_| "--output")).or((self.format != Format::Table).then_some("--format"))
+        html.or(self.output.as_ref().map(|_| "--output")).or((self.format != ReportFormat::Table).then_some("--format"))
     }
 
     /// Where the report goes, if not to stdout.
@@ -70,7 +70,7 @@ impl Publish {
         let written = self.render(report).and_then(|(text, page)| {
             let mut targets: Vec<(&Path, String)> = self.html.as_deref().zip(page).into_iter().collect();
             // The table has colours. What looks like one in the others is a word of the report.
-            let is_table = self.format == Format::Table;
+            let is_table = self.format == ReportFormat::Table;
             let plain = |text: &str| if is_table { strip_str(text).to_string() } else { text.to_owned() };
             let plain = |file| (file, plain(&text));
             targets.extend(self.output().map(plain));
@@ -83,7 +83,7 @@ impl Publish {
             Ok(text)
         });
         match written {
-            Ok(text) if self.output().is_none() && self.format == Format::Table => output::print(&text, status),
+            Ok(text) if self.output().is_none() && self.format == ReportFormat::Table => output::print(&text, status),
             Ok(text) if self.output().is_none() => output::print_as_it_is(&text, status),
             Ok(_) => status,
             Err(error) => usage(&error),
@@ -94,10 +94,10 @@ impl Publish {
         let mut text = String::new();
         let error = |error: &dyn std::fmt::Display| format!("cannot render the report: {error}");
         match self.format {
-            Format::Table => table::write(&mut text, report).map_err(|e| error(&e))?,
-            Format::Json => text = json::to_string(report).map_err(|e| error(&e))?,
-            Format::Junit => text = junit::to_string(report).map_err(|e| error(&e))?,
-            Format::Markdown => markdown::write(&mut text, report).map_err(|e| error(&e))?,
+            ReportFormat::Table => table::write(&mut text, report).map_err(|e| error(&e))?,
+            ReportFormat::Json => text = json::to_string(report).map_err(|e| error(&e))?,
+            ReportFormat::Junit => text = junit::to_string(report).map_err(|e| error(&e))?,
+            ReportFormat::Markdown => markdown::write(&mut text, report).map_err(|e| error(&e))?,
         }
         let page = self.html.as_ref().map(|_| html::to_string(report)).transpose().map_err(|e| error(&e))?;
         Ok((text, page))

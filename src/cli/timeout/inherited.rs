@@ -9,7 +9,7 @@ use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal as Named, signal};
 use nix::unistd::{getpid, getppid};
 use tokio::process::Command;
 
-use crate::cli::start::Pipe;
+use crate::cli::startup::Pipe;
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Inherited {
