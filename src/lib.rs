@@ -111,10 +111,10 @@
 //! behind.
 //!
 //! ```
-//! let prey = deadbeat::fixture::named("stubborn-child").unwrap().start()?;
+//! let started = deadbeat::fixture::named("stubborn-child").unwrap().start()?;
 //! let policy = deadbeat::KillPolicy::default().grace(std::time::Duration::from_millis(300));
 //! # let policy = policy.confirm(std::time::Duration::from_secs(60)); // on a busy machine
-//! let report = policy.kill_blocking(prey.pgid())?;
+//! let report = policy.kill_blocking(started.pgid())?;
 //! assert_eq!(report.outcome, deadbeat::Outcome::Killed);
 //! assert!(report.survivors.is_empty());
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -86,7 +86,7 @@ fn after(block: Duration, later: impl FnOnce() + Send + 'static) {
     let stat = format!("/proc/self/task/{}/stat", nix::unistd::gettid());
     let (ready, running) = mpsc::channel();
     thread::spawn(move || {
-        ready.send(()).expect("somebody waits");
+        ready.send(()).expect("a receiver");
         while !is_asleep(&stat) {
             sleep(Duration::from_millis(1));
         }
@@ -110,7 +110,7 @@ fn mutex(block: Duration) {
     let (let_go, end) = mpsc::channel::<()>();
     thread::spawn(move || {
         let _guard = guard.lock().expect("never poisoned");
-        hold.send(()).expect("somebody waits");
+        hold.send(()).expect("a receiver");
         let _ = end.recv();
     });
     held.recv().expect("the lock is held");
@@ -125,7 +125,7 @@ fn rwlock(block: Duration) {
     let (let_go, end) = mpsc::channel::<()>();
     thread::spawn(move || {
         let _guard = guard.read().expect("never poisoned");
-        hold.send(()).expect("somebody waits");
+        hold.send(()).expect("a receiver");
         let _ = end.recv();
     });
     held.recv().expect("the lock is held");
@@ -272,7 +272,7 @@ fn tcp(block: Duration) {
 fn flock(block: Duration) {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let open = || std::fs::File::open(file.path()).expect("the file");
-    let held = Flock::lock(open(), FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("nobody has it");
+    let held = Flock::lock(open(), FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("no other holder");
     after(block, move || drop(held));
     drop(Flock::lock(open(), FlockArg::LockExclusive).map_err(|(_, errno)| errno).expect("it is let go"));
 }
@@ -358,10 +358,10 @@ fn full_channel(block: Duration) {
 
 fn recv_timeout(block: Duration) {
     let (_sender, receiver) = mpsc::channel::<()>();
-    receiver.recv_timeout(block).expect_err("nobody sends");
+    receiver.recv_timeout(block).expect_err("no sender");
 }
 
-/// Somebody else is at it already.
+/// Another thread is at it already.
 fn once(block: Duration) {
     let value = Arc::new(OnceLock::new());
     let theirs = Arc::clone(&value);
@@ -369,7 +369,7 @@ fn once(block: Duration) {
     let (let_go, end) = mpsc::channel::<()>();
     thread::spawn(move || {
         theirs.get_or_init(|| {
-            begin.send(()).expect("somebody waits");
+            begin.send(()).expect("a receiver");
             let _ = end.recv();
         });
     });
@@ -465,7 +465,7 @@ fn fcntl_lock(block: Duration) {
         l_pid: 0,
     };
     let (held, wanted) = (open(), open());
-    fcntl(&held, FcntlArg::F_OFD_SETLK(&lock)).expect("nobody has it");
+    fcntl(&held, FcntlArg::F_OFD_SETLK(&lock)).expect("no other holder");
     after(block, move || drop(held));
     fcntl(&wanted, FcntlArg::F_OFD_SETLKW(&lock)).expect("it is let go");
 }

@@ -50,7 +50,8 @@ fn main() {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let begun = Instant::now();
     println!(
-        "budget 50 ms, block 120 ms, beat every 5 ms; {} blocking trials of {} kinds and as many good ones of {} a load\n",
+        "budget 50 ms, block 120 ms, beat every 5 ms; \
+         {} blocking trials of {} kinds and as many good ones of {} a load\n",
         options.trials,
         bad::ALL.len(),
         good::ALL.len()

@@ -1,5 +1,5 @@
-//! A trial in a process of its own, as a test has one under cargo-nextest: any other trial's threads would be threads of its
-//! process that wait for a CPU, and may be the ones that its worker waits for.
+//! A trial in a process of its own, as a test has one under cargo-nextest: any other trial's threads would be threads
+//! of its process that wait for a CPU, and may be the ones that its worker waits for.
 
 use std::process::{Command, Stdio};
 

@@ -1,5 +1,5 @@
-//! The record of what was judged, for the test that judges it again: every stretch, and of the busy periods those that say
-//! something.
+//! The record of what was judged, for the test that judges it again: every stretch, and of the busy periods those that
+//! say something.
 
 use std::fs;
 

@@ -1,6 +1,6 @@
 //! The table, with Wilson's 95 % intervals.
 
-use crate::trial::{Outcome, Trial};
+use crate::trial::{Outcome, SWEEP_BUDGET, Trial};
 
 #[derive(Default)]
 pub(crate) struct Tally {
@@ -72,9 +72,6 @@ pub(crate) fn row(load: usize, tally: &Tally) {
         println!("| {load} | {name} | {} | {} | | | |", share(caught, tally.bad), share(alarms, tally.good));
     }
 }
-
-/// In milliseconds; a shorter block is no stall, and not to be seen.
-pub(crate) const SWEEP_BUDGET: u64 = 10;
 
 pub(crate) fn sweep_head() {
     println!("| hogs a core | block | seen | inconclusive |");

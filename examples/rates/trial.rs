@@ -1,4 +1,4 @@
-//! One trial: a kind, a place, a runtime, and everybody's opinion of it.
+//! One trial: a kind, a place, a runtime, and what each rule says of it.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,6 +9,9 @@ use tokio::time::sleep;
 use crate::bad::{self, Bad};
 use crate::good::{self, Good};
 use crate::rules::{Rules, Ticker};
+
+/// In milliseconds; a shorter block is no stall, and not to be seen.
+pub(crate) const SWEEP_BUDGET: u64 = 10;
 
 #[derive(Clone, Copy)]
 pub(crate) enum Kind {
@@ -110,7 +113,7 @@ pub(crate) fn sweep(trials: usize, block: Duration, seed: u64) -> Vec<Trial> {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let kinds = ["sleep", "spin", "park", "poll", "hashing", "epoll by hand"];
     let kinds: Vec<_> = bad::ALL.iter().filter(|bad| kinds.contains(&bad.name)).collect();
-    let budget = Duration::from_millis(crate::table::SWEEP_BUDGET);
+    let budget = Duration::from_millis(SWEEP_BUDGET);
     let trial = |nth| {
         let kind = Kind::Bad(kinds[nth % kinds.len()], PLACES[dice.roll(PLACES.len())]);
         Trial { kind, runtime: RUNTIMES[dice.roll(4)], block, budget }

@@ -1,4 +1,4 @@
-//! The leaderboard: who was right how often of what they promise, and what it cost.
+//! The leaderboard: how often each peer was right in what it promises, and what it cost.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -95,7 +95,8 @@ fn ms(time: f64) -> String {
 
 pub(crate) fn markdown(rows: &[Row]) -> String {
     let mut text = format!(
-        "| | right ends of those promised | not promised | obedient group, p50 / p99 | not dead at return | {GROUPS} stubborn groups at once | threads | CPU | runtime, longest stall | survivors |\n\
+        "| | right ends of those promised | not promised | obedient group, p50 / p99 | not dead at return \
+         | {GROUPS} stubborn groups at once | threads | CPU | runtime, longest stall | survivors |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
     );
     for row in rows {

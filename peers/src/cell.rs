@@ -1,8 +1,13 @@
 //! One peer against one fixture on one runtime, by the suite's fixtures and these rules.
 //!
-//! A right kill of the fixture, as the fixture says it: nobody of the group is left 1 s after the peer returned; a group
-//! that obeyed was not waited for when it was gone; nobody who obeys SIGKILL alone was dead before the grace was over, or
-//! long after it; a cleanup was let finish; no worker stood still. Whoever left the group is nobody's duty, and dead or alive is no fault.
+//! A right kill of the fixture, as the fixture says it:
+//!
+//! - no member is left 1 s after the peer returned;
+//! - a group that obeyed was not waited for when it was gone;
+//! - a member that obeys SIGKILL alone died neither before the grace was over nor long after it;
+//! - a cleanup was let finish, and no worker stood still.
+//!
+//! Processes that left the group are no peer's duty: dead or alive, they are no fault.
 
 use std::sync::mpsc::{TryRecvError, channel};
 use std::time::{Duration, Instant};
@@ -14,7 +19,7 @@ use deadbeat::heartbeat::{Flavor, Heartbeat, Lab, LabError, Verdict};
 use serde::{Deserialize, Serialize};
 
 use crate::peer::Peer;
-use crate::prey::{Prey, pause};
+use crate::target::{Target, pause};
 
 /// Members take some milliseconds to die of SIGKILL.
 const JUDGED_AFTER: Duration = Duration::from_secs(1);
@@ -29,7 +34,7 @@ const BUDGET: Duration = Duration::from_millis(200);
 pub(crate) enum Ruling {
     Pass,
     Fail(String),
-    /// Nothing was proved, or the bench itself failed: held against nobody.
+    /// Nothing was proved, or the bench itself failed: held against no peer.
     Undecided(String),
 }
 
@@ -52,7 +57,7 @@ pub(crate) fn run(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duratio
 }
 
 fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
-    let (prey, started) = match Prey::start(peer, fixture, grace) {
+    let (target, started) = match Target::start(peer, fixture, grace) {
         Ok(pair) => pair,
         Err(error) => return Ruling::Undecided(format!("the fixture did not start: {error}")),
     };
@@ -60,11 +65,11 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
     let begun = Instant::now();
     let (watched, gone_after) = std::thread::scope(|scope| {
         let (over, ended) = channel::<()>();
-        let prey = &prey;
+        let target = &target;
         let observer = scope.spawn(move || {
             let mut judged_at = None;
             loop {
-                if prey.is_gone() {
+                if target.is_gone() {
                     return Some(begun.elapsed());
                 }
                 if judged_at.is_some_and(|at| Instant::now() >= at) {
@@ -77,7 +82,7 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
             }
         });
         let watched = lab.run(move || async move {
-            // In a task: a block in the root future of a multi-thread runtime starves nobody.
+            // In a task: a block in the root future of a multi-thread runtime starves no worker.
             let killing = tokio::spawn(async move {
                 let begun = Instant::now();
                 started.kill.await.map(|()| begun.elapsed())
@@ -114,10 +119,10 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
     if fixture.outcome == Outcome::Killed && gone_after.is_some_and(|after| after < grace) {
         faults.push("dead before the grace was over: of an early SIGKILL, or of a second SIGTERM".into());
     }
-    if fixture.marks_cleanup && !prey.cleaned_up() {
+    if fixture.marks_cleanup && !target.cleaned_up() {
         faults.push("the cleanup was not let finish".into());
     }
-    match prey.leftover().len() {
+    match target.leftover().len() {
         0 => {}
         left => faults.push(format!("{left} left alive")),
     }

@@ -1,6 +1,6 @@
 //! What the kill of an obedient group costs, its leader un-reaped when the kill begins: from call to return.
 //!
-//! One round of each peer, then the next round: a busy moment of the machine is everybody's.
+//! One round of each peer, then the next round: a busy moment of the machine hits all of them.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 
 use crate::peer;
-use crate::prey::Prey;
+use crate::target::Target;
 
 const ROUNDS: usize = 200;
 
@@ -23,7 +23,7 @@ pub(crate) struct Latency {
     pub(crate) p50_ms: f64,
     pub(crate) p99_ms: f64,
     pub(crate) rounds: usize,
-    /// Rounds in which somebody of the group could still run when the kill returned.
+    /// Rounds in which a member of the group could still run when the kill returned.
     pub(crate) early: usize,
     pub(crate) error: Option<String>,
 }
@@ -51,13 +51,13 @@ pub(crate) fn measure(grace: Duration) -> Vec<Latency> {
 
 impl Rounds {
     fn one(&mut self, runtime: &Runtime, peer: &peer::Peer, grace: Duration) {
-        let (prey, started) = Prey::script(peer, OBEDIENT, "obedient", grace).expect("an obedient group");
+        let (target, started) = Target::script(peer, OBEDIENT, "obedient", grace).expect("an obedient group");
         let (took, result) = runtime.block_on(async {
             let begun = Instant::now();
             let result = started.kill.await;
             (begun.elapsed(), result)
         });
-        self.early += usize::from(!prey.is_gone());
+        self.early += usize::from(!target.is_gone());
         self.times.push(took);
         if let Err(error) = result {
             self.error.get_or_insert(error.to_string());

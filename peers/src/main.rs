@@ -1,14 +1,15 @@
 //! Other people's kill functions through deadbeat's fixtures, on one machine, in one run.
 //!
-//! `scripts/compare-peers` runs it, in a pid namespace of its own: not everybody here checks whom they signal.
+//! `scripts/compare-peers` runs it, in a pid namespace of its own: not every peer checks what it signals.
 
 mod adapters;
 mod board;
 mod cell;
 mod latency;
 mod peer;
-mod prey;
 mod scale;
+mod started;
+mod target;
 
 use std::collections::VecDeque;
 use std::io::Write;
@@ -37,7 +38,7 @@ const SHORT_GRACE: Duration = Duration::from_secs(2);
 const JOBS: usize = 24;
 
 fn main() -> ExitCode {
-    // Only the script's namespace is known to hold nobody else.
+    // Only the script's namespace is known to hold no other process.
     let outside = std::env::var("DEADBEAT_OUTSIDE").unwrap_or_default();
     let here = std::fs::read_link("/proc/self/ns/pid").map(|link| link.display().to_string()).unwrap_or_default();
     if outside.is_empty() || here.is_empty() || outside == here {
@@ -113,8 +114,9 @@ fn compare(page: Option<&Path>) -> ExitCode {
     ExitCode::from(u8::from(rows.iter().any(Row::is_wrong)))
 }
 
-/// Every peer against every fixture on every runtime, each in a process of its own. Not `already-gone`, whose leader has
-/// been reaped: who owns the child cannot kill it then, and who was given a number alone is not asked to.
+/// Every peer against every fixture on every runtime, each in a process of its own. Not
+/// `already-gone`, whose leader has been reaped: the owner of the child cannot kill it then, and a peer that is given a
+/// number alone is not asked to.
 fn cells() -> Vec<Ruled> {
     let fixtures = fixture::ALL.iter().filter(|fixture| fixture.name != "already-gone");
     let all = fixtures.flat_map(|fixture| peer::ALL.iter().map(move |peer| (peer.name, fixture.name)));

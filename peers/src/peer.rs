@@ -1,38 +1,16 @@
-//! Who is compared, and what each does *not* promise: a thing that nobody promised is no failure.
+//! The peers that are compared, and what each does *not* promise: what a peer does not promise is no failure of its.
 
-use std::error::Error;
-use std::future::Future;
 use std::io;
-use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::process::Command;
 
 use crate::adapters;
-
-pub(crate) type Killing = Pin<Box<dyn Future<Output = Result<(), Fault>> + Send>>;
-pub(crate) type Fault = Box<dyn Error + Send + Sync>;
-
-/// A command that a peer has started, and what ends it.
-pub(crate) struct Started {
-    /// The process that the peer started: the command, or a program around it.
-    pub(crate) pid: i32,
-    pub(crate) kill: Killing,
-}
-
-impl Started {
-    pub(crate) fn new(
-        pid: Option<u32>,
-        kill: impl Future<Output = Result<(), Fault>> + Send + 'static,
-    ) -> io::Result<Started> {
-        let pid = pid.and_then(|pid| i32::try_from(pid).ok()).ok_or_else(|| io::Error::other("it has no pid"))?;
-        Ok(Started { pid, kill: Box::pin(kill) })
-    }
-}
+use crate::started::Started;
 
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
-    /// Its crate, whose version the lock file knows; `None` for a program and for a function of nobody's.
+    /// Its crate, whose version the lock file knows; `None` for a program and for a function without a crate.
     pub(crate) package: Option<&'static str>,
     pub(crate) docs: &'static str,
     pub(crate) start: fn(Command, Duration) -> io::Result<Started>,
@@ -48,7 +26,7 @@ pub(crate) struct NotPromised {
     pub(crate) link: &'static str,
 }
 
-/// Of these the leader obeys, or has ended already, and somebody else of the group has not.
+/// Of these the leader obeys, or has ended already, and another member has not.
 const OUTLIVED: &[&str] = &["stubborn-child", "late-fork", "double-fork"];
 
 const NO_SIGCONT: &str = "it sends the signals that it is told to, and no SIGCONT";
@@ -149,7 +127,7 @@ pub(crate) const ALL: &[Peer] = &[
             },
             NotPromised {
                 fixtures: &["stubborn-child", "late-fork"],
-                why: "it sends one signal and waits for nobody; who waits for the leader sees it gone",
+                why: "it sends one signal and does not wait; a wait for the leader sees that gone",
                 link: "https://docs.rs/kill_tree/latest/kill_tree/tokio/fn.kill_tree.html",
             },
             NotPromised {
@@ -199,7 +177,7 @@ pub(crate) const ALL: &[Peer] = &[
         how: String::new,
         not_promised: &[NotPromised {
             fixtures: &["stubborn-child", "late-fork", "double-fork", "orphan"],
-            why: "it minds the COMMAND: when that has ended, so has timeout, and nobody is killed any more",
+            why: "it minds the COMMAND: when that has ended, so has timeout, and nothing is killed any more",
             link: "https://www.gnu.org/software/coreutils/manual/html_node/timeout-invocation.html",
         }],
     },
@@ -222,7 +200,7 @@ impl Peer {
         self.not_promised.iter().find(|not| not.fixtures.contains(&fixture))
     }
 
-    /// As the lock file has it; of a program, as it says itself; of nobody's function, nothing.
+    /// As the lock file has it; of a program, as it says itself; of a function without a crate, nothing.
     pub(crate) fn version(&self) -> String {
         let Some(package) = self.package else {
             let said = std::process::Command::new("timeout").arg("--version").output();

@@ -1,5 +1,5 @@
 //! A thousand groups that ignore SIGTERM, killed at once on two workers: how long, with how many threads, how much CPU,
-//! who starves, who survives. One process a peer, so that its threads and its CPU time are its own.
+//! which tasks starve, which members survive. One process a peer, so that its threads and its CPU time are its own.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,8 +9,9 @@ use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::time::TimeVal;
 use serde::{Deserialize, Serialize};
 
-use crate::peer::{Killing, Peer};
-use crate::prey::{Prey, pause};
+use crate::peer::Peer;
+use crate::started::Killing;
+use crate::target::{Target, pause};
 
 pub(crate) const GROUPS: usize = 1000;
 
@@ -30,7 +31,7 @@ pub(crate) struct Scale {
     pub(crate) pulse: String,
     pub(crate) longest_ms: f64,
     pub(crate) culprit: Option<String>,
-    /// Groups of which somebody can run 1 s after the last kill returned.
+    /// Groups of which a member can run 1 s after the last kill returned.
     pub(crate) survivors: usize,
     /// Kills that said they failed, or panicked.
     pub(crate) errors: usize,
@@ -40,10 +41,10 @@ pub(crate) struct Scale {
 pub(crate) fn measure(peer: &Peer, grace: Duration) -> Scale {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
     setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("as many files as may be");
-    let (mut preys, mut kills) = (Vec::new(), Vec::new());
+    let (mut targets, mut kills) = (Vec::new(), Vec::new());
     for _ in 0..GROUPS {
-        let (prey, started) = Prey::script(peer, STUBBORN, "stubborn", grace).expect("a stubborn group");
-        preys.push(prey);
+        let (target, started) = Target::script(peer, STUBBORN, "stubborn", grace).expect("a stubborn group");
+        targets.push(target);
         kills.push(started.kill);
     }
     // A bench without a kill has threads too, and so has a peer that starts some with its first child.
@@ -64,10 +65,10 @@ pub(crate) fn measure(peer: &Peer, grace: Duration) -> Scale {
         Err(error) => (vec![error.to_string()], None, false),
     };
     let judged_at = Instant::now() + Duration::from_secs(1);
-    let mut survivors = count(&preys);
+    let mut survivors = count(&targets);
     while survivors > 0 && Instant::now() < judged_at {
         pause(Duration::from_millis(20));
-        survivors = count(&preys);
+        survivors = count(&targets);
     }
     let verdict = match pulse.as_ref().map(|pulse| pulse.verdict()) {
         Some(Verdict::Steady) => "steady".to_owned(),
@@ -86,7 +87,7 @@ pub(crate) fn measure(peer: &Peer, grace: Duration) -> Scale {
         errors: faults.len(),
         error: faults.first().cloned(),
     };
-    preys.into_iter().for_each(Prey::leave);
+    targets.into_iter().for_each(Target::leave);
     result
 }
 
@@ -122,8 +123,8 @@ fn counting_threads<T>(f: impl FnOnce() -> T) -> (T, usize) {
     (output, peak.into_inner())
 }
 
-fn count(preys: &[Prey]) -> usize {
-    preys.iter().filter(|prey| prey.leader_can_run()).count()
+fn count(targets: &[Target]) -> usize {
+    targets.iter().filter(|target| target.leader_can_run()).count()
 }
 
 fn threads() -> usize {

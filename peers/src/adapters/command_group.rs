@@ -9,7 +9,7 @@ use command_group::{AsyncCommandGroup, Signal, UnixChildExt};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(mut command: Command, grace: Duration) -> io::Result<Started> {
     let mut child = command.group_spawn()?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use deadbeat::KillPolicy;
 use tokio::process::Command;
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(mut command: Command, grace: Duration) -> io::Result<Started> {
     let mut child = command.process_group(0).spawn()?;

@@ -10,7 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(command: Command, grace: Duration) -> io::Result<Started> {
     let inner = command.as_std();

@@ -8,7 +8,7 @@ use deadbeat::KillPolicy;
 use deadbeat::kill::KillThread;
 use tokio::process::Command;
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(mut command: Command, grace: Duration) -> io::Result<Started> {
     static KILL_THREAD: OnceLock<KillThread> = OnceLock::new();

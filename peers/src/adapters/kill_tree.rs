@@ -10,7 +10,7 @@ use kill_tree::tokio::{kill_tree, kill_tree_with_config};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(mut command: Command, grace: Duration) -> io::Result<Started> {
     let mut child = command.process_group(0).spawn()?;

@@ -9,7 +9,7 @@ use process_wrap::tokio::{CommandWrap, ProcessGroup};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(command: Command, grace: Duration) -> io::Result<Started> {
     let mut child = CommandWrap::from(command).wrap(ProcessGroup::leader()).spawn()?;

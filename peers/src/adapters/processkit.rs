@@ -8,7 +8,7 @@ use std::time::Duration;
 use processkit::{ProcessGroup, ProcessGroupOptions};
 use tokio::process::Command;
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(command: Command, grace: Duration) -> io::Result<Started> {
     let options = ProcessGroupOptions::default().shutdown_timeout(grace).escalate_to_kill(true);

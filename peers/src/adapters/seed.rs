@@ -1,4 +1,4 @@
-//! What nearly everybody writes: the body of "The trap" in README.md, on the worker.
+//! What is written most often: the body of "The trap" in README.md, on the worker.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(mut command: Command, grace: Duration) -> io::Result<Started> {
     let mut child = command.process_group(0).spawn()?;

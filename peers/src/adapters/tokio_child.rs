@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(mut command: Command, _grace: Duration) -> io::Result<Started> {
     let mut child = command.process_group(0).spawn()?;

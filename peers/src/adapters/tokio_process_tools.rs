@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio_process_tools::{AutoName, GracefulShutdown, Process};
 
-use crate::peer::Started;
+use crate::started::Started;
 
 pub(crate) fn start(command: Command, grace: Duration) -> io::Result<Started> {
     let process = Process::new(command).name(AutoName::program_only());

@@ -1,7 +1,7 @@
-//! A program of the suite, started by a peer: the handshake, and who of it can still run.
+//! A program of the suite, started by a peer: the handshake, and which of its processes can still run.
 //!
 //! Peers start the command themselves and do with its stdout as they like, so it writes to a pipe of ours that it opens
-//! by name. The leader is waited for by nobody before the kill.
+//! by name. The leader is not waited for before the kill.
 
 use std::fs;
 use std::io::{self, PipeReader, Read};
@@ -20,7 +20,8 @@ use nix::unistd::{Pid, getpgid};
 use tokio::process::Command;
 use tokio::runtime::Runtime;
 
-use crate::peer::{Peer, Started};
+use crate::peer::Peer;
+use crate::started::Started;
 
 /// The suite's own mark: the environment goes wherever a member goes.
 const MARK: &str = "DEADBEAT_FIXTURE";
@@ -28,7 +29,7 @@ const MARK: &str = "DEADBEAT_FIXTURE";
 /// Bounds a broken fixture, not a slow machine.
 const HANDSHAKE: Duration = Duration::from_secs(30);
 
-pub(crate) struct Prey {
+pub(crate) struct Target {
     /// What the peer started, if that is a program around the leader.
     wrapper: Option<i32>,
     leader: i32,
@@ -37,7 +38,7 @@ pub(crate) struct Prey {
     escaped: Vec<i32>,
     mark: Vec<u8>,
     marker: PathBuf,
-    /// Held, so that nobody gets SIGPIPE.
+    /// Held, so that no process gets SIGPIPE.
     stdout: PipeReader,
 }
 
@@ -50,13 +51,13 @@ fn home() -> &'static Runtime {
     })
 }
 
-impl Prey {
-    pub(crate) fn start(peer: &Peer, fixture: &Fixture, grace: Duration) -> io::Result<(Prey, Started)> {
-        Prey::script(peer, fixture.source, fixture.name, grace)
+impl Target {
+    pub(crate) fn start(peer: &Peer, fixture: &Fixture, grace: Duration) -> io::Result<(Target, Started)> {
+        Target::script(peer, fixture.source, fixture.name, grace)
     }
 
     /// A shell program that shakes hands as the fixtures do.
-    pub(crate) fn script(peer: &Peer, text: &str, name: &str, grace: Duration) -> io::Result<(Prey, Started)> {
+    pub(crate) fn script(peer: &Peer, text: &str, name: &str, grace: Duration) -> io::Result<(Target, Started)> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let id = format!("peers-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let marker = std::env::temp_dir().join(&id);
@@ -76,7 +77,7 @@ impl Prey {
             let _inside = home().enter();
             (peer.start)(command, grace)?
         };
-        let mut prey = Prey {
+        let mut target = Target {
             wrapper: Some(started.pid),
             leader: started.pid,
             group: None,
@@ -85,10 +86,10 @@ impl Prey {
             marker,
             stdout,
         };
-        prey.shake_hands()?;
+        target.shake_hands()?;
         drop(writer);
-        prey.settle(name)?;
-        Ok((prey, started))
+        target.settle(name)?;
+        Ok((target, started))
     }
 
     /// Reads `ROLE PID` lines until `ready N` and N of them have come.
@@ -153,11 +154,11 @@ impl Prey {
         }
     }
 
-    /// Whether nobody of it can run but those that left, the program around it not counted.
+    /// Whether only those that left can run; the program around it does not count.
     pub(crate) fn is_gone(&self) -> bool {
         match self.group.map(ProcessGroup::members) {
             Some(Ok(members)) => members.iter().all(|member| Some(member.pid) == self.wrapper),
-            // One walk is a hint: a member may fork behind its back, and reads as nobody in the middle of an exec.
+            // One walk is a hint: a member may fork behind its back, and reads as none in the middle of an exec.
             _ => {
                 self.leftover().is_empty() && {
                     pause(Duration::from_millis(5));
@@ -171,8 +172,8 @@ impl Prey {
         can_run(self.leader)
     }
 
-    /// Ends it without a look at every process for each of a thousand. What is alive of a group is ours: in this pid
-    /// namespace nobody else starts any.
+    /// Ends it without a look at every process for each of a thousand. What is alive of a group is ours: nothing else
+    /// starts processes in this pid namespace.
     pub(crate) fn leave(self) {
         match self.group {
             Some(group) if !self.is_gone() => drop(group.signal(deadbeat::Signal::KILL)),
@@ -182,7 +183,7 @@ impl Prey {
         std::mem::forget(self);
     }
 
-    /// Whoever of it can run and did not leave the group by itself.
+    /// What of it can run and did not leave the group by itself.
     pub(crate) fn leftover(&self) -> Vec<i32> {
         let mut all = self.live();
         all.retain(|pid| !self.escaped.contains(pid) && Some(*pid) != self.wrapper);
@@ -206,9 +207,9 @@ impl Prey {
     }
 }
 
-impl Drop for Prey {
-    /// Whatever the peer has left. We are in a pid namespace of our own: a number that was reused meanwhile is some other
-    /// prey's at worst, and it ends with the namespace.
+impl Drop for Target {
+    /// Whatever the peer has left. We are in a pid namespace of our own: a number that was reused meanwhile is another
+    /// target's at worst, and it ends with the namespace.
     fn drop(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -232,7 +233,7 @@ fn waits_for_signals(pid: i32) -> bool {
     number == Some(nix::libc::SYS_rt_sigsuspend) || !can_run(pid)
 }
 
-/// How many bytes nobody has read yet.
+/// How many bytes have not been read yet.
 fn waiting(pipe: &PipeReader) -> io::Result<usize> {
     rustix::io::ioctl_fionread(pipe).map(|n| n as usize).map_err(io::Error::from)
 }
