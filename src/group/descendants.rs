@@ -1,14 +1,14 @@
-//! The descendants of this process, wherever they have gone: a member that calls `setsid` leaves its group, and one that
-//! clears its environment loses its mark, but each still has a parent.
+//! The descendants of this process, wherever they have gone: a member that calls `setsid` leaves its group, and one
+//! that clears its environment loses its mark, but each still has a parent.
 //!
 //! A process whose parent ends gets another, init by default. As a *subreaper* this process gets its orphaned
 //! descendants instead, so that whatever descends from it does so until one of them has ended.
 //!
 //! # When they have died out
 //!
-//! 1. A process that descends from us and runs has a line of running parents up to us: a parent's end hands its children
-//!    on under the lock under which it becomes a zombie. The first of that line is a child of ours. So they have died out
-//!    if at one instant no child of ours runs.
+//! 1. A process that descends from us and runs has a line of running parents up to us: a parent's end hands its
+//!    children on under the lock under which it becomes a zombie. The first of that line is a child of ours. So they
+//!    have died out if at one instant no child of ours runs.
 //! 2. A child stays in the kernel's list of our children, running or zombie, until it is reaped. Reading the list shows
 //!    each child that is in it from the beginning of the read to its end; later ones may be missing.
 //! 3. Orphans are reaped by [`reap`] alone, under a lock that a look holds too.
@@ -19,8 +19,8 @@
 //! A chain in which each process forks the next and ends fails step 4 for as long as it goes on: its latest is new or
 //! runs.
 //!
-//! Each thread of ours has a list of its own, and a thread's end moves its children to another's. Orphans come to the first
-//! one, which stays to the end; the children of the others are the guardian and what was there before us.
+//! Each thread of ours has a list of its own, and a thread's end moves its children to another's. Orphans come to the
+//! first one, which stays to the end; the children of the others are the guardian and what was there before us.
 //!
 //! What stays open: the command and the guardian are reaped by their owners, which can shift a list of more than a page
 //! while it is read, so the look that decides comes after the command was reaped. And where no list can be read and the
@@ -35,13 +35,15 @@ use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-#[cfg(target_os = "linux")]
-use nix::sys::prctl::get_child_subreaper;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpgid, getsid};
 
-use super::ProcessGroup;
-use super::portable::has_exited;
+use super::child::has_exited;
+#[cfg(target_os = "linux")]
+pub(crate) use super::child::is_child;
+use super::os;
+use super::process::signal_process;
+use super::process_group::ProcessGroup;
 use crate::signal::Signal;
 
 /// Held while an orphan is reaped, and while a look relies on it that none is.
@@ -110,10 +112,10 @@ pub(crate) fn reap(is_anothers: impl Fn(i32) -> bool) {
 
 /// SIGKILL to the children that are `wanted`, and to the whole group of each that has left our session.
 ///
-/// A child of ours keeps its number until it is reaped, so none can be mistaken for a stranger here. A session other than
-/// ours was begun by a descendant of ours, and has no members but those that descend from that one. A group is within one
-/// session, so a killed group kills no stranger; and no fork in it escapes, as one can from a signal to one process. One
-/// that has ended still tells its group.
+/// A child of ours keeps its number until it is reaped, so none can be mistaken for a stranger here. A session other
+/// than ours was begun by a descendant of ours, and has no members but those that descend from that one. A group is
+/// within one session, so a killed group kills no stranger; and no fork in it escapes, as one can from a signal to one
+/// process. One that has ended still tells its group.
 pub(crate) fn kill_children(wanted: impl Fn(&[i32]) -> Vec<i32>) {
     let _reaping = hold_reaping();
     let Ok(ours) = getsid(None) else { return };
@@ -126,7 +128,7 @@ pub(crate) fn kill_children(wanted: impl Fn(&[i32]) -> Vec<i32>) {
                 groups.insert(pgid.as_raw());
             }
             // One that may not be signalled is told of by its own kill.
-            _ => drop(super::signal_process(pid, Signal::KILL)),
+            _ => drop(signal_process(pid, Signal::KILL)),
         }
     }
     for group in groups.into_iter().filter_map(|pgid| ProcessGroup::new(pgid).ok()) {
@@ -137,11 +139,11 @@ pub(crate) fn kill_children(wanted: impl Fn(&[i32]) -> Vec<i32>) {
 /// Whether nothing that descends from this process can run, but for `spared` and what descends from those. `true` only
 /// where orphans become its children; `false` says nothing. May block.
 pub(crate) fn has_died_out(spared: &[i32]) -> bool {
-    sees_everybody() && no_child_runs(|_| spared.to_vec())
+    sees_all() && no_child_runs(|_| spared.to_vec())
 }
 
-/// Whether there was an instant at which no child of this process ran, but for those that `spare` picks from the list: see
-/// the head of this file. `spare` is asked twice, after each list.
+/// Whether there was an instant at which no child of this process ran, but for those that `spare` picks from the list:
+/// see the head of this file. `spare` is asked twice, after each list.
 pub(crate) fn no_child_runs(spare: impl Fn(&[i32]) -> Vec<i32>) -> bool {
     let _reaping = hold_reaping();
     let list = || {
@@ -155,29 +157,23 @@ pub(crate) fn no_child_runs(spare: impl Fn(&[i32]) -> Vec<i32>) -> bool {
 }
 
 #[cfg(target_os = "linux")]
-fn sees_everybody() -> bool {
-    super::linux::available() && get_child_subreaper() == Ok(true)
+fn sees_all() -> bool {
+    os::available() && nix::sys::prctl::get_child_subreaper() == Ok(true)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn sees_everybody() -> bool {
+fn sees_all() -> bool {
     false
 }
 
 /// Whether the processes beyond our children can be seen: their parents, their starts, their environment.
 pub(crate) fn sees_beyond_children() -> bool {
-    #[cfg(target_os = "linux")]
-    return super::linux::available();
-    #[cfg(not(target_os = "linux"))]
-    return false;
+    os::available()
 }
 
 /// Whether `/proc` is mounted so that it hides others' processes.
 pub(crate) fn hides_processes() -> bool {
-    #[cfg(target_os = "linux")]
-    return super::linux::hides_processes();
-    #[cfg(not(target_os = "linux"))]
-    return false;
+    os::hides_processes()
 }
 
 /// What descends from this process and can still run, but for `spared` and what descends from those. Its children alone
@@ -209,77 +205,45 @@ pub(crate) fn children_of(pid: i32) -> Vec<i32> {
 
 /// Whether it has not ended; of one that is no child only where others can be seen.
 pub(crate) fn runs(pid: i32) -> bool {
-    #[cfg(target_os = "linux")]
-    if sees_beyond_children() {
-        return super::linux::runs(pid);
-    }
-    has_exited(pid) == Ok(false)
+    if sees_beyond_children() { os::runs(pid) } else { has_exited(pid) == Ok(false) }
 }
 
-/// Whether a child of ours has ended, or was reaped: the kernel's word, and far cheaper than to read it. The kernel keeps it
-/// back while the child is traced by another process, for as long as that likes: such a one is seen to be dead.
+/// Whether a child of ours has ended, or was reaped: the kernel's word, and far cheaper than to read it. The kernel
+/// keeps it back while the child is traced by another process, for as long as that likes: such a one is seen to be
+/// dead.
 pub(crate) fn child_has_ended(pid: i32) -> bool {
     has_exited(pid) != Ok(false) || sees_beyond_children() && !runs(pid)
 }
 
-/// Whether it is a child of ours that was not reaped.
-#[cfg(target_os = "linux")]
-pub(crate) fn is_child(pid: i32) -> bool {
-    has_exited(pid).is_ok()
-}
-
-/// Whether it is on its way out, or gone: it has no environment any more then, and its children are about to be handed on.
+/// Whether it is on its way out, or gone: it has no environment any more then, and its children are about to be handed
+/// on.
 pub(crate) fn is_leaving(pid: i32) -> bool {
-    #[cfg(target_os = "linux")]
-    if sees_beyond_children() {
-        return super::linux::is_leaving(pid);
-    }
-    !runs(pid)
+    if sees_beyond_children() { os::is_leaving(pid) } else { !runs(pid) }
 }
 
 /// Its command line, or its name in brackets; empty for one that is gone.
 pub(crate) fn command_of(pid: i32) -> String {
-    #[cfg(target_os = "linux")]
-    if sees_beyond_children() {
-        return super::linux::command_of(pid);
-    }
-    let _ = pid;
-    "its name cannot be read".to_owned()
+    if sees_beyond_children() { os::command_of(pid) } else { "its name cannot be read".to_owned() }
 }
 
 /// When it was started; with its number that is one process and no other.
 pub(crate) fn started_at(pid: i32) -> Option<Duration> {
-    #[cfg(target_os = "linux")]
-    if sees_beyond_children() {
-        return super::linux::started_at(pid);
-    }
-    let _ = pid;
-    None
+    if sees_beyond_children() { os::started_at(pid) } else { None }
 }
 
-/// The numbers handed out since `until`, which is moved on: none the first time, or where they cannot be told; `None` if
-/// they are too many.
+/// The numbers handed out since `until`, which is moved on: none the first time, or where they cannot be told; `None`
+/// if they are too many.
 pub(crate) fn born_since(until: &mut Option<i32>) -> Option<Vec<i32>> {
-    #[cfg(target_os = "linux")]
-    return super::kin::born_since(until);
-    #[cfg(not(target_os = "linux"))]
-    {
-        let _ = until;
-        Some(Vec::new())
-    }
+    os::handed_out_since(until)
 }
 
 /// The process that has it for a child.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
-    #[cfg(target_os = "linux")]
-    if sees_beyond_children() {
-        return super::linux::parent(pid);
-    }
-    let _ = pid;
-    None
+    if sees_beyond_children() { os::parent(pid) } else { None }
 }
 
-/// Whether it descends from this process, and not by way of `spared`. Where only children can be seen, whether it is one.
+/// Whether it descends from this process, and not by way of `spared`. Where only children can be seen, whether it is
+/// one.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
     if !sees_beyond_children() {
@@ -291,7 +255,7 @@ pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
         if spared.contains(&pid) {
             return false;
         }
-        match super::linux::parent(pid) {
+        match os::parent(pid) {
             Some(parent) if parent == own => return true,
             // Of the first there is the number 0, which no process has.
             Some(parent) => pid = parent,
@@ -313,7 +277,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::super::inside::inside;
-    use super::super::tests::Started;
+    use super::super::testing::Started;
     use super::*;
 
     #[test]

@@ -7,8 +7,8 @@ use super::raw;
 /// How many numbers are tried one by one, where the system cannot be asked for all of them in one call.
 const MANY: u64 = 4096;
 
-/// Has the next exec of this process close every descriptor from `first` on. For a child between fork and exec: it makes
-/// system calls only, allocates nothing and takes no lock.
+/// Has the next exec of this process close every descriptor from `first` on. For a child between fork and exec: it
+/// makes system calls only, allocates nothing and takes no lock.
 ///
 /// Before Linux 5.11 those with numbers above 4095 stay open.
 fn close_on_exec_from(first: u32) {
@@ -21,9 +21,9 @@ fn close_on_exec_from(first: u32) {
     (first..limit as u32).for_each(|fd| raw::close_on_exec(fd as i32));
 }
 
-/// What the caller's callers gave this process to hold is theirs: a lock, the end of a pipe, a directory. They count on it
-/// being free when this process has ended, and a helper of it takes its time before it can let go of anything. For a helper
-/// between fork and exec, as [`close_on_exec_from`].
+/// What the caller's callers gave this process to hold is theirs: a lock, the end of a pipe, a directory. They count on
+/// it being free when this process has ended, and a helper of it takes its time before it can let go of anything. For a
+/// helper between fork and exec, as [`close_on_exec_from`].
 pub(crate) fn hold_nothing() {
     // What cannot be left here is left by the program.
     let _ = rustix::process::chdir(c"/");
@@ -72,7 +72,7 @@ mod tests {
         use nix::errno::Errno;
         use nix::libc::SYS_close_range;
 
-        use super::super::tests::failing;
+        use super::super::testing::failing;
         for errno in [Errno::ENOSYS, Errno::EINVAL] {
             let left = failing(&[SYS_close_range], errno, || held(|| close_on_exec_from(3)));
             assert!(!left.contains("/etc/passwd"), "{errno}: {left}");

@@ -24,8 +24,9 @@ pub(crate) fn begins_with_default_signals(command: &mut Command) {
     unsafe { command.pre_exec(hook) };
 }
 
-/// From here on a child of this process that has exited stays until it is waited for. Where SIGCHLD is ignored, as one may
-/// be started to, the kernel reaps it at once: its status is lost, and its number free while it is still to be signalled.
+/// From here on a child of this process that has exited stays until it is waited for. Where SIGCHLD is ignored, as one
+/// may be started to, the kernel reaps it at once: its status is lost, and its number free while it is still to be
+/// signalled.
 pub(crate) fn keeps_exited_children() {
     if raw::is_ignored(libc::SIGCHLD) {
         raw::set_default(libc::SIGCHLD);

@@ -79,11 +79,10 @@ pub(crate) fn born_between(before: i32, last: i32) -> Option<Vec<i32>> {
     linux::handed_out_between(before, last)
 }
 
-/// The numbers handed out since `until`, which is moved on: none the first time, or where they cannot be told; `None` if
-/// they are too many.
+/// The numbers handed out since `until`, which is moved on: none the first time, or where they cannot be told; `None`
+/// if they are too many.
 pub(crate) fn born_since(until: &mut Option<i32>) -> Option<Vec<i32>> {
-    let Some(last) = last_born() else { return Some(Vec::new()) };
-    until.replace(last).map_or(Some(Vec::new()), |before| born_between(before, last))
+    linux::handed_out_since(until)
 }
 
 #[cfg(test)]
@@ -91,7 +90,7 @@ mod tests {
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
-    use super::super::tests::Started;
+    use super::super::testing::Started;
     use super::*;
 
     #[test]

@@ -11,7 +11,9 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::Member;
+use super::member::Member;
+#[cfg(target_os = "linux")]
+use super::os;
 
 /// One marked tree: a variable that nobody else has in their environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +53,8 @@ impl Mark {
     /// [`io::ErrorKind::Unsupported`] where there is no `/proc` to read.
     pub(crate) fn members(&self) -> io::Result<Vec<Member>> {
         #[cfg(target_os = "linux")]
-        if super::linux::available() {
-            return super::linux::members_where(|pid, _| self.is_on(pid));
+        if os::available() {
+            return os::members_where(|pid, _| self.is_on(pid));
         }
         Err(io::Error::new(io::ErrorKind::Unsupported, "marked processes cannot be found without /proc"))
     }
@@ -62,7 +64,7 @@ impl Mark {
     pub(crate) fn kill(&self) {
         #[cfg(target_os = "linux")]
         for member in self.members().unwrap_or_default() {
-            super::linux::kill_if(member.pid, || self.is_on(member.pid));
+            os::kill_if(member.pid, || self.is_on(member.pid));
         }
     }
 
@@ -78,7 +80,7 @@ impl Mark {
 #[cfg(feature = "cli")]
 pub(crate) fn carries(pid: i32, name: &str) -> bool {
     #[cfg(target_os = "linux")]
-    if super::linux::available() {
+    if os::available() {
         let text = read_past_an_exec(|| environment(pid).unwrap_or_default(), || is_in_exec(pid));
         let start = format!("{name}=").into_bytes();
         return text.split(|b| *b == 0).any(|entry| entry.starts_with(&start));
@@ -123,7 +125,7 @@ impl Carriers {
     /// Takes in what the environment of one process shows.
     fn note(&mut self, pid: i32, name: &str, environment: &[u8], is_in_exec: impl FnOnce() -> bool) {
         self.some_in_exec |= environment.is_empty() && is_in_exec();
-        let value = value_in(environment, name).filter(|_| super::linux::runs(pid));
+        let value = value_in(environment, name).filter(|_| os::runs(pid));
         self.found.extend(value.map(|value| Carrier { pid, value }));
     }
 }
@@ -132,9 +134,9 @@ impl Carriers {
 #[cfg(target_os = "linux")]
 pub(crate) fn carriers(name: &str) -> Carriers {
     let mut carriers = Carriers::default();
-    if super::linux::available() {
+    if os::available() {
         // What was seen before an error counts.
-        let _ = super::linux::walk(|pid, _| {
+        let _ = os::walk(|pid, _| {
             if let Ok(environment) = environment(pid) {
                 carriers.note(pid, name, &environment, || is_in_exec(pid));
             }
@@ -220,8 +222,8 @@ mod linux_tests {
     use std::process::{Command, Stdio};
 
     use super::super::inside::skip;
-    use super::super::linux::is_dying;
-    use super::super::tests::Started;
+    use super::super::testing::Started;
+    use super::os::is_dying;
     use super::*;
 
     #[test]

@@ -54,8 +54,8 @@ fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: i32, flags: libc::c_uint) ->
     Errno::result(sent).map(drop)
 }
 
-/// `close_range(2)` with `CLOSE_RANGE_CLOEXEC` (Linux 5.11): all descriptors from this one on are closed by the next exec
-/// of this process. Makes one system call and allocates nothing.
+/// `close_range(2)` with `CLOSE_RANGE_CLOEXEC` (Linux 5.11): all descriptors from this one on are closed by the next
+/// exec of this process. Makes one system call and allocates nothing.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "neither nix nor rustix has it")]
 pub(super) fn close_range_on_exec(first: libc::c_uint) -> Result<(), Errno> {
@@ -83,8 +83,8 @@ pub(super) fn is_ignored(signal: i32) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Has the signal do again what it does by default. Makes one system call and allocates nothing; where the system has no
-/// such signal, or lets nothing of it be changed, nothing is.
+/// Has the signal do again what it does by default. Makes one system call and allocates nothing; where the system has
+/// no such signal, or lets nothing of it be changed, nothing is.
 #[expect(unsafe_code, reason = "nix takes no real-time signals")]
 pub(super) fn set_default(signal: i32) {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
@@ -97,7 +97,7 @@ pub(super) fn set_default(signal: i32) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Started;
+    use super::super::testing::Started;
     use super::*;
 
     #[test]

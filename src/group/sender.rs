@@ -12,8 +12,8 @@ pub(crate) enum Sender {
     Process(i32),
 }
 
-/// Has `note` called in the handler of each such signal, before what is registered for it later. It must do no more than
-/// to read and write atomics.
+/// Has `note` called in the handler of each such signal, before what is registered for it later. It must do no more
+/// than to read and write atomics.
 pub(crate) fn on_signal(signal: i32, note: impl Fn(Sender) + Send + Sync + 'static) -> Result<(), Errno> {
     let action = move |info: &libc::siginfo_t| note(sender(info));
     #[expect(

@@ -15,8 +15,8 @@ pub(crate) enum Stopped {
     Group,
 }
 
-/// Does what `signal` does by default (SIGTSTP, SIGTTIN or SIGTTOU), and returns when this process is continued; at once
-/// where nothing could continue it, since the system discards such a stop in an orphaned group.
+/// Does what `signal` does by default (SIGTSTP, SIGTTIN or SIGTTOU), and returns when this process is continued; at
+/// once where nothing could continue it, since the system discards such a stop in an orphaned group.
 ///
 /// 1. The signal was handled, and SIGCONT after it, before this was called.
 /// 2. A stop now would last until the next SIGCONT, which may never come.
@@ -75,7 +75,7 @@ fn stop_in(stat: &str) -> Option<i32> {
 #[cfg(test)]
 #[cfg(target_os = "linux")]
 mod tests {
-    use super::super::tests::Started;
+    use super::super::testing::Started;
     use super::*;
 
     #[test]

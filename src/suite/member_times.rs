@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use crate::fixture::Running;
-use crate::group::Member;
+use crate::group::{Member, is_dying};
 use crate::report::Life;
 
 /// How long a birth may go unseen.
@@ -72,7 +72,7 @@ impl<'a> MemberTimes<'a> {
 
     /// Whether SIGKILL is on its way to all who are left.
     pub(super) fn are_dying(&self) -> bool {
-        self.running.leftover().is_ok_and(|members| members.iter().all(Member::is_dying))
+        self.running.leftover().is_ok_and(|members| members.iter().all(is_dying))
     }
 
     /// The group is gone, and so is everybody.

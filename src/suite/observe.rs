@@ -12,7 +12,7 @@ use super::member_times::MemberTimes;
 use super::member_waits::MemberWaits;
 use crate::fixture::Running;
 use crate::fixture::cleanup::DEAD_WITHIN;
-use crate::group::{GroupWatch, Member, ProcessGroup, pause};
+use crate::group::{GroupWatch, Member, ProcessGroup, is_dying, pause};
 
 /// Members take some milliseconds to die of SIGKILL: what is left right after the subject has returned is no leftover
 /// yet.
@@ -142,7 +142,7 @@ pub(super) fn escaped(running: &Running) -> io::Result<Vec<Member>> {
     let deadline = Instant::now() + DEAD_WITHIN;
     loop {
         let escaped = running.escaped()?;
-        if Instant::now() >= deadline || !escaped.iter().any(Member::is_dying) {
+        if Instant::now() >= deadline || !escaped.iter().any(is_dying) {
             return Ok(escaped);
         }
         pause(LOOK_AT_GROUP);

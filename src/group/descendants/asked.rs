@@ -1,13 +1,14 @@
 //! Children without a `/proc`: `waitid(2)` says of any number whether it is a child's.
 //!
-//! Only numbers that were handed out since our start can be: from our own to that of a thread that is started to see how
-//! far they have come. If they have come round and beyond our own, a child can have been missed: where the kernel says
-//! that there is one and none is found, all the numbers there are get asked, for a second.
+//! Only numbers that were handed out since our start can be: from our own to that of a thread that is started to see
+//! how far they have come. If they have come round and beyond our own, a child can have been missed: where the kernel
+//! says that there is one and none is found, all the numbers there are get asked, for a second.
 
+use nix::unistd::getpid;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use rustix::thread::gettid;
 
-use super::is_child;
+use crate::group::child::is_child;
 
 /// Numbers are smaller: `proc_sys_kernel_pid_max(5)`.
 const LIMIT: i32 = 1 << 22;
@@ -19,7 +20,7 @@ pub(super) fn children() -> Vec<i32> {
     }
     let last = std::thread::Builder::new().spawn(|| gettid().as_raw_nonzero().get()).ok();
     let last = last.and_then(|thread| thread.join().ok()).unwrap_or(LIMIT - 1);
-    let found: Vec<_> = handed_out(super::own_pid(), last).filter(|pid| is_child(*pid)).collect();
+    let found: Vec<_> = handed_out(getpid().as_raw(), last).filter(|pid| is_child(*pid)).collect();
     if found.is_empty() { (2..LIMIT).filter(|pid| is_child(*pid)).collect() } else { found }
 }
 

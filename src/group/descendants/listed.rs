@@ -1,10 +1,12 @@
 //! Children as `/proc` lists them, by our own pid namespace's numbers.
 //!
-//! A `/proc` of the namespace around ours has its own numbers for the same processes: `NSpid` of `proc_pid_status(5)` has
-//! both, the last one ours. One of any other namespace does not know this process, and lists nothing.
+//! A `/proc` of the namespace around ours has its own numbers for the same processes: `NSpid` of `proc_pid_status(5)`
+//! has both, the last one ours. One of any other namespace does not know this process, and lists nothing.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
+
+use super::super::os;
 
 /// How often threads of ours may end while their children are listed.
 const TRIES: usize = 10;
@@ -14,7 +16,7 @@ pub(super) fn children() -> io::Result<Vec<i32>> {
     let status = fs::read_to_string("/proc/self/status")?;
     let (listed_as, ours) = numbers(&status).ok_or(io::ErrorKind::Unsupported)?;
     let is_foreign = status.lines().any(|line| line.starts_with("NSpid:") && line.split_whitespace().count() > 2);
-    if ours != super::own_pid() {
+    if ours != nix::unistd::getpid().as_raw() {
         return Err(io::ErrorKind::Unsupported.into());
     }
     // A thread that ends in the middle is no reason to look elsewhere.
@@ -22,7 +24,7 @@ pub(super) fn children() -> io::Result<Vec<i32>> {
     let listed = match (0..TRIES).find_map(|_| lists()).transpose()? {
         Some(listed) => listed,
         // A kernel without these lists.
-        None if super::sees_beyond_children() => return Ok(children_by_parent(ours)),
+        None if os::available() => return Ok(children_by_parent(ours)),
         None => return Err(io::ErrorKind::Unsupported.into()),
     };
     if !is_foreign {
@@ -77,8 +79,8 @@ fn read_list(mut file: File) -> io::Result<Vec<i32>> {
 pub(super) fn children_by_parent(parent: i32) -> Vec<i32> {
     let mut children = Vec::new();
     // What was seen before an error counts.
-    let _ = super::super::linux::walk(|pid, _| {
-        if super::super::linux::parent(pid) == Some(parent) {
+    let _ = os::walk(|pid, _| {
+        if os::parent(pid) == Some(parent) {
             children.push(pid);
         }
     });

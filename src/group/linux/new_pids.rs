@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use nix::unistd::{Pid, getpgid};
 
+use super::table::available;
+
 /// The pid handed out last in this namespace, to processes and threads alike: the last field of `proc_loadavg(5)`. Kept
 /// open, for the day when no descriptor is to be had.
 pub(in crate::group) fn last_pid() -> Option<i32> {
@@ -44,6 +46,13 @@ fn handed_out(before: i32, now: i32, max: fn() -> i32) -> Option<impl Iterator<I
 /// The numbers that may have been handed out between these two, the second included; `None` if they are too many.
 pub(in crate::group) fn handed_out_between(before: i32, now: i32) -> Option<Vec<i32>> {
     handed_out(before, now, pid_max).map(Iterator::collect)
+}
+
+/// The numbers handed out since `until`, which is moved on: none the first time, or where they cannot be told; `None`
+/// if they are too many.
+pub(in crate::group) fn handed_out_since(until: &mut Option<i32>) -> Option<Vec<i32>> {
+    let Some(last) = available().then(last_pid).flatten() else { return Some(Vec::new()) };
+    until.replace(last).map_or(Some(Vec::new()), |before| handed_out_between(before, last))
 }
 
 /// Whom the system has given birth to in a stretch of time.
@@ -91,7 +100,7 @@ impl NewPids {
 mod tests {
     use nix::errno::Errno;
 
-    use super::super::super::tests::{OPEN, Started, failing};
+    use super::super::super::testing::{OPEN, Started, failing};
     use super::*;
 
     fn numbers(before: i32, now: i32) -> Option<Vec<i32>> {

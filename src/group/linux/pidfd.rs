@@ -11,7 +11,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 use rustix::process::{PidfdFlags, pidfd_open};
 
-use super::super::{raw, wait_readable};
+use super::super::raw;
+use super::super::wait::wait_readable;
 
 /// A pidfd, counted against this process's share of descriptors.
 #[derive(Debug)]
@@ -106,7 +107,7 @@ mod tests {
     use nix::libc;
 
     use super::super::super::inside::inside;
-    use super::super::super::tests::{Started, before_6_9, failing};
+    use super::super::super::testing::{Started, before_6_9, failing};
     use super::*;
 
     #[test]

@@ -8,6 +8,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use super::super::raw;
+use super::super::seen::Seen;
 use super::pidfd::{self, Pidfd, has_exited};
 use super::table::runs;
 
@@ -33,11 +34,12 @@ impl SingleProcess {
         is_it(pid).then_some(SingleProcess { pid, pidfd, is_it })
     }
 
-    pub(in crate::group) fn is_gone(&self) -> bool {
-        match self.fd() {
+    pub(in crate::group) fn look(&self) -> Seen {
+        let is_gone = match self.fd() {
             Some(fd) => has_exited(fd),
             None => !((self.is_it)(self.pid) && runs(self.pid)),
-        }
+        };
+        if is_gone { Seen::Gone } else { Seen::Alive }
     }
 
     pub(in crate::group) fn signal(&self, signal: i32) -> Result<(), Errno> {
@@ -80,7 +82,7 @@ pub(in crate::group) fn kill_if(pid: i32, sure: impl Fn() -> bool) {
 mod tests {
     use nix::libc;
 
-    use super::super::super::tests::{Started, failing};
+    use super::super::super::testing::{Started, failing};
     use super::super::table::is_dying;
     use super::*;
 
@@ -102,13 +104,13 @@ mod tests {
     fn one_that_is_held_is_gone_when_it_has_ended_and_signalled_until_then() {
         let mut cat = Started::leader();
         let process = SingleProcess::hold(cat.pid(), Box::new(|_| true)).unwrap();
-        assert!(!process.is_gone());
+        assert!(process.look() == Seen::Alive);
         assert_eq!(process.signal(libc::SIGKILL), Ok(()));
         assert!(is_dying(cat.pid()));
         cat.kill();
-        assert!(process.is_gone(), "a zombie");
+        assert!(process.look() == Seen::Gone, "a zombie");
         cat.reap();
-        assert!(process.is_gone());
+        assert!(process.look() == Seen::Gone);
         assert_eq!(process.signal(0), Err(Errno::ESRCH));
     }
 
@@ -117,13 +119,13 @@ mod tests {
         let mut cat = Started::leader();
         let pid = cat.pid();
         let unheld = |is_it| SingleProcess { pid, pidfd: None, is_it: Box::new(move |_| is_it) };
-        assert!(!unheld(true).is_gone() && unheld(false).is_gone());
+        assert!(unheld(true).look() == Seen::Alive && unheld(false).look() == Seen::Gone);
         assert_eq!(unheld(false).signal(libc::SIGKILL), Err(Errno::ESRCH));
         assert!(!is_dying(pid));
         assert_eq!(unheld(true).signal(libc::SIGKILL), Ok(()));
         assert!(is_dying(pid));
         cat.kill();
-        assert!(unheld(true).is_gone(), "a zombie");
+        assert!(unheld(true).look() == Seen::Gone, "a zombie");
     }
 
     #[test]
