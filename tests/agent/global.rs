@@ -6,7 +6,7 @@ use std::process::Command;
 use deadbeat::KillErrorKind;
 use deadbeat::registry::{Registry, kill_all_children, register_child, unregister_child};
 
-use super::support::{INSIDE, NOBODY, inside};
+use super::support::{INSIDE, NO_PIDS, inside};
 
 #[test]
 fn the_free_functions_are_about_the_registry_of_the_process() {
@@ -21,7 +21,7 @@ fn the_free_functions_are_about_the_registry_of_the_process() {
     register_child(pgid).unwrap();
     assert_eq!(Registry::global().list(), [pgid]);
     unregister_child(pgid);
-    assert_eq!(Registry::global().list(), NOBODY);
+    assert_eq!(Registry::global().list(), NO_PIDS);
     register_child(pgid).unwrap();
     let reports = kill_all_children();
     let killed: Vec<i32> = reports.iter().map(|report| report.pgid).collect();

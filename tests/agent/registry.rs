@@ -1,4 +1,4 @@
-//! The registry: nothing in it outlives `kill_all`, whoever enters it and whenever.
+//! The registry: nothing in it outlives `kill_all`, whatever enters it and whenever.
 
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command};
@@ -11,7 +11,7 @@ use deadbeat::group::{Backend, backend};
 use deadbeat::registry::Registry;
 use deadbeat::{KillErrorKind, Outcome, Signal};
 
-use super::support::{LONG, NOBODY, SOON, Tree, eventually, isolated, policy};
+use super::support::{LONG, NO_PIDS, SOON, Tree, eventually, isolated, policy};
 
 /// A grace that has to be waited for.
 const SHORT: Duration = Duration::from_millis(300);
@@ -63,8 +63,8 @@ fn graces(grace: Duration, kill: impl FnOnce()) -> f64 {
 
 #[test]
 fn all_are_killed_in_one_grace_and_a_second_call_does_nothing() {
-    // One after the other they take as many graces, however long those are. Of a longer one a busy machine, which has 200
-    // to find the time for, adds a smaller part.
+    // One after the other they take as many graces, however long those are. Of a longer one a busy machine, which has
+    // 200 to find the time for, adds a smaller part.
     let mut took = Vec::new();
     for seconds in [1, 3, 9] {
         took.push(graces_for_all(Duration::from_secs(seconds)));
@@ -174,7 +174,7 @@ fn it_works_after_the_runtime_was_shut_down() {
     runtime.shutdown_background();
     assert_eq!(registry.kill_all().len(), 1);
     if backend() == Backend::Proc {
-        assert_eq!(tree.pids(), NOBODY, "it did not wait");
+        assert_eq!(tree.pids(), NO_PIDS, "it did not wait");
     }
     eventually("the group is dead", || tree.pids().is_empty());
     eventually("and reaped", || registry.list().is_empty());
@@ -340,7 +340,7 @@ fn a_dangerous_pgid_is_refused() {
     for pgid in [0, 1, -1, nix::unistd::getpgrp().as_raw()] {
         assert_eq!(registry.register(pgid).unwrap_err().kind(), KillErrorKind::InvalidGroup);
     }
-    assert_eq!(registry.list(), NOBODY);
+    assert_eq!(registry.list(), NO_PIDS);
 }
 
 #[test]
@@ -352,7 +352,7 @@ fn many_threads_register_unregister_and_kill_and_every_group_is_accounted_for() 
     let (owned, kept, swept) = (Mutex::new(Vec::new()), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            eventually("somebody is registered", || registry.list().len() >= THREADS / 2);
+            eventually("a run is registered", || registry.list().len() >= THREADS / 2);
             *reports.lock().unwrap() = registry.kill_all();
         });
         for thread in 0..THREADS {
@@ -395,5 +395,5 @@ fn many_threads_register_unregister_and_kill_and_every_group_is_accounted_for() 
     assert!(reported.iter().all(|pgid| [&owned, &kept, &swept].into_iter().any(|all| all.contains(pgid))));
     reported.sort_unstable();
     assert!(reported.windows(2).all(|pair| pair[0] != pair[1]), "one was killed twice: {reported:?}");
-    assert_eq!(registry.list(), NOBODY);
+    assert_eq!(registry.list(), NO_PIDS);
 }

@@ -1,8 +1,8 @@
 //! The registry against a model, with real groups: whatever is done to it in whatever order, it lists who was entered
-//! and not yet taken off, kills those and nobody else, and says what became of them.
+//! and not yet taken off, kills those and no others, and says what became of them.
 //!
-//! `PROPTEST_CASES=200 cargo test --test agent registry_model` tries more; a failure is written down, and tried first from
-//! then on.
+//! `PROPTEST_CASES=200 cargo test --test agent registry_model` tries more; a failure is written down, and tried first
+//! from then on.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -96,7 +96,7 @@ impl ReferenceStateMachine for Model {
             }
             Step::Register(i) => {
                 model.groups[i].entered = true;
-                // Whoever comes after the end of all is killed on the spot.
+                // What comes after the end of all is killed on the spot.
                 model.groups[i].alive &= !model.closed;
             }
             Step::Unregister(i) => model.groups[i].entered = false,
@@ -199,7 +199,7 @@ impl StateMachineTest for System {
         assert_eq!(system.registry.list(), entered);
         for (expected, group) in model.groups.iter().zip(&system.groups) {
             if expected.alive {
-                assert!(!group.has_ended(), "killed, and nobody asked for that: {expected:?}");
+                assert!(!group.has_ended(), "killed, and not asked for: {expected:?}");
             } else {
                 eventually("it is dead", || group.has_ended());
             }

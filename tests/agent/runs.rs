@@ -9,7 +9,7 @@ use deadbeat::{Outcome, Signal};
 use proptest::prelude::*;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 
-use super::support::{INSIDE, LONG, NOBODY, Tree, eventually, inside, isolated, policy};
+use super::support::{INSIDE, LONG, NO_PIDS, Tree, eventually, inside, isolated, policy};
 
 fn sees_members() -> bool {
     backend() == Backend::Proc
@@ -21,7 +21,7 @@ async fn a_command_that_ends_by_itself_tells_its_status() {
     let exit = run_subprocess_agent(Tree::new().sh("exit 7"), &options).await.unwrap();
     assert_eq!(exit.status.code(), Some(7));
     assert!(exit.leftovers.is_none(), "{exit:?}");
-    assert_eq!(registry.list(), NOBODY);
+    assert_eq!(registry.list(), NO_PIDS);
 }
 
 #[tokio::test]
@@ -40,11 +40,11 @@ async fn members_left_behind_are_killed_and_reported() {
     let tree = Tree::new();
     let exit = run_subprocess_agent(tree.sh("sleep 60 & exit 3"), &options).await.unwrap();
     assert_eq!(exit.status.code(), Some(3));
-    assert_eq!(tree.pids(), NOBODY);
+    assert_eq!(tree.pids(), NO_PIDS);
     if sees_members() {
         assert_eq!(exit.leftovers.expect("not reported").unwrap().outcome, Outcome::Terminated);
     }
-    assert_eq!(registry.list(), NOBODY);
+    assert_eq!(registry.list(), NO_PIDS);
 
     // The control: told to leave them, it does, so it was the kill above that ended them.
     let options = options.leftovers(Leftovers::Leave);
@@ -64,9 +64,9 @@ async fn at_the_timeout_the_whole_group_is_killed_and_the_leader_reaped() {
     assert_eq!(status.signal(), Some(Signal::KILL.as_raw()));
     if sees_members() {
         assert_eq!(kill.outcome, Outcome::Killed);
-        assert_eq!(tree.pids(), NOBODY);
+        assert_eq!(tree.pids(), NO_PIDS);
     }
-    assert_eq!(registry.list(), NOBODY);
+    assert_eq!(registry.list(), NO_PIDS);
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn a_shutdown_request_ends_a_running_command_at_once() {
     // Its own end would come in a minute; a slow machine can only make the kill later.
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     let AgentError::ShutdownRequested { kill: Some(Ok(_)), status: Some(_) } = error.unwrap_err() else { panic!() };
-    assert_eq!((tree.pids(), registry.list()), (NOBODY.into(), NOBODY.into()));
+    assert_eq!((tree.pids(), registry.list()), (NO_PIDS.into(), NO_PIDS.into()));
 
     // From here on nothing is even started.
     let error = run_subprocess_agent(tree.sh("exit 0"), &options).await.unwrap_err();
@@ -106,7 +106,7 @@ async fn a_command_that_does_not_exist_leaves_no_trace() {
     let (options, registry, _) = isolated();
     let error = run_subprocess_agent(tokio::process::Command::new("/no/such/program"), &options).await.unwrap_err();
     assert!(matches!(&error, AgentError::Spawn(io) if io.kind() == std::io::ErrorKind::NotFound), "{error:?}");
-    assert_eq!(registry.list(), NOBODY);
+    assert_eq!(registry.list(), NO_PIDS);
 }
 
 #[tokio::test]
@@ -114,7 +114,7 @@ async fn more_output_than_a_pipe_holds_does_not_block() {
     let (options, _, _) = isolated();
     let mut full = Tree::new().sh("head -c 1000000 /dev/zero");
     full.stdout(std::process::Stdio::piped());
-    // The control: nobody reads, and it does block. A slow machine can only make it look more so.
+    // The control: nothing reads, and it does block. A slow machine can only make it look more so.
     let unread = options.clone().timeout(Duration::from_millis(500));
     let error = run_subprocess_agent(full, &unread).await.unwrap_err();
     assert!(matches!(error, AgentError::TimedOut { .. }), "{error:?}");
@@ -172,7 +172,7 @@ fn the_obedient_die_though_the_process_ends_as_soon_as_the_run_is_dropped() {
     let mut command = std::process::Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", itself]).env(INSIDE, "1").stdout(std::process::Stdio::null());
     assert!(tree.marks(&mut command).status().unwrap().success());
-    eventually("everybody is dead", || tree.pids().is_empty());
+    eventually("all are dead", || tree.pids().is_empty());
 }
 
 fn dropped_at(moment: Duration, drop_runtime: bool) {
@@ -212,7 +212,7 @@ async fn an_exit_that_somebody_else_collected_is_an_error_and_no_hang() {
     });
     let error = run_subprocess_agent(Tree::new().sh("exit 0"), &options).await.unwrap_err();
     assert!(matches!(error, AgentError::Wait(_)), "{error:?}");
-    assert_eq!(registry.list(), NOBODY);
+    assert_eq!(registry.list(), NO_PIDS);
 }
 
 #[test]
@@ -234,5 +234,5 @@ fn a_parent_that_minds_no_children_keeps_no_run_from_its_end() {
     let soon = options.clone().timeout(Duration::from_millis(100));
     let error = runtime.block_on(run_subprocess_agent(Tree::new().sh("exec sleep 60"), &soon)).unwrap_err();
     assert!(matches!(error, AgentError::TimedOut { status: Some(_), .. }), "{error:?}");
-    assert_eq!(registry.list(), NOBODY);
+    assert_eq!(registry.list(), NO_PIDS);
 }

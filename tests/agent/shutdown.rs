@@ -1,4 +1,4 @@
-//! The shutdown request: once made it is seen by everybody, whenever they look.
+//! The shutdown request: once made it is seen by every run, whenever it looks.
 
 use std::sync::Arc;
 use std::time::Duration;

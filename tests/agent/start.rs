@@ -8,12 +8,12 @@ use deadbeat::agent::{AgentError, StartError, StartStep, run_subprocess_agent};
 use nix::errno::Errno;
 use tokio::process::Command;
 
-use super::support::{INSIDE, NOBODY, inside, isolated};
+use super::support::{INSIDE, NO_PIDS, inside, isolated};
 
 async fn failure_of(command: Command) -> (StartError, String) {
     let (options, registry, _) = isolated();
     let error = run_subprocess_agent(command, &options).await.unwrap_err();
-    assert_eq!(registry.list(), NOBODY);
+    assert_eq!(registry.list(), NO_PIDS);
     let text = error.to_string();
     let AgentError::Spawn(error) = error else { panic!("{error:?}") };
     (error, text)

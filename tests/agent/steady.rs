@@ -35,7 +35,7 @@ fn beats_on(test: &str, flavor: Flavor) {
         return;
     }
     if std::env::var_os(INSIDE).is_none() {
-        // What a process ignores its children ignore from birth: nobody need wait until they are deaf.
+        // What a process ignores its children ignore from birth: there is no need to wait until they are deaf.
         inside(test, &["--ignore-signal=TERM"]);
         return;
     }
@@ -87,7 +87,7 @@ fn beats_on(test: &str, flavor: Flavor) {
     );
 }
 
-/// Dead, and nobody reaps them: each is one more to be looked at by whoever looks at this process's descendants.
+/// Dead and not reaped: each is one more to be looked at in a walk through this process's descendants.
 #[cfg(target_os = "linux")]
 fn many_children() -> usize {
     const MANY: usize = 6000;

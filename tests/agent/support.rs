@@ -17,7 +17,7 @@ mod eventually;
 pub(crate) use eventually::{SOON, eventually};
 
 /// No pid, no pgid.
-pub(crate) const NOBODY: [i32; 0] = [];
+pub(crate) const NO_PIDS: [i32; 0] = [];
 
 /// Set in a test that runs once more, in a process of its own.
 pub(crate) const INSIDE: &str = "DEADBEAT_TEST_INSIDE";
@@ -71,7 +71,7 @@ impl Tree {
         command
     }
 
-    /// Whoever is started by this command carries the mark too.
+    /// What this command starts carries the mark too.
     pub(crate) fn marks<'a>(&self, command: &'a mut std::process::Command) -> &'a mut std::process::Command {
         command.env("DEADBEAT_TEST", &self.mark)
     }

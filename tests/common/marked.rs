@@ -7,7 +7,7 @@ pub(crate) fn carries(pid: i32, entry: &str) -> bool {
     environment.split(|b| *b == 0).any(|other| other == entry.as_bytes())
 }
 
-/// Whoever can run and carries it.
+/// The processes that can run and carry it.
 pub(crate) fn marked(entry: &str) -> Vec<i32> {
     let pids = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| carries(*pid, entry)).collect()

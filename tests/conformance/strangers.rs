@@ -64,7 +64,7 @@ pub(crate) fn main_if_asked() {
             .main(),
         "talks" => tests
             .subject("ours", |pgid| async move {
-                println!("killing nobody");
+                println!("killing nothing");
                 eprintln!("of group {pgid}");
             })
             .main(),

@@ -23,7 +23,7 @@ pub(crate) fn a_wrong_function_fails_and_says_why() {
         text.contains("\nstopped: the leader is stopped by SIGSTOP, and obeys SIGTERM once it is continued."),
         "{text}"
     );
-    // The control beside it: the same function is right where nobody was stopped.
+    // The control beside it: the same function is right where no member was stopped.
     let (status, text) = run("no-cont", "ours/fast-exit");
     assert_eq!(status, Some(0), "{text}");
     let (status, text) = run("at-once", "ours/slow-exit");
@@ -102,7 +102,7 @@ pub(crate) fn a_report_counts_whoever_holds_its_socket() {
 pub(crate) fn what_the_function_says_is_told_with_its_failure() {
     let (status, text) = run("talks", "ours/ignore-term");
     assert_eq!(status, Some(101), "{text}");
-    assert!(text.contains("it said: killing nobody | of group "), "{text}");
+    assert!(text.contains("it said: killing nothing | of group "), "{text}");
 }
 
 /// The living processes of the cells that process `starter` has started, fixtures and all.

@@ -1,5 +1,6 @@
-//! Clocks that jump. Nothing is decided by the time of day: clippy.toml lets nobody ask for it, and here it jumps by
-//! hours, to and fro, under the program itself. A machine's other clocks may have been set, once, before it was started.
+//! Clocks that jump. Nothing is decided by the time of day: clippy.toml lets no code ask for it, and here it jumps by
+//! hours, to and fro, under the program itself. A machine's other clocks may have been set, once, before it was
+//! started.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::{Group, Held, STUBBORN, deadbeat, inside, report, sent_at, skip};
 
-/// Takes the place of libc's for whoever is started with it: CLOCK_REALTIME jumps twenty times a second, to and
+/// Takes the place of libc's in a process that is started with it: CLOCK_REALTIME jumps twenty times a second, to and
 /// fro, each time further.
 const JUMPY: &str = r#"
 #define _GNU_SOURCE
@@ -131,7 +132,7 @@ fn where_the_time_since_boot_is_another_the_guardian_takes_nobody_for_a_stranger
     let mut run = Group::start(deadbeat("timeout -k .2 60 env -i sh -c").arg(STUBBORN));
     let pid = run.line().parse().unwrap();
     let member = Held::of(pid);
-    // Before it is told of the group, nobody can know whose it was.
+    // Before it is told of the group, it cannot know whose it was.
     let group = nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid))).unwrap();
     crate::support::eventually("the guardian holds the group", || guardian_holds(group.as_raw()));
     run.signal_leader(rustix::process::Signal::KILL);

@@ -64,5 +64,5 @@ fn a_stdout_that_is_closed_from_the_start_keeps_nobody_from_being_killed() {
     let script = format!("exec '{program}' kill --grace 100ms {} >&-", group.pgid());
     let status = std::process::Command::new("sh").args(["-c", &script]).stderr(Stdio::null()).status().unwrap();
     assert!(held.iter().all(crate::support::Held::has_ended), "{status}");
-    assert_eq!(status.code(), Some(2), "everybody is dead, and nobody could be told");
+    assert_eq!(status.code(), Some(2), "all are dead, and it could not be said");
 }

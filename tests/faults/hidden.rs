@@ -1,11 +1,11 @@
-//! A `/proc` with `hidepid`: somebody else's processes are not in it, and what is not seen is not gone.
+//! A `/proc` with `hidepid`: another user's processes are not in it, and what is not seen is not gone.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::support::{Group, Held, NAMESPACE, OBEDIENT, deadbeat, eventually, inside, report, skip};
 
-/// Nobody's, so that nothing else of this machine is theirs.
+/// No other user's, so that nothing else of this machine is theirs.
 const US: u32 = 0x4000_0001;
 const THEM: u32 = 0x4000_0002;
 

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 
 use crate::support::{Group, Held, LONG, NAMESPACE, SOON, deadbeat, inside};
 
-/// The test is the first process itself, and waits for nobody but its own children.
+/// The test is the first process itself, and waits for its own children alone.
 fn is_one_that_never_waits<F: Fn() -> T, T>(test: F) -> bool {
     let is_inside = inside(test, &NAMESPACE);
     assert!(!is_inside || std::process::id() == 1);
@@ -26,8 +26,8 @@ fn a_group_with_an_orphan_is_gone_when_it_is_dead() {
     let pgid = group.pgid();
     let kill = KillPolicy::default().grace(LONG).confirm(SOON).kill_blocking(pgid);
     group.reap();
-    // The control: whoever waits for ESRCH waits still.
-    assert_eq!(killpg(Pid::from_raw(pgid), None), Ok(()), "somebody has reaped the orphan, so this shows nothing");
+    // The control: a wait for ESRCH has not ended.
+    assert_eq!(killpg(Pid::from_raw(pgid), None), Ok(()), "the orphan was reaped, so this shows nothing");
     let report = kill.unwrap();
     assert_eq!(report.outcome, Outcome::Terminated, "{report:?}");
     assert!(held.iter().all(Held::has_ended), "{report:?}");

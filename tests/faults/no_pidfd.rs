@@ -1,5 +1,5 @@
-//! No pidfds, as before Linux 5.3 or under a seccomp filter: exits wake nobody and signals go by number. The members are
-//! still seen, so a zombie leader holds no grace.
+//! No pidfds, as before Linux 5.3 or under a seccomp filter: exits wake no thread and signals go by number. The members
+//! are still seen, so a zombie leader holds no grace.
 
 use std::time::Duration;
 

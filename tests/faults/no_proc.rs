@@ -1,4 +1,4 @@
-//! No `/proc`: zombies cannot be told from the living. Late, then, but never wrong, and nobody is left.
+//! No `/proc`: zombies cannot be told from the living. Late, then, but never wrong, and no member is left.
 
 use std::io;
 use std::process::Stdio;

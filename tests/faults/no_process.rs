@@ -1,5 +1,5 @@
-//! No process and no thread to be had (`EAGAIN`), at a user's limit: every kill is made all the same, on the threads that
-//! there are, and a run that cannot be started is an error that leaves nothing.
+//! No process and no thread to be had (`EAGAIN`), at a user's limit: every kill is made all the same, on the threads
+//! that there are, and a run that cannot be started is an error that leaves nothing.
 
 use std::io;
 use std::process::Command;
@@ -90,10 +90,8 @@ fn a_run_that_cannot_be_started_leaves_nothing() {
     let run = || runtime.block_on(run_subprocess_agent(tokio::process::Command::new("true"), &options));
     let exhausted = Exhausted::now();
     let error = run().unwrap_err();
-    assert!(
-        matches!(&error, AgentError::Spawn(error) if error.kind() == io::ErrorKind::WouldBlock && error.step == StartStep::Preparation),
-        "{error:?}"
-    );
+    let AgentError::Spawn(error) = error else { panic!("{error:?}") };
+    assert_eq!((error.kind(), error.step), (io::ErrorKind::WouldBlock, StartStep::Preparation), "{error:?}");
     assert!(registry.list().is_empty());
     drop(exhausted);
     assert!(run().unwrap().status.success());

@@ -1,8 +1,8 @@
-//! `panic = "abort"` where no thread can be started: what panics there, as tokio's `spawn_blocking` does, ends the program,
-//! so nothing on the way of a kill may.
+//! `panic = "abort"` where no thread can be started: what panics there, as tokio's `spawn_blocking` does, ends the
+//! program, so nothing on the way of a kill may.
 //!
-//! Tests unwind whatever the profile says, so this one builds a program of its own by cargo, in a folder of its own under
-//! `target/`: some 15 s of CPU when it is new, nothing when it is not.
+//! Tests unwind whatever the profile says, so this one builds a program of its own by cargo, in a folder of its own
+//! under `target/`: some 15 s of CPU when it is new, nothing when it is not.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

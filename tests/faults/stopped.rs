@@ -1,4 +1,4 @@
-//! The killer itself stopped in the middle of a grace: the grace is by the clock, nobody is sent anything meanwhile, and
+//! The killer itself stopped in the middle of a grace: the grace is by the clock, nothing is sent meanwhile, and
 //! what is done afterwards follows from a look that was taken afterwards.
 
 use std::time::{Duration, Instant};
@@ -33,7 +33,7 @@ impl Stopped {
         while stopped.elapsed() < GRACE + Duration::from_millis(50) {
             std::thread::park_timeout(GRACE);
         }
-        assert!(!held.iter().any(Held::has_ended), "somebody was killed by one who is stopped");
+        assert!(!held.iter().any(Held::has_ended), "killed by a process that is stopped");
         Stopped { killer, group, held }
     }
 

@@ -25,7 +25,7 @@ pub(crate) const OBEDIENT: &str = "sleep 60 & echo $!; wait";
 /// Two that ignore SIGTERM, likewise.
 pub(crate) const STUBBORN: &str = "trap '' TERM; sleep 60 & echo $!; wait";
 
-/// A pid namespace with mounts of its own: nobody in it can reach a stranger. Its command is the first process.
+/// A pid namespace with mounts of its own: no process in it can reach a stranger. Its command is the first process.
 pub(crate) const NAMESPACE: [&str; 6] = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"];
 
 /// The program.
@@ -122,7 +122,7 @@ impl Drop for Group {
     }
 }
 
-/// A process whose end is seen whether or not there is a `/proc`, and whoever reaps it.
+/// A process whose end is seen whether or not there is a `/proc`, and whatever reaps it.
 pub(crate) struct Held(OwnedFd);
 
 impl Held {

@@ -51,7 +51,8 @@ pub(crate) fn it_has_a_session_of_its_own_and_holds_nothing_but_its_line() {
     assert_eq!(link(guardian, "cwd"), "/");
     let environment = std::fs::read(format!("/proc/{guardian}/environ")).unwrap();
     assert!(!String::from_utf8_lossy(&environment).contains("DEADBEAT_RUN_"));
-    // The control: a child that did not let go. It has no end of the line, which would keep the guardian from seeing ours.
+    // The control: a child that did not let go. It has no end of the line, which would keep the guardian from seeing
+    // ours.
     let inherited = descriptors(child);
     assert!(inherited.iter().any(|held| held.ends_with("/etc/passwd")), "nothing was inherited: {inherited:?}");
     assert!(!inherited.iter().any(|held| held.contains("socket:")), "{inherited:?}");
@@ -124,7 +125,7 @@ pub(crate) fn it_does_not_wait_for_a_child_that_outlives_the_parent() {
     let outlives = parent.spawned("spawn - sleep")[0];
     parent.kill();
     eventually("the guardian has done its work", || !parent.tree.lives(guardian) && !parent.tree.lives(killed));
-    assert!(parent.tree.lives(outlives), "nobody outlived the parent, so nobody could have been waited for");
+    assert!(parent.tree.lives(outlives), "none outlived the parent, so none could have been waited for");
 }
 
 pub(crate) fn nobody_can_start_it_by_hand() {

@@ -1,4 +1,4 @@
-//! The parent dies; so does everybody it left.
+//! The parent dies; so do all that it left.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::{Duration, Instant};

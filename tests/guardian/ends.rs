@@ -1,4 +1,4 @@
-//! Runs that end in every way there is, at random moments: nobody is left of any.
+//! Runs that end in every way there is, at random moments: no process is left of any.
 //!
 //! `DEADBEAT_ENDS` sets how many (24 by default; if it is set, they are also held to the second that they have after
 //! the grace), `DEADBEAT_SEED` replays them.
@@ -19,10 +19,11 @@ use super::support::{Parent, SOON, eventually};
 /// Of the runs' policy.
 pub(crate) const GRACE: Duration = Duration::from_millis(300);
 
-/// After the grace, everybody has to be dead within this.
+/// After the grace, all have to be dead within this.
 const AFTERWARDS: Duration = Duration::from_secs(1);
 
-/// Between two looks. Where five times as much goes by we were kept from a CPU, as everybody was: it counts for no more.
+/// Between two looks. Where five times as much goes by we were kept from a CPU, as all others were: it counts for no
+/// more.
 const STEP: Duration = Duration::from_millis(10);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -183,7 +184,8 @@ pub(crate) fn however_a_run_ends_nobody_is_left() {
     let (run, last) = seen.iter().max_by_key(|(_, became)| became.last).unwrap();
     let last = last.last;
     println!(
-        "{} runs ended ({with_members} with members then), 0 survivors, the last seen after {last:.0?}, grace {GRACE:?}",
+        "{} runs ended ({with_members} with members then), 0 survivors, the last seen after {last:.0?}, grace \
+         {GRACE:?}",
         seen.len()
     );
     assert_eq!(seen.len(), count, "seed {seed}");
@@ -198,7 +200,7 @@ pub(crate) fn the_control_without_a_guardian_a_killed_runner_leaves_survivors() 
     let leader: i32 = runner.hear("child").parse().unwrap();
     runner.hear("ready");
     runner.kill();
-    assert!(runner.tree.lives(leader), "nobody was left: the others may have died without a guardian too");
+    assert!(runner.tree.lives(leader), "none was left: the others may have died without a guardian too");
     // For as long as the others have in all.
     let start = Instant::now();
     while start.elapsed() < GRACE + AFTERWARDS {

@@ -1,7 +1,7 @@
 //! The guardian, on real processes that really die.
 //!
-//! This program is four in one: the tests, the guardian (as any program whose `main` begins as this one does), the parent
-//! that the tests kill, see `parent.rs`, and one with a tokio runtime and a run in it, see `runner.rs`.
+//! This program is four in one: the tests, the guardian (as any program whose `main` begins as this one does), the
+//! parent that the tests kill, see `parent.rs`, and one with a tokio runtime and a run in it, see `runner.rs`.
 
 #[cfg(target_os = "linux")]
 mod alone;

@@ -11,10 +11,10 @@ use deadbeat::guardian::{GuardedChild, Guardian};
 
 use super::support::GRACE;
 
-/// Set in whoever is to play this part.
+/// Set in a process that is to play this part.
 pub(crate) const ROLE: &str = "DEADBEAT_TEST_PARENT";
 
-/// Lines to begin with, separated by semicolons, for one that has nobody at its stdin.
+/// Lines to begin with, separated by semicolons, for one that reads nothing from its stdin.
 const LINES: &str = "DEADBEAT_TEST_LINES";
 
 /// Programs besides the fixtures. They shake hands as those do.
@@ -43,7 +43,8 @@ pub(crate) const PROGRAMS: &[(&str, &str)] = &[
     // A parent within a parent. Its child does not carry the outer mark.
     (
         "nested",
-        "export DEADBEAT_TEST_LINES='guardian;announce;spawn bare ignore-term;guard 0 last'; exec \"$DEADBEAT_TEST_PROGRAM\"",
+        "export DEADBEAT_TEST_LINES='guardian;announce;spawn bare ignore-term;guard 0 last'; exec \
+         \"$DEADBEAT_TEST_PROGRAM\"",
     ),
     ("nested-alone", "export DEADBEAT_TEST_LINES='spawn bare ignore-term;done'; exec \"$DEADBEAT_TEST_PROGRAM\""),
 ];
@@ -104,7 +105,7 @@ impl Parent {
                 std::mem::forget(file);
                 println!("leaked it");
             }
-            // A family after the other, until somebody kills us. Without a guardian: the control.
+            // A family after the other, until we are killed. Without a guardian: the control.
             ["storm"] => loop {
                 let id = match self.guardian {
                     Some(_) => {

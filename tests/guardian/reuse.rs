@@ -1,5 +1,5 @@
-//! A number that changes hands between the telling and the guardian's look, on purpose: in a pid namespace of its own the
-//! next pid can be chosen.
+//! A number that changes hands between the telling and the guardian's look, on purpose: in a pid namespace of its own
+//! the next pid can be chosen.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;

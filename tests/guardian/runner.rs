@@ -1,7 +1,7 @@
 //! A program with a tokio runtime and one `run_subprocess_agent` in it, which ends in the way it is told to.
 //!
-//! It is told by one line, `guarded|alone END MOMENT GRACE PROGRAM`, and then only to `exit`. The moment, in microseconds,
-//! begins when it says `go`; the grace is in milliseconds.
+//! It is told by one line, `guarded|alone END MOMENT GRACE PROGRAM`, and then only to `exit`. The moment, in
+//! microseconds, begins when it says `go`; the grace is in milliseconds.
 
 use std::io::BufRead;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::ends::{End, GRACE};
 use super::parent::PROGRAMS;
 use super::support::eventually;
 
-/// Set in whoever is to play this part.
+/// Set in a process that is to play this part.
 pub(crate) const ROLE: &str = "DEADBEAT_TEST_RUNNER";
 
 /// What is panicked with.

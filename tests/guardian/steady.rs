@@ -10,8 +10,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::Command;
 
-/// A worker that stands still for this long waits for the guardian (ten seconds), and not for its child to come as far as
-/// the exec.
+/// A worker that stands still for this long waits for the guardian (ten seconds), and not for its child to come as far
+/// as the exec.
 const BUDGET: Duration = Duration::from_secs(3);
 
 fn lab() -> Lab {
@@ -22,7 +22,7 @@ fn lab() -> Lab {
 fn stopped() -> (Guardian, i32) {
     let guardian = Guardian::of_this_program().unwrap();
     let pid = guardian.pid().unwrap();
-    // Our child, which nobody waits for while it lives.
+    // Our child, which is not waited for while it lives.
     kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
     (guardian, pid)
 }
@@ -39,7 +39,7 @@ fn announced(guardian: &Guardian, at_most: usize) -> Vec<GuardedChild> {
 
 async fn kill_wholly(pid: i32) {
     kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
-    // Our child, whom nobody has waited for.
+    // Our child, which was not waited for.
     while !std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z") {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }

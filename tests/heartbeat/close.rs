@@ -1,4 +1,5 @@
-//! `close(2)` frees the number of its descriptor before it blocks: by then it may be another file's, which is not to blame.
+//! `close(2)` frees the number of its descriptor before it blocks: by then it may be another file's, which is not to
+//! blame.
 
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};

@@ -65,7 +65,7 @@ async fn short_work(times: u32) {
     }
 }
 
-/// The watch is over before its worker has gone idle, so nobody but an onlooker can tell where its time went.
+/// The watch is over before its worker has gone idle, so only an observer can tell where its time went.
 #[test]
 fn a_block_is_found_though_its_worker_has_been_busy_ever_since() {
     let pulse = |block: fn(Duration)| {
@@ -100,7 +100,7 @@ async fn a_beat_behind_many_short_tasks_is_queue_delay() {
     assert_starved(&bad.await.unwrap().pulse);
 }
 
-/// It is back in its scheduler at every turn: whoever waits behind it waits in a queue.
+/// It is back in its scheduler at every turn: a task that waits behind it waits in a queue.
 #[rstest]
 fn a_spin_on_yield_now_is_a_queue_and_a_spin_without_is_a_stall(
     #[values(Flavor::CurrentThread, Flavor::MultiThread(1))] flavor: Flavor,
@@ -114,7 +114,7 @@ fn a_spin_on_yield_now_is_a_queue_and_a_spin_without_is_a_stall(
     }));
 }
 
-/// All of them between two turns of the driver, which a runtime of somebody else's turns every 61 polls.
+/// All of them between two turns of the driver, which a runtime that is not a lab's turns every 61 polls.
 #[tokio::test]
 async fn forty_tasks_of_five_milliseconds_are_no_stall_but_a_long_one_among_them_is() {
     let tasks = |long: Duration| async move {
@@ -156,7 +156,7 @@ fn block_in_place_hands_its_worker_over() {
     assert_not_accused(&spawned(two, || async { tokio::task::block_in_place(|| block(LONG)) }));
 }
 
-/// In a runtime of somebody else's, where no hook tells of it.
+/// In a runtime that is not a lab's, where no hook tells of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_watched_task_that_hands_its_worker_over_is_not_accused() {
     let watch = |block: fn()| tokio::spawn(async move { Heartbeat::new().watch(async move { block() }).await });
@@ -164,7 +164,7 @@ async fn a_watched_task_that_hands_its_worker_over_is_not_accused() {
     assert_not_accused(&watch(|| tokio::task::block_in_place(|| block(LONG))).await.unwrap().pulse);
 }
 
-/// The thread that takes the worker over blocks in its first poll, before anybody has seen it to be a worker.
+/// The thread that takes the worker over blocks in its first poll, before it was seen to be a worker.
 #[rstest]
 fn a_block_on_the_thread_that_took_a_worker_over_is_not_missed(#[values(1, 2)] workers: usize) {
     let pulse = |time| {

@@ -103,7 +103,7 @@ fn a_worker_that_spins_for_ever_is_said_to_run() {
     assert!(pulse.worst().unwrap().culprit.as_ref().unwrap().is_running(), "{pulse}");
 }
 
-/// Nothing is stuck here but the future itself, so nobody is accused, and no thread is left behind.
+/// Nothing is stuck here but the future itself, so no culprit is named, and no thread is left behind.
 #[rstest]
 fn a_future_that_merely_never_ends_stalls_nobody(
     #[values(Flavor::CurrentThread, Flavor::MultiThread(2))] flavor: Flavor,

@@ -88,7 +88,7 @@ async fn a_time_beyond_all_clocks_is_refused_or_no_limit_at_all_and_never_a_pani
         let why = Why::Config(ConfigError::TooLong);
         assert_eq!((watched.output, watched.pulse.verdict()), (7, Verdict::Inconclusive { why }));
     }
-    // And whoever is watched next is looked at as ever.
+    // And what is watched next is looked at as ever.
     let next = || starved(|| Lab::new(Flavor::CurrentThread).run(|| async { block(LONG) }).unwrap().pulse);
     tokio::task::spawn_blocking(next).await.unwrap();
     let lab = Lab::new(Flavor::CurrentThread).deadline(Duration::MAX);

@@ -175,8 +175,8 @@ fn whatever_blocks_its_call_is_the_line_named() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// In a process of its own, whose symbols are not read yet, beside threads that leave it little of its one CPU: the reading
-/// takes longer than the code.
+/// In a process of its own, whose symbols are not read yet, beside threads that leave it little of its one CPU: the
+/// reading takes longer than the code.
 #[test]
 fn code_that_was_over_in_time_is_not_hung_for_the_reading_of_symbols() {
     if !inside(code_that_was_over_in_time_is_not_hung_for_the_reading_of_symbols, &["taskset", "-c", "0"]) {

@@ -1,4 +1,5 @@
-//! A worker that waits for a lock is accused of what the thread that holds it does, not of what the machine does to that one.
+//! A worker that waits for a lock is accused of what the thread that holds it does, not of what the machine does to
+//! that one.
 
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::channel;

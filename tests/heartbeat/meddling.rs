@@ -1,4 +1,4 @@
-//! A process that somebody stops, or traces, is not accused. It runs as a child, since a stopped test can do nothing.
+//! A process that is stopped, or traced, raises no alarm. It runs as a child, since a stopped test can do nothing.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
@@ -119,7 +119,8 @@ fn a_stopped_process_is_not_accused() {
     assert_eq!(settled("blocks", |_| (), |said| said == "starved"), "starved");
 }
 
-/// A block of a second and a half with the stop in its middle: what was blocked beside the stop is a stall, and no more.
+/// A block of a second and a half with the stop in its middle: what was blocked beside the stop is a stall, and no
+/// more.
 #[test]
 fn a_block_that_outlasts_a_stop_is_charged_without_it() {
     let asleep = |child: &Child| {
@@ -142,7 +143,8 @@ fn a_block_that_outlasts_a_stop_is_charged_without_it() {
         };
         [charged(&|_| ()), charged(&stop)]
     };
-    // What the machine itself stood still is not charged either, so both can be less, and a busy one may be late to see it.
+    // What the machine itself stood still is not charged either, so both can be less, and a busy one may be late to see
+    // it.
     let are_right = |[whole, stopped]: [(bool, u64); 2]| {
         println!("starved, and charged: {stopped:?} of {whole:?} ms");
         whole.0 && stopped.0 && whole.1 >= 1300 && stopped.1 <= 1250

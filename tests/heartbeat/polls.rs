@@ -1,5 +1,5 @@
-//! What is charged is one poll of one worker: not several in a row, and nothing that a thread does once it has handed its
-//! worker over.
+//! What is charged is one poll of one worker: not several in a row, and nothing that a thread does once it has handed
+//! its worker over.
 
 use std::time::{Duration, Instant};
 
@@ -45,8 +45,8 @@ fn many_tasks_that_hand_their_workers_over_starve_no_worker(#[values(4, 20)] tas
     }
 }
 
-/// A poll that blocks before it hands its worker over has kept it for as long: if that cannot be told from a handover to
-/// a thread that came late, it is a doubt.
+/// A poll that blocks before it hands its worker over has kept it for as long: if that cannot be told from a handover
+/// to a thread that came late, it is a doubt.
 #[test]
 fn a_block_before_a_handover_is_not_missed() {
     let pulse = spawned(Flavor::MultiThread(2), || async {
@@ -76,8 +76,8 @@ fn in_a_row(workers: usize, polls: u32, poll: fn(Duration), time: Duration) -> (
     (watched.pulse, watched.output)
 }
 
-/// On a machine that gives neither the task nor the looks at it their CPU in time, the verdict may be none, and two polls
-/// may be taken for one that is below the budget: then again.
+/// On a machine that gives neither the task nor the looks at it their CPU in time, the verdict may be none, and two
+/// polls may be taken for one that is below the budget: then again.
 #[rstest]
 fn polls_below_the_budget_with_a_yield_between_them_are_no_stall_and_the_longest_is_one_of_them(
     #[values(2, 4)] workers: usize,

@@ -68,7 +68,8 @@ fn labs_and_watches_are_back_soon_after_their_code_and_none_is_accused() {
         let late = all.iter().filter(|(_, after)| *after > Duration::from_secs(1)).count();
         let latest = all.iter().map(|(_, after)| *after).max().unwrap_or_default();
         println!(
-            "{name}: of {}, {accused} accused, {unsure} inconclusive, {late} back after more than 1 s, the last {latest:.1?}",
+            "{name}: of {}, {accused} accused, {unsure} inconclusive, {late} back after more than 1 s, the last \
+             {latest:.1?}",
             all.len()
         );
         all.iter().for_each(|(pulse, _)| assert_not_accused(pulse));

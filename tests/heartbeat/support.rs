@@ -45,9 +45,9 @@ where
 }
 
 /// Where the kernel keeps no schedstat, a noisy machine leaves doubt; anywhere, so do a hypervisor that took as much as
-/// is charged, and this process, which starts hundreds of threads and processes meanwhile: they hold locks on its memory,
-/// wait for a CPU while another waits for a lock, and come late to what they were started for, or to their looks. None of
-/// this is an acquittal.
+/// is charged, and this process, which starts hundreds of threads and processes meanwhile: they hold locks on its
+/// memory, wait for a CPU while another waits for a lock, and come late to what they were started for, or to their
+/// looks. None of this is an acquittal.
 #[track_caller]
 pub(crate) fn assert_starved(pulse: &Pulse) {
     match pulse.verdict() {
@@ -78,7 +78,7 @@ fn saw_nothing(pulse: &Pulse, why: &Why) -> bool {
 }
 
 /// The pulse of one that blocks, once it is seen to for certain: a doubt is looked into again, and so is a watch on a
-/// machine so busy that nobody came to look.
+/// machine so busy that the observer did not come to look.
 #[track_caller]
 pub(crate) fn starved(mut run: impl FnMut() -> Pulse) -> Pulse {
     let mut pulse = run();

@@ -1,4 +1,4 @@
-//! Every fixture under every shell: the right outcome, the right signals, nobody left.
+//! Every fixture under every shell: the right outcome, the right signals, no member left.
 
 use std::time::Duration;
 

@@ -10,8 +10,8 @@ use deadbeat::{Outcome, ProcessGroup};
 
 use super::support::{eventually, policy, state};
 
-/// A leader that obeys SIGTERM and stays a zombie, and a chain that ignores it: each link forks the next and exits, some
-/// thousand times a second, so that a walk through the table mostly sees the zombie alone.
+/// A leader that obeys SIGTERM and stays a zombie, and a chain that ignores it: each link forks the next and exits,
+/// some thousand times a second, so that a walk through the table mostly sees the zombie alone.
 const FAST_CHAIN: &str = r#"
 perl -e '$SIG{TERM} = "IGNORE"; $| = 1; print "up\n"; $end = time + 60; while (time < $end) { exit if fork; }' &
 exec sleep 60
@@ -53,7 +53,7 @@ fn a_zombie_whose_other_threads_run_on_is_alive() {
     }
     let mut leader = started(Command::new("python3").args(["-c", HEADLESS]));
     let pgid = leader.id() as i32;
-    // The control: whoever goes by the state alone takes it for dead.
+    // The control: by the state alone it is dead.
     eventually("its main thread has ended", || state(pgid) == Some('Z'));
     let group = ProcessGroup::new(pgid).unwrap();
     assert_eq!(group.members().unwrap().len(), 1);
@@ -143,7 +143,7 @@ fn with_no_descriptor_left_an_obedient_group_is_still_seen_to_die() {
         assert!(output.status.success() && text.contains("1 passed"), "{text}");
         return;
     }
-    // Its parent is not us and never waits, so nobody but `/proc` can tell that it is dead.
+    // Its parent is not us and never waits, so only `/proc` can tell that it is dead.
     let script = "setsid sleep 60 >/dev/null & echo $!; exec sleep 60";
     let mut parent = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -168,5 +168,5 @@ fn with_no_descriptor_left_an_obedient_group_is_still_seen_to_die() {
     parent.kill().unwrap();
     parent.wait().unwrap();
     assert_eq!(report.outcome, Outcome::Terminated, "{report:?}");
-    assert!(is_zombie, "somebody reaped it, so this shows nothing");
+    assert!(is_zombie, "it was reaped, so this shows nothing");
 }

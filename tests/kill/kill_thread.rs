@@ -1,4 +1,4 @@
-//! Many kills on one thread, whoever asked for them and whether or not anybody waits.
+//! Many kills on one thread, whatever thread asked for them and whether or not one waits.
 
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,8 @@
-//! The kill thread against a model, with real groups: whatever is handed over, in whatever order, and whoever stops waiting
-//! for it, each group handed over dies, each answer is about its own group, and nobody else is touched.
+//! The kill thread against a model, with real groups: whatever is handed over, in whatever order, and whichever
+//! caller stops waiting, each group handed over dies, each answer is about its own group, and no other is touched.
 //!
-//! `PROPTEST_CASES=200 cargo test --test kill kill_thread_model` tries more; a failure is written down, and tried first from
-//! then on.
+//! `PROPTEST_CASES=200 cargo test --test kill kill_thread_model` tries more; a failure is written down, and tried first
+//! from then on.
 
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader};
@@ -31,7 +31,7 @@ struct Expected {
     kills: usize,
     /// To the kill thread of now, or to the one that the last step shut down.
     to_the_last: bool,
-    /// Answers that somebody still waits for.
+    /// Answers that are still waited for.
     awaited: usize,
 }
 
@@ -47,13 +47,13 @@ enum Step {
     },
     Exit(usize),
     Kill(usize),
-    /// Nobody waits for what becomes of it.
+    /// What becomes of it is not waited for.
     KillAndForget(usize),
     /// Every group at once.
     KillMany,
     /// The first answer of that group.
     Await(usize),
-    /// Nobody's, and it must not be signalled.
+    /// Not handed over, so it must not be signalled.
     KillRefused(i32),
     /// Dropped with whatever it has under way, and another in its place.
     Replace,
@@ -114,7 +114,7 @@ impl ReferenceStateMachine for Model {
             Step::KillAndForget(i) => hand_over(&mut model.groups[i], 0),
             Step::KillMany => model.groups.iter_mut().for_each(|it| hand_over(it, 1)),
             Step::Await(i) => model.groups[i].awaited -= 1,
-            // What a replaced one has under way goes on, and nobody can wait for all of it.
+            // What a replaced one has under way goes on, and cannot be waited for as a whole.
             Step::Replace => model.groups.iter_mut().for_each(|it| it.to_the_last = false),
             // Those that are dead now stay so.
             Step::KillRefused(_) | Step::Shutdown => {}
@@ -213,7 +213,7 @@ impl StateMachineTest for System {
     fn check_invariants(system: &System, model: &Model) {
         for (expected, group) in model.groups.iter().zip(&system.groups) {
             let alive = !expected.ended && expected.kills == 0;
-            assert!(!alive || !group.has_ended(), "killed, and nobody asked for that: {expected:?}");
+            assert!(!alive || !group.has_ended(), "killed, and not asked for: {expected:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The body that nearly everybody writes, as the control: what a test cannot catch here, it guards nowhere.
+//! The body that is written most often, as the control: what a test cannot catch here, it guards nowhere.
 
 use std::time::{Duration, Instant};
 

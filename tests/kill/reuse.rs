@@ -1,4 +1,5 @@
-//! A pgid that comes back to life as a stranger's, on purpose: in a pid namespace of its own the next pid can be chosen.
+//! A pgid that comes back to life as a stranger's, on purpose: in a pid namespace of its own the next pid can be
+//! chosen.
 //!
 //! The killer is stopped in the middle of its grace; the group dies and is reaped; an innocent gets its number; the
 //! killer goes on. The naive one kills the innocent.
@@ -40,7 +41,7 @@ fn inside(test: &str) -> bool {
 /// Says when it was asked to end, and does not.
 const STUBBORN: &str = r#"trap 'echo asked' TERM; echo ready; while :; do sleep 60 & wait; done"#;
 
-/// A leader that has gone and was waited for before anybody kills what it left.
+/// A leader that has gone and was waited for before what it left is killed.
 const LEADERLESS: &str = r#"sh -c "$STUBBORN" & exit"#;
 
 /// Whether the innocent outlives this killer of a group whose number it gets.
@@ -195,7 +196,8 @@ async fn kills_a_child_of_its_own() {
     assert!(killed.status.is_some(), "{killed:?}");
 }
 
-/// The killer below has no pidfd to be had; its child is reaped in the middle of the kill, and an innocent gets its number.
+/// The killer below has no pidfd to be had; its child is reaped in the middle of the kill, and an innocent gets its
+/// number.
 #[test]
 fn a_kill_without_a_descriptor_knows_its_group_from_a_stranger() {
     if !inside("reuse::a_kill_without_a_descriptor_knows_its_group_from_a_stranger") {

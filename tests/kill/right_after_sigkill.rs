@@ -1,7 +1,7 @@
 //! `kill_process_group` returns right after SIGKILL, whether or not a member has died of it.
 //!
-//! The member that does not die of it is held by a tracer, in the stop that `PTRACE_O_TRACEEXIT` makes of its end: one that
-//! has had its SIGKILL, and can still be seen in the process table until the tracer lets go.
+//! The member that does not die of it is held by a tracer, in the stop that `PTRACE_O_TRACEEXIT` makes of its end: one
+//! that has had its SIGKILL, and can still be seen in the process table until the tracer lets go.
 #![cfg(target_os = "linux")]
 
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -1,4 +1,5 @@
-//! `kill_process_group` itself, with its own 5 s: nothing stands still meanwhile. The same watch catches the naive body.
+//! `kill_process_group` itself, with its own 5 s: nothing stands still meanwhile. The same watch catches the naive
+//! body.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Random trees of processes with random dispositions: none of them survives, and nobody else is hit.
+//! Random trees of processes with random dispositions: none of them survives, and no other process is hit.
 //!
 //! `DEADBEAT_TREES` sets how many (40 by default), `DEADBEAT_SEED` replays a run; the seed of each is printed.
 
@@ -33,7 +33,16 @@ struct Tree {
 
 fn trees() -> impl Strategy<Value = Tree> {
     use Disposition::*;
-    let disposition = || prop_oneof![3 => Just(Obeys), 2 => Just(Ignores), 1 => Just(Slow), 1 => Just(Stops), 1 => Just(ForksOnTerm), 1 => Just(Exits)];
+    let disposition = || {
+        prop_oneof![
+            3 => Just(Obeys),
+            2 => Just(Ignores),
+            1 => Just(Slow),
+            1 => Just(Stops),
+            1 => Just(ForksOnTerm),
+            1 => Just(Exits),
+        ]
+    };
     let leaf = disposition().prop_map(|disposition| Tree { disposition, children: Vec::new() });
     leaf.prop_recursive(3, 8, 3, move |inner| {
         (disposition(), proptest::collection::vec(inner, 0..3))
@@ -43,8 +52,8 @@ fn trees() -> impl Strategy<Value = Tree> {
 
 /// A node starts its children, says that it is up, and then does what its disposition is.
 ///
-/// SIGHUP is ignored: the kernel sends it to a group that its leader's exit orphans while a member is stopped, which would
-/// end nodes before they are up.
+/// SIGHUP is ignored: the kernel sends it to a group that its leader's exit orphans while a member is stopped, which
+/// would end nodes before they are up.
 const NODE: &str = r#"
 eval "set -- \$NODE_$1"
 disposition=$1; shift
@@ -152,7 +161,7 @@ fn of_random_trees_nobody_survives_and_no_stranger_is_hit() {
 
 #[test]
 fn the_control_a_kill_without_sigkill_leaves_survivors() {
-    // Trees in which somebody ignores SIGTERM, killed by SIGTERM alone.
+    // Trees in which a process ignores SIGTERM, killed by SIGTERM alone.
     let stubborn = Tree { disposition: Disposition::Ignores, children: Vec::new() };
     let tree = grow(&Tree { disposition: Disposition::Obeys, children: vec![stubborn] });
     let group = nix::unistd::Pid::from_raw(tree.group.pgid());

@@ -1,4 +1,4 @@
-//! How a kill waits: an exit ends the wait, whatever the poll interval, and whoever waits uses no CPU.
+//! How a kill waits: an exit ends the wait, whatever the poll interval, and the wait uses no CPU.
 
 #![cfg(target_os = "linux")]
 
@@ -32,7 +32,7 @@ fn an_exit_ends_a_wait_of_an_hour() {
     thread::spawn(move || told.send(lazy().kill_blocking(pgid).unwrap()));
     thread::spawn(move || told_too.send(pending.wait_blocking().unwrap()));
     for _ in 0..2 {
-        let report = ends.recv_timeout(SOON).expect("nobody woke it");
+        let report = ends.recv_timeout(SOON).expect("not woken");
         assert_eq!(report.outcome, Outcome::Terminated, "{report:?}");
     }
 }

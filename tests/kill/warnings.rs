@@ -1,4 +1,4 @@
-//! `kill_process_group` returns nothing, so what it warns of is all that anybody is told.
+//! `kill_process_group` returns nothing, so what it warns of is all that is told.
 
 use std::future::Future;
 use std::sync::Arc;

@@ -13,7 +13,7 @@ gone() { ! runs && ! runs; }
 # In hundredths of a second, rounded down, so the end of the grace is one later.
 clock() { read -r up _ </proc/uptime && now=${up%.*}${up#*.}; }
 
-# `-s` and `--`: there are programs named kill that read `-TERM -1234` as a signal to everybody.
+# `-s` and `--`: there are programs named kill that read `-TERM -1234` as a signal to every process.
 clock
 end=$(awk "BEGIN { print $now + 1 + int($grace * 100) }")
 kill -s TERM -- "-$pgid" 2>/dev/null || exit 0

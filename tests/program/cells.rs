@@ -24,7 +24,7 @@ fn the_end_of_the_options_may_be_marked() {
 
 #[test]
 fn a_known_bad_subject_that_is_caught_passes() {
-    // Where zombies cannot be told from the living, nobody can say what became of the group. What the worker waited for
+    // Where zombies cannot be told from the living, what became of the group cannot be said. What the worker waited for
     // a CPU is not charged, so on a busy machine the stall is a little shorter than the grace.
     deadbeat("suite --subject inline --fixture fast-exit --runtime current-thread --grace 4s")
         .assert()
@@ -45,7 +45,7 @@ fn a_cell_that_fails_is_named_with_the_command_that_shows_it_again() {
     let text = String::from_utf8(output.stdout).unwrap();
     let again = text.lines().find_map(|line| line.trim_start().strip_prefix("again: ")).expect("no command");
 
-    // As somebody would paste it into a shell, with the program under test first in the path.
+    // As it would be pasted into a shell, with the program under test first in the path.
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::iter::once(program().parent().unwrap().to_owned()).chain(std::env::split_paths(&paths));
     let again =

@@ -1,4 +1,4 @@
-//! Colours on a terminal, none in a pipe, and whoever says otherwise is obeyed.
+//! Colours on a terminal, none in a pipe, and an option that says otherwise is obeyed.
 
 use rstest::rstest;
 

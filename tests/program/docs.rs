@@ -30,8 +30,8 @@ fn the_manual_page_has_each_command_and_its_statuses() {
 fn the_synopses_say_which_options_take_a_value() {
     let page = printed("man").replace("\\fB", "").replace("\\fI", "").replace("\\fR", "").replace("\\-", "-");
     let synopses: Vec<_> = page.lines().filter(|line| line.starts_with("deadbeat ") && line.contains('[')).collect();
-    let expected = "deadbeat timeout [-f|--foreground] [-k|--kill-after GRACE] [-p|--preserve-status] [-s|--signal SIGNAL] \
-                    [-v|--verbose] [-h|--help] DURATION COMMAND ...";
+    let expected = "deadbeat timeout [-f|--foreground] [-k|--kill-after GRACE] [-p|--preserve-status] \
+                    [-s|--signal SIGNAL] [-v|--verbose] [-h|--help] DURATION COMMAND ...";
     assert!(synopses.contains(&expected), "{synopses:#?}");
     assert_eq!(synopses.len(), 7, "{synopses:#?}");
     assert!(synopses[0].starts_with("deadbeat [--color WHEN]") && synopses[0].ends_with(" COMMAND"), "{}", synopses[0]);

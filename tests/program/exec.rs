@@ -12,12 +12,12 @@ use crate::support::{TracedShell, deadbeat};
 
 const RIGHT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/killers/kill-group.sh");
 
-/// Of this half is much for a shell, whatever the machine does, and a right one has to be back in half of it. Nothing that
-/// obeys waits for it.
+/// Of this half is much for a shell, whatever the machine does, and a right one has to be back in half of it. Nothing
+/// that obeys waits for it.
 const LONG: &str = "--grace 20s";
 
-/// What the suite says of this killer on these fixtures, once it is certain: a machine that was too busy, so that it says 3,
-/// is asked again.
+/// What the suite says of this killer on these fixtures, once it is certain: a machine that was too busy, so that it
+/// says 3, is asked again.
 fn judged(killer: &str, fixtures: &[&str], more: &str) -> (i32, Vec<Value>) {
     let mut judgements = (0..5).map(|_| judged_once(killer, fixtures, more));
     judgements.find(|(status, _)| *status != 3).expect("nothing was proved in five times")

@@ -59,7 +59,8 @@ fn hostile_words_are_neither_xml_nor_markdown() {
 }
 
 /// On stderr: what XML excludes, what a terminal obeys, what turns a line around, HTML and Markdown; then the status.
-const HOSTILE: &str = r"printf '%b' '\0357\0277\0276\0357\0277\0277\01\010\0177\0302\0233\033[2J\033]0;owned\07\0342\0200\0256' >&2
+const HOSTILE: &str = r"printf '%b' '\0357\0277\0276\0357\0277\0277\01\010\0177\0302\0233' >&2
+    printf '%b' '\033[2J\033]0;owned\07\0342\0200\0256' >&2
     echo '</script><script>alert(1)</script> &lt; ]]> --> | **bold** [a](b) `tick` # @me' >&2; exit 3 # {pgid}";
 
 /// Both ways: as it was said here, and with names from another machine's report.

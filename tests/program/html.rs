@@ -1,4 +1,4 @@
-//! The page: one file that asks nobody for anything, and is written whole or not at all.
+//! The page: one file that loads no other, and is written whole or not at all.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ fn page(file: &Path) -> String {
 fn the_page_is_written_beside_the_report_and_holds_it() {
     let dir = tempfile::tempdir().unwrap();
     let (file, json) = (dir.path().join("page.html"), dir.path().join("report.json"));
-    // A second cell, in which there is somebody to see live.
+    // A second cell, in which there is a member to see live.
     deadbeat(FAILING)
         .args(["--fixture=fast-exit", "--format=json", "--output"])
         .arg(&json)

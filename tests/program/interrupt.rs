@@ -1,4 +1,4 @@
-//! Ctrl-C: the status says so, and no fixture is left; shown beside a death that nobody can clean up after.
+//! Ctrl-C: the status says so, and no fixture is left; shown beside a death that cannot be cleaned up after.
 
 use std::fs;
 use std::process::{Child, Command, ExitStatus, Stdio};

@@ -68,8 +68,9 @@ fn what_comes_with_a_sharper_heartbeat_keeps_to_the_schema_too() {
     let mut report = report(PASSING, 0);
     let pulse = &mut report["cells"][0]["pulse"];
     pulse["queue_delay_ms"] = json!(1.5);
+    let culprit = json!({"syscall": "clock_nanosleep", "detail": "100 ms asked for", "samples": 9, "of": 9});
     pulse["stalls"] = json!([{"at_ms": 0, "wall_ms": 9.5, "on_cpu_ms": 1, "run_queue_ms": null, "blocked_ms": 8.5,
-                              "culprit": {"syscall": "clock_nanosleep", "detail": "100 ms asked for", "samples": 9, "of": 9}}]);
+                              "culprit": culprit}]);
     assert_eq!(faults(&report), [""; 0]);
 }
 

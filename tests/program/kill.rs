@@ -12,7 +12,7 @@ fn start(name: &str) -> Running {
 }
 
 /// Beyond any pid_max, so that no process can carry it.
-const NOBODY: i32 = i32::MAX;
+const NO_GROUP: i32 = i32::MAX;
 
 #[rstest]
 #[case("", "<PGID>")]
@@ -37,7 +37,7 @@ fn a_refused_pgid_signals_nobody_not_even_the_good_one_beside_it(#[case] bad: &s
 #[test]
 fn each_is_told_of_on_a_line_in_the_order_given() {
     let (slow, quick) = (start("ignore-term"), start("fast-exit"));
-    let pgids = [slow.pgid(), NOBODY, quick.pgid(), slow.pgid()];
+    let pgids = [slow.pgid(), NO_GROUP, quick.pgid(), slow.pgid()];
     let output =
         deadbeat("kill --grace 700ms --format json").args(pgids.map(|pgid| pgid.to_string())).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -64,7 +64,7 @@ fn each_is_told_of_on_a_line_in_the_order_given() {
 
 #[test]
 fn a_group_that_does_not_exist_is_gone_already() {
-    deadbeat("kill").arg(NOBODY.to_string()).assert().success().stdout(format!("{NOBODY} was gone already\n"));
+    deadbeat("kill").arg(NO_GROUP.to_string()).assert().success().stdout(format!("{NO_GROUP} was gone already\n"));
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_stderr_and_a_stdout_that_take_nothing_end_no_kill() {
         return;
     };
     let mut command = std::process::Command::new(crate::support::program());
-    command.args(["kill", "--grace", "500ms", &NOBODY.to_string(), &running.pgid().to_string()]);
+    command.args(["kill", "--grace", "500ms", &NO_GROUP.to_string(), &running.pgid().to_string()]);
     let status = command.stdout(stdout).stderr(stderr).status().unwrap();
     assert!(matches!(status.code(), Some(1 | 2)), "{status:?}");
     until("the group is dead", || running.has_ended());
@@ -128,7 +128,7 @@ fn a_stderr_and_a_stdout_that_take_nothing_end_no_kill() {
 #[test]
 fn a_group_of_somebody_else_is_not_permitted_at_once() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: needs root to become somebody else");
+        eprintln!("skipped: needs root to become another user");
         return;
     }
     let theirs = start("ignore-term");
@@ -144,7 +144,7 @@ fn a_group_of_somebody_else_is_not_permitted_at_once() {
 fn of_a_group_that_is_partly_ours_the_rest_is_named_as_out_of_reach() {
     use std::os::unix::process::CommandExt;
     if !rustix::process::geteuid().is_root() || deadbeat::group::backend() != deadbeat::group::Backend::Proc {
-        eprintln!("skipped: needs root to become somebody else, and /proc to name who is left");
+        eprintln!("skipped: needs root to become another user, and /proc to name what is left");
         return;
     }
     let theirs = start("ignore-term");
@@ -162,10 +162,11 @@ fn of_a_group_that_is_partly_ours_the_rest_is_named_as_out_of_reach() {
 
 const NOBODYS_ID: u32 = 65534;
 
-/// What the program has to say of this group when an ordinary user runs it; it is not all dead then, so the status is 1.
+/// What the program has to say of this group when an ordinary user runs it; it is not all dead then, so the status is
+/// 1.
 fn killed_by_nobody(pgid: i32, grace: &str) -> Value {
     use std::os::unix::process::CommandExt;
-    // Where everybody may run it from.
+    // Where every user may run it from.
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("deadbeat");
     // By another process: were it written by ours, a child that another test forks meanwhile would keep it busy.

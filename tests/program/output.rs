@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::support::{DECIDES_COLOURS, FAILING, PASSING, TracedShell, deadbeat, program, sample, until};
 
-/// A stream that nobody will ever read: a write to it fails with EPIPE at once.
+/// A stream that will never be read: a write to it fails with EPIPE at once.
 fn closed() -> Stdio {
     let (ours, theirs) = UnixStream::pair().unwrap();
     drop(ours);
@@ -87,7 +87,7 @@ fn a_stdout_that_is_closed_is_an_error(#[case] args: &str, #[values(">&-", "1</d
     assert_eq!(output.status.code(), Some(2), "{output:?}");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(said.matches("deadbeat: cannot write to stdout").count(), 1, "{said}");
-    // The control: what nobody is to see goes to where nobody sees it.
+    // The control: what is not to be seen goes to where it is not seen.
     assert_eq!(command_with(">/dev/null", args).status.code(), Some(0));
 }
 

@@ -8,7 +8,7 @@ use assert_cmd::Command;
 /// Bounds what hangs; never how long a slow machine may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the environment of whoever runs the tests must not decide.
+/// What the environment of the tests must not decide.
 pub(crate) const DECIDES_COLOURS: [&str; 4] = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"];
 
 /// `deadbeat` with these arguments, separated by blanks.
@@ -25,12 +25,12 @@ pub(crate) fn program() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_deadbeat"))
 }
 
-/// A right subject, and a fixture that dies at once; with a budget that a machine with many at work does not exceed, and a
-/// grace that nothing waits for.
+/// A right subject, and a fixture that dies at once; with a budget that a machine with many at work does not exceed,
+/// and a grace that nothing waits for.
 pub(crate) const PASSING: &str =
     "suite --subject spawn-blocking --fixture fast-exit --runtime current-thread --budget 5s --grace 60s";
 
-/// A killer that is not there, where there is nobody to kill: its status is its one fault.
+/// A killer that is not there, where there is nothing to kill: its status is its one fault.
 pub(crate) const FAILING: &str = "suite --exec mine=/no/such/killer-of-{pgid} --fixture zombie";
 
 /// A report with a cell of every verdict, and words in it that would break out of any format; a whole one.

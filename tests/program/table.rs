@@ -27,7 +27,7 @@ fn the_widest_rows_fit_80_columns_and_stand_in_line() {
 
 #[test]
 fn a_known_bad_subject_that_was_caught_by_its_time_is_marked() {
-    // Where zombies cannot be told from the living everybody is late.
+    // Where zombies cannot be told from the living every cell is late.
     let suite = "suite --subject async-sleep --fixture fast-exit --fixture ignore-term --runtime current-thread \
                  --grace 4s --budget 1500ms";
     let marked = predicates::str::is_match(r"fast-exit .* steady, late\n").unwrap();

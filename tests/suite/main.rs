@@ -142,8 +142,8 @@ fn judge(subject: Subject, fixture: &str) -> Report {
     run(&Suite::new().subjects([subject]).fixtures([fixture]).runtimes([RUNTIMES[0]]).grace(GRACE).budget(BUDGET))
 }
 
-/// As [`judge`], until it is sure. The suite tries three times, but all these tests begin at once, and for longer than that
-/// takes a busy machine may have no time for any.
+/// As [`judge`], until it is sure. The suite tries three times, but all these tests begin at once, and for longer than
+/// that takes a busy machine may have no time for any.
 fn judge_for_certain(subject: &Subject, fixture: &str) -> Report {
     let mut reports = (0..5).map(|_| judge(subject.clone(), fixture));
     reports.find(|report| report.summary.inconclusive == 0).expect("nothing was proven in five times")

@@ -1,7 +1,8 @@
-//! A chain in which each process forks the next and ends, and which has left the command's group: it has no number for long
-//! enough to be signalled by it, and no look at the process table is as fast.
+//! A chain in which each process forks the next and ends, and which has left the command's group: it has no number for
+//! long enough to be signalled by it, and no look at the process table is as fast.
 //!
-//! The links are this test program again, with one test to run. All of them hold its standard output, so its end is theirs.
+//! The links are this test program again, with one test to run. All of them hold its standard output, so its end is
+//! theirs.
 
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,5 +1,5 @@
-//! Where `/proc` shows another pid namespace, or is not there at all: the command runs, what left its group dies with it,
-//! and one line says what only a guardian that sees processes could do.
+//! Where `/proc` shows another pid namespace, or is not there at all: the command runs, what left its group dies with
+//! it, and one line says what only a guardian that sees processes could do.
 
 use std::process::{Command, Stdio};
 
@@ -7,8 +7,8 @@ use rstest::rstest;
 
 use crate::support::{Tool, text};
 
-/// Holds a lock for as long as a daemon that ignores SIGTERM lives, and then says whether it is still held: a process that
-/// has ended holds none. The shell is the namespace's first process, whose end would kill all that is in it.
+/// Holds a lock for as long as a daemon that ignores SIGTERM lives, and then says whether it is still held: a process
+/// that has ended holds none. The shell is the namespace's first process, whose end would kill all that is in it.
 const SCRIPT: &str = r#"
 case $PLACE in none) mount -t tmpfs none /proc || exit 77;; esac
 lock=$(mktemp); export lock
@@ -24,11 +24,13 @@ const DAEMON: &str = r#"setsid flock "$lock" sh -c 'trap "" TERM; : > "$lock.up"
 #[case::own("own", "")]
 #[case::foreign(
     "foreign",
-    "deadbeat timeout: /proc does not show this pid namespace: should deadbeat be killed by SIGKILL, processes that have left the command's group live on; to have them ended then too, mount the /proc of this pid namespace\n"
+    "deadbeat timeout: /proc does not show this pid namespace: should deadbeat be killed by SIGKILL, processes that \
+     have left the command's group live on; to have them ended then too, mount the /proc of this pid namespace\n"
 )]
 #[case::none(
     "none",
-    "deadbeat timeout: there is no /proc of this pid namespace: should deadbeat be killed by SIGKILL, what the command has started lives on; to have them ended then too, mount the /proc of this pid namespace\n"
+    "deadbeat timeout: there is no /proc of this pid namespace: should deadbeat be killed by SIGKILL, what the \
+     command has started lives on; to have them ended then too, mount the /proc of this pid namespace\n"
 )]
 fn a_daemon_dies_with_its_command_whatever_proc_shows(
     #[case] place: &str,

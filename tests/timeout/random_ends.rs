@@ -1,8 +1,9 @@
-//! Runs that end at a random moment, over trees of every kind: nothing of them survives unnamed, and no other process is
-//! hit.
+//! Runs that end at a random moment, over trees of every kind: nothing of them survives unnamed, and no other process
+//! is hit.
 //!
-//! In a pid namespace of its own, so that every process is known: one that is not the test's and no bystander is a survivor.
-//! `DEADBEAT_RANDOM_ENDS` is the number of runs (20 unless it is said), `DEADBEAT_RANDOM_SEED` that of the first of them.
+//! In a pid namespace of its own, so that every process is known: one that is not the test's and no bystander is a
+//! survivor. `DEADBEAT_RANDOM_ENDS` is the number of runs (20 unless it is said), `DEADBEAT_RANDOM_SEED` that of the
+//! first of them.
 
 mod plan;
 

@@ -11,8 +11,8 @@ use crate::support::{Tool, eventually, text};
 #[expect(unsafe_code, reason = "what is called between fork and exec are system calls only")]
 fn limit(command: &mut Command, resource: fn() -> Resource, most: u64) {
     let hook = move || {
-        // Whoever runs the tests may lend them descriptors, as make does for its job server: they would count.
-        // SAFETY: it closes nothing before the exec, and nobody has those descriptors after it.
+        // The caller of the tests may lend them descriptors, as make does for its job server: they would count.
+        // SAFETY: it closes nothing before the exec, and nothing has those descriptors after it.
         unsafe { libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
         Ok(setrlimit(resource(), Rlimit { current: Some(most), maximum: Some(most) })?)
     };
@@ -23,7 +23,8 @@ fn limit(command: &mut Command, resource: fn() -> Resource, most: u64) {
 #[test]
 fn without_descriptors_nothing_is_begun() {
     let mut refused = 0;
-    // With fewer the loader finds no libraries. Whoever has begun must see the end of what the command leaves behind.
+    // With fewer the loader finds no libraries. A run that has begun must see the end of what the command leaves
+    // behind.
     for (most, script) in (4..40).flat_map(|most| [(most, "exit 4"), (most, "sleep 300 >&- 2>&- & exit 4")]) {
         let mut command = Tool::Deadbeat.command(&["-v", "300", "sh", "-c", script]);
         limit(&mut command, || Resource::Nofile, most);
@@ -51,7 +52,7 @@ fn without_processes_nothing_is_left() {
         eprintln!("skipped: only root can become a user of its own");
         return;
     }
-    // A user that nobody else is: the limit counts all of a user's processes.
+    // A user of its own: the limit counts all of a user's processes.
     let user = 0x4000_0000 + std::process::id();
     let mut refused = 0;
     for most in 1..8 {
@@ -75,7 +76,7 @@ fn without_processes_nothing_is_left() {
             }
             other => panic!("{most} processes: {other:?} {stderr}"),
         }
-        eventually("nobody of that user to be left", || !some_process_of(user));
+        eventually("no process of that user to be left", || !some_process_of(user));
     }
     assert!(refused > 0);
 }

@@ -72,7 +72,10 @@ fn deadbeat_dies_of_what_the_command_died_of() {
     &["-v", "-s0", "-k.1", ".1", "sleep", "300"],
     "deadbeat timeout: sending signal 0 to command 'sleep'\ndeadbeat timeout: sending signal KILL to command 'sleep'\n"
 )]
-#[case::real_time(&["-v", "-s", "RTMIN", ".1", "sleep", "300"], "deadbeat timeout: sending signal RTMIN to command 'sleep'\n")]
+#[case::real_time(
+    &["-v", "-s", "RTMIN", ".1", "sleep", "300"],
+    "deadbeat timeout: sending signal RTMIN to command 'sleep'\n"
+)]
 #[case::nothing(&["-v", "10", "true"], "")]
 #[case::background(
     &["-v", "-k", "300", "10", "sh", "-c", "sleep 300 &"],

@@ -1,5 +1,5 @@
-//! Children from before deadbeat: a shell that starts some and then becomes `deadbeat timeout` leaves it theirs, and their
-//! orphans. None of them is the command's.
+//! Children from before deadbeat: a shell that starts some and then becomes `deadbeat timeout` leaves it theirs, and
+//! their orphans. None of them is the command's.
 
 use std::process::{Command, Stdio};
 
@@ -56,7 +56,8 @@ fn an_orphan_that_was_seen_with_its_parent_from_before_is_not_spoken_of() {
     // It is there before deadbeat is.
     let stays = STAYS.replace('$', "\\$");
     let before = format!(
-        "d=$(mktemp -d); mkfifo $d/f; sh -c 'setsid sh -c \"{stays}\" & read go <&3' >$d/f & read line <$d/f; rm -r $d; echo $line;"
+        "d=$(mktemp -d); mkfifo $d/f; sh -c 'setsid sh -c \"{stays}\" & read go <&3' >$d/f & read line <$d/f; rm -r \
+         $d; echo $line;"
     );
     let mut run = run(&before, "echo ready $$; exec sleep 300");
     let (orphan, command) = (run.victim(), run.victim());

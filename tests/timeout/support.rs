@@ -22,8 +22,8 @@ pub(crate) use eventually::{SOON, eventually};
 mod marked;
 use marked::{kill, marked};
 
-/// The victim, as a child of a shell with a trap. It says itself that it is ready: until its exec a shell's child has the
-/// handler of its parent, which takes a signal for nothing.
+/// The victim, as a child of a shell with a trap. It says itself that it is ready: until its exec a shell's child has
+/// the handler of its parent, which takes a signal for nothing.
 pub(crate) const SLEEPER: &str = "sh -c 'echo ready $$; exec sleep 300'";
 
 /// Which program is run.
@@ -90,7 +90,7 @@ impl Run {
         Run { child, stdout, mark: format!("TEST_RUN={mark}") }
     }
 
-    /// Whoever of it can run, but for who has cleared the environment.
+    /// What of it can run, but for what has cleared the environment.
     pub(crate) fn alive(&self) -> Vec<i32> {
         marked(&self.mark)
     }
@@ -140,7 +140,7 @@ impl Run {
         self.child.wait().unwrap()
     }
 
-    /// What was said on its standard error; to be asked for when everybody who has it is dead.
+    /// What was said on its standard error; to be asked for when all that have it are dead.
     pub(crate) fn stderr(&mut self) -> String {
         let mut words = String::new();
         self.child.stderr.as_mut().unwrap().read_to_string(&mut words).unwrap();
@@ -162,7 +162,7 @@ impl Run {
         }
     }
 
-    /// What is left of its output; to be asked for when everybody is dead.
+    /// What is left of its output; to be asked for when all are dead.
     pub(crate) fn rest(&mut self) -> String {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).unwrap();

@@ -1,4 +1,4 @@
-//! Nothing survives. Each case is a tree that coreutils' timeout leaves somebody of, which the same lines show.
+//! Nothing survives. Each case is a tree that coreutils' timeout leaves a process of, which the same lines show.
 
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
@@ -28,7 +28,7 @@ enum By {
 }
 
 fn run_to_its_end(tool: Tool, script: &str, by: By) -> (Run, Victim) {
-    // coreutils' kills nobody if its own child dies within that.
+    // coreutils' kills nothing if its own child dies within that.
     let kill_after = if tool == Tool::Deadbeat { ".3" } else { "30" };
     let mut command = tool.command(&["-k", kill_after, "300", "sh", "-c", script]);
     command.stdin(Stdio::piped());
@@ -58,7 +58,7 @@ fn nobody_is_alive_when_deadbeat_has_ended(#[case] script: &str, #[case] by: By)
 
     if Tool::Coreutils.is_installed() {
         let (_run, victim) = run_to_its_end(Tool::Coreutils, script, by);
-        assert!(victim.is_alive(), "the control shows nothing: nobody survives coreutils' timeout either");
+        assert!(victim.is_alive(), "the control shows nothing: none survives coreutils' timeout either");
     }
 }
 
@@ -78,7 +78,7 @@ fn nobody_is_alive_soon_after_deadbeat_was_killed(#[case] script: &str) {
     assert!(victim.ends_within(SOON), "process {} survived", victim.pid);
 
     if Tool::Coreutils.is_installed() {
-        // There is nothing to wait for: whoever could kill it is dead, and it has not been signalled.
+        // There is nothing to wait for: what could kill it is dead, and it has not been signalled.
         let (_run, victim) = killed(Tool::Coreutils);
         assert!(victim.is_alive(), "the control shows nothing");
     }
@@ -91,7 +91,7 @@ fn deadbeat_that_is_killed_at_any_moment_of_its_start_leaves_nobody() {
         std::thread::park_timeout(Duration::from_micros(200 * step));
         run.signal(Signal::KILL);
         run.status();
-        eventually("everybody to be dead, the guardian too", || run.alive().is_empty());
+        eventually("all to be dead, the guardian too", || run.alive().is_empty());
     }
 }
 
@@ -122,7 +122,7 @@ fn stop(victim: &Victim) {
 
 #[test]
 fn orphans_are_reaped_while_the_command_runs() {
-    // A zombie that nobody reaps is no zombie of its former parent's: its parent is deadbeat by then.
+    // A zombie that is not reaped is no zombie of its former parent's: its parent is deadbeat by then.
     let script = "for i in 1 2 3; do (setsid true &); done; echo ready $$; exec sleep 300";
     let mut run = Run::of(Tool::Deadbeat, &["300", "sh", "-c", script]);
     let victim = run.victim();
@@ -137,7 +137,8 @@ fn orphans_are_reaped_while_the_command_runs() {
 #[test]
 fn one_grace_is_enough_for_all() {
     // Both are deaf: the child in the group, the daemon outside it.
-    let script = "trap '' TERM; sleep 300 & trap - TERM; (setsid sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' &); wait; sleep 300";
+    let script = "trap '' TERM; sleep 300 & trap - TERM; \
+                  (setsid sh -c 'trap \"\" TERM; echo ready $$; exec sleep 300' &); wait; sleep 300";
     let mut run = Run::of(Tool::Deadbeat, &["-k", "8", "300", "sh", "-c", script]);
     let victim = run.victim();
     let start = std::time::Instant::now();

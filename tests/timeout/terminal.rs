@@ -47,7 +47,7 @@ impl Session {
         let (sender, output) = channel();
         std::thread::spawn(move || {
             let mut chunk = [0; 1024];
-            // EIO: nobody has the terminal open any more.
+            // EIO: no process has the terminal open any more.
             while let Ok(length @ 1..) = reader.read(&mut chunk) {
                 if sender.send(chunk[..length].to_vec()).is_err() {
                     return;
@@ -197,7 +197,8 @@ fn a_command_reads_the_terminal_that_another_deadbeat_was_lent() {
 fn two_in_one_job_have_the_terminal_one_after_the_other() {
     // Under a shell that would see its job stopped.
     let script = format!(
-        "set -m; sh -c \"$T 300 sh -c {QUOTED_READER} </dev/tty & $T 300 sh -c {QUOTED_READER} </dev/tty & wait\"; echo over $?"
+        "set -m; sh -c \"$T 300 sh -c {QUOTED_READER} </dev/tty & $T 300 sh -c {QUOTED_READER} </dev/tty & wait\"; \
+         echo over $?"
     );
     let mut session = Session::of(Tool::Deadbeat, &script);
     let (_first, second) = (session.victim(), session.victim());
@@ -262,7 +263,8 @@ fn ctrl_c_starts_no_grace() {
 fn what_stops_deadbeat_stops_the_command_and_what_continues_it_continues_both() {
     for signal in ["TSTP", "TTIN", "TTOU", "STOP"] {
         let script = format!(
-            "set -m; $T 300 sh -c 'echo ready $$; exec sleep 300' & read word; kill -{signal} %1; read word; kill -CONT %1; read word; kill %1; wait %1; echo over"
+            "set -m; $T 300 sh -c 'echo ready $$; exec sleep 300' & read word; kill -{signal} %1; \
+             read word; kill -CONT %1; read word; kill %1; wait %1; echo over"
         );
         let mut session = Session::of(Tool::Deadbeat, &script);
         let victim = session.victim();
@@ -279,7 +281,8 @@ fn what_stops_deadbeat_stops_the_command_and_what_continues_it_continues_both() 
 fn the_time_of_a_suspended_command_is_over_when_it_is_over() {
     for signal in ["TSTP", "STOP"] {
         let script = format!(
-            "set -m; $T 3 sh -c 'echo ready $$; exec sleep 300' & read word; kill -{signal} %1; read word; fg; echo status $?"
+            "set -m; $T 3 sh -c 'echo ready $$; exec sleep 300' & read word; kill -{signal} %1; \
+             read word; fg; echo status $?"
         );
         let mut session = Session::of(Tool::Deadbeat, &script);
         let victim = session.victim();
@@ -347,7 +350,8 @@ fn what_attends_a_terminal_that_is_lent_ends_with_deadbeat() {
 #[test]
 fn ctrl_c_comes_to_the_script_too_when_the_command_was_lent_the_terminal_and_has_caught_it() {
     for tool in ["$T 300", "$T 300 $T 300"] {
-        let command = "trap \\\"echo tidied; exit 7\\\" INT; read line; echo ready \\$\\$; while :; do sleep 300 & wait \\$!; done";
+        let command = "trap \\\"echo tidied; exit 7\\\" INT; read line; echo ready \\$\\$; \
+                       while :; do sleep 300 & wait \\$!; done";
         let script = format!("trap 'echo script; exit 9' INT; {tool} sh -c \"{command}\"; echo went on; sleep 300");
         let mut session = Session::of(Tool::Deadbeat, &script);
         session.type_in("line\n");
@@ -372,7 +376,8 @@ fn a_window_of_another_size_is_told_to_a_command_that_has_not_asked_for_the_term
 
 #[test]
 fn ctrl_c_is_for_the_command() {
-    let script = "$T 300 sh -c 'trap \"echo interrupted; exit 7\" INT; echo ready $$; while :; do sleep 300 & wait $!; done'; echo status $?";
+    let script = "$T 300 sh -c 'trap \"echo interrupted; exit 7\" INT; echo ready $$; \
+                  while :; do sleep 300 & wait $!; done'; echo status $?";
     let mut session = Session::of(Tool::Deadbeat, script);
     let _victim = session.victim();
     session.type_in("\x03");
@@ -459,7 +464,8 @@ fn one_that_cannot_be_stopped_in_the_background_lets_its_command_wait_until_its_
     // command reads later.
     let reader = "'echo ready \\$\\$; while [ -e /proc/\\$SH ]; do sleep .02; done; read line'";
     let script = format!(
-        "set -m; sh -c \"export SH=\\$\\$; $T 300 sh -c {reader} </dev/tty & echo deadbeat \\$! .\" & read word; echo over"
+        "set -m; sh -c \"export SH=\\$\\$; $T 300 sh -c {reader} </dev/tty & echo deadbeat \\$! .\" & read word; \
+         echo over"
     );
     let mut session = Session::of(Tool::Deadbeat, &script);
     session.expect("deadbeat ");
@@ -485,7 +491,8 @@ fn the_terminal_is_taken_back() {
 #[test]
 fn the_terminal_is_left_to_whoever_reads_the_commands_output() {
     // As a pager does.
-    let script = "$T 300 sh -c 'echo line; exec sleep 300' | sh -c 'read line; echo ready $$; read word </dev/tty; echo read $word'";
+    let script = "$T 300 sh -c 'echo line; exec sleep 300' | sh -c 'read line; echo ready $$; \
+                  read word </dev/tty; echo read $word'";
     let mut session = Session::of(Tool::Deadbeat, script);
     let _victim = session.victim();
     session.type_in("hello\n");

@@ -38,8 +38,8 @@ enum Member {
     Leaves,
     LeavesAndIgnores,
     Daemon,
-    /// Forks on, outside the group; each link lives so many microseconds. For longer than a survivor is waited for, and not
-    /// for ever: where the dead are not reaped it would take every number there is.
+    /// Forks on, outside the group; each link lives so many microseconds. For longer than a survivor is waited for, and
+    /// not for ever: where the dead are not reaped it would take every number there is.
     Chain(u64),
     NotDumpable,
     NotDumpableAndOfTheGroup,
