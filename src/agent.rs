@@ -36,13 +36,14 @@ pub use start::{StartError, StartStep};
 ///
 /// fn main() -> std::io::Result<()> {
 ///     deadbeat::shutdown::install_signal_handlers()?;
-///     let runtime = tokio::runtime::Runtime::new()?;
 ///     let make = tokio::process::Command::new("make");
-///     match runtime.block_on(run_subprocess_agent(make, &AgentOptions::default())) {
-///         Err(AgentError::ShutdownRequested { status, .. }) => println!("asked to end: {status:?}"),
+///     let options = AgentOptions::default();
+///     let runtime = tokio::runtime::Runtime::new()?;
+///     match runtime.block_on(run_subprocess_agent(make, &options)) {
+///         Err(AgentError::ShutdownRequested { .. }) => println!("asked to end"),
 ///         ended => println!("{ended:?}"),
 ///     }
-///     deadbeat::registry::kill_all_children(); // returns when dropped runs are dead, too
+///     deadbeat::registry::kill_all_children(); // waits for dropped runs, too
 ///     Ok(())
 /// }
 /// ```
