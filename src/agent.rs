@@ -1,8 +1,8 @@
-//! Runs one command in a group of its own, and sees to it that nothing of the group outlives the run.
+//! Runs one command in a process group of its own, and ends the whole group with the run.
 //!
-//! However a run ends (by itself, at its timeout, at a shutdown request, dropped half-way, with its runtime), the order is
-//! the same: the whole group is killed while the leader is un-reaped and pins its number; then the leader is reaped and
-//! its group taken off the registry, in one step.
+//! However a run ends (by itself, at its timeout, at a shutdown request, dropped half-way, with its runtime), the order
+//! is the same: the whole group is killed while the leader is un-reaped and pins its number; then the leader is reaped
+//! and its group taken off the registry, in one step.
 
 mod cleanup;
 mod end;
@@ -17,7 +17,7 @@ pub use end::{AgentError, AgentExit};
 #[cfg(feature = "cli")]
 pub(crate) use options::Escaped;
 pub use options::{AgentOptions, Leftovers, Stdin};
-use run::{End, Run};
+use run::{AgentRun, RunEnd};
 #[cfg(feature = "cli")]
 pub(crate) use start::Preparation;
 pub use start::{StartError, StartStep};
@@ -25,10 +25,10 @@ pub use start::{StartError, StartStep};
 /// Runs `command` in a process group of its own, until it ends, its time is over or the shutdown is requested; returns
 /// when its whole group is dead and its leader reaped.
 ///
-/// The run sees a shutdown request itself: await it to its end, and do not drop it at the request. Dropping the future, at
-/// any moment, kills the group all the same: the polite signal is sent at once, and the rest goes
-/// on in a thread of its own, in which the group is unregistered too. That thread ends with the process: before `main`
-/// returns it has to call [`kill_all_children`](crate::registry::kill_all_children), which waits, unless the run has a
+/// The run sees a shutdown request itself: await it to its end, and do not drop it at the request. Dropping the future,
+/// at any moment, kills the group all the same: the first signal is sent at once, and the rest goes on in a thread of
+/// its own, in which the group is unregistered too. That thread ends with the process: before `main` returns it has to
+/// call [`kill_all_children`](crate::registry::kill_all_children), which waits, unless the run has a
 /// [guardian](AgentOptions::guardian).
 ///
 /// ```no_run
@@ -48,9 +48,9 @@ pub use start::{StartError, StartStep};
 /// }
 /// ```
 ///
-/// Nothing in here blocks the worker but the start of the command itself, which `fork` and `exec` it. SIGCHLD may be
-/// ignored or blocked by whoever started this process: the leader's end is told by its pidfd, and where there is none to
-/// be had, by a look at least once a [poll interval](crate::kill::KillPolicy::poll_interval).
+/// Nothing in here blocks the worker but the start of the command itself, which is a `fork` and an `exec`. This process
+/// may have been started with SIGCHLD ignored or blocked: the end of the leader is known by its pidfd, and where none
+/// can be opened, by a look at least once a [poll interval](crate::kill::KillPolicy::poll_interval).
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -67,22 +67,22 @@ pub use start::{StartError, StartStep};
 ///
 /// # Errors
 ///
-/// [`AgentError`]: it could not be started ([`StartError`] says which step failed), ran out of time, or was ended by a
-/// shutdown request or with all others.
+/// [`AgentError`]: the command could not be started ([`StartError`] says which step failed), ran out of time, or was
+/// ended by a shutdown request or with all others.
 ///
 /// # Panics
 ///
 /// Outside a tokio runtime with its I/O and time drivers enabled.
 pub async fn run_subprocess_agent(command: Command, options: &AgentOptions) -> Result<AgentExit, AgentError> {
-    let mut run = Run::start(command, options).await?;
+    let mut run = AgentRun::start(command, options).await?;
     match run.until_it_ends().await {
-        End::Exited => run.finish().await,
-        End::TimedOut(timeout) => {
+        RunEnd::Exited => run.finish().await,
+        RunEnd::TimedOut(timeout) => {
             let (kill, status) = run.kill().await;
             Err(AgentError::TimedOut { timeout, kill, status })
         }
-        End::ShutdownRequested => {
-            run.ask_with(options.shutdown.signal());
+        RunEnd::ShutdownRequested => {
+            run.use_signal(options.shutdown.signal());
             let (kill, status) = run.kill().await;
             Err(AgentError::ShutdownRequested { kill: Some(kill), status })
         }

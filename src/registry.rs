@@ -1,12 +1,13 @@
-//! Which groups of this process are live, so that the last one out can end them all.
+//! Which groups of this process are live, so that all of them can be killed before it ends.
 //!
-//! A group is entered when its leader was started and taken off when its leader is reaped, under one lock: no reaped
-//! pgid is ever in here, and none is ever signalled from here. Each entry holds the leader's pidfd from the start, or
-//! where none is to be had the time at which the leader was started, and every kill of the group is by that one. A caller
-//! that kills a group which another kills already joins in: the polite signal is sent once, and there is one grace.
+//! A group is registered when its leader was started and unregistered when its leader is reaped, under one lock: no
+//! reaped pgid is ever in here, and none is ever signalled from here. Each entry holds the leader's pidfd from the
+//! start, or where none can be opened the time at which the leader was started, and every kill of the group goes by
+//! that. A caller that kills a group which another caller kills already joins in: the first signal is sent once, and
+//! there is one grace.
 //!
-//! [`kill_all_children`] is the safety net. It is synchronous, needs no runtime, and works in a panic, after the runtime
-//! was shut down, and when no thread can be started.
+//! [`kill_all_children`] is the safety net. It is synchronous, needs no runtime, and works in a panic, after the
+//! runtime was shut down, and when no thread can be started.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::channel;
@@ -21,50 +22,50 @@ use crate::kill::Kill;
 use crate::kill::{KillPolicy, KillReport, KillThread};
 use crate::signal::Signal;
 
-/// Between two looks for those who were entered meanwhile.
+/// The time between two looks for groups that were registered meanwhile.
 const NEWCOMERS: Duration = Duration::from_millis(50);
 
 /// A list of live groups and how to kill them. The free functions of this module use [`Registry::global`].
 #[derive(Debug)]
 pub struct Registry {
     policy: KillPolicy,
-    state: Mutex<State>,
-    /// The thread that holds the state over a call of somebody else's code.
+    groups: Mutex<Groups>,
+    /// The thread that holds the lock over a call of the caller's code.
     holder: Mutex<Option<ThreadId>>,
     swept: Condvar,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    live: BTreeMap<i32, Entry>,
+struct Groups {
+    live: BTreeMap<i32, Registered>,
     phase: Phase,
-    /// Whoever is entered from here on is killed on the spot, and nobody waits for that.
+    /// Whether a group that is registered from here on is killed on the spot, without a wait for its end.
     late: bool,
 }
 
 /// A group, from the start of its leader until it is reaped.
 #[derive(Debug)]
-struct Entry {
-    pin: GroupWatch,
+struct Registered {
+    watch: GroupWatch,
     policy: KillPolicy,
-    /// Since when somebody kills it.
-    asked: Option<Instant>,
-    /// That was, or has become, the end of all.
+    /// Since when it is being killed.
+    killed_since: Option<Instant>,
+    /// Whether `kill_all` kills it, alone or with another caller.
     swept: bool,
 }
 
-impl Entry {
-    /// To be sent its signals from now on, or the rest of a kill that is under way.
+impl Registered {
+    /// A kill of this group from its beginning, or the rest of a kill that is in progress.
     fn kill(&self, policy: &KillPolicy) -> Kill {
-        match self.asked {
-            Some(since) => Kill::over(self.pin.again(), &policy.rest(since)),
-            None => Kill::over(self.pin.again(), policy),
+        match self.killed_since {
+            Some(since) => Kill::over(self.watch.again(), &policy.rest(since)),
+            None => Kill::over(self.watch.again(), policy),
         }
     }
 
     fn sweep(&mut self) -> Kill {
         let kill = self.kill(&self.policy);
-        self.asked.get_or_insert_with(Instant::now);
+        self.killed_since.get_or_insert_with(Instant::now);
         self.swept = true;
         kill
     }
@@ -83,7 +84,7 @@ enum Phase {
 impl Registry {
     /// An empty registry; groups that are registered by hand will be killed by this policy.
     pub fn new(policy: KillPolicy) -> Registry {
-        Registry { policy, state: Mutex::default(), holder: Mutex::default(), swept: Condvar::new() }
+        Registry { policy, groups: Mutex::default(), holder: Mutex::default(), swept: Condvar::new() }
     }
 
     /// The one of this process, with the default policy.
@@ -92,9 +93,10 @@ impl Registry {
         &GLOBAL
     }
 
-    /// Enters the group that this un-reaped child leads. Entering it twice is as good as once.
+    /// Registers the group that this un-reaped child leads. Twice is as good as once.
     ///
-    /// After [`kill_all`](Registry::kill_all) nothing lives on unseen: the group is killed, without waiting here.
+    /// After [`kill_all`](Registry::kill_all) no group lives on: one that is registered then is killed, without a wait
+    /// here.
     ///
     /// # Errors
     ///
@@ -104,133 +106,137 @@ impl Registry {
         Ok(())
     }
 
-    /// The same, with a policy of its own.
+    /// Registers a group with a policy of its own.
     pub(crate) fn enter(&self, group: ProcessGroup, policy: &KillPolicy) {
-        let mut state = self.state();
-        let mut entry = Entry { pin: GroupWatch::new(group), policy: policy.clone(), asked: None, swept: false };
-        if state.late {
+        let mut groups = self.groups();
+        let mut entry =
+            Registered { watch: GroupWatch::new(group), policy: policy.clone(), killed_since: None, swept: false };
+        if groups.late {
             kill_late(entry.sweep());
         }
-        // In place of an older one, whose pin may be a former owner's of the same number.
-        state.live.insert(group.pgid(), entry);
+        // In place of an older entry, whose watch may be on a former group of the same number.
+        groups.live.insert(group.pgid(), entry);
     }
 
-    /// A kill of this group by its owner, who has yet to reap its leader. If somebody kills it already, it joins in.
+    /// A kill of this group by its owner, which has yet to reap its leader. If it is being killed already, this joins
+    /// in.
     pub(crate) fn join_kill(&self, group: ProcessGroup, policy: &KillPolicy) -> Kill {
-        let state = self.state();
-        state.live.get(&group.pgid()).map_or_else(|| Kill::new(group, policy), |entry| entry.kill(policy))
+        let groups = self.groups();
+        groups.live.get(&group.pgid()).map_or_else(|| Kill::new(group, policy), |entry| entry.kill(policy))
     }
 
-    /// The same, begun: the first signals are sent, and who kills it from here on joins in.
-    pub(crate) fn begin(&self, group: ProcessGroup, policy: &KillPolicy) -> Kill {
-        let mut state = self.state();
-        let Some(entry) = state.live.get_mut(&group.pgid()) else {
+    /// Begins a kill of this group by its owner: the first signals are sent, and a kill that comes later joins in.
+    pub(crate) fn begin_kill(&self, group: ProcessGroup, policy: &KillPolicy) -> Kill {
+        let mut groups = self.groups();
+        let Some(entry) = groups.live.get_mut(&group.pgid()) else {
             return Kill::new(group, policy).send_first_signals();
         };
         let kill = entry.kill(policy);
         entry.policy = policy.clone();
-        entry.asked.get_or_insert_with(Instant::now);
+        entry.killed_since.get_or_insert_with(Instant::now);
         kill.send_first_signals()
     }
 
     /// Whether [`kill_all`](Registry::kill_all) kills this group, or has; without one, whether it has been called.
     pub(crate) fn has_swept(&self, group: Option<ProcessGroup>) -> bool {
-        let state = self.state();
+        let groups = self.groups();
         match group {
-            Some(group) => state.live.get(&group.pgid()).is_some_and(|entry| entry.swept),
-            None => state.phase != Phase::Open,
+            Some(group) => groups.live.get(&group.pgid()).is_some_and(|entry| entry.swept),
+            None => groups.phase != Phase::Open,
         }
     }
 
-    /// Takes the group off: its leader was, or is about to be, waited for by the caller, who answers for its members.
+    /// Unregisters the group: the caller has reaped its leader, or is about to, and answers for its members.
     pub fn unregister(&self, pgid: i32) {
-        self.state().live.remove(&pgid);
+        self.groups().live.remove(&pgid);
     }
 
-    /// Reaps the leader and takes its group off, as one step to everybody else. `reap` must not block; `None` from it
-    /// means that there was nothing to reap yet, and the group stays. It is called under the lock: in it, this registry is
-    /// out of reach.
+    /// Reaps the leader and unregisters its group, as one step for all other threads. `reap` must not block; `None`
+    /// from it means that there was nothing to reap yet, and the group stays. It is called under the lock, and must not
+    /// use this registry.
     pub fn reap<T, E>(&self, pgid: i32, reap: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
-        let mut state = self.state();
+        let mut groups = self.groups();
         let _held = Held::over(self);
         let reaped = reap()?;
         if reaped.is_some() {
-            state.live.remove(&pgid);
+            groups.live.remove(&pgid);
         }
         Ok(reaped)
     }
 
-    /// The groups entered now, in ascending order.
+    /// The groups registered now, in ascending order.
     pub fn list(&self) -> Vec<i32> {
-        self.state().live.keys().copied().collect()
+        self.groups().live.keys().copied().collect()
     }
 
-    /// Kills every group entered, all together: any number of them take one grace. Blocks this thread, and needs neither
-    /// a runtime nor another thread. Each is killed by its run's [policy](crate::agent::AgentOptions::policy), one that
-    /// was [registered](Registry::register) by hand by the registry's. One that is being killed already, because its run
-    /// was dropped, say, is sent no second polite signal, and has what is left of its grace.
+    /// Kills every registered group, all together: any number of them take one grace. Blocks this thread, and needs
+    /// neither a runtime nor another thread. Each is killed by its run's [policy](crate::agent::AgentOptions::policy),
+    /// one that was [registered](Registry::register) by hand by the registry's. One that is being killed already,
+    /// because its run was dropped, say, is not sent the first signal again, and has what is left of its grace.
     ///
     /// To be called before `main` returns or the process exits, if no [guardian](crate::guardian) does it: kills under
-    /// way end with the process, and whoever ignores the polite signal lives on.
+    /// way end with the process, and a group that ignores the first signal lives on.
     ///
-    /// What is entered meanwhile is killed and waited for too, until the longest grace of the first is over; whatever is
-    /// entered after that is killed all the same. A second call does nothing but wait for the first. Groups stay entered until their leaders are reaped. One that could not be killed (`EPERM`)
-    /// is logged, and has no report.
+    /// What is registered meanwhile is killed and waited for too, until the longest grace of the first groups is over;
+    /// what is registered after that is killed all the same. A second call does nothing but wait for the first. Groups
+    /// stay registered until their leaders are reaped. A group that could not be killed (`EPERM`) is logged, and has no
+    /// report.
     pub fn kill_all(&self) -> Vec<KillReport> {
         let me = std::thread::current().id();
         if *self.holder() == Some(me) {
-            // A panic under the lock, and a hook that ends everything: there is no way to the list from here.
+            // A panic under the lock, whose hook kills all: the list cannot be read from here.
             tracing::warn!("kill_all_children called by a thread that is busy with the registry: nothing was killed");
             return Vec::new();
         }
-        let mut state = self.state();
-        match state.phase {
-            Phase::Open => state.phase = Phase::Sweeping(me),
-            // A panic hook, say, in the very thread that sweeps.
+        let mut groups = self.groups();
+        match groups.phase {
+            Phase::Open => groups.phase = Phase::Sweeping(me),
+            // A panic hook, say, on the thread that is in `kill_all` itself.
             Phase::Sweeping(thread) if thread == me => return Vec::new(),
             Phase::Sweeping(_) | Phase::Closed => {
-                while matches!(state.phase, Phase::Sweeping(_)) {
-                    state = self.swept.wait(state).unwrap_or_else(PoisonError::into_inner);
+                while matches!(groups.phase, Phase::Sweeping(_)) {
+                    groups = self.swept.wait(groups).unwrap_or_else(PoisonError::into_inner);
                 }
                 return Vec::new();
             }
         }
-        // However this ends, those who wait for it must not wait for ever.
+        // However this ends, a second call that waits for it must not wait for ever.
         let _sweep = Sweep(self);
-        let (start, longest) = (Instant::now(), state.live.values().map(|entry| entry.policy.grace).max());
+        let (start, longest) = (Instant::now(), groups.live.values().map(|entry| entry.policy.grace).max());
         let (sender, results) = channel();
         let mut kills = Batch::default();
         loop {
-            for entry in state.live.values_mut().filter(|entry| !entry.swept) {
+            for entry in groups.live.values_mut().filter(|entry| !entry.swept) {
                 let sender = sender.clone();
                 // The receiver lives as long as the kills.
                 kills.add(entry.sweep(), Box::new(move |result| drop(sender.send(result))));
             }
-            // Under the same lock: who comes later is not for us to wait for.
-            state.late = is_full(kills.is_empty(), start.elapsed(), longest);
-            drop(state);
+            // Under the same lock: what is registered later is not waited for here.
+            groups.late = is_full(kills.is_empty(), start.elapsed(), longest);
+            drop(groups);
             if kills.is_empty() {
                 break;
             }
             kills.step();
             kills.sleep(None, NEWCOMERS);
-            state = self.state();
+            groups = self.groups();
         }
         drop(sender);
         let tell = |error: KillError| tracing::warn!(pgid = error.pgid(), "kill_all_children: {error}");
         results.iter().filter_map(|result| result.map_err(tell).ok()).collect()
     }
 
-    /// SIGKILL to every group entered, at once and without waiting: the second signal of an impatient user.
+    /// Sends SIGKILL to every registered group, at once and without waiting: for the second Ctrl-C of an impatient
+    /// user.
     pub fn kill_all_now(&self) {
         self.signal_all(Signal::KILL);
     }
 
-    /// Sends `signal` to every group entered, and nothing else: to pass on what this process was sent itself.
+    /// Sends `signal` to every registered group, and nothing else: to pass on what this process was sent itself.
     pub fn signal_all(&self, signal: Signal) {
-        for entry in self.state().live.values() {
-            // One that is gone already is as good.
-            let _ = entry.pin.signal(signal);
+        for entry in self.groups().live.values() {
+            // A group that is gone already needs no signal.
+            let _ = entry.watch.signal(signal);
         }
     }
 
@@ -238,14 +244,14 @@ impl Registry {
         self.holder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A panic in whoever held it leaves the list as good as it was: every change is one call.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// A thread that panics while it holds the lock leaves the list whole: every change is one call.
+    fn groups(&self) -> MutexGuard<'_, Groups> {
+        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Whether a sweep takes nobody in any more: it has ended, or has been going on for the longest grace of the first. There
-/// may be no end of newcomers.
+/// Whether `kill_all` takes no group in any more: it has ended, or has been going on for the longest grace of the first
+/// groups. There may be no end of newcomers.
 fn is_full(has_ended: bool, elapsed: Duration, longest: Option<Duration>) -> bool {
     has_ended || elapsed >= longest.unwrap_or_default()
 }
@@ -257,12 +263,12 @@ fn kill_late(kill: Kill) {
                 tracing::warn!(pgid = error.pgid(), "registered after kill_all_children, and not killed: {error}");
             }
         }),
-        // No thread to be had: no grace either.
+        // Without a thread there is no grace either.
         Err(_) => drop(kill.kill_at_once()),
     }
 }
 
-/// The state is held by this thread over a call of somebody else's code.
+/// Held while this thread holds the lock over a call of the caller's code.
 struct Held<'a>(&'a Registry);
 
 impl Held<'_> {
@@ -278,19 +284,19 @@ impl Drop for Held<'_> {
     }
 }
 
-/// A sweep under way: closes the registry when it ends, by a panic too.
+/// A `kill_all` in progress: closes the registry when it ends, by a panic too.
 struct Sweep<'a>(&'a Registry);
 
 impl Drop for Sweep<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.state();
-        (state.phase, state.late) = (Phase::Closed, true);
-        drop(state);
+        let mut groups = self.0.groups();
+        (groups.phase, groups.late) = (Phase::Closed, true);
+        drop(groups);
         self.0.swept.notify_all();
     }
 }
 
-/// Enters a group into the global registry; see [`Registry::register`].
+/// Registers a group in the global registry; see [`Registry::register`].
 ///
 /// # Errors
 ///
@@ -299,7 +305,7 @@ pub fn register_child(pgid: i32) -> Result<(), KillError> {
     Registry::global().register(pgid)
 }
 
-/// Takes a group off the global registry; see [`Registry::unregister`].
+/// Unregisters a group of the global registry; see [`Registry::unregister`].
 pub fn unregister_child(pgid: i32) {
     Registry::global().unregister(pgid);
 }
@@ -319,7 +325,7 @@ mod tests {
     use crate::kill::testing::{SOON, eventually, start};
 
     /// No process can have it.
-    const NOBODY: i32 = i32::MAX;
+    const NO_GROUP: i32 = i32::MAX;
 
     fn registry() -> Arc<Registry> {
         let at_once = KillPolicy::default().grace(Duration::ZERO).confirm(Duration::ZERO);
@@ -331,36 +337,36 @@ mod tests {
         let registry = registry();
         assert_eq!(registry.register(1).unwrap_err().kind(), KillErrorKind::InvalidGroup);
         assert_eq!(registry.list(), [0; 0]);
-        registry.register(NOBODY).unwrap();
-        registry.register(NOBODY).unwrap();
-        assert_eq!(registry.list(), [NOBODY]);
-        assert_eq!(registry.reap::<(), ()>(NOBODY, || Ok(None)), Ok(None));
-        assert_eq!(registry.reap::<(), u8>(NOBODY, || Err(7)), Err(7));
-        assert_eq!(registry.list(), [NOBODY], "it was not reaped");
-        assert_eq!(registry.reap::<u8, ()>(NOBODY, || Ok(Some(7))), Ok(Some(7)));
+        registry.register(NO_GROUP).unwrap();
+        registry.register(NO_GROUP).unwrap();
+        assert_eq!(registry.list(), [NO_GROUP]);
+        assert_eq!(registry.reap::<(), ()>(NO_GROUP, || Ok(None)), Ok(None));
+        assert_eq!(registry.reap::<(), u8>(NO_GROUP, || Err(7)), Err(7));
+        assert_eq!(registry.list(), [NO_GROUP], "it was not reaped");
+        assert_eq!(registry.reap::<u8, ()>(NO_GROUP, || Ok(Some(7))), Ok(Some(7)));
         assert_eq!(registry.list(), [0; 0]);
-        registry.register(NOBODY).unwrap();
-        registry.unregister(NOBODY);
+        registry.register(NO_GROUP).unwrap();
+        registry.unregister(NO_GROUP);
         assert_eq!(registry.list(), [0; 0]);
     }
 
     #[test]
     fn a_sweep_takes_each_once_even_after_a_call_under_the_lock() {
-        let (registry, group) = (registry(), ProcessGroup::new(NOBODY).unwrap());
-        registry.register(NOBODY).unwrap();
-        registry.reap::<(), ()>(NOBODY, || Ok(None)).unwrap();
+        let (registry, group) = (registry(), ProcessGroup::new(NO_GROUP).unwrap());
+        registry.register(NO_GROUP).unwrap();
+        registry.reap::<(), ()>(NO_GROUP, || Ok(None)).unwrap();
         assert!(!registry.has_swept(None) && !registry.has_swept(Some(group)));
         let outcomes: Vec<Outcome> = registry.kill_all().iter().map(|report| report.outcome).collect();
         assert_eq!(outcomes, [Outcome::AlreadyGone]);
         assert!(registry.has_swept(None) && registry.has_swept(Some(group)));
-        assert!(!registry.has_swept(Some(ProcessGroup::new(NOBODY - 1).unwrap())), "it was never in here");
+        assert!(!registry.has_swept(Some(ProcessGroup::new(NO_GROUP - 1).unwrap())), "it was never in here");
         assert_eq!(registry.kill_all(), []);
     }
 
     #[test]
-    fn whoever_calls_during_a_sweep_waits_for_its_end_unless_it_is_the_sweeper() {
+    fn a_call_during_a_sweep_waits_for_its_end_unless_it_is_the_sweepers_own() {
         let registry = registry();
-        registry.state().phase = Phase::Sweeping(std::thread::current().id());
+        registry.groups().phase = Phase::Sweeping(std::thread::current().id());
         let sweep = Sweep(&registry);
         let (told, ends) = channel();
         let other = Arc::clone(&registry);
@@ -377,11 +383,11 @@ mod tests {
         assert!(!is_full(false, second - nano, Some(second)));
         assert!(is_full(false, second, Some(second)));
         assert!(is_full(false, Duration::ZERO, None), "there were no first");
-        assert!(is_full(true, Duration::ZERO, Some(second)), "nobody is there any more to take them");
+        assert!(is_full(true, Duration::ZERO, Some(second)), "it has ended");
     }
 
     #[test]
-    fn whoever_comes_after_the_end_of_all_is_killed_without_a_sweep() {
+    fn a_group_that_comes_after_the_end_of_all_is_killed_without_a_sweep() {
         let (registry, late) = (registry(), start("ignore-term"));
         assert_eq!(registry.kill_all(), []);
         registry.register(late.pgid()).unwrap();
@@ -399,6 +405,6 @@ mod tests {
         assert!(!stubborn.has_ended());
         registry.kill_all_now();
         eventually("the other is dead too", || stubborn.has_ended());
-        assert_eq!(registry.list().len(), 2, "nobody has reaped them");
+        assert_eq!(registry.list().len(), 2, "their leaders are not reaped");
     }
 }

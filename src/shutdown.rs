@@ -1,6 +1,7 @@
 //! The request to end: a flag, a future that resolves with it, and the signals that raise it.
 //!
-//! The first SIGTERM, SIGINT or SIGHUP asks: whoever runs children ends them by the escalation. The second does not ask.
+//! The first SIGTERM, SIGINT or SIGHUP is a request: every run kills its group by its policy. The second kills all
+//! groups at once.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -42,14 +43,14 @@ impl Shutdown {
         self.notify.notify_waiters();
     }
 
-    /// The same, and has every run that it ends be sent this signal instead of its policy's: what this process was sent
-    /// is passed on, as a shell does with Ctrl-C.
+    /// Requests the end, and has every run that it ends be sent this signal instead of its policy's: what this process
+    /// was sent is passed on, as a shell does with Ctrl-C.
     pub fn request_with(&self, signal: Signal) {
         self.signal.store(signal.as_raw(), Ordering::SeqCst);
         self.request();
     }
 
-    /// What runs are to be ended with, if not by their own policies.
+    /// The signal that runs are to be sent first, instead of their policies'.
     pub(crate) fn signal(&self) -> Option<Signal> {
         Signal::from_raw(self.signal.load(Ordering::SeqCst))
     }
@@ -62,7 +63,7 @@ impl Shutdown {
     /// Resolves once the end is requested. Needs no particular runtime.
     pub async fn requested(&self) {
         let mut notified = std::pin::pin!(self.notify.notified());
-        // Enlisted before the flag is read, so that no request falls in between.
+        // Registered before the flag is read, so that no request falls in between.
         notified.as_mut().enable();
         if !self.is_requested() {
             notified.await;
@@ -71,7 +72,8 @@ impl Shutdown {
 }
 
 /// From here on the first SIGTERM, SIGINT or SIGHUP is a [`request_shutdown`]; at a second one every group of the
-/// [global registry](Registry::global) is sent SIGKILL and this process ends by that signal, as it would have without us. Called again it does nothing.
+/// [global registry](Registry::global) is sent SIGKILL and this process ends by that signal, as it would have without
+/// us. Called again it does nothing.
 ///
 /// A signal that this process was started to ignore, as `nohup` does with SIGHUP, stays ignored.
 ///
@@ -84,12 +86,12 @@ pub fn install_signal_handlers() -> io::Result<()> {
     if *installed {
         return Ok(());
     }
-    // The thread first: a handler without it would swallow the signals.
+    // The thread first: a handler without a thread behind it would swallow the signals.
     let (told, tell) = mpsc::channel();
     std::thread::Builder::new().name("deadbeat-signals".into()).spawn(move || {
         match Signals::new(heeded()) {
             Ok(signals) => {
-                // Whoever asked may have gone.
+                // The receiver may have gone.
                 let _ = told.send(Ok(()));
                 serve(signals);
             }
@@ -115,7 +117,7 @@ fn serve(mut signals: Signals) {
     }
 }
 
-/// The signals to end on, without those that are ignored.
+/// The signals that request the end, without those that are ignored.
 pub(crate) fn heeded() -> Vec<i32> {
     not_ignored([SIGTERM, SIGINT, SIGHUP])
 }

@@ -1,6 +1,6 @@
-//! What is left to do for a child, whoever has it: its group is to be killed, its leader reaped, its group unregistered.
+//! What is left to do for a child: kill its group, reap the child, unregister the group.
 //!
-//! Dropped before that, it goes to the kill thread.
+//! Dropped before that is done, it is handed to the kill thread, which does it.
 
 use std::io;
 use std::process::ExitStatus;
@@ -11,11 +11,10 @@ use tokio::process::Child;
 use super::options::Escaped;
 use crate::group::ProcessGroup;
 use crate::guardian::{self, GuardedChild};
-use crate::kill::Kill;
-use crate::kill::{KillPolicy, KillThread};
+use crate::kill::{Kill, KillPolicy, KillThread};
 use crate::registry::Registry;
 
-/// A child that has to be killed with its group, reaped and unregistered, by whoever has it.
+/// A child that has still to be killed with its group, reaped and unregistered.
 pub(super) struct Unfinished {
     pub(super) child: Option<Child>,
     pub(super) group: ProcessGroup,
@@ -26,24 +25,25 @@ pub(super) struct Unfinished {
 }
 
 impl Unfinished {
-    /// The kill, of which the first signal is sent: should this process end now, the obedient are dead.
+    /// Begins the kill of the group: the first signal is sent, so that members that obey it die even if this process
+    /// ends now.
     pub(super) fn begin_kill(&self) -> Kill {
-        self.registry.begin(self.group, &self.policy).wait_for_leader(self.policy.reap_within())
+        self.registry.begin_kill(self.group, &self.policy).wait_for_leader(self.policy.reap_within())
     }
 
-    /// Those that have left the group, which only the guardian can find.
+    /// Has the guardian kill the processes that have left the group, which only it can find.
     pub(super) fn kill_escaped(&mut self) {
         self.guarded.iter_mut().filter(|_| self.escaped.is_none()).for_each(GuardedChild::kill_escaped_off_worker);
     }
 
-    /// The guarded child to be released, before the leader is reaped. The mark of one whose escaped are somebody else's to end is
-    /// guarded on.
+    /// Takes the guarded child, to be released before the leader is reaped. If the caller of the run kills escaped
+    /// processes itself, the guardian keeps watching their mark, and there is nothing to release here.
     pub(super) fn take_guarded(&mut self) -> Option<GuardedChild> {
-        #[cfg_attr(not(feature = "cli"), expect(unused_mut, reason = "only the program lets go"))]
+        #[cfg_attr(not(feature = "cli"), expect(unused_mut, reason = "only the program releases the group alone"))]
         let mut guarded = self.guarded.take()?;
         #[cfg(feature = "cli")]
         if let Some(escaped) = &self.escaped {
-            // That somebody is this program, on a thread of its own.
+            // That caller is this program, on a thread of its own.
             guarded.release_group();
             *escaped.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(guarded);
             return None;
@@ -51,24 +51,25 @@ impl Unfinished {
         Some(guarded)
     }
 
-    /// Collects the leader's exit and unregisters its group, in one step. `None`: it has not ended, does not, and stays
-    /// registered for the last sweep, and guarded.
+    /// Collects the leader's exit and unregisters its group, in one step. `None`: the leader does not end; it stays
+    /// guarded, and registered for `kill_all_children`.
     ///
-    /// For threads that may block, or for a run that is not guarded any more.
+    /// Blocks while a guardian is told, so this is for threads that may block, or for a run that is not guarded any
+    /// more.
     pub(super) fn reap(&mut self) -> io::Result<Option<ExitStatus>> {
-        // Asked once: one that ends right after this is not reaped either, because its group is still guarded.
+        // Asked once: a leader that ends right after this is not reaped either, because its group is still guarded.
         if !self.group.leader_has_exited() {
             self.give_up();
             return Ok(None);
         }
         let Some(mut child) = self.child.take() else { return Ok(None) };
         let pgid = self.group.pgid();
-        // Before its number can become a stranger's.
+        // Before the reaping, after which its number can become a stranger's.
         self.take_guarded().into_iter().for_each(GuardedChild::release);
         let reaped = self.registry.reap(pgid, || child.try_wait());
         if let Err(error) = &reaped {
             // ECHILD: there is nothing left to wait for, now or ever.
-            tracing::warn!(pgid, "a command's exit was collected by somebody else: {error}");
+            tracing::warn!(pgid, "a command's exit was collected by other code in this process: {error}");
             self.registry.unregister(pgid);
         }
         reaped
@@ -76,7 +77,7 @@ impl Unfinished {
 }
 
 impl Unfinished {
-    /// Of a leader that SIGKILL does not end: it stays registered for the last sweep, and guarded.
+    /// Gives up a leader that SIGKILL does not end: it stays guarded, and registered for `kill_all_children`.
     pub(super) fn give_up(&mut self) {
         let Some(child) = self.child.take() else { return };
         tracing::warn!(pgid = self.group.pgid(), "the leader of a killed group does not end");
@@ -99,7 +100,7 @@ impl Drop for Unfinished {
             registry: Arc::clone(&self.registry),
         };
         let Ok(kill_thread) = KillThread::global() else {
-            // No thread to be had: no grace, and the leader stays a zombie that pins its number.
+            // Without a thread there is no grace, and the leader stays a zombie that pins its number.
             let _ = kill.kill_at_once();
             std::mem::forget(unfinished.child.take());
             return;
@@ -113,8 +114,8 @@ impl Drop for Unfinished {
     }
 }
 
-/// On a thread of its own where a guardian has to be told: one that does not listen must not hold up the other kills of the
-/// thread that this is called on.
+/// Reaps on a thread of its own where a guardian has to be told: a guardian that does not read must not hold up the
+/// other kills of the kill thread, on which this is called.
 fn reap_elsewhere(mut unfinished: Unfinished) {
     if unfinished.guarded.is_none() {
         let _ = unfinished.reap();

@@ -9,24 +9,24 @@ use super::start::StartError;
 use crate::error::KillError;
 use crate::kill::KillReport;
 
-/// How a run ended that ended by itself.
+/// How a run ended whose command ended by itself.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct AgentExit {
     /// The leader's.
     pub status: ExitStatus,
-    /// The kill of the members it left behind, if there were any and they were to be killed. Never told on the portable
-    /// back-end, where they are killed without being seen.
+    /// The kill of the members it left behind, if there were any and they were to be killed. Always `None` on the
+    /// portable back-end, where they are killed without being seen.
     pub leftovers: Option<Result<KillReport, KillError>>,
 }
 
-/// How a run ended that did not end by itself.
+/// How a run ended whose command did not end by itself.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum AgentError {
     /// The command was not started; the error says which step of the start failed.
     Spawn(StartError),
-    /// It ran into its timeout; its group was killed.
+    /// The command ran into its timeout; its group was killed.
     TimedOut {
         /// How long it was allowed.
         timeout: Duration,
@@ -47,10 +47,10 @@ pub enum AgentError {
         /// How the leader ended; `None` if the call came first and the command was not started.
         status: Option<ExitStatus>,
     },
-    /// The command ended, and the kill of what it left behind came to nothing here: it is done on a thread of its own, in
-    /// which the leader is reaped too.
+    /// The command ended, and the kill of the members it left behind failed; it is tried again on the kill thread,
+    /// which reaps the leader too.
     Leftovers(KillError),
-    /// The leader cannot be waited for: somebody else has reaped it. Its group was killed.
+    /// The leader cannot be waited for: other code in this process has reaped it. Its group was killed.
     Wait(io::Error),
 }
 
@@ -81,7 +81,10 @@ impl fmt::Display for AgentError {
             }
             AgentError::Leftovers(error) => write!(f, "what the command left behind is still being killed: {error}"),
             AgentError::Wait(error) => {
-                write!(f, "the command's exit was collected by somebody else (do not wait for -1 or pgids): {error}")
+                write!(
+                    f,
+                    "the command's exit was collected by other code in this process (do not wait for -1 or pgids): {error}"
+                )
             }
         }
     }
@@ -132,7 +135,7 @@ mod tests {
             (AgentError::KilledWithAll { status }, &["kill_all_children", "signal: 15"], false),
             (AgentError::KilledWithAll { status: None }, &["not started", "kill_all_children"], false),
             (AgentError::Leftovers(panicked()), &["still being killed", "4242 panicked"], true),
-            (AgentError::Wait(io()), &["by somebody else", "out of luck"], true),
+            (AgentError::Wait(io()), &["by other code", "out of luck"], true),
         ];
         for (end, words, has_source) in ends {
             let text = end.to_string();

@@ -1,7 +1,7 @@
 //! The end of a leader, awaited on a worker and without reaping.
 //!
-//! A pidfd tells it to the runtime's driver, whatever this process was started with. SIGCHLD alone does not: one that was
-//! blocked by whoever started us never arrives.
+//! A pidfd wakes the runtime's driver, whatever this process was started with. SIGCHLD alone does not: if this process
+//! was started with it blocked, it never arrives.
 
 use std::io;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::group::{ExitFd, ProcessGroup};
 
 pub(super) struct LeaderExit {
     children: Signal,
-    /// `None` where there is none to be had.
+    /// `None` where none can be opened.
     pidfd: Option<AsyncFd<ExitFd>>,
 }
 
 impl LeaderExit {
-    /// Before the leader is started: from here on SIGCHLD is not ignored.
+    /// Listens for SIGCHLD, before the leader is started: from here on it is not ignored.
     pub(super) fn prepare() -> io::Result<LeaderExit> {
         Ok(LeaderExit { children: signal(SignalKind::child())?, pidfd: None })
     }
 
-    /// As soon as it is.
+    /// Opens the leader's pidfd, as soon as the leader is started.
     #[expect(deprecated, reason = "what is to replace it is younger than the oldest tokio that will do")]
     pub(super) fn hold(&mut self, group: ProcessGroup) {
-        // One that the driver does not take is as good as none.
+        // A pidfd that the driver does not take is as good as none.
         self.pidfd = ExitFd::of_leader(group).and_then(|fd| AsyncFd::with_interest(fd, Interest::READABLE).ok());
     }
 
@@ -66,7 +66,7 @@ mod tests {
         let early = timeout(Duration::from_millis(20), exit.of(group, hour)).await;
         assert!(early.is_err(), "it lives");
         group.signal(Signal::KILL).unwrap();
-        timeout(SOON, exit.of(group, hour)).await.expect("nobody has told");
+        timeout(SOON, exit.of(group, hour)).await.expect("the end was not noticed");
         assert!(group.leader_has_exited());
     }
 }

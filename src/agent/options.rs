@@ -1,4 +1,4 @@
-//! How to run a command: its time, its policy, what it reads, who else is told of it.
+//! How to run a command: its time, its policy, what it reads, and which guardian, registry and shutdown it has.
 
 use std::fmt;
 use std::process::Stdio;
@@ -42,11 +42,12 @@ pub enum Leftovers {
     /// They are killed by the policy, before the leader is reaped.
     #[default]
     Kill,
-    /// They live on, unregistered: nobody will kill them.
+    /// They live on, unregistered: nothing will kill them.
     Leave,
 }
 
-/// Where the guarded child of a run is kept when its group is dead, for whoever ends those who have left it, and releases it then.
+/// Where the guarded child of a run is kept when its group is dead, for a caller that kills the processes that have
+/// left the group itself, and releases it then.
 pub(crate) type Escaped = Arc<Mutex<Option<GuardedChild>>>;
 
 type OnSpawn = Arc<dyn Fn(&mut Child) + Send + Sync>;
@@ -61,7 +62,7 @@ pub struct AgentOptions {
     pub(super) leftovers: Leftovers,
     pub(super) on_spawn: Option<OnSpawn>,
     pub(super) guardian: Option<Guardian>,
-    /// Whoever leaves the group is ended by the caller.
+    /// Set if the caller kills the processes that leave the group itself.
     pub(super) escaped: Option<Escaped>,
     pub(super) registry: Arc<Registry>,
     pub(super) shutdown: Arc<Shutdown>,
@@ -123,22 +124,22 @@ impl AgentOptions {
         self
     }
 
-    /// Called with the child once it runs: the place to take its pipes and read them in a task. A pipe that nobody reads
-    /// blocks the command when it is full. It must neither wait for the child nor keep it.
+    /// Called with the child once it runs: the place to take its pipes and read them in a task. A pipe that is not
+    /// read blocks the command when it is full. The closure must neither wait for the child nor keep it.
     #[must_use]
     pub fn on_spawn(mut self, f: impl Fn(&mut Child) + Send + Sync + 'static) -> AgentOptions {
         self.on_spawn = Some(Arc::new(f));
         self
     }
 
-    /// Who kills what is left of it when this process dies, even by SIGKILL; nobody by default.
+    /// The guardian that kills what is left of the run when this process dies, even by SIGKILL; none by default.
     ///
     /// The guardian is told of the run before the command is started, and the command carries the run's
-    /// [mark](crate::guardian::GuardedChild::mark) in its environment, so whoever calls `setsid`, or is forked before the group
-    /// is told of, dies with this process too. With the run such escapees die as well: whenever its group is killed, and
-    /// unless it is told to [leave](Leftovers::Leave) its leftovers, the guardian takes them up the policy's escalation; the
-    /// run does not wait for that. A run that no guardian can be told of is not started
-    /// ([`AgentError::Spawn`](crate::agent::AgentError::Spawn)).
+    /// [mark](crate::guardian::GuardedChild::mark) in its environment, so a process that calls `setsid`, or is forked
+    /// before the guardian knows the group, dies with this process too. Such escaped processes die with the run as
+    /// well: when its group is killed, and when it ends by itself and its leftovers are not to be
+    /// [left](Leftovers::Leave), the guardian kills them by the policy; the run does not wait for that. A run that no
+    /// guardian can be told of is not started ([`AgentError::Spawn`](crate::agent::AgentError::Spawn)).
     ///
     /// To start a guardian takes a millisecond or two, which is not for a worker: do it before the runtime is, or in a
     /// `spawn_blocking`. Later on no worker is blocked, not even when the guardian has died and another is needed.
@@ -148,7 +149,8 @@ impl AgentOptions {
         self
     }
 
-    /// Whoever leaves the group is the caller's to end, as long as this process lives; until then its guarded child is kept here.
+    /// Leaves the processes that leave the group to the caller, as long as this process lives; meanwhile the guarded
+    /// child is kept here.
     #[cfg(feature = "cli")]
     #[must_use]
     pub(crate) fn own_escaped(mut self, escaped: Escaped) -> AgentOptions {

@@ -1,4 +1,4 @@
-//! One run under way: it is started, it comes to an end, and what is left of it is killed.
+//! One run in progress: its command is started and comes to an end, and what is left of it is killed.
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -22,34 +22,34 @@ use crate::kill::runner::{off_worker, off_worker_then};
 use crate::kill::{KillReport, Outcome};
 use crate::signal::Signal;
 
-/// What came of the kill of whoever the leader left behind, if there was any.
+/// The result of killing what the leader left behind, if there was anything.
 type Leftover = Option<Result<KillReport, KillError>>;
 
 /// Why a run is over.
-pub(super) enum End {
+pub(super) enum RunEnd {
     Exited,
     TimedOut(Duration),
     ShutdownRequested,
 }
 
-/// A run under way.
-pub(super) struct Run<'a> {
+/// A run in progress.
+pub(super) struct AgentRun<'a> {
     unfinished: Option<Unfinished>,
     group: ProcessGroup,
     exit: LeaderExit,
     options: &'a AgentOptions,
 }
 
-impl<'a> Run<'a> {
-    /// Starts the command, unless nothing is to be started any more.
-    pub(super) async fn start(mut command: Command, options: &'a AgentOptions) -> Result<Run<'a>, AgentError> {
+impl<'a> AgentRun<'a> {
+    /// Starts the command, unless the shutdown was requested or all children were killed.
+    pub(super) async fn start(mut command: Command, options: &'a AgentOptions) -> Result<AgentRun<'a>, AgentError> {
         if options.shutdown.is_requested() {
             return Err(AgentError::ShutdownRequested { kill: None, status: None });
         }
         if options.registry.has_swept(None) {
             return Err(AgentError::KilledWithAll { status: None });
         }
-        // Before the child: with SIGCHLD ignored by inheritance the kernel would reap it behind our back.
+        // Before the child is started: with SIGCHLD ignored by inheritance the kernel would reap it at once.
         let unprepared = |error| AgentError::Spawn(StartError::in_preparation(error));
         let exit = LeaderExit::prepare().map_err(unprepared)?;
         command.process_group(0).kill_on_drop(false).stdin(options.stdin.stdio());
@@ -61,12 +61,12 @@ impl<'a> Run<'a> {
             command.env(name, value);
         }
         let mut run = match command.spawn() {
-            Ok(child) => Run::begin(child, exit, guarded, options)?,
+            Ok(child) => AgentRun::begin(child, exit, guarded, options)?,
             Err(error) => {
                 let own = Preparation { stdin: options.stdin, leads: true };
                 let error = match options.escaped {
-                    // Such a caller reaps each child of this process, on this thread: one of another's would be gone before it
-                    // is waited for.
+                    // Such a caller reaps each child of this process, on this thread: a child that another thread
+                    // starts would be gone before that thread waits for it.
                     Some(_) => StartError::find_out(&mut command, error, own),
                     None => StartError::find_out_off_worker(command, error, own).await,
                 };
@@ -85,7 +85,7 @@ impl<'a> Run<'a> {
         mut exit: LeaderExit,
         mut guarded: Option<GuardedChild>,
         options: &'a AgentOptions,
-    ) -> Result<Run<'a>, AgentError> {
+    ) -> Result<AgentRun<'a>, AgentError> {
         let group = match ProcessGroup::led_by(&child) {
             Ok(group) => group,
             Err(error) => {
@@ -102,16 +102,16 @@ impl<'a> Run<'a> {
         let unfinished = Unfinished { child: Some(child), group, guarded, escaped, policy, registry };
         options.registry.enter(group, &options.policy);
         exit.hold(group);
-        Ok(Run { unfinished: Some(unfinished), group, exit, options })
+        Ok(AgentRun { unfinished: Some(unfinished), group, exit, options })
     }
 
     fn child(&mut self) -> Option<&mut Child> {
         self.unfinished.as_mut()?.child.as_mut()
     }
 
-    /// Waits for whatever ends it first. Nobody is reaped by that: until everybody else is dead the leader has to pin the
-    /// pgid.
-    pub(super) async fn until_it_ends(&mut self) -> End {
+    /// Waits for what ends the run first. The leader is not reaped by that: it has to pin the pgid until all others are
+    /// dead.
+    pub(super) async fn until_it_ends(&mut self) -> RunEnd {
         let (group, options) = (self.group, self.options);
         let mut exited = pin!(self.exit.of(group, options.policy.poll_interval));
         let mut timeout = pin!(async {
@@ -127,20 +127,20 @@ impl<'a> Run<'a> {
         // A command that has ended has ended, even if its time is over by now.
         poll_fn(|cx| {
             if exited.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(End::Exited);
+                return Poll::Ready(RunEnd::Exited);
             }
             if let Poll::Ready(after) = timeout.as_mut().poll(cx) {
-                return Poll::Ready(End::TimedOut(after));
+                return Poll::Ready(RunEnd::TimedOut(after));
             }
-            request.as_mut().poll(cx).map(|()| End::ShutdownRequested)
+            request.as_mut().poll(cx).map(|()| RunEnd::ShutdownRequested)
         })
         .await
     }
 
-    /// The leader has ended by itself: whoever it left behind is dealt with, and it is reaped.
+    /// Ends a run whose leader has ended by itself: kills what it left behind, and reaps it.
     pub(super) async fn finish(mut self) -> Result<AgentExit, AgentError> {
         let with_all = self.options.registry.has_swept(Some(self.group));
-        // If that fails, what remains is dropped, and so goes to the kill thread.
+        // If that fails, `self.unfinished` is dropped, and so handed to the kill thread.
         let leftovers = unless_undone(self.kill_leftovers().await)?;
         release(self.unfinished.as_mut().and_then(Unfinished::take_guarded)).await;
         let reaped = self.unfinished.take().map_or(Ok(None), |mut unfinished| unfinished.reap());
@@ -153,13 +153,14 @@ impl<'a> Run<'a> {
     }
 
     async fn kill_leftovers(&mut self) -> Leftover {
-        if self.options.leftovers == Leftovers::Leave || self.has_nobody_left() {
+        if self.options.leftovers == Leftovers::Leave || self.has_no_descendants() {
             return None;
         }
         self.unfinished.as_mut().into_iter().for_each(Unfinished::kill_escaped);
         let policy = match backend() {
             Backend::Proc => self.options.policy.clone(),
-            // Its zombie looks alive to the end: without seeing whether anybody is left there is nothing to wait for.
+            // The zombie of the leader looks alive to the end. Where the other members cannot be seen, there is nothing
+            // to wait for.
             Backend::Probe => self.options.policy.clone().signal(Signal::KILL).confirm(Duration::ZERO),
         };
         match off_worker(self.options.registry.join_kill(self.group, &policy)).await {
@@ -168,9 +169,10 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Whether the look at this process's descendants, which blocks, can spare a thread. Only for whoever ends the escaped
-    /// itself: that is this program, whose one worker has nothing else to do.
-    fn has_nobody_left(&self) -> bool {
+    /// Whether no descendant of this process runs any more, so that no thread is needed for a kill. The look blocks, so
+    /// it is only taken for a caller that kills escaped processes itself: this program, whose one worker has nothing
+    /// else to do.
+    fn has_no_descendants(&self) -> bool {
         #[cfg(feature = "cli")]
         if self.options.escaped.is_some() {
             let guardian = self.options.guardian.as_ref().and_then(crate::guardian::Guardian::pid);
@@ -179,29 +181,29 @@ impl<'a> Run<'a> {
         false
     }
 
-    /// A shutdown request may want its runs sent a signal that is not their policies'.
-    pub(super) fn ask_with(&mut self, signal: Option<Signal>) {
+    /// Has the group sent this signal first, instead of the policy's, if a shutdown request names one.
+    pub(super) fn use_signal(&mut self, signal: Option<Signal>) {
         if let (Some(signal), Some(unfinished)) = (signal, &mut self.unfinished) {
             unfinished.policy = unfinished.policy.clone().signal(signal);
         }
     }
 
-    /// The group, then its leader. From the first signal on it does not matter whether anybody waits for this.
+    /// Kills the group, then reaps its leader. From the first signal on both happen even if this future is dropped.
     pub(super) async fn kill(mut self) -> (Result<KillReport, KillError>, Option<ExitStatus>) {
         let Some(mut unfinished) = self.unfinished.take() else { unreachable!("only a run that is over has none") };
-        // The guardian first: of a parent that dies of the signal no child can be told any more.
+        // The guardian first: it knows an escaped child by its parent, which may die of the signal.
         unfinished.kill_escaped();
         let kill = unfinished.begin_kill();
-        // Dropped instead of answered, what remains is killed, and reaped, all the same.
+        // If the closure is dropped, `unfinished` is dropped with it, and the group killed and reaped all the same.
         match off_worker_then(kill, move |result| (result, unfinished)).await {
             Ok((kill, unfinished)) => (kill, reap_off_worker(unfinished).await.unwrap_or(None)),
-            // It never began; what remains was dropped.
+            // The kill never began, and `unfinished` was dropped.
             Err(error) => (Err(error), None),
         }
     }
 }
 
-/// A kill that came to nothing here is another's to be done. Who may not be signalled will not be by that one.
+/// If the kill of the leftovers failed, the kill thread tries again; except after `EPERM`, which would only repeat.
 fn unless_undone(leftover: Leftover) -> Result<Leftover, AgentError> {
     match leftover {
         Some(Err(error)) if error.kind() != KillErrorKind::NotPermitted => Err(AgentError::Leftovers(error)),
@@ -209,8 +211,8 @@ fn unless_undone(leftover: Leftover) -> Result<Leftover, AgentError> {
     }
 }
 
-/// After its kill. The release may have to wait for a guardian that does not listen; not on a worker, and not on the kill
-/// thread either, where other kills would wait for it too.
+/// Reaps the leader after the kill. The release may have to wait for a guardian that does not read: not on a worker,
+/// and not on the kill thread either, where other kills would wait for it too.
 async fn reap_off_worker(mut unfinished: Unfinished) -> io::Result<Option<ExitStatus>> {
     if !unfinished.group.leader_has_exited() {
         unfinished.give_up();
@@ -242,20 +244,20 @@ mod tests {
     use crate::registry::Registry;
     use crate::shutdown::Shutdown;
 
-    // What a guardian is told, by the first byte of a letter.
+    // What a guardian is told, by the first byte of a message.
     const ANSWER: u8 = 0;
     const EXPECT: u8 = 1;
     const GUARD: u8 = 2;
     const RELEASE: u8 = 3;
-    const END_STRAYS: u8 = 4;
-    /// The length of a letter.
-    const LETTER: usize = 40;
+    const KILL_ESCAPED: u8 = 4;
+    /// The length of a message.
+    const MESSAGE: usize = 40;
 
     fn runtime() -> Runtime {
         Builder::new_current_thread().enable_all().build().unwrap()
     }
 
-    /// A grace and a time to die in that nothing waits for, and a registry and a shutdown of their own.
+    /// Options with a grace and a time to confirm that no run uses up, and with a registry and a shutdown of their own.
     fn options() -> AgentOptions {
         let policy = KillPolicy::default().grace(Duration::from_secs(60)).confirm(SOON);
         let (registry, shutdown) = (Arc::new(Registry::new(policy.clone())), Arc::new(Shutdown::new()));
@@ -268,21 +270,21 @@ mod tests {
         command
     }
 
-    /// A guardian that does nothing but write down what it is told, and where.
+    /// A guardian that does nothing but write down what it is sent, and the file that it writes to.
     fn recorder(dir: &Path) -> (Guardian, PathBuf) {
         let program = dir.join("guardian");
-        // Written by another process: a child that anybody here forks meanwhile would hold it open, and what is open to be
-        // written does not run (`ETXTBSY`).
+        // Written by another process: a child that another test forks meanwhile would hold the file open, and what is
+        // open to be written does not run (`ETXTBSY`).
         let write =
-            r#"printf '%s\n' '#!/bin/sh' 'printf deadbeat >&0' 'exec cat >"$0.letters"' >"$0" && chmod 700 "$0""#;
+            r#"printf '%s\n' '#!/bin/sh' 'printf deadbeat >&0' 'exec cat >"$0.messages"' >"$0" && chmod 700 "$0""#;
         let written = std::process::Command::new("sh").args(["-c", write]).arg(&program).status();
         assert!(written.unwrap().success());
-        (Guardian::start(&program).unwrap(), dir.join("guardian.letters"))
+        (Guardian::start(&program).unwrap(), dir.join("guardian.messages"))
     }
 
-    /// Whether in this run its guardian is told just this.
+    /// Checks that the guardian of this run is sent just these messages.
     #[track_caller]
-    fn is_told(letters: &[u8], options: AgentOptions, run: impl FnOnce(&AgentOptions)) {
+    fn is_told(messages: &[u8], options: AgentOptions, run: impl FnOnce(&AgentOptions)) {
         let dir = tempfile::tempdir().unwrap();
         let (guardian, book) = recorder(dir.path());
         let options = options.guardian(guardian);
@@ -290,7 +292,7 @@ mod tests {
         drop(options);
         eventually("the guardian is told", || {
             let told = std::fs::read(&book).unwrap_or_default();
-            told.chunks(LETTER).map(|letter| letter[0]).eq(letters.iter().copied())
+            told.chunks(MESSAGE).map(|message| message[0]).eq(messages.iter().copied())
         });
     }
 
@@ -298,17 +300,17 @@ mod tests {
     fn a_guardian_is_told_of_a_run_before_it_and_released_after_it_however_it_ends() {
         let runtime = runtime();
         let run = |command: Command, options: &AgentOptions| runtime.block_on(run_subprocess_agent(command, options));
-        is_told(&[ANSWER, EXPECT, GUARD, END_STRAYS, RELEASE], options(), |options| {
+        is_told(&[ANSWER, EXPECT, GUARD, KILL_ESCAPED, RELEASE], options(), |options| {
             assert!(run(sh("exit 0"), options).is_ok());
         });
         is_told(&[ANSWER, EXPECT, GUARD, RELEASE], options().leftovers(Leftovers::Leave), |options| {
             assert!(run(sh("exit 0"), options).is_ok());
         });
-        is_told(&[ANSWER, EXPECT, GUARD, END_STRAYS, RELEASE], options().timeout(Duration::ZERO), |options| {
+        is_told(&[ANSWER, EXPECT, GUARD, KILL_ESCAPED, RELEASE], options().timeout(Duration::ZERO), |options| {
             let end = run(sh("exec sleep 60"), options);
             assert!(matches!(end, Err(AgentError::TimedOut { status: Some(_), .. })), "{end:?}");
         });
-        is_told(&[ANSWER, EXPECT, GUARD, END_STRAYS, RELEASE], options(), |options| {
+        is_told(&[ANSWER, EXPECT, GUARD, KILL_ESCAPED, RELEASE], options(), |options| {
             let dropped = async { timeout(Duration::ZERO, run_subprocess_agent(sh("exec sleep 60"), options)).await };
             assert!(runtime.block_on(dropped).is_err());
         });

@@ -1,14 +1,14 @@
-//! Which step of a start has failed, found out once it has: a start that succeeds costs nothing more.
+//! Which step of a start has failed, found out after the failure: a start that succeeds costs nothing more.
 //!
-//! The system tells no more than an error number, whichever step it is of. So the start is rehearsed, with a last hook that
-//! ends the new process before it executes anything:
+//! The system tells no more than an error number, whichever step it is of. So the start is rehearsed, with a last hook
+//! that ends the new process before it executes anything:
 //!
 //! 1. Our own preparation, without what the caller's command brings along. If it fails, it was that.
 //! 2. The caller's command, hooks and all. If the last hook is reached, it was the exec that failed.
 //! 3. If it is not, once more in another directory: it was the directory, if that makes the difference; else a hook.
 //!
-//! A hook of our own in every start would tell at once, but takes away `posix_spawn`, which starts a short command in half
-//! the time and copies no page tables.
+//! A hook of our own in every start would tell at once, but takes away `posix_spawn`, which starts a short command in
+//! half the time and copies no page tables.
 
 use std::fmt;
 use std::io;
@@ -32,7 +32,7 @@ const LAST_ERRNO: i32 = 4095;
 #[non_exhaustive]
 pub enum StartStep {
     /// What is done for every command before anything of its own: a new process, its standard input, a process group of
-    /// its own, the letter to the guardian.
+    /// its own, the message to the guardian.
     Preparation,
     /// The directory of `Command::current_dir` cannot be entered.
     CurrentDir,
@@ -49,7 +49,8 @@ pub struct StartError {
     /// What failed. Found out afterwards, by starting the command again up to the `exec` and no further: its hooks may
     /// have run in two or three processes, of which none executed anything.
     pub step: StartStep,
-    /// As the system tells it. Of a hook's error `std` hands on the OS error number alone, and `EINVAL` where it has none.
+    /// As the system tells it. Of a hook's error `std` hands on the OS error number alone, and `EINVAL` where it has
+    /// none.
     pub error: io::Error,
 }
 
@@ -63,8 +64,8 @@ impl StartError {
         self.error.kind()
     }
 
-    /// The same as [`find_out`](StartError::find_out), on a thread of its own: each rehearsal forks this process and waits, for
-    /// as long as the caller's hooks do. On this one if there is none to be had.
+    /// Does what [`find_out`](StartError::find_out) does on a thread of its own: each rehearsal forks this process and
+    /// waits, for as long as the caller's hooks take. On this thread if no other can be started.
     pub(super) async fn find_out_off_worker(mut command: Command, error: io::Error, own: Preparation) -> StartError {
         let (told, found) = oneshot::channel();
         guardian::on_new_thread_or_here(move || {
@@ -75,14 +76,14 @@ impl StartError {
         found.await.unwrap_or_else(panicked)
     }
 
-    /// The command that has failed to start, `own` being what we did to it.
+    /// Finds out which step of the start of `command` has failed; `own` is what this crate did to prepare it.
     pub(crate) fn find_out(command: &mut Command, error: io::Error, own: Preparation) -> StartError {
         let step = match error.raw_os_error() {
-            // A word with a NUL byte in it, which no exec takes.
+            // An argument with a NUL byte in it, which no exec takes.
             None => StartStep::Exec,
-            // No other call has this one.
+            // No other call fails with this error.
             Some(number) if number == Errno::ENOEXEC as i32 => StartStep::Exec,
-            // A hook that says which by a number of its own.
+            // A number that no system has: it is a hook's own.
             Some(number) if number > LAST_ERRNO => StartStep::PreExec,
             Some(number) => judge(number, own.rehearse(), || Rehearsal::of(command.as_std_mut())),
         };
@@ -118,11 +119,11 @@ impl std::error::Error for StartError {
     }
 }
 
-/// What is done to every command, whatever the caller wants of it.
+/// What is done to prepare every command, whatever the caller asked for.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Preparation {
     pub(crate) stdin: Stdin,
-    /// It leads a process group of its own.
+    /// Whether it leads a process group of its own.
     pub(crate) leads: bool,
 }
 
@@ -151,13 +152,13 @@ impl Rehearsal<'_> {
         Rehearsal { command }
     }
 
-    /// `Ok`: all but the exec was done. Else the error number.
+    /// Starts it. `Ok`: all but the exec was done. Else the error number.
     fn start(&mut self) -> Result<(), i32> {
         match self.command.spawn() {
             Err(error) if error.raw_os_error() == Some(REACHED) => Ok(()),
             Err(error) => Err(error.raw_os_error().unwrap_or(Errno::EINVAL as i32)),
             Ok(mut child) => {
-                // A hook has executed something itself this time, which was to fail.
+                // A hook has executed a program itself this time, in place of the one whose exec was to fail.
                 let _ = child.kill();
                 let _ = child.wait();
                 Ok(())
@@ -165,7 +166,7 @@ impl Rehearsal<'_> {
         }
     }
 
-    /// Whether it fails otherwise, or not at all, in a directory that every process can enter.
+    /// Whether it fails with another error, or not at all, in a directory that every process can enter.
     fn differs_elsewhere(&mut self, number: i32) -> bool {
         let has_one = self.command.get_current_dir().is_some();
         has_one && {
@@ -182,7 +183,7 @@ fn judge<'a>(number: i32, own: Result<(), i32>, command: impl FnOnce() -> Rehear
     }
     let mut command = command();
     match command.start() {
-        // What was not to be had for a moment was missing before there was a process, rather than in the exec.
+        // What was scarce for a moment was missing before there was a process, rather than in the exec.
         Ok(()) if is_scarce(number) => StartStep::Preparation,
         Ok(()) => StartStep::Exec,
         Err(again) if command.differs_elsewhere(again) => StartStep::CurrentDir,
@@ -190,7 +191,7 @@ fn judge<'a>(number: i32, own: Result<(), i32>, command: impl FnOnce() -> Rehear
     }
 }
 
-/// No process, descriptor or memory was to be had.
+/// Whether no process, descriptor or memory was to be had.
 fn is_scarce(number: i32) -> bool {
     [Errno::EAGAIN, Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM].map(|errno| errno as i32).contains(&number)
 }
