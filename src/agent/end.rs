@@ -81,10 +81,8 @@ impl fmt::Display for AgentError {
             }
             AgentError::Leftovers(error) => write!(f, "what the command left behind is still being killed: {error}"),
             AgentError::Wait(error) => {
-                write!(
-                    f,
-                    "the command's exit was collected by other code in this process (do not wait for -1 or pgids): {error}"
-                )
+                f.write_str("the command's exit was collected by other code in this process ")?;
+                write!(f, "(do not wait for -1 or pgids): {error}")
             }
         }
     }

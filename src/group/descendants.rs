@@ -65,23 +65,24 @@ pub(crate) fn adopt_orphans() -> nix::Result<()> {
     return Err(nix::errno::Errno::ENOSYS);
 }
 
-/// Children that are our own tools: no part of the family, and their starters' to reap.
+/// Children that are this program's own tools: they do not count as descendants, and are reaped where they were
+/// started.
 static HELPERS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
 
 fn helpers() -> MutexGuard<'static, Vec<i32>> {
     HELPERS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts a process that is none of the family, nor is what descends from it.
+/// Starts a process that does not count as a descendant, nor does what descends from it.
 pub(crate) fn start_helper(command: &mut std::process::Command) -> std::io::Result<std::process::Child> {
-    // No look may come in between.
+    // Under the lock, so that no look comes between the start and the note of it.
     let _reaping = hold_reaping();
     let child = command.spawn()?;
     helpers().extend(i32::try_from(child.id()));
     Ok(child)
 }
 
-/// Waits for a helper, whose number is a stranger's after that.
+/// Waits for a helper, whose number can be a stranger's after that.
 pub(crate) fn wait_for_helper(mut child: std::process::Child) -> std::io::Result<std::process::ExitStatus> {
     let _reaping = hold_reaping();
     let pid = i32::try_from(child.id());
@@ -90,7 +91,7 @@ pub(crate) fn wait_for_helper(mut child: std::process::Child) -> std::io::Result
     status
 }
 
-/// The children of this process, those that have ended among them, but for its helpers.
+/// The children of this process, zombies too, but for its helpers.
 pub(crate) fn children() -> Vec<i32> {
     #[cfg(target_os = "linux")]
     let mut children = listed::children().unwrap_or_else(|_| asked::children());
@@ -101,21 +102,21 @@ pub(crate) fn children() -> Vec<i32> {
     children
 }
 
-/// Reaps the children that have ended, but for those that are another's to reap.
-pub(crate) fn reap(is_anothers: impl Fn(i32) -> bool) {
+/// Reaps the children that have ended, but for those that are reaped elsewhere.
+pub(crate) fn reap(is_reaped_elsewhere: impl Fn(i32) -> bool) {
     let _reaping = hold_reaping();
-    for pid in children().into_iter().filter(|pid| !is_anothers(*pid)) {
+    for pid in children().into_iter().filter(|pid| !is_reaped_elsewhere(*pid)) {
         // It may be alive.
         let _ = waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG));
     }
 }
 
-/// SIGKILL to the children that are `wanted`, and to the whole group of each that has left our session.
+/// Sends SIGKILL to the children that are `wanted`, and to the whole group of each that has left our session.
 ///
 /// A child of ours keeps its number until it is reaped, so none can be mistaken for a stranger here. A session other
 /// than ours was begun by a descendant of ours, and has no members but those that descend from that one. A group is
 /// within one session, so a killed group kills no stranger; and no fork in it escapes, as one can from a signal to one
-/// process. One that has ended still tells its group.
+/// process. A zombie still has its group.
 pub(crate) fn kill_children(wanted: impl Fn(&[i32]) -> Vec<i32>) {
     let _reaping = hold_reaping();
     let Ok(ours) = getsid(None) else { return };
@@ -124,10 +125,10 @@ pub(crate) fn kill_children(wanted: impl Fn(&[i32]) -> Vec<i32>) {
         let number = Some(Pid::from_raw(pid));
         match (getsid(number), getpgid(number)) {
             (Ok(session), Ok(pgid)) if session != ours && session.as_raw() > 1 && pgid.as_raw() > 1 => {
-                // Once each: the kernel goes through all of them, thousands of ended ones among them.
+                // Once for each group: the kernel goes through all its members, of which thousands may be zombies.
                 groups.insert(pgid.as_raw());
             }
-            // One that may not be signalled is told of by its own kill.
+            // A child that may not be signalled is reported by its own kill.
             _ => drop(signal_process(pid, Signal::KILL)),
         }
     }
@@ -166,25 +167,25 @@ fn sees_all() -> bool {
     false
 }
 
-/// Whether the processes beyond our children can be seen: their parents, their starts, their environment.
+/// Whether processes other than our children can be seen: their parents, their starts, their environment.
 pub(crate) fn sees_beyond_children() -> bool {
     os::available()
 }
 
-/// Whether `/proc` is mounted so that it hides others' processes.
+/// Whether `/proc` is mounted so that it hides other users' processes.
 pub(crate) fn hides_processes() -> bool {
     os::hides_processes()
 }
 
-/// What descends from this process and can still run, but for `spared` and what descends from those. Its children alone
-/// where no others can be seen: they become its children when their parents end.
+/// The descendants of this process that can still run, but for `spared` and what descends from those. Only its children
+/// where no others can be seen: the others become its children when their parents end.
 pub(crate) fn running(spared: &[i32]) -> Vec<i32> {
     let (mut living, mut pending) = (Vec::new(), children());
     while let Some(pid) = pending.pop() {
         if spared.contains(&pid) {
             continue;
         }
-        // One that has ended has no children any more.
+        // A process that has ended has no children any more.
         if runs(pid) {
             pending.extend(children_of(pid));
             living.push(pid);
@@ -203,30 +204,30 @@ pub(crate) fn children_of(pid: i32) -> Vec<i32> {
     Vec::new()
 }
 
-/// Whether it has not ended; of one that is no child only where others can be seen.
+/// Whether a process has not ended; of one that is no child, only where others can be seen.
 pub(crate) fn runs(pid: i32) -> bool {
     if sees_beyond_children() { os::runs(pid) } else { has_exited(pid) == Ok(false) }
 }
 
-/// Whether a child of ours has ended, or was reaped: the kernel's word, and far cheaper than to read it. The kernel
-/// keeps it back while the child is traced by another process, for as long as that likes: such a one is seen to be
+/// Whether a child of ours has ended, or was reaped. The kernel is asked first, which is far cheaper than to read
+/// `/proc`. While another process traces the child, the kernel holds the answer back; then `/proc` shows that it is
 /// dead.
 pub(crate) fn child_has_ended(pid: i32) -> bool {
     has_exited(pid) != Ok(false) || sees_beyond_children() && !runs(pid)
 }
 
-/// Whether it is on its way out, or gone: it has no environment any more then, and its children are about to be handed
-/// on.
+/// Whether a process is dying, or gone: it has no environment any more then, and its children are about to get another
+/// parent.
 pub(crate) fn is_leaving(pid: i32) -> bool {
     if sees_beyond_children() { os::is_leaving(pid) } else { !runs(pid) }
 }
 
-/// Its command line, or its name in brackets; empty for one that is gone.
+/// The command line of a process, or its name in brackets; empty for one that is gone.
 pub(crate) fn command_of(pid: i32) -> String {
     if sees_beyond_children() { os::command_of(pid) } else { "its name cannot be read".to_owned() }
 }
 
-/// When it was started; with its number that is one process and no other.
+/// When a process was started; with its number that means one process and no other.
 pub(crate) fn started_at(pid: i32) -> Option<Duration> {
     if sees_beyond_children() { os::started_at(pid) } else { None }
 }
@@ -237,27 +238,27 @@ pub(crate) fn born_since(until: &mut Option<i32>) -> Option<Vec<i32>> {
     os::handed_out_since(until)
 }
 
-/// The process that has it for a child.
+/// The parent of a process.
 pub(crate) fn parent(pid: i32) -> Option<i32> {
     if sees_beyond_children() { os::parent(pid) } else { None }
 }
 
-/// Whether it descends from this process, and not by way of `spared`. Where only children can be seen, whether it is
-/// one.
+/// Whether a process descends from this one, and not by way of `spared`. Where only children can be seen, whether it is
+/// a child.
 #[cfg(target_os = "linux")]
 pub(crate) fn is_descendant(pid: i32, spared: &[i32]) -> bool {
     if !sees_beyond_children() {
         return !spared.contains(&pid) && is_child(pid);
     }
     let (own, mut pid) = (own_pid(), pid);
-    // A line of descent is no longer than this, and one that changes under our eyes must not lead us in circles.
+    // No line of descent is longer than this, and one that changes meanwhile must not lead in circles.
     for _ in 0..10_000 {
         if spared.contains(&pid) {
             return false;
         }
         match os::parent(pid) {
             Some(parent) if parent == own => return true,
-            // Of the first there is the number 0, which no process has.
+            // The parent of the first process is 0, which no process has.
             Some(parent) => pid = parent,
             None => return false,
         }
@@ -310,7 +311,7 @@ mod tests {
     fn a_grandchild_descends_from_us_and_not_if_its_parent_is_spared() {
         let (child, grandchild) = two_generations();
         assert!(is_descendant(grandchild, &[]) && !is_descendant(grandchild, &[child.pid()]));
-        assert!(!is_descendant(own_pid(), &[]), "nobody is their own");
+        assert!(!is_descendant(own_pid(), &[]), "no process descends from itself");
         let with = running(&[]);
         let without = running(&[child.pid()]);
         end(grandchild);
@@ -352,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_is_told_while_there_is_somebody_to_have_it() {
+    fn a_command_can_be_read_while_its_process_is_there() {
         let mut cat = Started::leader();
         assert_eq!((runs(cat.pid()), command_of(cat.pid())), (true, "cat".into()));
         cat.kill();
@@ -362,8 +363,8 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_known_to_have_died_out_before_orphans_are_adopted() {
-        if !inside(nobody_is_known_to_have_died_out_before_orphans_are_adopted, &[]) {
+    fn no_descendants_are_said_to_have_died_out_before_orphans_are_adopted() {
+        if !inside(no_descendants_are_said_to_have_died_out_before_orphans_are_adopted, &[]) {
             return;
         }
         assert_eq!((children(), has_died_out(&[])), (vec![], false), "orphans would be lost from sight");

@@ -1,11 +1,11 @@
-//! A child between fork and exec has all its descriptors closed by that exec, of whatever origin.
+//! What a child does between fork and exec to have all its descriptors closed by that exec, whatever their origin.
 
 use rustix::process::{Resource, getrlimit};
 
 use super::raw;
 
-/// How many numbers are tried one by one, where the system cannot be asked for all of them in one call.
-const MANY: u64 = 4096;
+/// The numbers that are tried one by one, where the system cannot close all of them in one call.
+const TRIED_SINGLY: u64 = 4096;
 
 /// Has the next exec of this process close every descriptor from `first` on. For a child between fork and exec: it
 /// makes system calls only, allocates nothing and takes no lock.
@@ -16,16 +16,16 @@ fn close_on_exec_from(first: u32) {
     if raw::close_range_on_exec(first).is_ok() {
         return;
     }
-    let limit = getrlimit(Resource::Nofile).current.unwrap_or(MANY).min(MANY);
+    let limit = getrlimit(Resource::Nofile).current.unwrap_or(TRIED_SINGLY).min(TRIED_SINGLY);
     // Both are small.
     (first..limit as u32).for_each(|fd| raw::close_on_exec(fd as i32));
 }
 
-/// What the caller's callers gave this process to hold is theirs: a lock, the end of a pipe, a directory. They count on
-/// it being free when this process has ended, and a helper of it takes its time before it can let go of anything. For a
-/// helper between fork and exec, as [`close_on_exec_from`].
+/// Lets go of what this process inherited: a lock, the end of a pipe, a directory. The processes that gave it count on
+/// it being free when this process has ended, and a helper may live longer. For a helper between fork and exec, as
+/// [`close_on_exec_from`].
 pub(crate) fn hold_nothing() {
-    // What cannot be left here is left by the program.
+    // If this fails, the helper's own program leaves the directory.
     let _ = rustix::process::chdir(c"/");
     close_on_exec_from(3);
 }

@@ -1,4 +1,4 @@
-//! What signals do to a process at its start: by default, whatever its parent ignores or blocks.
+//! Signal dispositions at the start of a process: all default, whatever its parent ignores or blocks.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -24,9 +24,8 @@ pub(crate) fn begins_with_default_signals(command: &mut Command) {
     unsafe { command.pre_exec(hook) };
 }
 
-/// From here on a child of this process that has exited stays until it is waited for. Where SIGCHLD is ignored, as one
-/// may be started to, the kernel reaps it at once: its status is lost, and its number free while it is still to be
-/// signalled.
+/// Has a child that has exited stay until it is waited for. Where SIGCHLD is ignored, as a process may be started to,
+/// the kernel reaps children at once: the status is lost, and the number free while it is still to be signalled.
 pub(crate) fn keeps_exited_children() {
     if raw::is_ignored(libc::SIGCHLD) {
         raw::set_default(libc::SIGCHLD);

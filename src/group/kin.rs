@@ -1,12 +1,12 @@
-//! What the process table tells of one process: who has it for a child, whose session it is in, when it was started.
+//! What the process table tells of one process: its parent, its session, its start.
 //!
-//! A number and a start are one process and no other: a number is not given out twice within one clock tick.
+//! A number and a start mean one process and no other: a number is not given out twice within one clock tick.
 
 use super::linux;
 
 pub(crate) use super::linux::Kin;
 
-/// Every process there is, that has ended or not. None where `/proc` cannot tell.
+/// The numbers of all processes, zombies too; none where `/proc` cannot be trusted.
 pub(crate) fn all() -> Vec<i32> {
     let mut all = Vec::new();
     if linux::available() {
@@ -33,12 +33,12 @@ pub(crate) fn is_process(pid: i32) -> bool {
     status(pid, "Tgid:") == Some(pid)
 }
 
-/// The user who started it, whatever user it runs as.
+/// The real user id of a process, whatever user it runs as.
 pub(crate) fn user(pid: i32) -> Option<u32> {
     status(pid, "Uid:")
 }
 
-/// Its group; `None` when it has gone.
+/// The group of a process; `None` when it has gone.
 pub(crate) fn group(pid: i32) -> Option<i32> {
     nix::unistd::getpgid(Some(nix::unistd::Pid::from_raw(pid))).ok().map(nix::unistd::Pid::as_raw)
 }
@@ -51,12 +51,12 @@ pub(crate) fn members(pgid: i32) -> Vec<i32> {
     members
 }
 
-/// Its command line, or its name in brackets.
+/// The command line of a process, or its name in brackets.
 pub(crate) fn command(pid: i32) -> String {
     linux::command_of(pid)
 }
 
-/// Whether its arguments begin with these, after the name that it was called by.
+/// Whether the arguments of a process begin with these, after the name that it was called by.
 pub(crate) fn is_called_with(pid: i32, first: &[&str]) -> bool {
     let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let mut arguments = arguments.split(|byte| *byte == 0).skip(1);
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_child_is_told_by_its_parent_its_session_and_its_start() {
+    fn a_child_is_known_by_its_parent_its_session_and_its_start() {
         let mut cat = Started::new(Command::new("cat").process_group(0));
         let us = std::process::id() as i32;
         let session = nix::unistd::getsid(None).unwrap().as_raw();
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_born_has_one_of_the_numbers_handed_out() {
+    fn a_new_process_has_one_of_the_numbers_handed_out() {
         let before = last_born().unwrap();
         let cat = Started::leader();
         let born = born_between(before, last_born().unwrap());

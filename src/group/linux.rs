@@ -4,20 +4,21 @@
 //! least one member and none that can run, while no pid was handed out that may have been a member's; or when the
 //! kernel says `ESRCH`. A walk is not atomic: a member can fork into the part already walked and die before the walk
 //! reaches it. Two walks make that unlikely, and a chain that forks all the time makes it likely again; the pids handed
-//! out tell. On a machine that forks all the time there is always one that vanished and may have been anybody's: there,
-//! six walks in vain decide too, if in none of them a newborn was seen in the group.
+//! out meanwhile show it. On a machine that forks all the time there is always a new pid whose process has ended
+//! already, and which may have been a member's. There, six walks without a living member decide too, if in none of them
+//! a new pid was seen in the group.
 //!
-//! Between walks one live member, the *witness*, is held by its pidfd: while it has not exited and is still in the
-//! group, the group is not gone, and no walk is needed to know that. When it exits, the next known member takes over;
-//! when none is left, the table is walked again. So a kill costs a descriptor or two, however many members there are,
-//! and all kills together never take more than half of what this process may open: beyond that they poll.
+//! Between walks one live member is held by its pidfd: while it has not exited and is still in the group, the group is
+//! not gone, and no walk is needed to know that. When it exits, the next known member is held; when none is left, the
+//! table is walked again. So a kill costs a descriptor or two, however many members there are, and all kills together
+//! never take more than half of what this process may open: beyond that they poll.
 //!
 //! A number is not given out while a member carries it. So where the leader was reaped and a process has the leader's
-//! number, the group was gone before that process was born, and it is a stranger. Where there is no pidfd to tell by
-//! that the leader was reaped, because descriptors are used up or the kernel has none, the time tells at which the
-//! process with that number was started: it is noted at the beginning and compared before each signal. It is counted in
-//! clock ticks, of 10 ms as a rule, so a stranger that got the number within the tick in which the leader was started
-//! is not told; and between the comparison and the signal there is an instant.
+//! number, the group was gone before that process was started, and the process is a stranger. Where no pidfd tells
+//! whether the leader was reaped, because descriptors are used up or the kernel has none, the start of the process with
+//! that number does: it is noted at the beginning and compared before each signal. It is counted in clock ticks, of 10
+//! ms as a rule, so a stranger that got the number within the tick in which the leader was started is not recognised;
+//! and between the comparison and the signal there is an instant.
 
 mod new_pids;
 mod pidfd;
@@ -52,29 +53,30 @@ pub(super) use self::table::{hides_processes, parent};
 use super::raw;
 use super::seen::Seen;
 
-/// The watch kept on one group.
+/// The watch that is kept on one group by `/proc` and pidfds.
 #[derive(Debug)]
 pub(super) struct ProcWatch {
     pgid: i32,
     /// The leader's pidfd, if there was a leader to open: it reaches the group even after the leader was reaped.
     leader: Option<Pidfd>,
-    /// There was none: it had been reaped before.
+    /// There was no leader to open: it had been reaped before.
     leaderless: bool,
     /// Without a pidfd: when the leader was started.
     started: Option<Duration>,
-    /// Found alive by the last walk and not yet seen dead; excludes the witness.
+    /// Members that the last walk saw alive and that were not yet seen dead; the held member is not among them.
     known: Vec<i32>,
     held: Option<HeldMember>,
     /// This `/proc` does not show the group: only the kernel is asked.
     blind: bool,
 }
 
+/// The member by which a group is known to live.
 #[derive(Debug)]
 enum HeldMember {
-    /// Held by the pidfd that is there anyway.
+    /// The leader, held by the pidfd that the watch has anyway.
     Leader,
     Member(i32, Pidfd),
-    /// There is no descriptor to hold it by; it is the one that was started then.
+    /// A member that no descriptor is left for: the process of this pid that was started at this time.
     Unheld(i32, Duration),
 }
 
@@ -85,7 +87,7 @@ impl ProcWatch {
         ProcWatch::over(pgid, pidfd::open(pgid))
     }
 
-    /// The same group, though its number may be a stranger's by now.
+    /// Another watch on the same group, though its number may be a stranger's by now.
     pub(super) fn again(&self) -> ProcWatch {
         let Some(leader) = &self.leader else {
             let (leaderless, started) = (self.leaderless, self.started);
@@ -95,7 +97,7 @@ impl ProcWatch {
             Ok(pidfd) => ProcWatch::over(self.pgid, Ok(pidfd)),
             Err(errno) => {
                 let watch = ProcWatch::over(self.pgid, Err(errno));
-                // What has just been noted is the leader's only if it is not reaped after that.
+                // The start that was just noted is the leader's only if the leader is still un-reaped after that.
                 let leaderless = is_reaped(leader);
                 ProcWatch { leaderless, started: watch.started.filter(|_| !leaderless), ..watch }
             }
@@ -113,21 +115,21 @@ impl ProcWatch {
         }
     }
 
-    /// Nothing is known of its leader.
+    /// A watch without a hold on the leader.
     fn unheld(pgid: i32) -> ProcWatch {
         ProcWatch {
             pgid,
             leader: None,
             leaderless: false,
             started: None,
-            // A leader that is alive is a witness as good as any, and saves the first walk.
+            // A live leader is as good a member to hold as any, and saves the first walk.
             known: vec![pgid],
             held: None,
             blind: false,
         }
     }
 
-    /// Whether a stranger that gets the number will not be told from the group: the leader is there, and could be
+    /// Whether a stranger that gets the number could not be told from the group: the leader is there, and could be
     /// neither held nor read.
     pub(super) fn is_unidentified(&self) -> bool {
         self.leader.is_none() && !self.leaderless && self.started.is_none()
@@ -151,14 +153,14 @@ impl ProcWatch {
             return Ok(());
         }
         match is_there(self.pgid) {
-            // When it was started cannot be read, and is not guessed.
+            // Its start cannot be read, and is not guessed.
             true => Err(Errno::EMFILE),
             false if self.has_a_known_member() => Ok(()),
             false => Err(Errno::ESRCH),
         }
     }
 
-    /// Whether the number has been given out anew: its leader was reaped, and yet there is a process that has it.
+    /// Whether the number is a stranger's: the leader was reaped, and yet there is a process that has it.
     fn is_a_strangers(&self) -> bool {
         match (&self.leader, self.started) {
             (None, Some(started)) => started_at(self.pgid).is_some_and(|now| now != started),
@@ -166,7 +168,7 @@ impl ProcWatch {
         }
     }
 
-    /// Whether one that was seen in the group is still in it, dead or not: the number is the group's as long.
+    /// Whether a member that was seen is still in the group, dead or not: the number is the group's for as long.
     fn has_a_known_member(&self) -> bool {
         let others = self.known.iter().filter(|pid| **pid != self.pgid);
         self.held_lives() || others.into_iter().any(|pid| is_member(*pid, self.pgid))
@@ -198,7 +200,7 @@ impl ProcWatch {
         }
     }
 
-    /// Whether the witness is alive and still in the group, at the price of two system calls if it is held.
+    /// Whether the held member is alive and still in the group; two system calls if it is held by a pidfd.
     fn held_lives(&self) -> bool {
         let Some(pid) = self.held_pid() else { return false };
         let lives = match self.held {
@@ -208,7 +210,7 @@ impl ProcWatch {
         lives && is_member(pid, self.pgid)
     }
 
-    /// Whether some member is known to be alive.
+    /// Whether some member is known to be alive: the held one, or else the next known one, which is held then.
     fn holds_a_live_member(&mut self) -> bool {
         loop {
             if self.held_lives() {
@@ -221,10 +223,10 @@ impl ProcWatch {
                 continue;
             }
             match pidfd::open(pid) {
-                // The pidfd came first, so a number that was reused meanwhile is told by its group.
+                // The pidfd comes before the question for the group, so a reused number is recognised.
                 Ok(pidfd) => self.held = Some(HeldMember::Member(pid, pidfd)),
                 Err(Errno::ESRCH) => {}
-                // No descriptor to be had. One that cannot be read either is asked again by the next look.
+                // No descriptor is left. A member that cannot be read either is asked for by the next look.
                 Err(_) => match started_at(pid) {
                     Some(started) => self.held = Some(HeldMember::Unheld(pid, started)),
                     None if is_member(pid, self.pgid) && runs(pid) => return true,
@@ -235,7 +237,7 @@ impl ProcWatch {
     }
 }
 
-/// How many walks one look may take before a group whose members change all the time is just called alive.
+/// How many walks one look may take; after that a group whose members change all the time is unclear.
 const WALKS: usize = 6;
 
 /// Looks at many groups at once; only those without a held member cost a walk, and they share it.
@@ -263,7 +265,7 @@ fn look_by_walks<K>(watches: &mut [(K, &mut ProcWatch)], all_seen: &mut [Option<
             }
         });
         if walked.is_err() {
-            // Out of descriptors or memory, say: it decides nothing, and the next look may do better.
+            // Out of descriptors or memory, say: this decides nothing, and the next look may do better.
             break;
         }
         let new = NewPids::since(new_since);
@@ -287,11 +289,11 @@ struct Found {
 /// What the walks of one look have shown of one group so far.
 #[derive(Clone, Copy, Default)]
 struct Walks {
-    /// Walks in a row that saw members and none that can run, with nobody born who may have been one.
+    /// Walks in a row that saw members and none that can run, while no pid was handed out that may have been one's.
     dead: usize,
     /// Walks in a row that saw no member at all.
     unseen: usize,
-    /// Walks that saw nobody alive and nobody born in the group, whoever else came and went meanwhile.
+    /// Walks that saw no live member and no new pid in the group, whatever other processes came and went.
     quiet: usize,
 }
 
@@ -301,7 +303,7 @@ fn is_between_series(series: &[Walks]) -> bool {
 }
 
 impl ProcWatch {
-    /// What can be said without a walk.
+    /// What can be said of the group without a walk.
     fn without_walk(&mut self) -> Option<Seen> {
         if self.is_a_strangers() {
             return Some(Seen::Gone);
@@ -316,8 +318,8 @@ impl ProcWatch {
         self.is_empty().then_some(Seen::Gone)
     }
 
-    /// What can be said after a walk that came upon these members.
-    fn after_walk(&mut self, members: &[Found], born: &NewPids, walks: &mut Walks) -> Option<Seen> {
+    /// What can be said of the group after a walk that found these members.
+    fn after_walk(&mut self, members: &[Found], new: &NewPids, walks: &mut Walks) -> Option<Seen> {
         if self.is_a_strangers() {
             return Some(Seen::Gone);
         }
@@ -331,14 +333,13 @@ impl ProcWatch {
                 return Some(Seen::Gone);
             }
             (walks.dead, walks.unseen) = (0, walks.unseen + 1);
-            // The kernel knows of members, and this `/proc` does not show them; or they are born and dead between
-            // walks.
-            self.blind = walks.unseen >= 2 && !born.may_include(self.pgid);
+            // The kernel knows of members, and this `/proc` does not show them; or they start and end between walks.
+            self.blind = walks.unseen >= 2 && !new.may_include(self.pgid);
             return self.blind.then_some(Seen::Alive);
         }
         walks.unseen = 0;
-        walks.dead = if born.may_include(self.pgid) { 0 } else { walks.dead + 1 };
-        walks.quiet += usize::from(!born.include(self.pgid));
+        walks.dead = if new.may_include(self.pgid) { 0 } else { walks.dead + 1 };
+        walks.quiet += usize::from(!new.include(self.pgid));
         (walks.dead >= 2 || walks.quiet == WALKS).then_some(Seen::Gone)
     }
 }

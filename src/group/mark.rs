@@ -1,7 +1,7 @@
 //! Finds a tree of processes by a mark in its environment, wherever its members have gone.
 //!
-//! A group is what `killpg` reaches; a member that calls `setsid` leaves it. What stays is the environment a process was
-//! started with, readable in `/proc/PID/environ` by the same user. Its limit: a member that cleared its environment
+//! A group is what `killpg` reaches; a member that calls `setsid` leaves it. What stays is the environment a process
+//! was started with, readable in `/proc/PID/environ` by the same user. Its limit: a member that cleared its environment
 //! (`env -i`) or wrote over it is not found.
 
 #[cfg(target_os = "linux")]
@@ -15,7 +15,7 @@ use super::member::Member;
 #[cfg(target_os = "linux")]
 use super::os;
 
-/// One marked tree: a variable that nobody else has in their environment.
+/// One marked tree: a variable that no other process has in its environment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mark {
     name: String,
@@ -27,10 +27,10 @@ impl Mark {
         Mark { name: name.to_owned(), value: value.to_owned() }
     }
 
-    /// A variable of this name, with a value that nobody has had before: letters, digits and dashes.
+    /// A variable of this name, with a value that was never used before: letters, digits and dashes.
     ///
-    /// Who it is from is told by the pid. That is not enough where another pid namespace has the same one and its
-    /// processes can be seen from here, so the clock and chance say the rest.
+    /// It begins with the pid of this process. That is not enough where another pid namespace has the same pid and its
+    /// processes can be seen from here, so the clock and chance are added.
     pub(crate) fn fresh(name: &str) -> Mark {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -89,7 +89,8 @@ pub(crate) fn carries(pid: i32, name: &str) -> bool {
     false
 }
 
-/// In the middle of an execve it reads empty: looks again rather than take it for a stranger.
+/// Reads an environment, which is empty in the middle of an `execve`: then it is read again, so that a marked process
+/// is not taken for a stranger.
 #[cfg(target_os = "linux")]
 fn read_past_an_exec(read: impl Fn() -> Vec<u8>, is_in_exec: impl Fn() -> bool) -> Vec<u8> {
     for _ in 0..100 {
@@ -114,7 +115,7 @@ pub(crate) struct Carrier {
 #[cfg(target_os = "linux")]
 #[derive(Debug, Default)]
 pub(crate) struct Carriers {
-    /// Those that can still run.
+    /// The carriers that can still run.
     pub(crate) found: Vec<Carrier>,
     /// Whether some process was in the middle of an exec, with no environment to be seen yet.
     pub(crate) some_in_exec: bool,
@@ -122,7 +123,7 @@ pub(crate) struct Carriers {
 
 #[cfg(target_os = "linux")]
 impl Carriers {
-    /// Takes in what the environment of one process shows.
+    /// Notes what the environment of one process shows.
     fn note(&mut self, pid: i32, name: &str, environment: &[u8], is_in_exec: impl FnOnce() -> bool) {
         self.some_in_exec |= environment.is_empty() && is_in_exec();
         let value = value_in(environment, name).filter(|_| os::runs(pid));
@@ -151,8 +152,8 @@ pub(crate) fn value(pid: i32, name: &str) -> Option<String> {
     value_in(&environment(pid).ok()?, name)
 }
 
-/// Whether the environment of a process tells whose it is: it can be read, and has not been written over or left empty.
-/// One in the middle of an exec counts as telling, and so does one that is ending and has none any more.
+/// Whether the environment of a process tells where it comes from: it can be read, and was neither overwritten nor left
+/// empty. A process in the middle of an exec counts as telling, and so does one that is ending and has none any more.
 #[cfg(target_os = "linux")]
 pub(crate) fn tells(pid: i32) -> bool {
     match environment(pid) {
@@ -162,13 +163,13 @@ pub(crate) fn tells(pid: i32) -> bool {
     }
 }
 
-/// Whether it runs a program, which may not be for us to know.
+/// Whether it runs a program; `true` also where this process may not know.
 #[cfg(target_os = "linux")]
 fn has_program(pid: i32) -> bool {
     !fs::read_link(format!("/proc/{pid}/exe")).is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
-/// Whether the first entry is one: a name, and what it is set to. A title that was written over it is none.
+/// Whether the first entry is a variable: a name, `=`, a value. A process title that was written over it is none.
 #[cfg(target_os = "linux")]
 fn has_variables(environment: &[u8]) -> bool {
     let first = environment.split(|b| *b == 0).next().unwrap_or_default();
@@ -176,13 +177,14 @@ fn has_variables(environment: &[u8]) -> bool {
     name.len() < first.len() && !name.is_empty() && name.iter().all(|b| b.is_ascii_graphic())
 }
 
-/// Fails for one of somebody else's; empty for a zombie, too.
+/// The environment of a process. Fails for another user's; empty for a zombie, too.
 #[cfg(target_os = "linux")]
 fn environment(pid: i32) -> io::Result<Vec<u8>> {
     fs::read(format!("/proc/{pid}/environ"))
 }
 
-/// Its new program is there and has no arguments yet. Zombies and the kernel's own have no program.
+/// Whether it is in the middle of an exec: its new program is there and has no arguments yet. Zombies and the kernel's
+/// own threads have no program.
 #[cfg(target_os = "linux")]
 fn is_in_exec(pid: i32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok()
@@ -201,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_mark_is_made_twice_and_each_says_who_made_it() {
+    fn no_mark_is_made_twice_and_each_says_which_process_made_it() {
         let marks: Vec<_> = (0..100).map(|_| Mark::fresh("DEADBEAT_TEST")).collect();
         for (i, mark) in marks.iter().enumerate() {
             let (name, value) = mark.variable();
@@ -281,7 +283,7 @@ mod linux_tests {
     }
 
     #[test]
-    fn who_carries_the_variable_counts_while_it_runs_and_who_may_be_about_to_is_told_of() {
+    fn a_process_that_carries_the_variable_counts_while_it_runs_and_one_in_an_exec_is_noted() {
         let mut zombie = Started::leader();
         zombie.kill();
         let us = std::process::id() as i32;
@@ -301,7 +303,7 @@ mod linux_tests {
     }
 
     #[test]
-    fn the_marked_are_found_and_killed_and_nobody_else() {
+    fn the_marked_are_found_and_killed_and_no_others() {
         // A name that no other run of this test has on this machine.
         let name = format!("DEADBEAT_TEST_{}", Mark::fresh("").variable().1);
         let mark = Mark::fresh(&name);

@@ -6,11 +6,11 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 use nix::libc;
 
-/// `killpg(3)` by raw number, since nix's takes no real-time signals. 0 only asks whether it could.
+/// `killpg(3)` by raw number, since nix's takes no real-time signals. 0 only asks whether it could be sent.
 #[expect(unsafe_code, reason = "nix::killpg cannot send real-time signals")]
 pub(super) fn killpg(pgid: i32, signal: i32) -> Result<(), Errno> {
     debug_assert!(pgid > 1, "killpg({pgid}) would reach beyond one group");
-    // SAFETY: takes two integers and touches no memory of ours.
+    // SAFETY: takes two integers and touches no memory of this process.
     Errno::result(unsafe { libc::killpg(pgid, signal) }).map(drop)
 }
 
@@ -19,7 +19,7 @@ pub(super) fn killpg(pgid: i32, signal: i32) -> Result<(), Errno> {
 #[expect(unsafe_code, reason = "nix::kill cannot send real-time signals")]
 pub(super) fn kill(pid: i32, signal: i32) -> Result<(), Errno> {
     debug_assert!(pid > 1, "kill({pid}) would reach beyond one process");
-    // SAFETY: takes two integers and touches no memory of ours.
+    // SAFETY: takes two integers and touches no memory of this process.
     Errno::result(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
@@ -31,7 +31,8 @@ pub(super) fn pidfd_killpg(leader: BorrowedFd<'_>, signal: i32) -> Result<(), Er
     pidfd_send_signal(leader, signal, PIDFD_SIGNAL_PROCESS_GROUP)
 }
 
-/// `pidfd_send_signal(2)`: to this process and no other, whoever has its number by now. 0 only asks whether it could.
+/// `pidfd_send_signal(2)`: to this process and no other, even if its number is a stranger's by now. 0 only asks whether
+/// it could be sent.
 #[cfg(target_os = "linux")]
 pub(super) fn pidfd_kill(process: BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
     pidfd_send_signal(process, signal, 0)
@@ -83,8 +84,8 @@ pub(super) fn is_ignored(signal: i32) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
-/// Has the signal do again what it does by default. Makes one system call and allocates nothing; where the system has
-/// no such signal, or lets nothing of it be changed, nothing is.
+/// Restores the default action of the signal. Makes one system call and allocates nothing; where the system has
+/// no such signal, or refuses to change it, nothing happens.
 #[expect(unsafe_code, reason = "nix takes no real-time signals")]
 pub(super) fn set_default(signal: i32) {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_signal_comes_to_whom_it_is_sent_and_to_nobody_who_is_gone() {
+    fn a_signal_comes_to_the_process_it_is_sent_to_and_not_to_one_that_is_gone() {
         assert_eq!([killpg(i32::MAX, 0), kill(i32::MAX, 0)], [Err(Errno::ESRCH); 2]);
         for send in [killpg, kill] {
             let mut leader = Started::leader();

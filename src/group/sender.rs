@@ -1,4 +1,4 @@
-//! Who sent a signal: told to its handler alone, so it is noted there.
+//! The sender of a signal, which only its handler is told: so it is noted there.
 
 use nix::errno::Errno;
 use nix::libc;
@@ -12,8 +12,8 @@ pub(crate) enum Sender {
     Process(i32),
 }
 
-/// Has `note` called in the handler of each such signal, before what is registered for it later. It must do no more
-/// than to read and write atomics.
+/// Has `note` called in the handler of each such signal, before what is registered for it later. `note` must do no more
+/// than read and write atomics.
 pub(crate) fn on_signal(signal: i32, note: impl Fn(Sender) + Send + Sync + 'static) -> Result<(), Errno> {
     let action = move |info: &libc::siginfo_t| note(sender(info));
     #[expect(

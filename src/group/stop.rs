@@ -5,7 +5,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signa
 #[cfg(feature = "cli")]
 use nix::unistd::{Pid, getpid};
 
-/// Who is to stop.
+/// Which processes are to stop.
 #[cfg(feature = "cli")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stopped {
@@ -32,10 +32,10 @@ pub(crate) fn stop_by(signal: Named, who: Stopped, is_called_off: impl FnOnce() 
         Stopped::Group => kill(Pid::from_raw(0), signal),
     };
     if is_called_off() {
-        // That discards it.
+        // Ignoring the signal discards the pending stop.
         let _ = act(signal, &SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty()));
     }
-    // The stop comes here.
+    // A stop that is still pending takes effect here.
     let unblocked = mask.thread_set_mask();
     if let Ok(handled) = handled {
         let _ = act(signal, &handled);

@@ -21,11 +21,11 @@ use crate::signal::Signal;
 #[derive(Debug)]
 pub(crate) struct GroupWatch {
     group: ProcessGroup,
-    inner: Inner,
+    kind: WatchKind,
 }
 
 #[derive(Debug)]
-enum Inner {
+enum WatchKind {
     Proc(ProcWatch),
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "nothing holds a single process there"))]
     Single(SingleProcess),
@@ -34,11 +34,11 @@ enum Inner {
 
 impl GroupWatch {
     pub(crate) fn new(group: ProcessGroup) -> GroupWatch {
-        let inner = match backend() {
-            Backend::Proc => Inner::Proc(ProcWatch::new(group.pgid())),
-            Backend::Probe => Inner::Probe(ProbeWatch::new(group.pgid())),
+        let kind = match backend() {
+            Backend::Proc => WatchKind::Proc(ProcWatch::new(group.pgid())),
+            Backend::Probe => WatchKind::Probe(ProbeWatch::new(group.pgid())),
         };
-        GroupWatch { group, inner }
+        GroupWatch { group, kind }
     }
 
     /// The same watch on a single process, for one that has left its group; the number it goes by is its pid.
@@ -49,7 +49,7 @@ impl GroupWatch {
     pub(crate) fn of_process(pid: i32, is_it: impl Fn(i32) -> bool + Send + 'static) -> Option<GroupWatch> {
         let group = ProcessGroup::new(pid).ok()?;
         let process = SingleProcess::hold(pid, Box::new(is_it))?;
-        Some(GroupWatch { group, inner: Inner::Single(process) })
+        Some(GroupWatch { group, kind: WatchKind::Single(process) })
     }
 
     pub(crate) fn group(&self) -> ProcessGroup {
@@ -58,20 +58,20 @@ impl GroupWatch {
 
     /// Another watch on the same group, not on a stranger that may have its number by now.
     pub(crate) fn again(&self) -> GroupWatch {
-        let inner = match &self.inner {
-            Inner::Proc(watch) => Inner::Proc(watch.again()),
-            Inner::Single(_) => unreachable!("only the watch on a group is asked for another"),
-            Inner::Probe(_) => Inner::Probe(ProbeWatch::new(self.group.pgid())),
+        let kind = match &self.kind {
+            WatchKind::Proc(watch) => WatchKind::Proc(watch.again()),
+            WatchKind::Single(_) => unreachable!("only the watch on a group is asked for another"),
+            WatchKind::Probe(_) => WatchKind::Probe(ProbeWatch::new(self.group.pgid())),
         };
-        GroupWatch { group: self.group, inner }
+        GroupWatch { group: self.group, kind }
     }
 
     /// Whether, for want of a descriptor, a stranger that gets the number could not be told from the group. With POSIX
     /// alone it never could; that is documented, and no answer to this question.
     pub(crate) fn is_unidentified(&self) -> bool {
-        match &self.inner {
-            Inner::Proc(watch) => watch.is_unidentified(),
-            Inner::Single(_) | Inner::Probe(_) => false,
+        match &self.kind {
+            WatchKind::Proc(watch) => watch.is_unidentified(),
+            WatchKind::Single(_) | WatchKind::Probe(_) => false,
         }
     }
 
@@ -86,29 +86,29 @@ impl GroupWatch {
     }
 
     pub(crate) fn signal(&self, signal: Signal) -> Result<(), Errno> {
-        match &self.inner {
-            Inner::Proc(watch) => watch.signal(signal.as_raw()),
-            Inner::Single(process) => process.signal(signal.as_raw()),
-            Inner::Probe(watch) => watch.signal(signal.as_raw()),
+        match &self.kind {
+            WatchKind::Proc(watch) => watch.signal(signal.as_raw()),
+            WatchKind::Single(process) => process.signal(signal.as_raw()),
+            WatchKind::Probe(watch) => watch.signal(signal.as_raw()),
         }
     }
 
     /// A descriptor that becomes readable when the answer to [`look`](GroupWatch::look) may have changed. Without one
     /// the only way is to look again.
     pub(crate) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
-        match &self.inner {
-            Inner::Proc(watch) => watch.held_fd(),
-            Inner::Single(process) => process.fd(),
-            Inner::Probe(_) => None,
+        match &self.kind {
+            WatchKind::Proc(watch) => watch.held_fd(),
+            WatchKind::Single(process) => process.fd(),
+            WatchKind::Probe(_) => None,
         }
     }
 
     /// Whether the member that the last look saw is dying and only waits for a CPU.
     pub(crate) fn is_leaving(&self) -> bool {
-        match &self.inner {
-            Inner::Proc(watch) => watch.is_leaving(),
-            Inner::Single(_) => os::is_leaving(self.group.pgid()),
-            Inner::Probe(_) => false,
+        match &self.kind {
+            WatchKind::Proc(watch) => watch.is_leaving(),
+            WatchKind::Single(_) => os::is_leaving(self.group.pgid()),
+            WatchKind::Probe(_) => false,
         }
     }
 
@@ -138,10 +138,10 @@ pub(crate) fn look_at_all(watches: &mut [&mut GroupWatch]) -> Vec<Seen> {
     let mut by_proc = Vec::with_capacity(watches.len());
     let mut all_seen = Vec::with_capacity(watches.len());
     for (i, watch) in watches.iter_mut().enumerate() {
-        all_seen.push(match &mut watch.inner {
-            Inner::Single(process) => process.look(),
-            Inner::Probe(watch) => watch.look(),
-            Inner::Proc(watch) => {
+        all_seen.push(match &mut watch.kind {
+            WatchKind::Single(process) => process.look(),
+            WatchKind::Probe(watch) => watch.look(),
+            WatchKind::Proc(watch) => {
                 by_proc.push((i, watch));
                 Seen::Unclear
             }

@@ -1,6 +1,6 @@
-//! Whom the system has given birth to in a stretch of time, by the pids that were handed out.
+//! The pids that the system has handed out in a stretch of time.
 //!
-//! A walk through `/proc` misses who is born behind its back; their number tells that they were there.
+//! A walk through `/proc` misses a process that starts in the part already walked; its pid shows that it was there.
 
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -11,7 +11,7 @@ use nix::unistd::{Pid, getpgid};
 use super::table::available;
 
 /// The pid handed out last in this namespace, to processes and threads alike: the last field of `proc_loadavg(5)`. Kept
-/// open, for the day when no descriptor is to be had.
+/// open, so that it can be read when no descriptor is left.
 pub(in crate::group) fn last_pid() -> Option<i32> {
     static LOADAVG: OnceLock<fs::File> = OnceLock::new();
     let file = match LOADAVG.get() {
@@ -26,21 +26,22 @@ pub(in crate::group) fn last_pid() -> Option<i32> {
     std::str::from_utf8(&line[..length]).ok()?.split_ascii_whitespace().last()?.parse().ok()
 }
 
-/// The numbers go up to this, and begin anew: `proc_sys_kernel(5)`. One that cannot be read is the largest there is.
+/// The limit up to which numbers go before they begin anew: `proc_sys_kernel(5)`. If it cannot be read, the largest
+/// possible one.
 fn pid_max() -> i32 {
-    const LARGEST: i32 = 1 << 22;
+    const LARGEST_PID_MAX: i32 = 1 << 22;
     let text = fs::read_to_string("/proc/sys/kernel/pid_max");
-    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(LARGEST)
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(LARGEST_PID_MAX)
 }
 
 /// The numbers that may have been handed out between these two, the second included; `None` if they are too many.
 fn handed_out(before: i32, now: i32, max: fn() -> i32) -> Option<impl Iterator<Item = i32>> {
-    const MANY: usize = 4096;
+    const MOST_PIDS: usize = 4096;
     // The maximum itself is never handed out.
     let (until_the_end, anew) =
         if now < before { (before + 1..max(), 1..now + 1) } else { (before + 1..now + 1, 0..0) };
     let count = until_the_end.len() + anew.len();
-    (count <= MANY).then(|| until_the_end.chain(anew))
+    (count <= MOST_PIDS).then(|| until_the_end.chain(anew))
 }
 
 /// The numbers that may have been handed out between these two, the second included; `None` if they are too many.
@@ -55,16 +56,16 @@ pub(in crate::group) fn handed_out_since(until: &mut Option<i32>) -> Option<Vec<
     until.replace(last).map_or(Some(Vec::new()), |before| handed_out_between(before, last))
 }
 
-/// Whom the system has given birth to in a stretch of time.
+/// The pids handed out in a stretch of time, by the groups that they are in.
 pub(super) enum NewPids {
-    /// By group; a pid that is in no group any more has died meanwhile, and may have been anybody's.
+    /// The groups; and whether some pid is in no group any more: its process has ended, and may have been in any.
     Known { groups: Vec<i32>, vanished: bool },
     /// Too many to ask for.
     TooMany,
 }
 
 impl NewPids {
-    /// Where the system does not say what it hands out, nobody counts as born.
+    /// The pids handed out since the one that was last `before`. Where the system does not show them, none.
     pub(super) fn since(before: Option<i32>) -> NewPids {
         let (mut groups, mut vanished) = (Vec::new(), false);
         if let (Some(before), Some(now)) = (before, last_pid()) {
@@ -79,7 +80,7 @@ impl NewPids {
         NewPids::Known { groups, vanished }
     }
 
-    /// Whether a newborn was seen in the group, or so many came that nobody can tell.
+    /// Whether a new pid was seen in the group, or so many came that it cannot be told.
     pub(super) fn include(&self, pgid: i32) -> bool {
         match self {
             NewPids::Known { groups, .. } => groups.contains(&pgid),
@@ -87,7 +88,7 @@ impl NewPids {
         }
     }
 
-    /// Whether a newborn may have been of the group, if only for the moment that it lived.
+    /// Whether a new pid may have been of the group, if only for a moment.
     pub(super) fn may_include(&self, pgid: i32) -> bool {
         match self {
             NewPids::Known { groups, vanished } => *vanished || groups.contains(&pgid),
@@ -130,28 +131,28 @@ mod tests {
     }
 
     #[test]
-    fn who_was_born_meanwhile_is_seen_in_its_group() {
+    fn a_new_pid_is_seen_in_its_group() {
         let before = last_pid();
         let leader = Started::leader();
-        let born = NewPids::since(before);
-        assert!(born.include(leader.pid()) && born.may_include(leader.pid()));
-        assert!(!born.include(i32::MAX), "no group has that number");
-        // A system that does not say has nobody born.
+        let new = NewPids::since(before);
+        assert!(new.include(leader.pid()) && new.may_include(leader.pid()));
+        assert!(!new.include(i32::MAX), "no group has that number");
+        // Where the system does not show them there are none.
         let unknown = NewPids::since(None);
         assert!(!unknown.include(leader.pid()) && !unknown.may_include(leader.pid()));
     }
 
     #[test]
-    fn one_that_vanished_may_have_been_anybodys_and_of_too_many_each_may() {
-        let born = |vanished| NewPids::Known { groups: vec![7, 9], vanished };
-        for (born, group, is_seen, may_be) in [
-            (born(false), 9, true, true),
-            (born(false), 8, false, false),
-            (born(true), 8, false, true),
-            (born(true), 7, true, true),
+    fn one_that_vanished_may_have_been_in_any_group_and_so_may_each_of_too_many() {
+        let new = |vanished| NewPids::Known { groups: vec![7, 9], vanished };
+        for (new, group, is_seen, may_be) in [
+            (new(false), 9, true, true),
+            (new(false), 8, false, false),
+            (new(true), 8, false, true),
+            (new(true), 7, true, true),
             (NewPids::TooMany, 8, true, true),
         ] {
-            assert_eq!((born.include(group), born.may_include(group)), (is_seen, may_be), "{group}");
+            assert_eq!((new.include(group), new.may_include(group)), (is_seen, may_be), "{group}");
         }
     }
 }

@@ -32,7 +32,7 @@ fn half_of(limit: Option<u64>) -> usize {
     limit.map_or(usize::MAX, |limit| usize::try_from(limit / 2).unwrap_or(usize::MAX))
 }
 
-/// `pidfd_open(2)`: `ESRCH` for a process that is not there, `EMFILE` also when our own share is used up.
+/// `pidfd_open(2)`: `ESRCH` for a process that is not there, `EMFILE` also when the share for pidfds is used up.
 pub(in crate::group) fn open(pid: i32) -> Result<Pidfd, Errno> {
     let pid = rustix::process::Pid::from_raw(pid).ok_or(Errno::ESRCH)?;
     counted(|| pidfd_open(pid, PidfdFlags::empty()))
@@ -53,7 +53,7 @@ fn counted(open: impl FnOnce() -> rustix::io::Result<OwnedFd>) -> Result<Pidfd, 
 }
 
 impl Pidfd {
-    /// Another hold on the same process, whoever has its number by now.
+    /// Another pidfd of the same process, even if its number is a stranger's by now.
     pub(super) fn again(&self) -> Result<Pidfd, Errno> {
         counted(|| rustix::io::fcntl_dupfd_cloexec(&self.fd, 0))
     }
@@ -71,25 +71,25 @@ impl AsFd for Pidfd {
     }
 }
 
-/// For whoever waits for it with others of its kind.
+/// For a wait for several descriptors at once.
 impl AsRawFd for Pidfd {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 }
 
-/// A pidfd is readable from the exit of the last thread on, whether or not anybody has waited.
+/// Whether the process has exited: a pidfd is readable from the exit of the last thread on, reaped or not.
 pub(super) fn has_exited(pidfd: BorrowedFd<'_>) -> bool {
     wait_readable(&mut [PollFd::new(pidfd, PollFlags::POLLIN)], Duration::ZERO)
 }
 
-/// A zombie still takes the null signal; once it was waited for there is nobody to take it.
+/// Whether the process was reaped: a zombie still takes the null signal.
 pub(super) fn is_reaped(pidfd: &Pidfd) -> bool {
     raw::pidfd_kill(pidfd.as_fd(), 0) == Err(Errno::ESRCH)
 }
 
 /// Whether the kernel can signal a group by its leader's pidfd (6.9). Without the flag it is `EINVAL`; a leader that
-/// leads nobody is `ESRCH`.
+/// leads no group is `ESRCH`.
 pub(super) fn reach_groups(leader: &Pidfd) -> bool {
     static REACH: OnceLock<bool> = OnceLock::new();
     if let Some(reach) = REACH.get() {
@@ -97,7 +97,7 @@ pub(super) fn reach_groups(leader: &Pidfd) -> bool {
     }
     match pidfd_open(rustix::process::getpid(), PidfdFlags::empty()) {
         Ok(own) => *REACH.get_or_init(|| matches!(raw::pidfd_killpg(own.as_fd(), 0), Ok(()) | Err(Errno::ESRCH))),
-        // No descriptor to ask with: this leader's own may tell, and the next kill asks again.
+        // Without a descriptor to ask with, this leader's own may tell; the next kill asks again.
         Err(_) => matches!(raw::pidfd_killpg(leader.as_fd(), 0), Ok(()) | Err(Errno::ESRCH | Errno::EPERM)),
     }
 }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_held_from_its_life_to_its_grave() {
+    fn a_process_is_held_until_it_is_reaped() {
         let mut leader = Started::leader();
         let pidfd = open(leader.pid()).unwrap();
         assert_eq!(pidfd.as_raw_fd(), pidfd.as_fd().as_raw_fd());

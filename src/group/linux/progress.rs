@@ -1,4 +1,4 @@
-//! Whether a process gets on: its state, and what it has had of the CPUs.
+//! Whether a process makes progress: its state, and its time on the CPUs.
 
 use std::fs;
 use std::time::Duration;

@@ -18,7 +18,7 @@ type IsIt = Box<dyn Fn(i32) -> bool + Send>;
 /// The watch kept on a single process, whatever group it is in.
 pub(in crate::group) struct SingleProcess {
     pid: i32,
-    /// `None` where there is none to be had; then it is looked at again before each signal.
+    /// `None` where no descriptor is left; then the process is looked at again before each signal.
     pidfd: Option<Pidfd>,
     is_it: IsIt,
 }
@@ -45,7 +45,7 @@ impl SingleProcess {
     pub(in crate::group) fn signal(&self, signal: i32) -> Result<(), Errno> {
         match self.fd() {
             Some(fd) => raw::pidfd_kill(fd, signal),
-            // The instant between the look and the signal is all that is left to chance.
+            // Only the instant between the look and the signal is left to chance.
             None if (self.is_it)(self.pid) => raw::kill(self.pid, signal),
             None => Err(Errno::ESRCH),
         }
@@ -66,11 +66,11 @@ impl fmt::Debug for SingleProcess {
 pub(in crate::group) fn kill_if(pid: i32, sure: impl Fn() -> bool) {
     match pidfd::open(pid) {
         Ok(pidfd) if sure() => {
-            // It may be gone by now, which is as good.
+            // It may be gone by now, which will do.
             let _ = raw::pidfd_kill(pidfd.as_fd(), nix::libc::SIGKILL);
         }
         Ok(_) | Err(Errno::ESRCH) => {}
-        // No descriptor to hold it by: the instant between the look and the signal is all that is left to chance.
+        // No descriptor is left to hold it by: only the instant between the look and the signal is left to chance.
         Err(_) if sure() => {
             let _ = kill(Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
         }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_is_surely_meant_is_killed_with_a_descriptor_or_without() {
+    fn only_the_process_that_is_surely_meant_is_killed_with_a_descriptor_or_without() {
         let kills: [fn(i32, bool); 2] = [
             |pid, sure| kill_if(pid, || sure),
             |pid, sure| failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || kill_if(pid, || sure)),

@@ -1,4 +1,4 @@
-//! One descriptor in reserve: whether somebody is dead must not depend on how many files this process has open.
+//! One descriptor in reserve: whether a process is dead must not depend on how many files this process has open.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 static SPARE_FD: Mutex<Option<File>> = Mutex::new(None);
 
-/// Takes the reserve while there are descriptors to be had.
+/// Opens the spare descriptor, while there are descriptors left.
 pub(super) fn keep() {
     let mut spare = SPARE_FD.lock().unwrap_or_else(PoisonError::into_inner);
     if spare.is_none() {
@@ -16,7 +16,8 @@ pub(super) fn keep() {
     }
 }
 
-/// What `read` opens, reads and closes again; where no descriptor is to be had, with the one in reserve.
+/// Calls `read`, which opens, reads and closes a file; where no descriptor is left for it, the spare one is given up
+/// for that.
 pub(super) fn or_with_spare<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T> {
     let result = read();
     match &result {
@@ -27,7 +28,7 @@ pub(super) fn or_with_spare<T>(read: impl Fn() -> io::Result<T>) -> io::Result<T
     if spare.take().is_none() {
         return result;
     }
-    // Another thread may snatch it in between; then nothing was read, and the next look may do better.
+    // Another thread may take the descriptor in between; then nothing was read, and the next look may do better.
     let result = read();
     *spare = File::open("/dev/null").ok();
     result
@@ -40,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_read_that_wants_a_descriptor_is_tried_again_with_the_reserve() {
+    fn only_a_read_for_want_of_a_descriptor_is_tried_again_with_the_spare_one() {
         keep();
         let reads = |first: Errno| {
             let tries = Cell::new(0);

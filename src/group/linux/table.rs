@@ -25,15 +25,16 @@ const OF_KERNEL: u64 = 0x20_0000;
 /// `PF_EXITING`: it runs no code of its own any more.
 const EXITING: u64 = 0x4;
 
-/// Whether this `/proc` shows the world that our pids live in, with everybody's processes. Probed once: after `unshare
-/// --pid` without a mount it shows another namespace, and with `hidepid` it shows those only whom we may trace.
+/// Whether this `/proc` shows this process's own pid namespace, with the processes of all users. Probed once: after
+/// `unshare --pid` without a mount it shows another namespace, and with `hidepid` only the processes that this one may
+/// trace.
 pub(in crate::group) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| {
         let is_us = fs::read_link("/proc/self").is_ok_and(|link| link == Path::new(&std::process::id().to_string()));
-        // Where the mounts cannot be told, the first process at least is nobody's but root's, as a rule.
+        // Where the mounts cannot be read, the first process at least is root's, as a rule, and not this user's.
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        is_us && fs::metadata("/proc/1").is_ok() && shows_everybody(&mounts, may_trace_everybody)
+        is_us && fs::metadata("/proc/1").is_ok() && shows_all_users(&mounts, may_trace_all_users)
     })
 }
 
@@ -43,7 +44,7 @@ pub(in crate::group) fn hides_processes() -> bool {
     has_hidepid(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
 }
 
-fn shows_everybody(mounts: &str, may_trace: fn() -> bool) -> bool {
+fn shows_all_users(mounts: &str, may_trace: fn() -> bool) -> bool {
     !has_hidepid(mounts) || may_trace()
 }
 
@@ -56,9 +57,9 @@ fn has_hidepid(mounts: &str) -> bool {
     hidepid.is_some_and(|value| !matches!(value, "0" | "off"))
 }
 
-/// What `hidepid` asks for before it shows somebody else's process: `ptrace(2)`'s access, which root of a container may
+/// What `hidepid` asks for before it shows another user's process: `ptrace(2)`'s access, which root of a container may
 /// lack.
-fn may_trace_everybody() -> bool {
+fn may_trace_all_users() -> bool {
     let ours = rustix::thread::capabilities(None);
     ours.is_ok_and(|ours| ours.effective.contains(rustix::thread::CapabilitySet::SYS_PTRACE))
 }
@@ -106,16 +107,16 @@ pub(in crate::group) fn state(pid: i32) -> Option<char> {
     read_stat(pid).map(|stat| stat.state)
 }
 
-/// Who has it for a child now.
+/// Its parent now.
 #[cfg(feature = "cli")]
 pub(in crate::group) fn parent(pid: i32) -> Option<i32> {
     read_stat(pid).map(|stat| stat.parent)
 }
 
-/// What tells of one process whose it is.
+/// What tells of one process which it is and where it comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kin {
-    /// Who has it for a child now.
+    /// Its parent now.
     pub(crate) parent: i32,
     /// The number of the process that opened its session, itself or an ancestor.
     pub(crate) session: i32,
@@ -141,7 +142,7 @@ pub(in crate::group) fn kin(pid: i32) -> Option<Kin> {
 pub(in crate::group) fn walk(mut visit: impl FnMut(i32, i32)) -> Result<(), Errno> {
     let errno = |error: rustix::io::Errno| Errno::from_raw(error.raw_os_error());
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
-    // One is kept for the day when no descriptor is to be had; its position is shared, so its users take turns.
+    // One is kept open for when no descriptor is left; its position is shared, so its users take turns.
     static SPARE: OnceLock<Mutex<OwnedFd>> = OnceLock::new();
     let open = || openat(CWD, c"/proc", flags, Mode::empty());
     if SPARE.get().is_none() {
@@ -165,7 +166,7 @@ fn walk_in(dir: &OwnedFd, visit: &mut impl FnMut(i32, i32)) -> Result<(), Errno>
     let mut entries = RawDir::new(dir, &mut buffer);
     while let Some(entry) = entries.next() {
         let entry = entry.map_err(|error| Errno::from_raw(error.raw_os_error()))?;
-        // All that is no number (`meminfo`, `sys`, ..) is no process.
+        // An entry that is no number (`meminfo`, `sys`, ..) is no process.
         let Some(pid) = entry.file_name().to_str().ok().and_then(|name| name.parse().ok()) else { continue };
         // Asking for the group is some thirty times cheaper than reading a stat.
         if let Ok(pgid) = getpgid(Some(Pid::from_raw(pid))) {
@@ -175,16 +176,16 @@ fn walk_in(dir: &OwnedFd, visit: &mut impl FnMut(i32, i32)) -> Result<(), Errno>
     Ok(())
 }
 
-/// Whether any thread of the process can run again. What cannot be read is taken to run: late beats wrong.
+/// Whether any thread of the process can run again. A process that cannot be read is taken to run: late beats wrong.
 pub(in crate::group) fn runs(pid: i32) -> bool {
     match read_stat(pid) {
         Some(stat) => stat.runs(pid),
-        // Our own child can be asked without a descriptor.
+        // A child of this process can be asked without a descriptor.
         None => is_in_table(pid) && has_exited(pid) != Ok(true),
     }
 }
 
-/// Whether it has been sent a SIGKILL and has only not come to die of it: on a busy machine that takes its time.
+/// Whether it has been sent SIGKILL and has only not died of it yet: on a busy machine that takes its time.
 pub(in crate::group) fn is_dying(pid: i32) -> bool {
     let status = spare_fd::or_with_spare(|| fs::read_to_string(format!("/proc/{pid}/status"))).unwrap_or_default();
     is_sent_sigkill(&status) || read_stat(pid).is_some_and(|stat| stat.is_exiting())
@@ -196,8 +197,8 @@ fn is_sent_sigkill(status: &str) -> bool {
     pending.any(|mask| u64::from_str_radix(mask.trim(), 16).is_ok_and(|mask| mask & (1 << (SIGKILL - 1)) != 0))
 }
 
-/// Whether it is dying and nothing but a CPU is wanting: not one that is stuck in the kernel or frozen, to which
-/// SIGKILL has not come yet and may never.
+/// Whether it is dying and only waits for a CPU. A process that is stuck in the kernel or frozen is not: SIGKILL has
+/// not come to it yet, and may never.
 pub(in crate::group) fn is_leaving(pid: i32) -> bool {
     read_stat(pid).is_none_or(|stat| stat.is_leaving(|| is_dying(pid)))
 }
@@ -208,7 +209,7 @@ fn is_in_table(pid: i32) -> bool {
 
 /// The fields of `proc_pid_stat(5)` that tell the living from the dead.
 #[derive(Debug, PartialEq, Eq)]
-struct Stat {
+struct StatLine {
     name: String,
     state: char,
     parent: i32,
@@ -220,7 +221,7 @@ struct Stat {
     started: u64,
 }
 
-impl Stat {
+impl StatLine {
     /// `Z` alone is no proof of death: it is the *main* thread's state, and others may run on.
     fn runs(&self, pid: i32) -> bool {
         !is_dead(self.state) || (self.threads > 1 && some_thread_runs(pid))
@@ -246,11 +247,11 @@ fn some_thread_runs(pid: i32) -> bool {
     tasks.flatten().any(|task| read_stat_at(&task.path().join("stat")).is_some_and(|stat| !is_dead(stat.state)))
 }
 
-fn read_stat(pid: i32) -> Option<Stat> {
+fn read_stat(pid: i32) -> Option<StatLine> {
     read_stat_at(Path::new(&format!("/proc/{pid}/stat")))
 }
 
-fn read_stat_at(path: &Path) -> Option<Stat> {
+fn read_stat_at(path: &Path) -> Option<StatLine> {
     // One read gives one consistent line; the longest is well below this.
     let read = || {
         let mut line = [0; 1024];
@@ -262,7 +263,7 @@ fn read_stat_at(path: &Path) -> Option<Stat> {
 }
 
 /// `PID (NAME) STATE PPID ..`: the name may hold anything, parentheses and blanks included, so the last `)` ends it.
-fn parse_stat(line: &[u8]) -> Option<Stat> {
+fn parse_stat(line: &[u8]) -> Option<StatLine> {
     let open = line.iter().position(|b| *b == b'(')?;
     let close = line.iter().rposition(|b| *b == b')')?;
     let name = String::from_utf8_lossy(line.get(open + 1..close)?).into_owned();
@@ -276,7 +277,7 @@ fn parse_stat(line: &[u8]) -> Option<Stat> {
     let flags = fields.nth(2)?.parse().ok()?;
     let threads = fields.nth(10)?.parse().ok()?;
     let started = fields.nth(1)?.parse().ok()?;
-    Some(Stat { name, state, parent, session, flags, threads, started })
+    Some(StatLine { name, state, parent, session, flags, threads, started })
 }
 
 pub(in crate::group) fn command_of(pid: i32) -> String {

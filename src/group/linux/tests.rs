@@ -21,7 +21,7 @@ fn reach(watch: &ProcWatch) -> bool {
 }
 
 #[test]
-fn the_witness_is_the_leader_and_then_another_who_is_known_to_live() {
+fn the_held_member_is_the_leader_and_then_another_that_is_known_to_live() {
     let mut pair = Pair::start();
     let pgid = pair.leader.pid();
     let mut watch = ProcWatch::new(pgid);
@@ -42,7 +42,7 @@ fn the_witness_is_the_leader_and_then_another_who_is_known_to_live() {
 }
 
 #[test]
-fn who_is_in_another_group_is_no_witness() {
+fn a_process_of_another_group_is_not_held() {
     let (ours, other) = (Started::leader(), Started::leader());
     let members = [(ours.pid(), ours.pid()), (other.pid(), ours.pid()), (i32::MAX, i32::MAX)];
     assert_eq!(members.map(|(pid, pgid)| is_member(pid, pgid)), [true, false, false]);
@@ -54,7 +54,7 @@ fn who_is_in_another_group_is_no_witness() {
 }
 
 #[test]
-fn without_a_descriptor_for_it_a_witness_is_one_that_is_in_the_group_and_runs() {
+fn without_a_descriptor_a_member_is_one_that_is_in_the_group_and_runs() {
     let (mut ours, other) = (Started::leader(), Started::leader());
     let pgid = ours.pid();
     let holds_a_live_member = |known| {
@@ -88,12 +88,12 @@ fn a_number_that_another_process_has_is_a_strangers_and_takes_no_signal() {
             if is_a_strangers { (Seen::Gone, Err(Errno::ESRCH)) } else { (Seen::Alive, Ok(())) };
         assert_eq!((watch.signal(0), watch.without_walk()), (signalled, Some(seen_now)));
         // And it is none of the group's that a walk comes upon.
-        let (seen, born) = ([Found { pid, runs: true }], NewPids::since(None));
-        assert_eq!(watch.after_walk(&seen, &born, &mut Walks::default()), Some(seen_now), "{watch:?}");
+        let (seen, new) = ([Found { pid, runs: true }], NewPids::since(None));
+        assert_eq!(watch.after_walk(&seen, &new, &mut Walks::default()), Some(seen_now), "{watch:?}");
     }
     let (mut watch, reaped) = (leaderless(), of_a_reaped_leader(i32::MAX));
     stranger.reap();
-    assert!(!watch.is_a_strangers() && !reaped.is_a_strangers(), "nobody has the number");
+    assert!(!watch.is_a_strangers() && !reaped.is_a_strangers(), "no process has the number");
     assert_eq!(look_at(&mut watch), Seen::Gone);
 }
 
@@ -112,7 +112,7 @@ fn without_a_descriptor_a_group_is_known_by_the_start_of_its_leader_and_then_by_
     assert_eq!(failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || look_at(&mut watch)), Seen::Alive);
     assert!(matches!(watch.held, Some(HeldMember::Unheld(pid, _)) if pid == pair.member), "{watch:?}");
     assert_eq!(watch.signal(0), Ok(()));
-    // As good as the witness is any other that was seen; the leader's own number is a stranger's by now.
+    // Any other member that was seen is as good as the held one; the leader's own number is a stranger's by now.
     watch.held = None;
     watch.known = vec![pair.leader.pid()];
     assert_eq!(watch.signal(0), Err(Errno::ESRCH));
@@ -150,7 +150,7 @@ fn another_watch_without_a_descriptor_is_kept_on_the_same_leader() {
 }
 
 #[test]
-fn a_group_is_signalled_by_its_leader_who_was_reaped() {
+fn a_group_is_signalled_through_its_leader_that_was_reaped() {
     let mut pair = Pair::start();
     let watch = ProcWatch::new(pair.leader.pid());
     assert_eq!(watch.signal(0), Ok(()));
@@ -167,7 +167,7 @@ fn only_the_kernel_calls_a_group_empty() {
     assert!(!watch.is_empty());
     leader.kill();
     assert!(!watch.is_empty(), "a zombie is something");
-    assert_eq!(watch.without_walk(), None, "and nobody's life");
+    assert_eq!(watch.without_walk(), None, "and shows no life");
     leader.reap();
     assert_eq!(watch.is_empty(), reach(&watch));
     assert_eq!(watch.without_walk(), reach(&watch).then_some(Seen::Gone));
@@ -176,19 +176,19 @@ fn only_the_kernel_calls_a_group_empty() {
 }
 
 #[test]
-fn before_linux_6_9_a_group_is_signalled_by_a_number_that_somebody_vouches_for() {
-    if !inside(before_linux_6_9_a_group_is_signalled_by_a_number_that_somebody_vouches_for, &[]) {
+fn before_linux_6_9_a_group_is_signalled_by_a_number_that_a_member_still_has() {
+    if !inside(before_linux_6_9_a_group_is_signalled_by_a_number_that_a_member_still_has, &[]) {
         return;
     }
     before_6_9(|| {
         let mut pair = Pair::start();
         let mut watch = ProcWatch::new(pair.leader.pid());
         assert!(!reach(&watch) && !watch.is_empty());
-        assert_eq!(watch.signal(0), Ok(()), "the leader, who is not reaped");
+        assert_eq!(watch.signal(0), Ok(()), "the leader, which is not reaped");
         pair.leader.reap();
-        assert_eq!(watch.signal(0), Err(Errno::ESRCH), "nobody: it may be anybody's");
+        assert_eq!(watch.signal(0), Err(Errno::ESRCH), "nothing: the number may be a stranger's");
         assert_eq!(look_at(&mut watch), Seen::Alive);
-        assert_eq!(watch.signal(0), Ok(()), "the member who was seen");
+        assert_eq!(watch.signal(0), Ok(()), "the member that was seen");
         pair.kill_member();
         assert_eq!(watch.signal(0), Err(Errno::ESRCH));
     });
@@ -211,20 +211,20 @@ fn after_walks(walks: &[(&[bool], bool, bool)]) -> Vec<Option<Seen>> {
     leader.kill();
     let pgid = leader.pid();
     let (mut watch, mut seen) = (ProcWatch::new(pgid), Walks::default());
-    let sight_after = |(members, is_born, vanished): &(&[bool], bool, bool)| {
+    let sight_after = |(members, is_new, vanished): &(&[bool], bool, bool)| {
         let members: Vec<_> = members.iter().map(|runs| Found { pid: pgid, runs: *runs }).collect();
-        let groups = if *is_born { vec![pgid] } else { vec![i32::MAX] };
+        let groups = if *is_new { vec![pgid] } else { vec![i32::MAX] };
         watch.after_walk(&members, &NewPids::Known { groups, vanished: *vanished }, &mut seen)
     };
     walks.iter().map(sight_after).collect()
 }
 
 #[test]
-fn a_group_is_gone_after_two_walks_in_a_row_that_saw_its_dead_and_nobody_born() {
+fn a_group_is_gone_after_two_walks_in_a_row_that_saw_its_dead_and_no_new_pid() {
     let (dead, none): (&[bool], &[bool]) = (&[false, false], &[]);
     let (quiet, born, vanished, unseen) =
         ((dead, false, false), (dead, true, false), (dead, false, true), (none, false, false));
-    // Taken for alive by the walk, and yet nobody who lives can be found.
+    // Taken for alive by the walk, and yet no live member can be found.
     let runs: (&[bool], bool, bool) = (&[false, true], false, false);
     for (walks, gone_after) in [
         (vec![quiet; 2], Some(2)),
@@ -232,7 +232,7 @@ fn a_group_is_gone_after_two_walks_in_a_row_that_saw_its_dead_and_nobody_born() 
         (vec![quiet, born, quiet, quiet], Some(4)),
         (vec![quiet, unseen, quiet, quiet], Some(4)),
         (vec![quiet, runs, quiet, quiet], Some(4)),
-        // Six in vain decide too, if nobody was seen to be born into it.
+        // Six without a living member decide too, if no new pid was seen in the group.
         (vec![vanished; WALKS], Some(WALKS)),
         (vec![vanished, born, vanished, vanished, vanished, vanished, vanished], Some(WALKS + 1)),
         (vec![born; WALKS + 2], None),
@@ -250,15 +250,15 @@ fn a_group_is_gone_after_two_walks_in_a_row_that_saw_its_dead_and_nobody_born() 
 }
 
 #[test]
-fn a_member_who_runs_is_the_next_witness_and_a_group_without_any_is_gone_if_the_kernel_says_so() {
-    let (mut leader, nobody) = (Started::leader(), NewPids::since(None));
+fn a_member_that_runs_is_held_next_and_a_group_without_any_is_gone_if_the_kernel_says_so() {
+    let (mut leader, none) = (Started::leader(), NewPids::since(None));
     let (mut watch, mut walks) = (ProcWatch::new(leader.pid()), Walks { dead: 1, unseen: 1, quiet: 1 });
     watch.known.clear();
     let seen = [Found { pid: leader.pid(), runs: true }];
-    assert_eq!(watch.after_walk(&seen, &nobody, &mut walks), Some(Seen::Alive));
+    assert_eq!(watch.after_walk(&seen, &none, &mut walks), Some(Seen::Alive));
     assert_eq!((watch.held_pid(), walks.dead, walks.unseen), (Some(leader.pid()), 0, 0));
     leader.reap();
-    assert_eq!(watch.after_walk(&[], &nobody, &mut walks), Some(Seen::Gone));
+    assert_eq!(watch.after_walk(&[], &none, &mut walks), Some(Seen::Gone));
     assert!(!watch.blind);
 }
 

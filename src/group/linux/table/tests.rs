@@ -11,7 +11,7 @@ fn a_stat_line_is_read_past_the_worst_of_names() {
     let (name, flags) = ("a) S (b) 1 ".into(), 4_228_364);
     assert_eq!(
         parse_stat(line),
-        Some(Stat { name, state: 'Z', parent: 1, session: 42, flags, threads: 3, started: 99 })
+        Some(StatLine { name, state: 'Z', parent: 1, session: 42, flags, threads: 3, started: 99 })
     );
 }
 
@@ -28,27 +28,27 @@ fn a_proc_that_hides_processes_is_told_by_its_mount() {
 }
 
 #[test]
-fn a_proc_that_hides_processes_shows_everybody_to_whom_may_trace_them() {
+fn a_proc_that_hides_processes_shows_all_users_to_a_process_that_may_trace_them() {
     let mounted = |option: &str| format!("22 27 0:21 / /proc rw,relatime - proc proc rw{option}\n");
     let (plain, hiding) = (mounted(""), mounted(",hidepid=2"));
     for (mounts, may_trace, shows) in [(&plain, false, true), (&hiding, true, true), (&hiding, false, false)] {
-        assert_eq!(shows_everybody(mounts, if may_trace { || true } else { || false }), shows, "{mounts}");
+        assert_eq!(shows_all_users(mounts, if may_trace { || true } else { || false }), shows, "{mounts}");
     }
 }
 
 #[test]
-fn to_trace_everybody_takes_the_capability_for_it() {
+fn to_trace_all_users_takes_the_capability_for_it() {
     use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
     let status = fs::read_to_string("/proc/thread-self/status").unwrap();
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap().trim();
     let effective = u64::from_str_radix(effective, 16).unwrap();
-    assert_eq!(may_trace_everybody(), effective & (1 << 19) != 0, "{effective:x}");
+    assert_eq!(may_trace_all_users(), effective & (1 << 19) != 0, "{effective:x}");
     // On a thread of its own, since nothing else is to lose it.
     let without = || {
         let mut ours = capabilities(None).unwrap();
         ours.effective.remove(CapabilitySet::SYS_PTRACE);
         set_capabilities(None, ours).unwrap();
-        may_trace_everybody()
+        may_trace_all_users()
     };
     assert!(!std::thread::scope(|scope| scope.spawn(without).join().unwrap()));
 }
@@ -72,12 +72,12 @@ fn a_pending_sigkill_is_told_from_every_other_signal() {
     assert!(!is_sent_sigkill("") && !is_sent_sigkill("SigPnd:\tmany\n"));
 }
 
-fn stat(state: char, threads: u32, flags: u64) -> Stat {
-    Stat { name: "cat".into(), state, parent: 1, session: 1, flags, threads, started: 99 }
+fn stat(state: char, threads: u32, flags: u64) -> StatLine {
+    StatLine { name: "cat".into(), state, parent: 1, session: 1, flags, threads, started: 99 }
 }
 
 #[test]
-fn who_was_sent_sigkill_is_leaving_if_only_a_cpu_is_wanting() {
+fn a_process_that_was_sent_sigkill_is_leaving_if_it_only_waits_for_a_cpu() {
     // `PF_RANDOMIZE`, as with every program.
     let flags = 0x40_0000;
     for (state, flags, is_dying, leaves) in [
@@ -109,14 +109,14 @@ fn one_that_was_sent_sigkill_is_dying_and_one_that_was_not_is_not() {
 }
 
 #[test]
-fn who_ends_unasked_is_dying_too() {
+fn a_process_that_ends_by_itself_is_dying_too() {
     let mut cat = Started::leader();
     cat.end();
     assert!(is_dying(cat.pid()) && is_leaving(cat.pid()));
 }
 
 #[test]
-fn whoever_runs_is_not_leaving_for_that() {
+fn a_process_that_runs_is_not_leaving_for_that() {
     let busy = Started::new(Command::new("sh").args(["-c", "while :; do :; done"]));
     while read_stat(busy.pid()).is_some_and(|stat| stat.state != 'R' || stat.name != "sh") {}
     assert!(!is_leaving(busy.pid()));
@@ -160,7 +160,7 @@ fn a_command_is_its_words_or_its_name_in_brackets() {
 }
 
 #[test]
-fn who_may_not_be_signalled_is_listed_as_such() {
+fn a_member_that_may_not_be_signalled_is_listed_as_such() {
     let cat = Started::leader();
     let listed = || members(cat.pid()).unwrap();
     let (all, forbidden) = (listed(), failing(&[libc::SYS_kill], Errno::EPERM, listed));
@@ -186,7 +186,7 @@ fn a_start_lies_between_the_times_around_it() {
 }
 
 #[test]
-fn what_is_open_of_the_table_is_inherited_by_nobody() {
+fn what_is_open_of_the_table_is_inherited_by_no_child() {
     walk(|_, _| {}).unwrap();
     let flags = |fd: fs::DirEntry| {
         let is_ours = fs::read_link(fd.path()).is_ok_and(|link| link == Path::new("/proc"));
@@ -238,6 +238,6 @@ fn we_are_in_our_own_group_and_run() {
     let members = members(pgid).unwrap();
     let me = members.iter().find(|member| member.pid == us).expect("not listed");
     assert!(me.signalable && !me.command.is_empty(), "{me}");
-    let nobody = members_where(|_, _| false).unwrap();
-    assert_eq!(nobody, []);
+    let none = members_where(|_, _| false).unwrap();
+    assert_eq!(none, []);
 }
