@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use deadbeat::cli::{Pipe, Startup};
+use deadbeat::cli::{Pipe, ProgramStart};
 use nix::libc;
 
 static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
@@ -30,7 +30,7 @@ extern "C" fn look() {
     STDOUT_WRITABLE.store(flags != -1 && flags & libc::O_ACCMODE != libc::O_RDONLY, Ordering::Relaxed);
 }
 
-pub(crate) fn seen() -> Startup {
+pub(crate) fn seen() -> ProgramStart {
     let pipe = if PIPE_IGNORED.load(Ordering::Relaxed) { Pipe::Ignored } else { Pipe::Default };
-    Startup { pipe, stdout_writable: STDOUT_WRITABLE.load(Ordering::Relaxed) }
+    ProgramStart { pipe, stdout_writable: STDOUT_WRITABLE.load(Ordering::Relaxed) }
 }

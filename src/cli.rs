@@ -29,10 +29,10 @@ use clap::error::ErrorKind;
 
 use commands::{Args, CliCommand, Color, FixturesArgs, all_commands, help};
 use output::usage;
-pub use startup::{Pipe, Startup};
+pub use startup::{Pipe, ProgramStart};
 
 /// Runs the program; the status is what `main` returns.
-pub fn main(startup: Startup) -> ExitCode {
+pub fn main(startup: ProgramStart) -> ExitCode {
     crate::guardian::main_if_requested();
     timeout::main_if_requested();
     output::stdout_is_writable(startup.stdout_writable);

@@ -3,7 +3,7 @@
 /// How the program was started, as far as Rust's runtime has changed it before `main`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the program itself makes it")]
-pub struct Startup {
+pub struct ProgramStart {
     /// What a command is to get as it was.
     pub pipe: Pipe,
     /// Whether stdout was open for writing: if not, it is `/dev/null` by now, or its errors are kept from us.

@@ -15,11 +15,10 @@ use std::time::{Duration, Instant};
 use nix::poll::{PollFd, PollFlags};
 use nix::unistd::{getpgrp, setsid};
 use rustix::net::{SendFlags, send};
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 use super::identity::{GUARDIAN_REQUEST, MARK_PREFIX, NAME, remove_marks};
 use super::message::{HANDSHAKE_REPLY, LENGTH, Message, VERSION};
-use crate::group::{GroupWatch, ProcessGroup, hold_nothing, wait_readable};
+use crate::group::{GroupWatch, ProcessGroup, child, hold_nothing, wait_readable};
 use crate::signal::Signal;
 
 /// How long a program may take to answer as a guardian. It bounds a program that is none, not a slow machine.
@@ -193,8 +192,7 @@ impl Connection {
     pub(super) fn kill(mut self) {
         // A process that was reaped already, by other code or by the system because SIGCHLD is ignored, may have lost
         // its number to another.
-        let ask = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-        if waitid(WaitId::Pid(Pid::from_child(&self.guardian)), ask).is_ok() {
+        if child::has_exited(self.guardian.id() as i32).is_ok() {
             // The group, since a program that is no guardian may have children; and the process alone, which may lead
             // none.
             let _ = self.group.signal(Signal::KILL);

@@ -10,14 +10,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
-
 use super::member_times::beginning;
 use super::stderr_tail::StderrTail;
 use crate::fixture::cleanup::{DEAD_WITHIN, kill_until_gone};
 use crate::fixture::listed::FIXTURES;
 use crate::group::mark::Mark;
-use crate::group::{ProcessGroup, begins_with_default_signals};
+use crate::group::{ProcessGroup, begins_with_default_signals, child};
 
 /// The variable that marks the killer's processes, so that those that left its group are found too.
 const KILLER_MARK: &str = "DEADBEAT_KILLER";
@@ -122,11 +120,10 @@ impl RunningProgram {
         let (mut child, group) = FIXTURES.spawn(&mut command, &mark, ())?;
         let stderr = child.stderr.take().map(StderrTail::of);
         let (exit, exited) = channel();
-        let pid = Pid::from_child(&child);
+        let pid = group.pgid();
         // Waits without reaping: until `end` the number is still the command's own.
         std::thread::spawn(move || {
-            let exit_of = || waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
-            while matches!(exit_of(), Err(rustix::io::Errno::INTR)) {}
+            child::wait_for_exit(pid);
             let _ = exit.send(Instant::now());
         });
         Ok(RunningProgram { child, group, mark, exited, stderr })
