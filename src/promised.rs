@@ -76,7 +76,7 @@ fn the_policys_defaults_are_the_documented_ones() {
 
 #[test]
 fn the_heartbeats_defaults_are_the_documented_ones() {
-    let (heartbeat, lab) = (include_str!("heartbeat.rs"), include_str!("heartbeat/lab.rs"));
+    let (heartbeat, lab) = (include_str!("heartbeat/config.rs"), include_str!("heartbeat/lab.rs"));
     let promised = |interval, budget| Heartbeat::new().interval(interval).budget(budget);
     let readme = promised(
         time(README, "A beat is due every {}, and no worker"),

@@ -3,43 +3,44 @@
 
 use std::time::{Duration, Instant};
 
-use super::boundaries::{Bounds, bounds};
-use super::doubt::{unwitnessed, weigh};
-use super::observer::Testimony;
-use super::stall::{Stall, Stretch};
-use super::takeover::{free_since, looked_for, may_begin_late};
-use super::verdict::Why;
+use crate::heartbeat::evidence::Observed;
+use crate::heartbeat::judge::handover::{free_since, looked_for, may_begin_late};
+use crate::heartbeat::judge::machine::{blame_machine, unobserved};
+use crate::heartbeat::judge::one_poll_or_many::{Bounds, bounds};
+use crate::heartbeat::stall::Stall;
+use crate::heartbeat::stretch::Stretch;
+use crate::heartbeat::verdict::Why;
 
+pub(super) mod busy_period;
+mod handover;
+mod machine;
+mod one_poll_or_many;
 #[cfg(any(test, deadbeat_record))]
 pub(super) mod record;
 
 /// With no more of a wait for a CPU than what the observer saw leaves room for.
-pub(super) fn capped(excused: &[Stretch], heard: &[Testimony]) -> impl Iterator<Item = Stretch> {
-    let given = |(stretch, testimony): (&Stretch, &Testimony)| Stretch {
-        split: stretch.split.given(testimony.blocked()),
+pub(super) fn cap_run_queue(excused: &[Stretch], heard: &[Observed]) -> impl Iterator<Item = Stretch> {
+    let capped_at = |(stretch, observed): (&Stretch, &Observed)| Stretch {
+        split: stretch.split.capped_at(observed.blocked()),
         ..*stretch
     };
-    excused.iter().zip(heard).map(given)
-}
-
-pub(super) fn too_long(stretch: &Stretch, budget: Duration) -> bool {
-    stretch.away() > budget
+    excused.iter().zip(heard).map(capped_at)
 }
 
 /// The root of a multi-thread runtime is no worker: that it was away starves nobody, and its beats prove nothing.
-pub(super) fn root_blocked((stretch, testimony): (&Stretch, Testimony)) -> Why {
-    Why::RootBlocked { charged: stretch.away(), culprit: testimony.culprit }
+pub(super) fn root_blocked((stretch, observed): (&Stretch, Observed)) -> Why {
+    Why::RootBlocked { charged: stretch.away(), culprit: observed.culprit }
 }
 
 /// What is left of the stretches once the circumstances are weighed, with their culprits.
-pub(super) fn stalls(found: &[Stretch], testimonies: Vec<Testimony>, began: Instant, budget: Duration) -> Vec<Stall> {
-    let testimonies = testimonies.into_iter().chain(std::iter::repeat_with(Testimony::default));
-    found.iter().zip(testimonies).filter_map(|(stretch, seen)| judge(stretch, seen, began, budget)).collect()
+pub(super) fn stalls(found: &[Stretch], answers: Vec<Observed>, began: Instant, budget: Duration) -> Vec<Stall> {
+    let answers = answers.into_iter().chain(std::iter::repeat_with(Observed::default));
+    found.iter().zip(answers).filter_map(|(stretch, seen)| judge(stretch, seen, began, budget)).collect()
 }
 
 /// Whether a stretch is a stall of a watch that began at `began`, by what was observed of it. Pure: it asks no clock and
 /// nothing of the system.
-fn judge(stretch: &Stretch, seen: Testimony, began: Instant, budget: Duration) -> Option<Stall> {
+fn judge(stretch: &Stretch, seen: Observed, began: Instant, budget: Duration) -> Option<Stall> {
     #[cfg(deadbeat_record)]
     let observed = seen.clone();
     let stall = charge(stretch, seen, began, budget);
@@ -48,12 +49,12 @@ fn judge(stretch: &Stretch, seen: Testimony, began: Instant, budget: Duration) -
     stall
 }
 
-fn charge(stretch: &Stretch, seen: Testimony, began: Instant, budget: Duration) -> Option<Stall> {
+fn charge(stretch: &Stretch, seen: Observed, began: Instant, budget: Duration) -> Option<Stall> {
     let stall = Stall::new(stretch, began);
     let unexplained = stretch.split.unexplained();
-    let mut stall = match &seen.circumstances {
-        Some(circumstances) => weigh(stall, unexplained, budget, circumstances)?,
-        None => unwitnessed(stall, unexplained, budget)?,
+    let mut stall = match &seen.machine {
+        Some(machine) => blame_machine(stall, unexplained, budget, machine)?,
+        None => unobserved(stall, unexplained, budget)?,
     };
     let (charged, late) = (stall.charged(), stretch.from + budget);
     let (free, workers) = (free_since(&seen.workers, stretch.to), &seen.workers);
@@ -61,8 +62,8 @@ fn charge(stretch: &Stretch, seen: Testimony, began: Instant, budget: Duration) 
     let of_workers = by_the_workers(free, late, briefly, || may_begin_late(workers, late));
     for finding in [by_the_tasks(bounds(stretch, &seen.tasks), budget), of_workers] {
         let why = match finding {
-            Finding::Acquitted => return None,
-            Finding::Upheld => continue,
+            Finding::NotAStall => return None,
+            Finding::Stall => continue,
             Finding::Undecided => Why::Undecided { charged },
             Finding::HandedOver => Why::HandedOver { waited: budget },
         };
@@ -76,19 +77,19 @@ fn charge(stretch: &Stretch, seen: Testimony, began: Instant, budget: Duration) 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
     /// It was none.
-    Acquitted,
+    NotAStall,
     /// It may be none.
     Undecided,
     /// Nor may it if a thread that begins was to take the worker over.
     HandedOver,
-    Upheld,
+    Stall,
 }
 
 fn by_the_tasks(bounds: Option<Bounds>, budget: Duration) -> Finding {
     match bounds {
-        Some(bounds) if bounds.most <= budget => Finding::Acquitted,
+        Some(bounds) if bounds.most <= budget => Finding::NotAStall,
         Some(bounds) if bounds.least <= budget => Finding::Undecided,
-        _ => Finding::Upheld,
+        _ => Finding::Stall,
     }
 }
 
@@ -96,12 +97,12 @@ fn by_the_tasks(bounds: Option<Bounds>, budget: Duration) -> Finding {
 /// were looked at for so short a time that one may just have seemed to stand still.
 fn by_the_workers(free: Option<Instant>, late: Instant, briefly: bool, begins_late: impl FnOnce() -> bool) -> Finding {
     match free {
-        Some(free) if free <= late => Finding::Acquitted,
+        Some(free) if free <= late => Finding::NotAStall,
         // It may have blocked before it handed its worker over.
         Some(_) => Finding::Undecided,
         None if begins_late() => Finding::HandedOver,
         None if briefly => Finding::Undecided,
-        None => Finding::Upheld,
+        None => Finding::Stall,
     }
 }
 

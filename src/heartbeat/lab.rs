@@ -4,38 +4,35 @@
 //! stuck; `event_interval(1)` makes every poll of a task a return to the driver, so that neither has to guess. When
 //! the deadline passes the lab says what it sees and leaves the stuck thread behind.
 
-use std::any::Any;
-use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
-use super::journal::Journal;
-use super::lines::{self, LINES};
-use super::pulse::{Pulse, Watched};
-use super::verdict::Why;
-use super::watch::{Stage, UNDRIVEN, observe};
-use super::{ConfigError, Heartbeat};
-
-mod bench;
-pub(super) mod episode;
-pub(super) mod fleet;
+mod counters;
 mod hung;
-mod open;
-mod patience;
-mod sampler;
+mod runtime;
 mod shutdown;
+mod thread;
+mod time_budget;
+mod unfinished;
+mod worker;
+mod workers;
 
-pub use shutdown::Shutdown;
+use runtime::WatchedRuntime;
+use shutdown::ShutdownEnd;
+use thread::LabMessage;
+use time_budget::{TimeBudget, left};
 
-use patience::{Patience, left};
-use shutdown::End;
+use crate::heartbeat::config::{ConfigError, Flavor, Heartbeat};
+use crate::heartbeat::lines::{self, LINES};
+use crate::heartbeat::pulse::{Pulse, RuntimeShutdown, Watched};
+use crate::heartbeat::verdict::Why;
+use crate::heartbeat::watch::UNDRIVEN;
+use crate::heartbeat::watch::state::WatchState;
 
 /// The report of what did not come back is there within this after the deadline: less than the second that is promised.
 const REPORT: Duration = Duration::from_millis(850);
@@ -43,32 +40,11 @@ const REPORT: Duration = Duration::from_millis(850);
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// A later deadline is none.
-const FOREVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What a future that panics only in a lab may depend on.
 const OTHER_ORDER: &str = "a lab turns the runtime's driver after every poll, not after 61: if the future passes in `#[tokio::test]`, \
     it may depend on the order in which ready tasks are polled, which tokio does not promise";
-
-/// Which runtime a [`Lab`] builds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
-#[non_exhaustive]
-pub enum Flavor {
-    /// One thread does everything: the root future of `block_on` and every task.
-    CurrentThread,
-    /// So many workers. The root future is polled on a thread that is none of them: what is to be watched goes into
-    /// `tokio::spawn`.
-    MultiThread(usize),
-}
-
-impl fmt::Display for Flavor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::CurrentThread => f.write_str("current_thread"),
-            Self::MultiThread(workers) => write!(f, "multi_thread:{workers}"),
-        }
-    }
-}
 
 /// Why a lab has nothing to show. `Debug` prints what `Display` does, so that `unwrap` shows a report.
 #[non_exhaustive]
@@ -112,7 +88,7 @@ impl fmt::Debug for LabError {
 }
 
 /// The code was over; what came after it was not.
-struct NotDropped<'a>(&'a Shutdown);
+struct NotDropped<'a>(&'a RuntimeShutdown);
 
 impl fmt::Display for NotDropped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -184,7 +160,7 @@ impl Lab {
     /// Runs the future that `f` makes as the root of `block_on`, on a new thread, and drops the runtime.
     ///
     /// The runtime is dropped when this returns, unless the machine had no CPU for the threads that were to end, and they
-    /// had nothing else to wait for: after half a second they are left to end by themselves ([`Shutdown::over`]).
+    /// had nothing else to wait for: after half a second they are left to end by themselves ([`RuntimeShutdown::over`]).
     ///
     /// Blocks the calling thread, so call it from a plain thread, a `#[test]` or `spawn_blocking`. What `f` does before
     /// it returns the future is watched as well.
@@ -203,124 +179,45 @@ impl Lab {
         if self.flavor == Flavor::MultiThread(0) {
             return Err(LabError::Config(ConfigError::NoWorkers));
         }
-        let bench = bench::Bench::new(self.flavor, self.heartbeat);
-        let (report, reports) = channel();
+        let runtime = WatchedRuntime::new(self.flavor, self.heartbeat);
+        let (sender, messages) = channel();
         let (stop, stopped) = oneshot::channel();
-        let (lab, theirs) = (self.clone(), bench.clone());
+        let (lab, theirs) = (self.clone(), runtime.clone());
+        let judged_by = move |began, done| lab.judged_by(began, done);
         let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
-        thread.spawn(move || theirs.run(&lab, f, stopped, &report)).map_err(LabError::Runtime)?;
+        let life = move || thread::run(&theirs, judged_by, f, stopped, &sender);
+        thread.spawn(life).map_err(LabError::Runtime)?;
         // Whatever the lab itself takes to get ready, on a slow machine, is not the code's time.
-        let journal = beginning(reports.recv())?;
-        let deadline = self.ends(journal.began);
-        Waiting { bench, journal, reports, stop: Some(stop), deadline }.wait()
+        let state = beginning(messages.recv())?;
+        let deadline = self.ends(state.began);
+        Waiting { runtime, state, messages, stop: Some(stop), deadline }.wait()
     }
 
     fn ends(&self, began: Instant) -> Instant {
-        began + self.deadline.min(FOREVER)
+        began + self.deadline.min(NO_DEADLINE)
     }
 
     /// When the lab's thread has judged what was seen of a future that was done at `done`: in time, which the judging is
     /// not counted to, or too late, and then it is listened to for a while after the deadline.
-    fn judged_by(&self, began: Instant, done: Instant) -> Patience {
+    fn judged_by(&self, began: Instant, done: Instant) -> TimeBudget {
         let ends = self.ends(began);
-        Patience::until(if done <= ends { Instant::now() + ANSWER } else { ends + REPORT / 2 })
+        TimeBudget::until(if done <= ends { Instant::now() + ANSWER } else { ends + REPORT / 2 })
     }
 }
 
-/// What the lab's thread has to say, in this order.
-enum Report<T> {
-    /// The runtime is there, and the code is about to run.
-    Begins(Arc<Journal>),
-    /// The future is done, or was dropped half way because the deadline passed.
-    Done(Instant),
-    /// No code of theirs keeps this thread from judging what was seen.
-    Judging,
-    /// What was seen.
-    Finished(Box<Watched<Option<T>>>),
-    /// It panicked.
-    Panicked(String),
-    NoRuntime(std::io::Error),
-    /// The runtime is gone.
-    ShutDown(Duration),
-}
-
 /// What the lab's thread says first.
-fn beginning<T>(said: Result<Report<T>, RecvError>) -> Result<Arc<Journal>, LabError> {
+fn beginning<T>(said: Result<LabMessage<T>, RecvError>) -> Result<Arc<WatchState>, LabError> {
     match said {
-        Ok(Report::Begins(journal)) => Ok(journal),
-        Ok(Report::NoRuntime(error)) => Err(LabError::Runtime(error)),
+        Ok(LabMessage::Begins(journal)) => Ok(journal),
+        Ok(LabMessage::NoRuntime(error)) => Err(LabError::Runtime(error)),
         _ => Err(vanished()),
     }
 }
 
-impl bench::Bench {
-    /// The life of the lab's thread. Nobody may be listening any more.
-    fn run<F, Fut, T>(self, lab: &Lab, f: F, stopped: oneshot::Receiver<()>, report: &Sender<Report<T>>)
-    where
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = T>,
-    {
-        let runtime = match self.runtime() {
-            Ok(runtime) => runtime,
-            Err(error) => return drop(report.send(Report::NoRuntime(error))),
-        };
-        let finished = catch_unwind(AssertUnwindSafe(|| self.watch(lab, &runtime, until(stopped, f), report)));
-        let _ = report.send(match finished {
-            Ok(watched) => Report::Finished(Box::new(watched)),
-            Err(panic) => Report::Panicked(message(&*panic)),
-        });
-        let begun = Instant::now();
-        drop(runtime);
-        let _ = report.send(Report::ShutDown(begun.elapsed()));
-    }
-
-    fn watch<T>(
-        &self,
-        lab: &Lab,
-        runtime: &Runtime,
-        future: impl Future<Output = Option<T>>,
-        report: &Sender<Report<T>>,
-    ) -> Watched<Option<T>> {
-        runtime.block_on(async {
-            self.muster(runtime).await;
-            let journal = self.open_journal();
-            let _ = report.send(Report::Begins(Arc::clone(&journal)));
-            let (began, done) = (journal.began, OnceCell::new());
-            let at = |stage| {
-                let _ = report.send(match stage {
-                    Stage::Done => Report::Done(*done.get_or_init(Instant::now)),
-                    Stage::Judging => Report::Judging,
-                });
-            };
-            let mut watched = observe(journal, future, at).await;
-            let done = *done.get_or_init(Instant::now);
-            self.close(&mut watched.pulse, lab.judged_by(began, done));
-            watched
-        })
-    }
-}
-
-/// Runs what `f` makes until it is done or told to stop.
-async fn until<F, Fut, T>(mut stopped: oneshot::Receiver<()>, f: F) -> Option<T>
-where
-    F: FnOnce() -> Fut,
-    Fut: Future<Output = T>,
-{
-    use std::pin::{Pin, pin};
-    use std::task::Poll;
-
-    let mut future = pin!(f());
-    std::future::poll_fn(|cx| match Pin::new(&mut stopped).poll(cx) {
-        Poll::Ready(Ok(())) => Poll::Ready(None),
-        Poll::Ready(Err(_)) | Poll::Pending => future.as_mut().poll(cx).map(Some),
-    })
-    .await
-}
-
 struct Waiting<T> {
-    bench: bench::Bench,
-    journal: Arc<Journal>,
-    reports: Receiver<Report<T>>,
+    runtime: WatchedRuntime,
+    state: Arc<WatchState>,
+    messages: Receiver<LabMessage<T>>,
     stop: Option<oneshot::Sender<()>>,
     deadline: Instant,
 }
@@ -328,8 +225,8 @@ struct Waiting<T> {
 impl<T> Waiting<T> {
     fn wait(self) -> Result<Watched<T>, LabError> {
         match self.next(self.deadline) {
-            Ok(Report::Done(at)) => self.judged(at),
-            Ok(Report::Panicked(message)) => Err(LabError::Panicked { message }),
+            Ok(LabMessage::Done(at)) => self.judged(at),
+            Ok(LabMessage::Panicked(message)) => Err(LabError::Panicked { message }),
             Err(RecvTimeoutError::Timeout) => self.stop(),
             _ => Err(vanished()),
         }
@@ -340,12 +237,12 @@ impl<T> Waiting<T> {
     fn judged(self, done: Instant) -> Result<Watched<T>, LabError> {
         let last_beat = self.deadline.max(done + UNDRIVEN + REPORT);
         let said = match self.next(last_beat) {
-            Ok(Report::Judging) => self.next(Instant::now() + ANSWER + REPORT),
+            Ok(LabMessage::Judging) => self.next(Instant::now() + ANSWER + REPORT),
             said => said,
         };
         let watched = match said {
-            Ok(Report::Finished(watched)) => *watched,
-            Ok(Report::Panicked(message)) => return Err(LabError::Panicked { message }),
+            Ok(LabMessage::Finished(watched)) => *watched,
+            Ok(LabMessage::Panicked(message)) => return Err(LabError::Panicked { message }),
             Err(RecvTimeoutError::Timeout) => return Err(self.described(reported_by(Instant::now()))),
             _ => return Err(vanished()),
         };
@@ -355,8 +252,8 @@ impl<T> Waiting<T> {
         let deadline = self.deadline + done.elapsed();
         let (shutdown, end) = self.shutdown(deadline);
         pulse.shutdown = Some(shutdown);
-        self.bench.reconsider(&mut pulse);
-        let in_time = end != End::Late;
+        self.runtime.doubt_late_handovers(&mut pulse);
+        let in_time = end != ShutdownEnd::Late;
         let until = if in_time { Instant::now() + LINES } else { reported_by(deadline).end() };
         lines::add_by(&mut pulse, until);
         if in_time { Ok(Watched { output, pulse }) } else { Err(hung(pulse)) }
@@ -370,43 +267,43 @@ impl<T> Waiting<T> {
         }
         let patience = reported_by(self.deadline);
         let mut said = self.next(patience.half());
-        while let Ok(Report::Done(_) | Report::Judging) = said {
+        while let Ok(LabMessage::Done(_) | LabMessage::Judging) = said {
             match said {
-                Ok(Report::Done(at)) if at <= self.deadline => return self.judged(at),
+                Ok(LabMessage::Done(at)) if at <= self.deadline => return self.judged(at),
                 _ => said = self.next(patience.half()),
             }
         }
         // It has come to its end and judges what was seen, slowly. No other thread can.
-        if matches!(said, Err(RecvTimeoutError::Timeout)) && self.bench.is_closed() {
+        if matches!(said, Err(RecvTimeoutError::Timeout)) && self.runtime.is_closed() {
             said = self.next(patience.half());
         }
-        let Ok(Report::Finished(watched)) = said else { return Err(self.described(patience)) };
+        let Ok(LabMessage::Finished(watched)) = said else { return Err(self.described(patience)) };
         let mut pulse = watched.pulse;
         let (shutdown, _) = self.shutdown(patience.half());
-        pulse.shutdown = Some(Shutdown { cut_short: true, ..shutdown });
+        pulse.shutdown = Some(RuntimeShutdown { cut_short: true, ..shutdown });
         Err(self.hung(pulse, patience))
     }
 
     /// What is stuck, seen from outside.
-    fn described(&self, patience: Patience) -> LabError {
-        self.hung(hung::describe(&self.bench, &self.journal, patience), patience)
+    fn described(&self, patience: TimeBudget) -> LabError {
+        self.hung(hung::describe(&self.runtime, &self.state, patience), patience)
     }
 
-    fn hung(&self, mut pulse: Pulse, patience: Patience) -> LabError {
-        self.bench.reconsider(&mut pulse);
+    fn hung(&self, mut pulse: Pulse, patience: TimeBudget) -> LabError {
+        self.runtime.doubt_late_handovers(&mut pulse);
         lines::add_by(&mut pulse, patience.end());
         hung(pulse)
     }
 
-    fn shutdown(&self, deadline: Instant) -> (Shutdown, End) {
-        shutdown::follow(&self.bench, deadline, |until| match self.next(until) {
-            Ok(Report::ShutDown(took)) => Some(took),
+    fn shutdown(&self, deadline: Instant) -> (RuntimeShutdown, ShutdownEnd) {
+        shutdown::follow(&self.runtime, deadline, |until| match self.next(until) {
+            Ok(LabMessage::ShutDown(took)) => Some(took),
             _ => None,
         })
     }
 
-    fn next(&self, until: Instant) -> Result<Report<T>, RecvTimeoutError> {
-        self.reports.recv_timeout(left(until))
+    fn next(&self, until: Instant) -> Result<LabMessage<T>, RecvTimeoutError> {
+        self.messages.recv_timeout(left(until))
     }
 }
 
@@ -417,8 +314,8 @@ fn hung(mut pulse: Pulse) -> LabError {
 }
 
 /// When all is said of what was not over at `deadline`.
-fn reported_by(deadline: Instant) -> Patience {
-    Patience::until(deadline + REPORT)
+fn reported_by(deadline: Instant) -> TimeBudget {
+    TimeBudget::until(deadline + REPORT)
 }
 
 /// The thread ended without a word, which only a panic while it dropped things can make it do.
@@ -426,248 +323,5 @@ fn vanished() -> LabError {
     LabError::Panicked { message: "the lab's thread ended early".to_owned() }
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no text)".to_owned())
-}
-
 #[cfg(test)]
-mod tests {
-    use std::error::Error;
-    use std::future::pending;
-    use std::io;
-
-    use super::*;
-    use crate::heartbeat::Culprit;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    #[test]
-    fn a_report_has_less_time_than_the_documentation_promises() {
-        let promised = crate::promised::time(include_str!("lab.rs"), "is reported within {} more. What");
-        assert!((promised / 2..promised).contains(&REPORT), "{REPORT:?}");
-    }
-
-    #[test]
-    fn a_flavor_is_called_by_its_name_and_how_many_workers_it_has() {
-        assert_eq!(Flavor::CurrentThread.to_string(), "current_thread");
-        assert_eq!(Flavor::MultiThread(3).to_string(), "multi_thread:3");
-    }
-
-    #[test]
-    fn what_hangs_is_said_to_be_the_code_or_the_drop_of_its_runtime() {
-        let hung = |shutdown| {
-            let pulse = Pulse { shutdown, ..Pulse::empty(Heartbeat::new(), Instant::now()) };
-            let said = LabError::Hung { pulse: Box::new(pulse) }.to_string();
-            assert!(said.contains("  verdict  "), "the pulse comes with it: {said}");
-            said.lines().next().unwrap().to_owned()
-        };
-        let shutdown = |cut_short, behind| Some(Shutdown { took: MS * 70, over: false, cut_short, behind });
-        let code = "the code under watch was not over after ";
-        for told in [hung(None), hung(shutdown(true, None))] {
-            assert!(told.starts_with(code), "{told}");
-        }
-        let drop = "the code under watch was over, but dropping its runtime had not ended after 70.0ms";
-        assert_eq!(hung(shutdown(false, None)), format!("{drop}; behind what, was not seen"));
-        let running = Culprit::running_by_the_clocks();
-        assert_eq!(hung(shutdown(false, Some(running.clone()))), format!("{drop}, behind a thread {running}"));
-    }
-
-    #[test]
-    fn a_panic_is_told_with_what_is_different_in_a_lab() {
-        let said = LabError::Panicked { message: "mine".to_owned() }.to_string();
-        let lines: Vec<_> = said.lines().collect();
-        assert_eq!(lines[0], "the future under watch panicked: mine");
-        assert!(lines[1].contains("`#[tokio::test]`") && lines[1].contains("order") && lines.len() == 2, "{said}");
-    }
-
-    /// What the docs of a lab say: with tokio's own interval both are put off until there is nothing else to poll.
-    #[test]
-    fn a_task_that_yields_is_polled_again_in_another_order_than_by_tokios_own_interval() {
-        async fn order() -> Vec<u32> {
-            let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-            for task in 0..3 {
-                let sender = sender.clone();
-                tokio::spawn(async move {
-                    for round in 0..2 {
-                        sender.send(round * 10 + task).unwrap();
-                        tokio::task::yield_now().await;
-                    }
-                });
-            }
-            drop(sender);
-            let mut order = Vec::new();
-            while let Some(polled) = receiver.recv().await {
-                order.push(polled);
-            }
-            order
-        }
-        let plain = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(order());
-        let lab = Lab::new(Flavor::CurrentThread).run(order).unwrap().output;
-        assert_eq!(lab, [0, 1, 2, 10, 11, 12], "each yields behind the others");
-        assert_ne!(lab, plain, "then there is nothing to explain");
-    }
-
-    #[test]
-    fn an_error_that_has_a_cause_names_it() {
-        let causes = [
-            (LabError::Config(ConfigError::NoWorkers), Some("at least one worker")),
-            (LabError::Runtime(io::Error::from(io::ErrorKind::OutOfMemory)), Some("out of memory")),
-            (LabError::Panicked { message: "mine".to_owned() }, None),
-            (LabError::Hung { pulse: Box::new(Pulse::empty(Heartbeat::new(), Instant::now())) }, None),
-        ];
-        for (error, cause) in causes {
-            let source = error.source().map(ToString::to_string);
-            assert_eq!(source.is_some(), cause.is_some(), "{source:?}");
-            if let (Some(source), Some(cause)) = (source, cause) {
-                assert!(source.contains(cause) && error.to_string().contains(&source), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_runtime_that_cannot_be_had_is_not_taken_for_a_panic() {
-        let refused = beginning::<()>(Ok(Report::NoRuntime(io::Error::from(io::ErrorKind::OutOfMemory))));
-        assert!(matches!(refused, Err(LabError::Runtime(error)) if error.kind() == io::ErrorKind::OutOfMemory));
-        let nothing = beginning::<()>(Err(RecvError));
-        assert!(matches!(nothing, Err(LabError::Panicked { message }) if message.contains("ended early")));
-    }
-
-    #[test]
-    fn a_deadline_of_months_is_kept_and_one_beyond_all_clocks_is_as_good_as_none() {
-        let began = Instant::now();
-        let ends = |deadline| Lab::new(Flavor::CurrentThread).deadline(deadline).ends(began);
-        let months = Duration::from_secs(17_000_000);
-        assert_eq!(ends(months), began + months);
-        assert!(ends(Duration::MAX) > began + months);
-    }
-
-    #[test]
-    fn the_labs_thread_judges_while_it_is_listened_to() {
-        let began = Instant::now();
-        let judged_by =
-            |done| Lab::new(Flavor::CurrentThread).deadline(MS * 5).judged_by(began, began + MS * done).end();
-        assert!(judged_by(5) >= began + ANSWER, "it was done in time");
-        let due = judged_by(6);
-        assert!(due > began + MS * 5 && due < reported_by(began + MS * 5).end(), "{:?}", due - began);
-    }
-
-    #[test]
-    fn a_report_is_due_after_the_deadline_and_within_a_second_of_it() {
-        let deadline = Instant::now();
-        let due = reported_by(deadline).end();
-        assert!(due > deadline && due < deadline + Duration::from_secs(1));
-    }
-
-    #[test]
-    fn a_panic_is_told_in_its_own_words_if_it_has_any() {
-        assert_eq!(message(&"of a literal"), "of a literal");
-        assert_eq!(message(&String::from("of a format")), "of a format");
-        assert_eq!(message(&7), "(no text)");
-    }
-
-    #[test]
-    fn what_the_code_returns_comes_back_with_the_end_of_its_runtime_or_why_it_never_ran() {
-        for flavor in [Flavor::CurrentThread, Flavor::MultiThread(2)] {
-            let watched = Lab::new(flavor).run(|| async { 7 }).unwrap();
-            assert_eq!(watched.output, 7, "{flavor}");
-            let shutdown = watched.pulse.shutdown.unwrap();
-            assert!(shutdown.over && !shutdown.cut_short, "{shutdown}");
-        }
-        let refused = Lab::new(Flavor::MultiThread(0)).run(|| async { 7 });
-        assert!(matches!(refused, Err(LabError::Config(ConfigError::NoWorkers))));
-    }
-
-    /// On a machine that is hardly there it may say it too late even so, or in time though it does not judge yet.
-    #[test]
-    fn a_thread_that_is_late_because_it_judges_is_waited_for_and_no_other() {
-        let shutdown_if_it = |judges: bool| {
-            let bench = bench::Bench::new(Flavor::MultiThread(1), Heartbeat::new());
-            let journal = bench.open_journal();
-            let mut pulse = journal.so_far().0;
-            if judges {
-                bench.close(&mut pulse, Patience::of(Duration::ZERO));
-            }
-            let (report, reports) = channel();
-            let deadline = Instant::now();
-            std::thread::scope(|scope| {
-                scope.spawn(move || {
-                    crate::group::pause(left(deadline + REPORT * 6 / 10));
-                    let _ = report.send(Report::Finished(Box::new(Watched { output: None::<()>, pulse })));
-                    let _ = report.send(Report::ShutDown(MS * 7));
-                });
-                let Err(LabError::Hung { pulse }) = (Waiting { bench, journal, reports, stop: None, deadline }).stop()
-                else {
-                    panic!("it was over")
-                };
-                pulse.shutdown.map(|shutdown| shutdown.took)
-            })
-        };
-        assert!((0..10).any(|_| shutdown_if_it(true) == Some(MS * 7)));
-        assert!((0..10).any(|_| shutdown_if_it(false).is_none()));
-    }
-
-    /// What the lab's thread says of a future that was done so long before the deadline or after it, `late` after it.
-    fn said_late(late: Duration, done: impl FnOnce(Instant) -> Instant) -> Result<Watched<u8>, LabError> {
-        let bench = bench::Bench::new(Flavor::CurrentThread, Heartbeat::new());
-        let journal = bench.open_journal();
-        let pulse = journal.so_far().0;
-        let (report, reports) = channel();
-        let deadline = Instant::now();
-        let done = done(deadline);
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                crate::group::pause(left(deadline + late));
-                let finished = Report::Finished(Box::new(Watched { output: Some(7), pulse }));
-                for said in [Report::Done(done), Report::Judging, finished, Report::ShutDown(MS)] {
-                    let _ = report.send(said);
-                }
-            });
-            Waiting { bench, journal, reports, stop: None, deadline }.wait()
-        })
-    }
-
-    /// On a machine that is hardly there it may be heard too late even so.
-    #[test]
-    fn a_future_that_was_done_in_time_is_not_hung_though_that_is_heard_after_the_deadline() {
-        let in_time = || said_late(MS * 20, |deadline| deadline);
-        assert!((0..10).any(|_| in_time().is_ok_and(|watched| watched.output == 7)));
-        for _ in 0..3 {
-            let late = said_late(MS * 20, |deadline| deadline + MS);
-            assert!(matches!(late, Err(LabError::Hung { .. })), "it was not over at the deadline");
-        }
-    }
-
-    #[test]
-    fn the_clock_stands_still_while_what_was_seen_is_judged() {
-        let bench = bench::Bench::new(Flavor::CurrentThread, Heartbeat::new());
-        let journal = bench.open_journal();
-        let pulse = journal.so_far().0;
-        let (report, reports) = channel();
-        let done = Instant::now();
-        // What is left for the shutdown when all is judged.
-        let deadline = done + REPORT;
-        let _ = (report.send(Report::Done(done)), report.send(Report::Judging));
-        let watched = std::thread::scope(|scope| {
-            scope.spawn(move || {
-                // Longer than a report takes of what is hung.
-                crate::group::pause(left(deadline + REPORT * 3 / 2));
-                let _ = report.send(Report::Finished(Box::new(Watched { output: Some(7), pulse })));
-                let _ = report.send(Report::ShutDown(MS));
-            });
-            Waiting { bench, journal, reports, stop: None, deadline }.wait().unwrap()
-        });
-        assert!(watched.pulse.shutdown.unwrap().over);
-    }
-
-    /// On a machine that is hardly there the thread may answer too late; then nothing is known of its runtime's end.
-    #[test]
-    fn code_that_merely_waits_is_dropped_at_the_deadline_so_its_shutdown_is_called_cut_short() {
-        let lab = Lab::new(Flavor::CurrentThread).deadline(MS * 5);
-        let cut_short = || {
-            let Err(LabError::Hung { pulse }) = lab.run(pending::<()>) else { panic!("it was over") };
-            pulse.shutdown.inspect(|shutdown| assert!(shutdown.cut_short, "{shutdown}"))
-        };
-        assert!((0..20).any(|_| cut_short().is_some_and(|shutdown| shutdown.over)));
-    }
-}
+mod tests;

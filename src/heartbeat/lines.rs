@@ -8,13 +8,27 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::culprit::{Evidence, Lines, NoLine, find_lines};
-use super::observer::Observer;
-use super::pulse::Pulse;
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+mod source_line;
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+mod symbols;
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+mod unwind;
+
+use crate::heartbeat::culprit::stack::StackCopies;
+use crate::heartbeat::culprit::{Lines, NoLine};
+#[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
+use crate::heartbeat::lines::symbols::find_lines;
+use crate::heartbeat::observer::Observer;
+use crate::heartbeat::pulse::Pulse;
 
 /// How long the lines are waited for where nothing else presses. The first read of a program's symbols takes some tenths of a
 /// second of CPU time, for which a busy machine takes many seconds; those after it take a few milliseconds.
 pub(super) const LINES: Duration = Duration::from_secs(30);
+
+#[cfg(not(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace")))]
+/// Drops `answer`, so that its caller does not wait for it in vain.
+fn find_lines(_: Vec<StackCopies>, _: Instant, _: impl FnOnce(Lines) + Send + 'static) {}
 
 /// On a thread that may wait.
 pub(super) fn add_by(pulse: &mut Pulse, until: Instant) {
@@ -54,7 +68,7 @@ async fn answer_by<T>(answer: oneshot::Receiver<T>, observer: Option<&Observer>,
 }
 
 /// Of every culprit that may have a line, in order; `None` if there is none. Any other that waited has its reason now.
-fn evidence(pulse: &mut Pulse) -> Option<Vec<Evidence>> {
+fn evidence(pulse: &mut Pulse) -> Option<Vec<StackCopies>> {
     for culprit in pulse.culprits().filter(|culprit| culprit.lacks_line() && culprit.evidence().is_empty()) {
         culprit.is_at(Err(NoLine::NotCopied));
     }
@@ -74,10 +88,10 @@ fn take(pulse: &mut Pulse, lines: Option<Lines>, until: Instant) {
 #[cfg(test)]
 #[cfg(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace"))]
 mod tests {
-    use super::super::culprit::Line;
-    use super::super::stall::Stall;
-    use super::super::{Culprit, Heartbeat};
     use super::*;
+    use crate::heartbeat::config::Heartbeat;
+    use crate::heartbeat::culprit::{Culprit, Line};
+    use crate::heartbeat::stall::Stall;
 
     fn stall() -> Stall {
         let (at, wall, on_cpu) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);

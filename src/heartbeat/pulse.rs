@@ -1,16 +1,15 @@
 //! What a watch saw: the verdict follows from these fields and from nothing else.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::Heartbeat;
-use super::culprit::Culprit;
-use super::histogram::Lateness;
-use super::lab::Shutdown;
-use super::pool::PoolPulse;
-use super::rhythm::Rhythm;
-use super::stall::Stall;
-use super::verdict::{Verdict, Why};
+mod text;
+
+use crate::heartbeat::beats_over_time::BeatsOverTime;
+use crate::heartbeat::config::Heartbeat;
+use crate::heartbeat::culprit::Culprit;
+use crate::heartbeat::lateness::Lateness;
+use crate::heartbeat::stall::Stall;
+use crate::heartbeat::verdict::{Verdict, Why};
 
 /// The output of a watched future and what was seen meanwhile.
 #[derive(Debug)]
@@ -50,13 +49,13 @@ pub struct Pulse {
     #[cfg_attr(feature = "serde", serde(rename = "interval_ms", with = "crate::millis"))]
     pub interval: Duration,
     /// When the beats came, roughly.
-    pub rhythm: Rhythm,
+    pub rhythm: BeatsOverTime,
     /// How late the beats were, by the clock on the wall.
     pub lateness: Lateness,
     /// How long trivial `spawn_blocking` closures waited for a thread; `None` if that was not asked for.
     pub blocking_pool: Option<PoolPulse>,
     /// How dropping the runtime went; a [`Lab`](super::Lab) knows.
-    pub shutdown: Option<Shutdown>,
+    pub shutdown: Option<RuntimeShutdown>,
     /// Why the watch did not cover what could have stalled, if so.
     pub uncovered: Option<Why>,
 }
@@ -100,7 +99,7 @@ impl Pulse {
             watched: began.elapsed(),
             budget: config.budget,
             interval: config.interval,
-            rhythm: Rhythm::new(config.interval),
+            rhythm: BeatsOverTime::new(config.interval),
             lateness: Lateness::default(),
             blocking_pool: None,
             shutdown: None,
@@ -126,78 +125,52 @@ impl Pulse {
     }
 }
 
-impl fmt::Display for Pulse {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let verdict = match self.verdict() {
-            Verdict::Steady => "steady",
-            Verdict::Starved => "starved",
-            Verdict::Inconclusive { .. } => "inconclusive",
-        };
-        let (watched, interval) = (Ms(self.watched), Ms(self.interval));
-        let beats = if self.beats == 1 { "1 beat".to_owned() } else { format!("{} beats", self.beats) };
-        writeln!(f, "  verdict      {verdict}: {beats} in {watched}, one every {interval}")?;
-        let doubt = self.worst().and_then(|stall| stall.doubt.as_ref());
-        match self.verdict() {
-            Verdict::Inconclusive { why } if doubt != Some(&why) => writeln!(f, "  reason       {why}")?,
-            _ => {}
-        }
-        writeln!(f, "  budget       {}", Ms(self.budget))?;
-        match self.worst() {
-            Some(stall) => {
-                let more = match self.stalls.len() {
-                    1 => String::new(),
-                    all => format!(", the worst of {all}"),
-                };
-                writeln!(f, "  stall        {} charged, at {}{more}", Ms(stall.charged()), Ms(stall.at))?;
-                write!(f, "{stall}")?;
-            }
-            None => writeln!(f, "  longest      {} between returns to the scheduler", Ms(self.longest))?,
-        }
-        if !self.lateness.is_empty() {
-            writeln!(f, "  lateness     {}", self.lateness)?;
-        }
-        if self.queue_delay >= self.budget {
-            writeln!(f, "  queue delay  {} behind other tasks, not charged", Ms(self.queue_delay))?;
-        }
-        if let Some(pool) = self.blocking_pool.as_ref().filter(|pool| pool.longest >= self.budget) {
-            writeln!(f, "  {pool}")?;
-        }
-        if let Some(shutdown) = self.shutdown.as_ref().filter(|shutdown| shutdown.took >= self.budget) {
-            writeln!(f, "  {shutdown}")?;
-        }
-        if self.verdict() == Verdict::Starved {
-            f.write_str(
-                "  to do        move a blocking call into `tokio::task::spawn_blocking` or await\n               an async equivalent; break up a long computation with\n               `tokio::task::yield_now`\n",
-            )?;
-        }
-        Ok(())
+/// How long trivial `spawn_blocking` closures waited for a thread of the blocking pool.
+#[derive(Debug, Clone, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct PoolPulse {
+    /// How many closures ran.
+    pub probes: u64,
+    /// The longest wait, without the time that the machine had no CPU for the pool's thread. One that has not ended
+    /// counts as far as it got.
+    #[cfg_attr(feature = "serde", serde(rename = "longest_ms", with = "crate::millis"))]
+    pub longest: Duration,
+    /// Whether the last closure was still waiting when the watch ended.
+    pub pending: bool,
+    /// Whether `spawn_blocking` panicked, for want of a thread (a process limit), instead of taking the closure.
+    pub refused: bool,
+    /// The longest wait by the clock on the wall, for a CPU too: what is handed to the pool is not begun earlier.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub(crate) on_the_wall: Duration,
+}
+
+impl PoolPulse {
+    /// Whether the pool kept a trivial closure waiting for longer than `budget`, or refused it.
+    ///
+    /// That starves whoever reads a file or resolves a name, but no worker: neither
+    /// [`Pulse::verdict`](super::Pulse::verdict) nor [`Pulse::assert_steady`](super::Pulse::assert_steady) looks at it, so
+    /// assert on it beside them.
+    pub fn is_starved(&self, budget: Duration) -> bool {
+        self.refused || self.longest > budget
     }
 }
 
-impl fmt::Display for Stall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = |part: Option<Duration>| part.map_or_else(|| "unknown".to_owned(), |part| Ms(part).to_string());
-        let (wall, on_cpu) = (Ms(self.wall), Ms(self.on_cpu));
-        writeln!(f, "               {wall} of wall time: {on_cpu} on a CPU, {} blocked,", known(self.blocked))?;
-        writeln!(f, "               {} waiting for a CPU (not charged)", known(self.run_queue))?;
-        match &self.culprit {
-            Some(culprit) => writeln!(f, "  culprit      {culprit}")?,
-            None => writeln!(f, "  culprit      not seen: it was over before anyone could look")?,
-        }
-        match &self.doubt {
-            Some(doubt) => writeln!(f, "  doubt        {doubt}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Milliseconds, one decimal.
-pub(super) struct Ms(pub(super) Duration);
-
-impl fmt::Display for Ms {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} ms", self.0.as_secs_f64() * 1e3)
-    }
+/// How dropping the runtime went.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct RuntimeShutdown {
+    /// How long it took, by the clock on the wall; if it was not over at the deadline, how long it had taken then.
+    #[cfg_attr(feature = "serde", serde(rename = "took_ms", with = "crate::millis"))]
+    pub took: Duration,
+    /// Whether it was over. If it was not, though the code was in time: its threads had had no CPU for a while, and had
+    /// only that to wait for. It goes on without the lab, which does not wait for the machine.
+    pub over: bool,
+    /// Whether the future under watch was dropped half way before, since it was not over at the deadline.
+    pub cut_short: bool,
+    /// What the threads it waited for were in, if there was time to look.
+    pub behind: Option<Culprit>,
 }
 
 #[cfg(test)]
@@ -263,7 +236,7 @@ mod tests {
     #[test]
     fn a_report_says_what_there_is_to_say_and_no_more() {
         let waited = |longest| Some(PoolPulse { longest, ..PoolPulse::default() });
-        let took = |took| Some(Shutdown { took, over: true, cut_short: false, behind: None });
+        let took = |took| Some(RuntimeShutdown { took, over: true, cut_short: false, behind: None });
         let doubted = Pulse { stalls: vec![stall(Some(Why::Memory))], ..pulse(9, BUDGET * 2) };
         let mut late = Lateness::default();
         late.record(BUDGET, BUDGET);

@@ -18,11 +18,10 @@ pub(super) mod thread;
 #[path = "reading/thread_portable.rs"]
 pub(super) mod thread;
 
-pub(super) use poll_clock::PollClock;
-pub(super) use thread::ThreadId;
+use thread::ThreadId;
 
 /// Longer than this between the first and the last clock, and the thread was off the CPU in between.
-const TORN: Duration = Duration::from_micros(60);
+const TORN_READING: Duration = Duration::from_micros(60);
 
 /// What a thread's clocks said, read by the thread itself.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +87,7 @@ impl Reading {
 fn untorn<T>(mut read: impl FnMut() -> (Duration, T)) -> T {
     for _ in 1..5 {
         let (took, reading) = read();
-        if took < TORN {
+        if took < TORN_READING {
             return reading;
         }
     }
@@ -125,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_reading_that_took_too_long_is_taken_again_but_not_for_ever() {
-        let (whole, torn) = (TORN - Duration::from_nanos(1), TORN);
+        let (whole, torn) = (TORN_READING - Duration::from_nanos(1), TORN_READING);
         for (tries, expected) in [
             ([whole, whole, whole, whole, whole], 1),
             ([torn, whole, whole, whole, whole], 2),

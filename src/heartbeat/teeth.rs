@@ -1,9 +1,10 @@
 //! A test that cannot fail proves nothing: the control runs first, in the same process and under the same load, and
 //! must be caught.
 
-use super::pulse::Pulse;
-use super::verdict::Verdict;
 use crate::retry::while_inconclusive;
+
+use crate::heartbeat::pulse::Pulse;
+use crate::heartbeat::verdict::Verdict;
 
 /// Runs a known-bad implementation and then the real one, and returns the real one's pulse.
 ///
@@ -49,7 +50,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::heartbeat::{Heartbeat, Why};
+    use crate::heartbeat::config::Heartbeat;
+    use crate::heartbeat::verdict::Why;
 
     #[test]
     fn a_doubt_that_the_machine_left_is_looked_into_again_and_no_other() {

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::reading::ThreadId;
-use super::stall::{Split, Stretch};
+use crate::heartbeat::reading::thread::ThreadId;
+use crate::heartbeat::stretch::{Split, Stretch};
 
 /// All of it blocked, of a thread that there is not.
 pub(super) fn slept(from: Instant, wall: u32) -> Stretch {

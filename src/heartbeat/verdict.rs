@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{ConfigError, Culprit};
+use crate::heartbeat::config::ConfigError;
+use crate::heartbeat::culprit::Culprit;
 
 /// What a watch proved.
 #[derive(Debug, Clone, PartialEq, Eq)]

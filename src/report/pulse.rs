@@ -6,7 +6,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::heartbeat::{Culprit, Pulse, Rhythm, Stall, Verdict};
+use crate::heartbeat::{BeatsOverTime, Culprit, Pulse, Stall, Verdict};
 
 /// What the heartbeat proved, without its reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -58,7 +58,7 @@ pub struct PulseReport {
     #[cfg_attr(feature = "serde", serde(rename = "interval_ms", with = "crate::millis"))]
     pub interval: Duration,
     /// When the beats came, roughly.
-    pub rhythm: Rhythm,
+    pub rhythm: BeatsOverTime,
     /// Every stretch that was charged more than the budget, in order.
     pub stalls: Vec<StallReport>,
 }

@@ -14,7 +14,7 @@ use super::partition;
 use super::run_cell::run_cell;
 use super::subjects::{Subject, built_in};
 use crate::fixture::{self, Fixture};
-use crate::heartbeat::lab::Flavor;
+use crate::heartbeat::Flavor;
 use crate::kill::KillPolicy;
 use crate::report::{CellReport, Partition, Report, SuiteId};
 use crate::retry::while_inconclusive;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::subjects::Subject;
 use crate::fixture::Fixture;
 use crate::group::{Backend, backend};
-use crate::heartbeat::lab::Flavor;
+use crate::heartbeat::Flavor;
 use crate::kill::{KillPolicy, Outcome};
 use crate::report::{CellReport, Expected, ExpectedPulse, NO_RUNTIME, Timing, cell_name};
 

@@ -272,7 +272,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::heartbeat::lab::Flavor;
+    use crate::heartbeat::Flavor;
     use crate::signal::Signal;
     use crate::suite::cell::RUNTIMES;
 

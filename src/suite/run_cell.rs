@@ -14,7 +14,7 @@ use super::program::{KillerProgram, ProgramEnd};
 use super::subjects::{Implementation, KillFunction, SelfReport};
 use crate::fixture::Running;
 use crate::group::{Backend, GroupWatch, backend};
-use crate::heartbeat::lab::{Flavor, Lab, LabError};
+use crate::heartbeat::{Flavor, Lab, LabError};
 use crate::heartbeat::{Heartbeat, Machine, Meanwhile, Pulse};
 use crate::report::{CellReport, CellVerdict, Timeline};
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use deadbeat::heartbeat::lab::Shutdown;
+use deadbeat::heartbeat::RuntimeShutdown;
 use deadbeat::heartbeat::{Flavor, Heartbeat, Lab};
 use tokio::runtime::Builder;
 
@@ -41,7 +41,7 @@ fn a_lab_takes_the_pulse_of_the_blocking_pool_unless_told_not_to() {
 }
 
 /// Behind what it waited, if that was seen.
-fn is_told(slow: &Shutdown) -> bool {
+fn is_told(slow: &RuntimeShutdown) -> bool {
     let detail = slow.behind.as_ref().map(|behind| behind.detail.as_deref());
     cfg!(any(not(target_os = "linux"), deadbeat_portable)) || detail.is_none_or(|told| told == Some("150 ms asked for"))
 }

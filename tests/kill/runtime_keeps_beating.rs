@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use deadbeat::heartbeat::lab::{Flavor, Lab};
+use deadbeat::heartbeat::{Flavor, Lab};
 use deadbeat::heartbeat::{Heartbeat, Verdict, Watched};
 use deadbeat::{KillPolicy, kill_process_group};
 use rstest::rstest;

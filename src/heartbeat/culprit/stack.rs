@@ -9,39 +9,39 @@ const STACKS: usize = 8;
 /// Registers that unwinding follows, by their DWARF numbers, and those that a called function leaves as they were.
 #[cfg(target_arch = "x86_64")]
 mod arch {
-    pub(super) const COUNT: usize = 17;
-    pub(super) const STACK_POINTER: usize = 7;
-    pub(super) const PROGRAM_COUNTER: Option<usize> = Some(16);
-    pub(super) const PRESERVED: &[usize] = &[3, 6, 12, 13, 14, 15];
+    pub(crate) const COUNT: usize = 17;
+    pub(crate) const STACK_POINTER: usize = 7;
+    pub(crate) const PROGRAM_COUNTER: Option<usize> = Some(16);
+    pub(crate) const PRESERVED: &[usize] = &[3, 6, 12, 13, 14, 15];
 }
 
 #[cfg(target_arch = "aarch64")]
 mod arch {
-    pub(super) const COUNT: usize = 32;
-    pub(super) const STACK_POINTER: usize = 31;
-    pub(super) const PROGRAM_COUNTER: Option<usize> = None;
-    pub(super) const PRESERVED: &[usize] = &[19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
+    pub(crate) const COUNT: usize = 32;
+    pub(crate) const STACK_POINTER: usize = 31;
+    pub(crate) const PROGRAM_COUNTER: Option<usize> = None;
+    pub(crate) const PRESERVED: &[usize] = &[19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29];
 }
 
 /// Of others nothing is followed, so unwinding ends at once.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 mod arch {
-    pub(super) const COUNT: usize = 1;
-    pub(super) const STACK_POINTER: usize = 0;
-    pub(super) const PROGRAM_COUNTER: Option<usize> = None;
-    pub(super) const PRESERVED: &[usize] = &[];
+    pub(crate) const COUNT: usize = 1;
+    pub(crate) const STACK_POINTER: usize = 0;
+    pub(crate) const PROGRAM_COUNTER: Option<usize> = None;
+    pub(crate) const PRESERVED: &[usize] = &[];
 }
 
 /// A thread's registers, as far as they are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::heartbeat) struct Registers {
-    pub(super) program_counter: usize,
+pub(crate) struct Registers {
+    pub(crate) program_counter: usize,
     values: [Option<usize>; arch::COUNT],
 }
 
 impl Registers {
     /// Of a thread that waits in a system call the kernel shows these two.
-    pub(super) fn of_wait(program_counter: usize, stack_pointer: usize) -> Self {
+    pub(crate) fn of_wait(program_counter: usize, stack_pointer: usize) -> Self {
         let mut registers = Self { program_counter, values: [None; arch::COUNT] };
         registers.values[arch::STACK_POINTER] = Some(stack_pointer);
         registers.values[arch::PROGRAM_COUNTER.unwrap_or(arch::STACK_POINTER)] =
@@ -50,16 +50,16 @@ impl Registers {
     }
 
     /// By its DWARF number; `None` for one that is not known.
-    pub(super) fn get(&self, number: u16) -> Option<usize> {
+    pub(crate) fn get(&self, number: u16) -> Option<usize> {
         self.values.get(usize::from(number)).copied().flatten()
     }
 
-    pub(super) fn stack_pointer(&self) -> usize {
+    pub(crate) fn stack_pointer(&self) -> usize {
         self.values[arch::STACK_POINTER].unwrap_or_default()
     }
 
     /// Those of the caller, before any rule of the called function is applied: what it does not preserve is not known.
-    pub(super) fn of_caller(&self, program_counter: usize, stack_pointer: usize) -> Self {
+    pub(crate) fn of_caller(&self, program_counter: usize, stack_pointer: usize) -> Self {
         let mut caller = Self::of_wait(program_counter, stack_pointer);
         for number in arch::PRESERVED {
             caller.values[*number] = self.values[*number];
@@ -68,22 +68,22 @@ impl Registers {
     }
 
     /// By its DWARF number; one that unwinding does not follow is left out.
-    pub(super) fn set(&mut self, number: u16, value: Option<usize>) {
+    pub(crate) fn set(&mut self, number: u16, value: Option<usize>) {
         if let Some(register) = self.values.get_mut(usize::from(number)) {
             *register = value;
         }
     }
 
     /// The numbers of those that a called function restores.
-    pub(super) fn preserved() -> impl Iterator<Item = u16> {
+    pub(crate) fn preserved() -> impl Iterator<Item = u16> {
         arch::PRESERVED.iter().map(|number| *number as u16)
     }
 }
 
 /// A copy of the top of a stack.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::heartbeat) struct Stack {
-    pub(super) registers: Registers,
+pub(crate) struct Stack {
+    pub(crate) registers: Registers,
     /// The address of the first word.
     base: usize,
     words: Vec<usize>,
@@ -91,18 +91,18 @@ pub(in crate::heartbeat) struct Stack {
 
 impl Stack {
     /// `words`: from the stack pointer on.
-    pub(super) fn new(registers: Registers, words: Vec<usize>) -> Self {
+    pub(crate) fn new(registers: Registers, words: Vec<usize>) -> Self {
         Self { registers, base: registers.stack_pointer(), words }
     }
 
     /// The word at `address`, if that was copied.
-    pub(super) fn word(&self, address: usize) -> Option<usize> {
+    pub(crate) fn word(&self, address: usize) -> Option<usize> {
         let offset = address.checked_sub(self.base)?;
         (offset % size_of::<usize>() == 0).then(|| self.words.get(offset / size_of::<usize>()).copied())?
     }
 
     /// The words from `address` on.
-    pub(super) fn from(&self, address: usize) -> &[usize] {
+    pub(crate) fn from(&self, address: usize) -> &[usize] {
         let first = address.saturating_sub(self.base).div_ceil(size_of::<usize>());
         self.words.get(first..).unwrap_or_default()
     }
@@ -111,34 +111,34 @@ impl Stack {
 /// What the source line of a culprit can be told from: some of the stacks that were copied. No part of what it says, so
 /// two culprits that differ in nothing else are the same.
 #[derive(Clone, Default)]
-pub(in crate::heartbeat) struct Evidence(Vec<Arc<Stack>>);
+pub(crate) struct StackCopies(Vec<Arc<Stack>>);
 
-impl Evidence {
+impl StackCopies {
     /// A few of them, spread evenly.
-    pub(super) fn of(stacks: impl Iterator<Item = Arc<Stack>>) -> Self {
+    pub(crate) fn of(stacks: impl Iterator<Item = Arc<Stack>>) -> Self {
         let all: Vec<_> = stacks.collect();
         let step = all.len().div_ceil(STACKS).max(1);
         Self(all.into_iter().step_by(step).collect())
     }
 
-    pub(super) fn stacks(&self) -> &[Arc<Stack>] {
+    pub(crate) fn stacks(&self) -> &[Arc<Stack>] {
         &self.0
     }
 
-    pub(in crate::heartbeat) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 }
 
-impl PartialEq for Evidence {
+impl PartialEq for StackCopies {
     fn eq(&self, _: &Self) -> bool {
         true
     }
 }
 
-impl Eq for Evidence {}
+impl Eq for StackCopies {}
 
-impl fmt::Debug for Evidence {
+impl fmt::Debug for StackCopies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} stacks", self.0.len())
     }
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn of_many_stacks_a_few_are_kept_spread_evenly_over_all() {
         let kept = |of: usize| {
-            let evidence = Evidence::of((0..of).map(|word| Arc::new(stack(0, &[word]))));
+            let evidence = StackCopies::of((0..of).map(|word| Arc::new(stack(0, &[word]))));
             evidence.stacks().iter().map(|stack| stack.words[0]).collect::<Vec<_>>()
         };
         assert_eq!((kept(0), kept(3)), (vec![], vec![0, 1, 2]));

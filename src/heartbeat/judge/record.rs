@@ -7,19 +7,17 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::heartbeat::boundaries::TaskLook;
 use crate::heartbeat::culprit::Culprit;
-use crate::heartbeat::doubt::Circumstances;
-use crate::heartbeat::lab::episode::{Episode, Judgement, Look, Published};
-use crate::heartbeat::observer::Testimony;
+use crate::heartbeat::evidence::{CountersLook, MachineEffects, Observed, Published, TaskLook, WorkersLook};
+use crate::heartbeat::judge::busy_period::{BusyPeriod, PeriodJudgement};
 use crate::heartbeat::reading::Reading;
-use crate::heartbeat::stall::{Split, Stall, Stretch};
-use crate::heartbeat::takeover::WorkersLook;
+use crate::heartbeat::stall::Stall;
+use crate::heartbeat::stretch::{Split, Stretch};
 
 /// One stretch, what was observed of it, and the stall that it was judged to be.
-pub(in crate::heartbeat) fn stretch_judged(
+pub(crate) fn stretch_judged(
     stretch: &Stretch,
-    seen: &Testimony,
+    seen: &Observed,
     began: Instant,
     budget: Duration,
     stall: Option<&Stall>,
@@ -29,7 +27,7 @@ pub(in crate::heartbeat) fn stretch_judged(
         "budget": ns(budget),
         "began": clock.at(began),
         "stretch": clock.stretch(stretch),
-        "machine": seen.circumstances.as_ref().map(machine),
+        "machine": seen.machine.as_ref().map(machine),
         "tasks": rows(seen.tasks.iter().map(|look| clock.tasks(look))),
         "workers": rows(seen.workers.iter().map(|look| clock.workers(look))),
         "culprit": seen.culprit.as_ref().map(culprit),
@@ -38,7 +36,7 @@ pub(in crate::heartbeat) fn stretch_judged(
 }
 
 /// One busy period of a worker, the looks at it, and what was found in it.
-pub(in crate::heartbeat) fn period_judged(period: &Episode, looks: &[Look], budget: Duration) -> Value {
+pub(crate) fn period_judged(period: &BusyPeriod, looks: &[CountersLook], budget: Duration) -> Value {
     let clock = Clock(period.from.at);
     let inside = looks.iter().filter(|look| look.at >= period.from.at && look.at <= period.to.at);
     let mut account = (0, 0, 0);
@@ -58,7 +56,7 @@ pub(in crate::heartbeat) fn period_judged(period: &Episode, looks: &[Look], budg
 
 /// Appends a line to the file that `DEADBEAT_RECORD` names, if it names one.
 #[cfg(deadbeat_record)]
-pub(in crate::heartbeat) fn keep(judged: &Value) {
+pub(crate) fn keep(judged: &Value) {
     use std::io::Write;
 
     let Some(path) = std::env::var_os("DEADBEAT_RECORD") else { return };
@@ -113,7 +111,7 @@ impl Clock {
     }
 
     /// Of a thread that is not looked at, the last account there was is repeated.
-    fn look(&self, look: &Look, period: &Episode, last: &mut (i64, i64, i64)) -> Vec<i64> {
+    fn look(&self, look: &CountersLook, period: &BusyPeriod, last: &mut (i64, i64, i64)) -> Vec<i64> {
         let account = look.accounts.iter().find(|(thread, _)| *thread == period.thread()).map(|(_, account)| account);
         if let Some(account) = account {
             *last = (ns(account.on_cpu), ns(account.run_queue), account.turns.try_into().expect("few"));
@@ -123,14 +121,14 @@ impl Clock {
         mine.into_iter().chain(numbers).collect()
     }
 
-    fn found(&self, judgement: &Judgement) -> Value {
+    fn found(&self, judgement: &PeriodJudgement) -> Value {
         match judgement {
-            Judgement::Stalls(stretches) => {
+            PeriodJudgement::Stalls(stretches) => {
                 json!({ "stalls": stretches.iter().map(|stretch| self.stretch(stretch)).collect::<Vec<_>>() })
             }
-            Judgement::Fair { longest } => json!({ "fair": ns(*longest) }),
-            Judgement::Undecided(stretch) => json!({ "undecided": self.stretch(stretch) }),
-            Judgement::HandedOver(stretch) => json!({ "handed_over": self.stretch(stretch) }),
+            PeriodJudgement::Fair { longest } => json!({ "fair": ns(*longest) }),
+            PeriodJudgement::Undecided(stretch) => json!({ "undecided": self.stretch(stretch) }),
+            PeriodJudgement::HandedOver(stretch) => json!({ "handed_over": self.stretch(stretch) }),
         }
     }
 }
@@ -140,7 +138,7 @@ fn published(published: &Published) -> Value {
     json!(std::iter::once(flag(published.settled)).chain(numbers).collect::<Vec<i64>>())
 }
 
-fn machine(seen: &Circumstances) -> Value {
+fn machine(seen: &MachineEffects) -> Value {
     let looks = &seen.looks;
     json!({
         "stood_still": [ns(seen.stood_still), ns(seen.stood_still_at_most)],

@@ -1,9 +1,8 @@
 use super::*;
-use crate::heartbeat::Heartbeat;
-use crate::heartbeat::doubt::Circumstances;
-use crate::heartbeat::reading::ThreadId;
-use crate::heartbeat::stall::Split;
-use crate::heartbeat::takeover::WorkersLook;
+use crate::heartbeat::config::Heartbeat;
+use crate::heartbeat::evidence::{MachineEffects, WorkersLook};
+use crate::heartbeat::reading::thread::ThreadId;
+use crate::heartbeat::stretch::Split;
 use crate::heartbeat::testing::slept;
 
 const MS: Duration = Duration::from_millis(1);
@@ -11,9 +10,9 @@ const MS: Duration = Duration::from_millis(1);
 #[test]
 fn a_stretch_as_long_as_the_budget_is_not_too_long() {
     let from = Instant::now();
-    assert!(!too_long(&slept(from, 50), MS * 50) && too_long(&slept(from, 51), MS * 50));
+    assert!(!slept(from, 50).is_too_long(MS * 50) && slept(from, 51).is_too_long(MS * 50));
     let queued = Split { run_queue: Some(MS), ..slept(from, 51).split };
-    assert!(!too_long(&Stretch { split: queued, ..slept(from, 51) }, MS * 50), "a wait for a CPU is no part of it");
+    assert!(!Stretch { split: queued, ..slept(from, 51) }.is_too_long(MS * 50), "a wait for a CPU is no part of it");
 }
 
 #[test]
@@ -27,9 +26,9 @@ fn workers_that_were_looked_at_for_a_quarter_of_the_budget_were_looked_at_for_lo
     let workers = vec![first, look()];
     let quarter = looked_for(&workers).unwrap();
     let doubt = |budget| {
-        let circumstances = Some(Circumstances::default());
-        let testimony = Testimony { circumstances, workers: workers.clone(), ..Testimony::default() };
-        let stalls = stalls(&[slept(Instant::now(), 3_600_000)], vec![testimony], Instant::now(), budget);
+        let machine = Some(MachineEffects::default());
+        let observed = Observed { machine, workers: workers.clone(), ..Observed::default() };
+        let stalls = stalls(&[slept(Instant::now(), 3_600_000)], vec![observed], Instant::now(), budget);
         let [stall] = &stalls[..] else { panic!("{stalls:?}") };
         stall.doubt.clone()
     };
@@ -40,18 +39,18 @@ fn workers_that_were_looked_at_for_a_quarter_of_the_budget_were_looked_at_for_lo
 #[test]
 fn a_stall_that_was_many_polls_is_none_and_one_that_may_have_been_is_a_doubt() {
     let finding = |least, most| by_the_tasks(Some(Bounds { least: MS * least, most: MS * most }), MS * 50);
-    assert_eq!(finding(10, 50), Finding::Acquitted);
+    assert_eq!(finding(10, 50), Finding::NotAStall);
     assert_eq!((finding(10, 51), finding(50, 51)), (Finding::Undecided, Finding::Undecided));
-    assert_eq!((finding(51, 51), by_the_tasks(None, MS * 50)), (Finding::Upheld, Finding::Upheld));
+    assert_eq!((finding(51, 51), by_the_tasks(None, MS * 50)), (Finding::Stall, Finding::Stall));
 }
 
 #[test]
 fn a_poll_that_handed_its_worker_over_in_time_is_none_and_one_that_did_so_later_is_a_doubt() {
     let late = Instant::now();
     let finding = |free: Option<Instant>, begins| by_the_workers(free, late, false, || begins);
-    assert_eq!((finding(Some(late - MS), false), finding(Some(late), true)), (Finding::Acquitted, Finding::Acquitted));
+    assert_eq!((finding(Some(late - MS), false), finding(Some(late), true)), (Finding::NotAStall, Finding::NotAStall));
     assert_eq!(finding(Some(late + MS), true), Finding::Undecided);
-    assert_eq!((finding(None, true), finding(None, false)), (Finding::HandedOver, Finding::Upheld));
+    assert_eq!((finding(None, true), finding(None, false)), (Finding::HandedOver, Finding::Stall));
     assert_eq!(by_the_workers(None, late, true, || false), Finding::Undecided, "nobody looked for long enough");
 }
 
@@ -66,9 +65,9 @@ fn a_thread_that_still_begins_when_the_budget_is_over_is_a_doubt_and_what_it_doe
     crate::group::pause(budget / 4);
     let workers = [first, look()];
     let doubt_after = |from, looks| {
-        let circumstances = Some(Circumstances::default());
-        let testimony = Testimony { circumstances, workers: workers[..looks].to_vec(), ..Testimony::default() };
-        let [stall] = &stalls(&[slept(from, 3_600_000)], vec![testimony], Instant::now(), budget)[..] else {
+        let machine = Some(MachineEffects::default());
+        let observed = Observed { machine, workers: workers[..looks].to_vec(), ..Observed::default() };
+        let [stall] = &stalls(&[slept(from, 3_600_000)], vec![observed], Instant::now(), budget)[..] else {
             panic!("no stall")
         };
         stall.doubt.clone()
@@ -84,19 +83,19 @@ fn a_thread_that_still_begins_when_the_budget_is_over_is_a_doubt_and_what_it_doe
 #[test]
 fn a_stall_without_a_testimony_convicts_nobody() {
     let (began, budget) = (Instant::now(), Heartbeat::new().budget);
-    let verdict = |testimonies, run_queue| {
+    let verdict = |answers, run_queue| {
         let wall = Duration::from_millis(120);
         let split = Split { wall, on_cpu: Duration::ZERO, run_queue };
         let (from, on_cpu_then) = (began, Duration::ZERO);
         let stretch =
             Stretch { thread: ThreadId(1), from, to: from + wall, split, on_cpu_then, since: None, one_poll: true };
-        let [stall] = &stalls(&[stretch], testimonies, Instant::now(), budget)[..] else { panic!("no stall") };
+        let [stall] = &stalls(&[stretch], answers, Instant::now(), budget)[..] else { panic!("no stall") };
         stall.doubt.clone()
     };
     for run_queue in [Some(Duration::ZERO), None] {
         assert_eq!(verdict(Vec::new(), run_queue), Some(Why::Unwitnessed), "nobody could be asked");
-        assert_eq!(verdict(vec![Testimony::default()], run_queue), Some(Why::Unwitnessed), "nobody answered");
-        let circumstances = Some(Circumstances::default());
-        assert_eq!(verdict(vec![Testimony { circumstances, ..Testimony::default() }], run_queue), None);
+        assert_eq!(verdict(vec![Observed::default()], run_queue), Some(Why::Unwitnessed), "nobody answered");
+        let machine = Some(MachineEffects::default());
+        assert_eq!(verdict(vec![Observed { machine, ..Observed::default() }], run_queue), None);
     }
 }

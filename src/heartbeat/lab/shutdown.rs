@@ -1,30 +1,13 @@
 //! How dropping a runtime went: it waits for every closure that `spawn_blocking` has begun, for as long as that takes.
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::bench::Bench;
-use crate::heartbeat::culprit::{Culprit, Sample, credible, majority};
-use crate::heartbeat::pulse::Ms;
-use crate::heartbeat::reading::ThreadId;
-use crate::heartbeat::reading::thread::{Account, Clocks};
-
-/// How dropping the runtime went.
-#[derive(Debug, Clone)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[non_exhaustive]
-pub struct Shutdown {
-    /// How long it took, by the clock on the wall; if it was not over at the deadline, how long it had taken then.
-    #[cfg_attr(feature = "serde", serde(rename = "took_ms", with = "crate::millis"))]
-    pub took: Duration,
-    /// Whether it was over. If it was not, though the code was in time: its threads had had no CPU for a while, and had
-    /// only that to wait for. It goes on without the lab, which does not wait for the machine.
-    pub over: bool,
-    /// Whether the future under watch was dropped half way before, since it was not over at the deadline.
-    pub cut_short: bool,
-    /// What the threads it waited for were in, if there was time to look.
-    pub behind: Option<Culprit>,
-}
+use crate::heartbeat::culprit::Culprit;
+use crate::heartbeat::lab::runtime::WatchedRuntime;
+use crate::heartbeat::observer::sample::Sample;
+use crate::heartbeat::observer::summary::{credible, majority};
+use crate::heartbeat::pulse::RuntimeShutdown;
+use crate::heartbeat::reading::thread::{Account, Clocks, ThreadId};
 
 /// So many looks at most are counted, and they are spread evenly over the whole time: the first milliseconds, in which a
 /// thread may still wait for a CPU, weigh no more than any others.
@@ -36,7 +19,7 @@ const NO_CPU: Duration = Duration::from_millis(200);
 
 /// How the wait for a shutdown ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
+pub(crate) enum ShutdownEnd {
     Over,
     /// The deadline passed.
     Late,
@@ -44,40 +27,29 @@ pub(super) enum End {
     NoCpu,
 }
 
-impl fmt::Display for Shutdown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let over = if self.over { "" } else { " and was not over" };
-        write!(f, "shutdown     took {}{over}", Ms(self.took))?;
-        match &self.behind {
-            Some(behind) => write!(f, ", behind a thread {behind}"),
-            None => Ok(()),
-        }
-    }
-}
-
 /// Waits for the end of a shutdown until `deadline`, or until the machine alone is in its way, and looks meanwhile at the
 /// threads that it waits for, once at least.
-pub(super) fn follow(
-    bench: &Bench,
+pub(crate) fn follow(
+    runtime: &WatchedRuntime,
     deadline: Instant,
     mut over: impl FnMut(Instant) -> Option<Duration>,
-) -> (Shutdown, End) {
+) -> (RuntimeShutdown, ShutdownEnd) {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);
     let (mut looks, mut waiting) = (Vec::new(), WithoutCpu::default());
     loop {
         let took = over((Instant::now() + pause).min(deadline));
         if took.is_none() {
-            let seen = bench.living_threads().into_iter().filter_map(look).collect::<Vec<_>>();
-            waiting.look(&seen, bench.root().and_then(look));
+            let seen = runtime.living_threads().into_iter().filter_map(look).collect::<Vec<_>>();
+            waiting.look(&seen, runtime.root().and_then(look));
             looks.push(seen);
         }
         let end = if took.is_some() {
-            End::Over
+            ShutdownEnd::Over
         } else if Instant::now() >= deadline {
-            End::Late
+            ShutdownEnd::Late
         } else if begun.elapsed() >= FOR_THE_MACHINE && waiting.time() >= NO_CPU {
-            End::NoCpu
+            ShutdownEnd::NoCpu
         } else {
             if looks.len() == LOOKS {
                 thin_out(&mut looks);
@@ -87,7 +59,7 @@ pub(super) fn follow(
         };
         let took = took.unwrap_or_else(|| begun.elapsed());
         let behind = behind(looks);
-        return (Shutdown { took, over: end == End::Over, cut_short: false, behind }, end);
+        return (RuntimeShutdown { took, over: end == ShutdownEnd::Over, cut_short: false, behind }, end);
     }
 }
 
@@ -142,22 +114,21 @@ fn thin_out<T>(looks: &mut Vec<T>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::heartbeat::reading::thread::Account;
-    use crate::heartbeat::{Flavor, Heartbeat};
+    use crate::heartbeat::config::{Flavor, Heartbeat};
 
     const MS: Duration = Duration::from_millis(1);
 
     /// A runtime that nobody has built, so it has no threads to look at.
-    fn bench() -> Bench {
-        Bench::new(Flavor::CurrentThread, Heartbeat::new())
+    fn runtime() -> WatchedRuntime {
+        WatchedRuntime::new(Flavor::CurrentThread, Heartbeat::new())
     }
 
     #[test]
     fn a_shutdown_says_how_long_it_took_and_whether_it_was_over_and_behind_what() {
-        let shutdown = Shutdown { took: MS * 7, over: true, cut_short: false, behind: None };
+        let shutdown = RuntimeShutdown { took: MS * 7, over: true, cut_short: false, behind: None };
         assert_eq!(shutdown.to_string(), "shutdown     took 7.0 ms");
         let running = Culprit::running_by_the_clocks();
-        let said = Shutdown { over: false, behind: Some(running.clone()), ..shutdown }.to_string();
+        let said = RuntimeShutdown { over: false, behind: Some(running.clone()), ..shutdown }.to_string();
         assert_eq!(said, format!("shutdown     took 7.0 ms and was not over, behind a thread {running}"));
     }
 
@@ -166,8 +137,8 @@ mod tests {
         let far = Instant::now() + Duration::from_secs(3600);
         for looks in [0, 1, 3] {
             let mut answers = std::iter::repeat_n(None, looks).chain([Some(MS * 7)]);
-            let (shutdown, end) = follow(&bench(), far, |_| answers.next().expect("it was over"));
-            assert_eq!(end, End::Over);
+            let (shutdown, end) = follow(&runtime(), far, |_| answers.next().expect("it was over"));
+            assert_eq!(end, ShutdownEnd::Over);
             assert!(shutdown.over && !shutdown.cut_short && answers.next().is_none(), "{looks}: {shutdown}");
             assert_eq!(shutdown.took, MS * 7);
         }
@@ -177,12 +148,12 @@ mod tests {
     fn a_shutdown_that_is_not_over_at_the_deadline_is_asked_for_once_all_the_same() {
         let now = Instant::now();
         let mut asked = 0;
-        let (shutdown, end) = follow(&bench(), now, |until| {
+        let (shutdown, end) = follow(&runtime(), now, |until| {
             assert_eq!(until, now);
             asked += 1;
             None
         });
-        assert!(!shutdown.over && end == End::Late && asked == 1, "{shutdown}, asked {asked} times");
+        assert!(!shutdown.over && end == ShutdownEnd::Late && asked == 1, "{shutdown}, asked {asked} times");
     }
 
     /// One thread waits for a CPU all the time, and looks as if it ran; the other sleeps.
@@ -255,7 +226,7 @@ mod tests {
         let (few, half) = (LOOKS, LOOKS / 2);
         let mut waits =
             [(1, few), (2, half), (4, half), (8, 2)].into_iter().flat_map(|(wait, n)| std::iter::repeat_n(wait, n));
-        follow(&bench(), far, |until| {
+        follow(&runtime(), far, |until| {
             let wait = waits.next();
             assert!(wait.is_none_or(|wait| until >= asked + MS * wait), "{wait:?} ms");
             asked = Instant::now();

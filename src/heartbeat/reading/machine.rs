@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 
 use super::host;
-use super::thread::{Clocks, ThreadId, others_than};
+
+use crate::heartbeat::reading::thread::{Clocks, ThreadId, others_than};
 
 /// What the machine can be short of, as `/proc/pressure` names it.
 const RESOURCES: [&str; 3] = ["cpu", "io", "memory"];

@@ -4,21 +4,21 @@ use std::time::{Duration, Instant};
 
 /// The wall clock as of the kernel's last tick, where that comes often enough.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::heartbeat) struct PollClock {
+pub(crate) struct PollClock {
     /// How long ago `now` can be; zero for the exact clock.
-    pub(in crate::heartbeat) lag: Duration,
+    pub(crate) lag: Duration,
     /// One moment on both clocks.
     anchor: (Instant, Duration),
 }
 
 impl PollClock {
     /// With a lag of a quarter of `budget` at most.
-    pub(in crate::heartbeat) fn new(budget: Duration) -> Self {
+    pub(crate) fn new(budget: Duration) -> Self {
         let lag = tick().filter(|tick| *tick <= budget / 4).unwrap_or(Duration::ZERO);
         Self { lag, anchor: (Instant::now(), exact()) }
     }
 
-    pub(in crate::heartbeat) fn now(&self) -> Instant {
+    pub(crate) fn now(&self) -> Instant {
         if self.lag.is_zero() {
             return Instant::now();
         }

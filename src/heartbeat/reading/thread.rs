@@ -106,14 +106,15 @@ impl StatusFile {
 }
 
 /// A clock tick of `/proc`: `USER_HZ` is 100 on every architecture tokio runs on.
-const TICK: Duration = Duration::from_millis(10);
+const PROC_TICK: Duration = Duration::from_millis(10);
 
 /// The threads of this process that are no older than `age`, or a tick, and have the same name as `like`: those of a
 /// runtime are all called the same.
 pub(crate) fn younger_than(age: Duration, like: ThreadId) -> Vec<ThreadId> {
     let Ok(now) = clock_gettime(ClockId::CLOCK_BOOTTIME) else { return Vec::new() };
-    let born = (Duration::from(now).saturating_sub(age).as_millis() / TICK.as_millis()).saturating_sub(1);
-    let stat = |thread: u32| Stat::parse(&std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?);
+    let born = (Duration::from(now).saturating_sub(age).as_millis() / PROC_TICK.as_millis()).saturating_sub(1);
+    let stat =
+        |thread: u32| ThreadStat::parse(&std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).ok()?);
     let Some(old) = stat(like.0) else { return Vec::new() };
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok());
@@ -123,10 +124,10 @@ pub(crate) fn younger_than(age: Duration, like: ThreadId) -> Vec<ThreadId> {
 
 /// The threads of this process but these; a bounded number of them, so that a look at all takes a bounded time.
 pub(crate) fn others_than(these: &[ThreadId]) -> Vec<ThreadId> {
-    const MOST: usize = 1024;
+    const MOST_THREADS: usize = 1024;
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     let threads = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).map(ThreadId);
-    threads.filter(|thread| !these.contains(thread)).take(MOST).collect()
+    threads.filter(|thread| !these.contains(thread)).take(MOST_THREADS).collect()
 }
 
 /// Whether it is a thread of this crate's own that runs no code under test. A lab's own thread does: the root future; and so do
@@ -137,12 +138,12 @@ pub(crate) fn is_a_watchers(thread: ThreadId) -> bool {
 }
 
 /// A thread's name, and in which tick since boot it was born.
-struct Stat {
+struct ThreadStat {
     name: String,
     born: u128,
 }
 
-impl Stat {
+impl ThreadStat {
     fn parse(stat: &str) -> Option<Self> {
         // The name may contain anything.
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
@@ -214,7 +215,7 @@ mod tests {
         assert_eq!(found, [0, 1, 1]);
         let me = ThreadId::here();
         assert!(!younger_than(begun.elapsed(), me).contains(&me));
-        while begun.elapsed() < TICK * 4 {
+        while begun.elapsed() < PROC_TICK * 4 {
             std::thread::yield_now();
         }
         assert!(ids.iter().all(|id| younger_than(Duration::ZERO, *id).is_empty()), "they are older than that");
@@ -260,7 +261,7 @@ mod tests {
                 clocks.account().filter(waited)
             });
             over.store(true, Ordering::Relaxed);
-            later.expect("it has waited, and been given a CPU")
+            later.expect("it has waited, and been capped_at a CPU")
         });
         assert!(clocks.run_queue() >= Some(later.run_queue), "{later:?}");
         let outside = Clocks::of(clocks.id()).and_then(|clocks| clocks.account()).unwrap();

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::*;
-use crate::heartbeat::doubt::Looks;
+use crate::heartbeat::evidence::SampleCounts;
+use crate::heartbeat::evidence::WorkerNumbers;
 use crate::heartbeat::judge::judge;
-use crate::heartbeat::lab::episode::Worker;
-use crate::heartbeat::reading::ThreadId;
 use crate::heartbeat::reading::thread::Account;
-use crate::heartbeat::stall::Spent;
+use crate::heartbeat::reading::thread::ThreadId;
+use crate::heartbeat::stretch::Spent;
 
 const RECORD: &str = include_str!("../../../../tests/heartbeat/judged.jsonl");
 
@@ -49,9 +49,9 @@ fn stretch_again(case: &Value) -> Value {
     let (clock, budget) = (Clock(base()), time(&case["budget"]));
     let began = clock.moment(&case["began"]);
     let stretch = clock.read_stretch(&case["stretch"]);
-    let seen = Testimony {
+    let seen = Observed {
         culprit: maybe(&case["culprit"], read_culprit),
-        circumstances: maybe(&case["machine"], read_machine),
+        machine: maybe(&case["machine"], read_machine),
         tasks: read_rows(&case["tasks"]).iter().map(|row| clock.read_tasks(row)).collect(),
         workers: read_rows(&case["workers"]).iter().map(|row| clock.read_workers(row)).collect(),
     };
@@ -61,7 +61,7 @@ fn stretch_again(case: &Value) -> Value {
 
 fn period_again(case: &Value) -> Value {
     let clock = Clock(base());
-    let period = Episode {
+    let period = BusyPeriod {
         from: clock.read_reading(&case["period"][0]),
         to: clock.read_reading(&case["period"][1]),
         sleeps: case["sleeps"].as_u64().unwrap(),
@@ -70,7 +70,8 @@ fn period_again(case: &Value) -> Value {
         overbooked: time(&case["overbooked"]),
         blind: case["blind"].as_bool().unwrap(),
     };
-    let looks: Vec<Look> = read_rows(&case["looks"]).iter().map(|row| clock.read_look(row, period.thread())).collect();
+    let looks: Vec<CountersLook> =
+        read_rows(&case["looks"]).iter().map(|row| clock.read_look(row, period.thread())).collect();
     period_judged(&period, &looks, time(&case["budget"]))
 }
 
@@ -141,10 +142,10 @@ impl Clock {
         WorkersLook { at: self.after(row[0]), workers: workers.collect(), begins: row[1] == 1 }
     }
 
-    fn read_look(&self, row: &[i64], thread: ThreadId) -> Look {
+    fn read_look(&self, row: &[i64], thread: ThreadId) -> CountersLook {
         let account = Account { on_cpu: nanos(row[2]), run_queue: nanos(row[3]), turns: row[4].try_into().unwrap() };
         let accounts = if row[1] == 1 { vec![(thread, account)] } else { Vec::new() };
-        Look { at: self.after(row[0]), workers: read_numbers(&row[5..]), accounts }
+        CountersLook { at: self.after(row[0]), workers: read_numbers(&row[5..]), accounts }
     }
 }
 
@@ -152,8 +153,8 @@ fn read_thread(value: &Value) -> ThreadId {
     ThreadId(number(value).try_into().unwrap())
 }
 
-fn read_numbers(row: &[i64]) -> Vec<Worker> {
-    row.chunks(2).map(|worker| Worker { parks: worker[0].try_into().unwrap(), busy: nanos(worker[1]) }).collect()
+fn read_numbers(row: &[i64]) -> Vec<WorkerNumbers> {
+    row.chunks(2).map(|worker| WorkerNumbers { parks: worker[0].try_into().unwrap(), busy: nanos(worker[1]) }).collect()
 }
 
 fn read_published(value: &Value) -> Published {
@@ -161,8 +162,8 @@ fn read_published(value: &Value) -> Published {
     Published { workers: read_numbers(&row[1..]), settled: row[0] == 1 }
 }
 
-fn read_machine(value: &Value) -> Circumstances {
-    let looks = Looks {
+fn read_machine(value: &Value) -> MachineEffects {
+    let looks = SampleCounts {
         all: number(&value["looks"][0]).try_into().unwrap(),
         waiting: number(&value["looks"][1]).try_into().unwrap(),
         for_memory: time(&value["for_memory"]),
@@ -174,7 +175,7 @@ fn read_machine(value: &Value) -> Circumstances {
         yielded: time(&value["yielded"]),
         unseen: time(&value["unseen"]),
     };
-    Circumstances {
+    MachineEffects {
         stood_still: time(&value["stood_still"][0]),
         stood_still_at_most: time(&value["stood_still"][1]),
         control: time(&value["control"]),
