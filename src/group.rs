@@ -5,7 +5,6 @@
 
 // This module and its children are the only ones on the killing side that talk to the system.
 
-mod backend;
 pub(crate) mod child;
 #[cfg(feature = "cli")]
 pub(crate) mod descendants;
@@ -37,7 +36,6 @@ mod testing;
 mod wait;
 mod watch;
 
-pub use self::backend::{Backend, backend};
 pub(crate) use self::descriptors::hold_nothing;
 pub(crate) use self::dispositions::{begins_with_default_signals, keeps_exited_children};
 pub(crate) use self::exit_fd::ExitFd;
@@ -50,6 +48,7 @@ pub(crate) use self::process::{group_of_member, signal_process};
 pub use self::process_group::ProcessGroup;
 pub(crate) use self::seen::Seen;
 pub(crate) use self::wait::{pause, wait_readable};
+pub use self::watch::{Backend, backend};
 pub(crate) use self::watch::{GroupWatch, look_at_all};
 
 #[cfg(fuzzing)]

@@ -9,11 +9,15 @@
 //!                                                       └─► SIGKILL ─► look .. ─► Killed, or Survived
 //! ```
 //!
+//! A member that ignores SIGTERM, or whose handler takes longer than the grace, is sent SIGKILL when the grace is over,
+//! 5 s unless the [policy](KillPolicy::grace) says otherwise. A member that outlives even that, because it may not be
+//! signalled or is stuck in the kernel, is reported as a survivor.
+//!
 //! # Which call?
 //!
 //! | you have | call | it |
 //! | --- | --- | --- |
-//! | a `tokio::process::Child` | [`KillPolicy::kill_child`] | reaps the child too; alone it can hit no stranger |
+//! | a `tokio::process::Child` | [`KillPolicy::kill_child`] | reaps the child too; the only call that can hit no stranger |
 //! | a pgid | [`KillPolicy::kill`] | reports what it did; any number of kills take one thread |
 //! | a pgid and no runtime | [`KillPolicy::kill_blocking`] | blocks the thread that calls |
 //! | a pgid, and no use for the report | [`kill_process_group`] | has the default policy, and logs what went wrong |
@@ -51,26 +55,24 @@ pub use self::report::{ChildKill, KillReport, Outcome, SentSignal};
 pub use crate::error::{KillError, KillErrorKind};
 use crate::group::ProcessGroup;
 
-/// One kill, to its end, on a thread that may block. A `Batch` is this loop for many kills.
-///
-/// A group that ignores SIGTERM is sent it once, is looked at until the grace is over, and is then sent SIGKILL.
+/// Runs one kill to its end, on a thread that may block. A `Batch` is this loop for many kills.
 fn run(mut kill: Kill) -> KillResult {
     loop {
-        // The clock first: a group that is seen alive at the deadline was alive after it.
+        // 1. The clock. It is read before the look, so that a group seen alive at the deadline was alive after it.
         let now = kill.elapsed();
-        // Then the group: can any member still run?
-        let seen = kill.look();
-        // Then what follows. SIGKILL is sent right after a look that saw a member, so the number is still the group's.
-        let mut next = kill.next(now, seen);
+        // 2. The group: can any member still run?
+        let seen = kill.watch.look();
+        // 3. What follows. A signal is sent right after a look that saw a member, so the number is still the group's.
+        let mut next = kill.escalation.next(now, seen, || kill.watch.is_leaving());
         loop {
             match next {
-                // SIGTERM, then SIGCONT for what is stopped; after the grace SIGKILL.
+                // SIGTERM first, and at once SIGCONT, for members that are stopped. When the grace is over, SIGKILL.
                 Next::Send(signal) => next = kill.send(signal)?,
-                // A signal was sent: the group may be gone already.
+                // The group may be gone right after the signal.
                 Next::Look => break,
-                // Until the next deadline, at most a poll interval. The exit of a member ends the wait.
-                Next::Wait(time) => break kill.wait(time),
-                // Gone, or given up: a member that outlives SIGKILL and the time to confirm it survives.
+                // For the time to the next deadline, or a poll interval if that is less; an exit ends the wait.
+                Next::Wait(time) => break kill.watch.wait(time),
+                // The group is gone; or it has survived SIGKILL and the time to confirm it.
                 Next::Done(end) => return kill.finish(end),
             }
         }
@@ -81,17 +83,17 @@ fn run(mut kill: Kill) -> KillResult {
 ///
 /// The whole body runs in one `tokio::task::spawn_blocking`: no worker is ever blocked. If the blocking pool has not
 /// begun after 20 ms, because its threads are taken, or can start none, the kill is made as [`KillPolicy::kill`] makes
-/// it. The exit of the last member ends the wait; where the system cannot wake us, the group is looked at every 100 ms.
-/// A group that is gone already returns at once. Nothing is returned, because the callers of this function clean up and
+/// it. The exit of the last member ends the wait; where the system reports no exits, the group is looked at every 100
+/// ms. A group that is gone already returns at once. Nothing is returned, because callers of this function clean up and
 /// go on whatever happened: a refused pgid, a panic, a runtime that shuts down and a call outside of one are logged as
-/// warnings. [`KillPolicy::kill`] tells.
+/// warnings. [`KillPolicy::kill`] returns a report.
 ///
 /// Dropping the future after its first poll does not stop the kill. The caller still has to wait for its child.
 ///
-/// Where no thread can be started, `spawn_blocking` panics; so that is found out first, by starting one. It takes some
-/// 50 us. A thread that is started elsewhere at the same moment can take the last place in between. OnDone the panic is
-/// caught and the kill made all the same, unless the program was built with `panic = "abort"`: such a one, near its
-/// process limit, is better off with [`KillPolicy::kill`], which never asks the pool.
+/// Where no thread can be started, `spawn_blocking` panics. So a thread is started first, to find out, which takes some
+/// 50 us. A thread that is started elsewhere at the same moment can take the last place in between. Then the panic is
+/// caught and the kill made all the same, unless the program was built with `panic = "abort"`: near its process limit
+/// such a program is better off with [`KillPolicy::kill`], which does not use the pool.
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {
@@ -110,7 +112,7 @@ pub async fn kill_process_group(pgid: i32) {
     }
 }
 
-/// What [`kill_process_group`] does, by any policy and with its report.
+/// Kills as [`kill_process_group`] does, by any policy and with a report.
 pub(crate) async fn kill_in_pool(pgid: i32, policy: &KillPolicy) -> Result<KillReport, KillError> {
     runner::in_pool(Kill::of(pgid, policy)?, run).await
 }
@@ -163,8 +165,9 @@ impl KillPolicy {
 
     /// Kills the group that `child` leads, and reaps the child.
     ///
-    /// While it is awaited it can hit no stranger: nothing else can wait for the child, so its pid stays taken. If the
-    /// future is dropped and the child reaped in the middle, the pid can become a stranger's, and what tells is this:
+    /// While this is awaited it can hit no stranger: no other code can wait for the child, so its pid stays taken. If
+    /// the future is dropped and the child reaped in the middle, the pid can become a stranger's. What protects a
+    /// stranger then:
     ///
     /// - On Linux 6.9 and later every signal goes through the leader's pidfd: a stranger is out of its reach.
     /// - With an older pidfd, the signals go by number, while the leader is un-reaped or a member that was seen is
@@ -174,7 +177,7 @@ impl KillPolicy {
     ///   signal. The kernel counts starts in clock ticks, 10 ms as a rule: a stranger that got the number within the
     ///   tick in which the leader was started would be hit, and one that gets it between the comparison and the signal.
     ///   If not even that can be read, the kill is refused.
-    /// - On the portable [back-end](crate::group::Backend) nothing tells. There, await it.
+    /// - On the portable [back-end](crate::group::Backend) nothing does. There, await the future.
     ///
     /// A leader that SIGKILL does not end (in a frozen cgroup, in uninterruptible sleep) is not waited for: `status` is
     /// `None` then. It is `None`, too, of a leader that the system reaped itself: where this process had inherited an

@@ -58,6 +58,7 @@ fn the_policys_defaults_are_the_documented_ones() {
     are_kept(&[
         ("grace, README", time(README, "kill_process_group(pgid).await; // SIGTERM, up to {}, SIGKILL"), policy.grace),
         ("grace, seed's function", time(kill, "SIGTERM, up to {} for it to be gone, then"), policy.grace),
+        ("grace, head", time(kill, "sent SIGKILL when the grace is over, {} unless the"), policy.grace),
         ("grace, default", time(settings, "SIGTERM then SIGCONT, {} of grace"), policy.grace),
         ("grace, setting", time(settings, "until SIGKILL; {} by default"), policy.grace),
         ("poll, seed's function", time(kill, "the group is looked at every {}. A group"), policy.poll_interval),

@@ -2,9 +2,9 @@
 
 use std::os::fd::{AsRawFd, RawFd};
 
-use super::backend::{Backend, backend};
 use super::os::{self, Pidfd};
 use super::process_group::ProcessGroup;
+use super::watch::{Backend, backend};
 
 /// A descriptor that becomes readable when the leader of a group, a child of this process, has ended.
 #[derive(Debug)]

@@ -115,8 +115,8 @@ impl fmt::Display for ProcessGroup {
 mod tests {
     use std::process::Stdio;
 
-    use super::super::backend::{Backend, backend};
     use super::super::testing::Started;
+    use super::super::watch::{Backend, backend};
     use super::*;
 
     #[test]

@@ -9,13 +9,28 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags};
 
-use super::backend::{Backend, backend};
 use super::os::{self, ProcWatch, SingleProcess};
 use super::portable::ProbeWatch;
 use super::process_group::ProcessGroup;
 use super::seen::Seen;
 use super::wait::{pause, wait_readable};
 use crate::signal::Signal;
+
+/// How this process tells whether a group is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Backend {
+    /// Linux, with a `/proc` that shows all processes: members and their exits are seen.
+    Proc,
+    /// `killpg(pgid, 0)` alone: zombies cannot be told from the living, so an un-reaped leader takes the whole grace.
+    Probe,
+}
+
+/// The back-end in use here, probed once. `--cfg deadbeat_portable` forces [`Backend::Probe`].
+pub fn backend() -> Backend {
+    if !cfg!(deadbeat_portable) && os::available() { Backend::Proc } else { Backend::Probe }
+}
 
 /// A watch on one group, or on a single process.
 #[derive(Debug)]
@@ -159,6 +174,11 @@ mod tests {
 
     use super::super::testing::Started;
     use super::*;
+
+    #[test]
+    fn the_back_end_is_what_this_proc_and_the_build_allow() {
+        assert_eq!(backend() == Backend::Proc, os::available() && !cfg!(deadbeat_portable));
+    }
 
     #[test]
     fn many_looks_at_once_are_answered_in_their_order() {

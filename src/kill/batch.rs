@@ -67,7 +67,7 @@ impl Batch {
         open.retain(|entry| !entry.kill.has_ended());
         while !open.is_empty() {
             let times: Vec<Duration> = open.iter_mut().map(|entry| entry.kill.elapsed()).collect();
-            let seen = look_at_all(&mut open.iter_mut().map(|entry| entry.kill.watch()).collect::<Vec<_>>());
+            let seen = look_at_all(&mut open.iter_mut().map(|entry| &mut entry.kill.watch).collect::<Vec<_>>());
             let mut looks = times.into_iter().zip(seen);
             open.retain_mut(|entry| looks.next().is_some_and(|(now, seen)| entry.follow(now, seen)));
         }
@@ -115,13 +115,14 @@ impl Batch {
 impl Entry {
     /// Does what follows from a look, as the loop of `kill.rs` does; whether that is another look, at once.
     fn follow(&mut self, now: Duration, seen: Seen) -> bool {
-        let mut next = self.kill.next(now, seen);
+        let kill = &mut self.kill;
+        let mut next = kill.escalation.next(now, seen, || kill.watch.is_leaving());
         loop {
             match next {
-                Next::Send(signal) => match self.kill.send(signal) {
+                Next::Send(signal) => match kill.send(signal) {
                     Ok(after) => next = after,
                     Err(error) => {
-                        self.kill.hold_back(Err(error));
+                        kill.hold_back(Err(error));
                         return false;
                     }
                 },
@@ -131,8 +132,8 @@ impl Entry {
                     return false;
                 }
                 Next::Done(end) => {
-                    let result = self.kill.finish(end);
-                    self.kill.hold_back(result);
+                    let result = kill.finish(end);
+                    kill.hold_back(result);
                     return false;
                 }
             }

@@ -20,8 +20,8 @@ const LEADER_INTERVAL: Duration = Duration::from_millis(1);
 /// A kill in progress. The group is pinned from [`new`](Kill::new) on, where the system can do that.
 #[derive(Debug)]
 pub(crate) struct Kill {
-    watch: GroupWatch,
-    escalation: Escalation,
+    pub(super) watch: GroupWatch,
+    pub(super) escalation: Escalation,
     start: Option<Instant>,
     signals: Vec<SentSignal>,
     /// How long to wait, after the escalation, for the leader to become waitable; see [`Kill::wait_for_leader`].
@@ -69,7 +69,7 @@ impl Kill {
     /// reap, and that is taken for alive.
     pub(crate) fn send_first_signals(mut self) -> Kill {
         let now = self.elapsed();
-        let mut next = self.next(now, Seen::Alive);
+        let mut next = self.escalation.next(now, Seen::Alive, || false);
         while let Next::Send(signal) = next {
             match self.send(signal) {
                 Ok(after) => next = after,
@@ -116,20 +116,6 @@ impl Kill {
         self.start.get_or_insert_with(Instant::now).elapsed()
     }
 
-    pub(super) fn look(&mut self) -> Seen {
-        self.watch.look()
-    }
-
-    /// The watch, for a look at many groups at once.
-    pub(super) fn watch(&mut self) -> &mut GroupWatch {
-        &mut self.watch
-    }
-
-    /// What follows from a look that began after `now`.
-    pub(super) fn next(&mut self, now: Duration, seen: Seen) -> Next {
-        self.escalation.next(now, seen, || self.watch.is_leaving())
-    }
-
     /// Sends a signal that the escalation asked for; what follows from that.
     ///
     /// # Errors
@@ -154,11 +140,6 @@ impl Kill {
     /// the member that it stands for may have exited long ago, and would end each wait at once.
     pub(super) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {
         if self.has_ended() { None } else { self.watch.wake_fd() }
-    }
-
-    /// Sleeps for this long, or until a member exits whose exit may be the end of the group.
-    pub(super) fn wait(&self, time: Duration) {
-        self.watch.wait(time);
     }
 
     /// The result of a kill whose escalation has ended.
@@ -253,7 +234,7 @@ mod tests {
     fn a_kill_that_has_ended_is_woken_by_no_exit() {
         let running = start("ignore-term");
         let mut kill = Kill::new(running.group(), &KillPolicy::default());
-        assert_eq!(kill.look(), Seen::Alive);
+        assert_eq!(kill.watch.look(), Seen::Alive);
         // An exit would end the wait.
         assert_eq!(kill.wake_fd().is_some(), backend() == Backend::Proc);
         let result = kill.finish(Ok(Outcome::Killed));
