@@ -1,7 +1,7 @@
 //! The program: its arguments, where its output goes, what its exit status means.
 //!
-//! Data goes to stdout, progress and diagnostics to stderr. Whatever can be known to be wrong is an error before
-//! anything runs, with status 2; `timeout` has the statuses of timeout(1).
+//! Data goes to stdout, progress and diagnostics to stderr. What can be known to be wrong is an error before anything
+//! runs, with status 2; `timeout` has the statuses of timeout(1).
 
 mod args;
 mod commands;
@@ -41,7 +41,7 @@ pub fn main(startup: ProgramStart) -> ExitCode {
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
-        // Help and version are data.
+        // Help and version are data, and go to stdout.
         Err(told) if !told.use_stderr() => return output::print(&told.render().ansi().to_string(), ExitCode::SUCCESS),
         Err(wrong) => match kill::advice(std::env::args_os().skip(1)) {
             Some(advice) if wrong.kind() == ErrorKind::UnknownArgument => return usage(&advice),
@@ -63,7 +63,7 @@ pub fn main(startup: ProgramStart) -> ExitCode {
     }
 }
 
-/// What follows `timeout`, if that is the command.
+/// The arguments behind `timeout`, if that is the command.
 fn timeout_args(args: impl Iterator<Item = OsString>) -> Option<impl Iterator<Item = OsString>> {
     let mut args = args;
     loop {

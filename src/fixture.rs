@@ -1,8 +1,8 @@
 //! The programs of `fixtures/`, embedded: start one in a group of its own, shake hands, and leave nothing behind.
 //!
-//! Nothing is asserted of a fixture before it has said `ready` and each of its processes has said its pid, so no test
-//! has to sleep first. The leader is never waited for while the fixture is held (but for `already-gone`): it pins the
-//! pgid, as the `Child` of a caller does that has not waited yet.
+//! A fixture counts as started when it has printed `ready` and each of its processes has printed its pid, so no test
+//! has to sleep first. The leader is not reaped while the fixture is held (but for `already-gone`): it pins the pgid,
+//! as it does for a caller that has not waited for its `Child` yet.
 
 mod background;
 pub(crate) mod cleanup;

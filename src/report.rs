@@ -1,7 +1,7 @@
 //! What the suite found, as data that can be written and read back: one [`CellReport`] a cell, and their [`Summary`].
 //!
-//! The formats are below, one small file each: a table and a page for people, JSON and JUnit for programs, Markdown for
-//! what is in between.
+//! Each format is one small file below: a table and a page for people, JSON and JUnit for programs, Markdown for a pull
+//! request.
 
 #[cfg(feature = "cli")]
 pub(crate) mod escape;
@@ -38,11 +38,11 @@ pub use timeline::{Life, Timeline};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum CellVerdict {
-    /// Everything was as expected; of a known-bad subject, that it was caught.
+    /// Everything was as expected. A known-bad subject passes if it was caught.
     Pass,
-    /// Something was not.
+    /// Something was not as expected.
     Fail,
-    /// The heartbeat could not say; everything else was as expected.
+    /// Nothing was proved wrong, and not everything was proved right.
     Inconclusive,
 }
 
@@ -65,34 +65,34 @@ pub struct CellReport {
     pub subject: String,
     /// The program that was to be killed.
     pub fixture: String,
-    /// The runtime that the subject ran on; `none` of a program, which runs on none.
+    /// The runtime that the subject ran on; `none` for a program, which runs on none.
     pub runtime: String,
     /// The shell that the fixture ran under.
     pub shell: String,
-    /// Which time this is, from 1, where every cell is run several times.
+    /// The number of this run, from 1, where every cell is run several times.
     pub repeat: Option<u32>,
     /// Whether the subject is expected to be caught.
     pub known_bad: bool,
     /// What the cell had to show.
     pub expected: Expected,
-    /// What became of the group, as told by the subject, else as observed; `None` if neither.
+    /// What became of the group: as the subject reports it, else as it was observed; `None` if neither is known.
     pub outcome: Option<Outcome>,
-    /// From the call of the subject to its return.
+    /// The time from the call of the subject to its return.
     #[cfg_attr(feature = "serde", serde(rename = "elapsed_ms", with = "crate::millis::maybe"))]
     pub elapsed: Option<Duration>,
-    /// The signals that the subject says it sent; `None` from one that does not say.
+    /// The signals that the subject reports it sent; `None` if it reports none of that.
     pub signals: Option<Vec<SentSignal>>,
     /// Live members of the group, up to 1 s after the subject had returned.
     pub leftover: Vec<Member>,
     /// Live processes of the fixture that had left the group.
     pub escaped: Vec<Member>,
-    /// The heartbeat of the runtime meanwhile.
+    /// The heartbeat of the runtime while the subject was at work.
     pub pulse: Option<PulseReport>,
-    /// When what happened; `None` if the subject was never called.
+    /// What happened when; `None` if the subject was never called.
     pub timeline: Option<Timeline>,
     /// The verdict.
     pub verdict: CellVerdict,
-    /// Why it is not `Pass`; empty if it is.
+    /// Why the verdict is not `Pass`; empty if it is.
     pub why: String,
     /// The command that runs just this cell, where there is one.
     pub again: Option<String>,
@@ -144,7 +144,7 @@ impl CellReport {
         self.failed(why)
     }
 
-    /// The runtime that the subject ran on; `None` of a program.
+    /// The runtime that the subject ran on; `None` for a program.
     #[cfg(feature = "cli")]
     pub(crate) fn runtime(&self) -> Option<&str> {
         (self.runtime != NO_RUNTIME).then_some(&*self.runtime)
@@ -156,11 +156,11 @@ impl CellReport {
     }
 }
 
-/// What stands for the runtime of a program, which runs on none.
+/// The name that stands for the runtime of a program, which runs on none.
 pub(crate) const NO_RUNTIME: &str = "none";
 
-/// `subject/fixture/runtime`, and what else there is to tell cells apart; of a program, which runs on no runtime,
-/// `subject/fixture`. The partition of a cell hangs on it: it is the same for ever.
+/// The name of a cell: `subject/fixture/runtime`, or `subject/fixture` of a program, then the shell and the repeat
+/// where there is a choice. It decides the cell's partition, so it must never change.
 pub(crate) fn cell_name(subject: &str, fixture: &str, runtime: &str, shell: &str, repeat: Option<u32>) -> String {
     let mut name = format!("{subject}/{fixture}");
     if runtime != NO_RUNTIME {
@@ -175,7 +175,7 @@ pub(crate) fn cell_name(subject: &str, fixture: &str, runtime: &str, shell: &str
     name
 }
 
-/// What the fixture of a cell does, for a reader who does not know it yet: of a cell that is not as expected.
+/// What the fixture of a cell does, for readers of a cell that is not as expected.
 #[cfg(any(feature = "cli", feature = "conformance"))]
 pub(crate) fn about_fixture(cell: &CellReport) -> Option<String> {
     let name = &*cell.fixture;
@@ -183,13 +183,13 @@ pub(crate) fn about_fixture(cell: &CellReport) -> Option<String> {
 }
 
 impl Summary {
-    /// How many cells there are.
+    /// The number of cells.
     pub fn total(&self) -> usize {
         self.pass + self.fail + self.inconclusive
     }
 }
 
-/// `2 cells: 1 as expected, 1 failed, 0 inconclusive`.
+/// Reads `2 cells: 1 as expected, 1 failed, 0 inconclusive`.
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (total, Summary { pass, fail, inconclusive }) = (self.total(), self);
@@ -198,16 +198,16 @@ impl fmt::Display for Summary {
     }
 }
 
-/// How many cells came out how.
+/// The number of cells with each verdict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Summary {
-    /// As expected.
+    /// Cells that are as expected.
     pub pass: usize,
-    /// Not as expected.
+    /// Cells that are not.
     pub fail: usize,
-    /// Undecided.
+    /// Cells that proved nothing.
     pub inconclusive: usize,
 }
 
@@ -224,7 +224,7 @@ pub struct Host {
     pub kernel: String,
     /// How many processors this process may use.
     pub cores: usize,
-    /// How deadbeat tells there whether a group is gone.
+    /// The way in which deadbeat tells on it whether a group is gone.
     pub backend: Backend,
     /// The version of deadbeat.
     pub deadbeat: String,
@@ -249,23 +249,23 @@ impl Host {
 pub struct Report {
     /// Where it ran.
     pub host: Host,
-    /// Which part of the suite this is; `None` for the whole.
+    /// The part of the suite that this is; `None` for the whole.
     pub partition: Option<Partition>,
-    /// What it is a part of; `None` for the whole.
+    /// The suite that this is a part of; `None` for the whole.
     pub whole: Option<SuiteId>,
-    /// One entry a cell, in the order of [`Suite::cells`](crate::suite::Suite::cells).
+    /// The cells, in the order of [`Suite::cells`](crate::suite::Suite::cells).
     pub cells: Vec<CellReport>,
-    /// Their count by verdict.
+    /// The number of cells with each verdict.
     pub summary: Summary,
 }
 
 impl Report {
-    /// Of cells that ran here.
+    /// The report on cells that ran on this machine.
     pub(crate) fn new(cells: Vec<CellReport>) -> Report {
         Report::of(Host::here(), cells)
     }
 
-    /// The whole of these cells, counted.
+    /// The report on these cells as a whole, counted.
     pub(crate) fn of(host: Host, cells: Vec<CellReport>) -> Report {
         let count = |verdict| cells.iter().filter(|cell| cell.verdict == verdict).count();
         let summary = Summary {
@@ -282,7 +282,7 @@ impl Report {
     }
 }
 
-/// A report with a cell of every verdict, and words in it that would break out of any format.
+/// A report with a cell of every verdict, and with text in it that would break out of any format.
 #[cfg(all(test, feature = "cli"))]
 const SAMPLE: &str = include_str!("report/sample.json");
 

@@ -1,7 +1,7 @@
 //! The suite: each subject against each fixture on each runtime, every cell held to what is expected of it.
 //!
-//! A subject that is known to be bad is *expected* to be caught: a suite that lets it pass has lost its teeth, and
-//! fails.
+//! A subject that is known to be bad is *expected* to be caught. A suite that lets it pass cannot tell good from bad,
+//! and fails.
 
 mod builder;
 mod cell;

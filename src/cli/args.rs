@@ -55,7 +55,7 @@ pub(super) fn grace(text: &str) -> Result<Duration, String> {
     within(duration(text)?, &GRACES)
 }
 
-/// How long a worker may stand still, up to a day: that long nobody ever waits.
+/// How long a worker may stand still, up to a day.
 pub(super) fn budget(text: &str) -> Result<Duration, String> {
     within(duration(text)?, &(Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60)))
 }

@@ -1,4 +1,4 @@
-//! The program's commands, as clap knows them: what the help, the manual page and the completions are written from.
+//! The program's commands, as clap knows them, from which the help, the manual page and the completions are written.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -48,15 +48,15 @@ pub(super) struct FixturesArgs {
     pub(super) export: Option<PathBuf>,
 }
 
-/// What the help, the manual page and the completions are written from.
+/// All commands, from which the help, the manual page and the completions are written.
 pub(super) fn all_commands() -> clap::Command {
     let mut all = Args::command();
     all.build();
-    // The one command that has a grammar of its own, without the options that all others share.
+    // `timeout` has a grammar of its own, without the options that all other commands share.
     all.mut_subcommand("timeout", |timeout| timeout.mut_arg("color", |color| color.hide(true)))
 }
 
-/// The help of one command, on stdout.
+/// Prints the help of one command on stdout.
 pub(super) fn help(command: &str) -> ExitCode {
     let mut all = all_commands();
     let text = all.find_subcommand_mut(command).map(|command| command.render_long_help().to_string());

@@ -6,7 +6,7 @@ use signal_hook::iterator::Signals;
 
 use crate::shutdown::heeded;
 
-/// Held by whoever ends the program: an interruption, or a suite that writes its report.
+/// Held by what ends the program: an interruption, or a suite that writes its report.
 static ENDING: Mutex<()> = Mutex::new(());
 
 /// No interruption ends the program while this is held. Does not return if one is under way.

@@ -4,9 +4,9 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "the program itself makes it")]
 pub struct ProgramStart {
-    /// What a command is to get as it was.
+    /// What SIGPIPE did, which a command that is started is to get back.
     pub pipe: Pipe,
-    /// Whether stdout was open for writing: if not, it is `/dev/null` by now, or its errors are kept from us.
+    /// Whether stdout was open for writing. If not, it is `/dev/null` by now, or its errors are not reported.
     pub stdout_writable: bool,
 }
 
@@ -14,8 +14,8 @@ pub struct ProgramStart {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third")]
 pub enum Pipe {
-    /// It ends whoever writes to a pipe that nobody reads.
+    /// It ended a process that wrote to a pipe without a reader.
     Default,
-    /// Such a write fails.
+    /// It was ignored, and such a write failed.
     Ignored,
 }

@@ -1,4 +1,4 @@
-//! `deadbeat suite`.
+//! The command `deadbeat suite`.
 
 pub(super) mod args;
 mod cells;
@@ -21,7 +21,7 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     if !args.merge.is_empty() {
         return match args.publish.check().and_then(|()| merge::read(&args.merge)) {
             Ok(report) => args.publish.publish(&report, status(&report)),
-            // Some of it may be what a file says.
+            // The error may quote what a file says.
             Err(error) => usage(&escape::plain(&error)),
         };
     }
@@ -51,9 +51,9 @@ pub(super) fn run(args: &SuiteArgs) -> ExitCode {
     let (cells, mut done) = (suite.cells().len(), 0);
     let progress = progress(cells as u64);
     let run = |cell: &Cell| process::run(&suite, cell, || cells::command(cell));
-    // Where the report is read too, it says why.
+    // The report says why, if it goes to the same place.
     let tell_why = !args.publish.is_read_with_stderr();
-    // On a terminal the bar tells how far it is; elsewhere, a line a cell.
+    // On a terminal a bar shows the progress; elsewhere a line for each cell.
     let tell_all = !std::io::stderr().is_terminal();
     let mut report = suite.run_by(run, |cell| {
         done += 1;
@@ -97,7 +97,7 @@ pub(super) mod fuzzing {
         cells::quoted(word)
     }
 
-    /// What `--merge` makes of files with these texts.
+    /// The report that `--merge` makes of files with these texts.
     pub fn merged(texts: &[&str]) -> Result<Report, String> {
         let read = |text: &&str| json::from_str(text).map(|report| (Path::new("part.json"), report));
         merge::merged(texts.iter().map(read).collect::<Result<_, _>>().map_err(|error| error.to_string())?)
@@ -111,7 +111,7 @@ fn progress(cells: u64) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} cells, {elapsed}") {
         progress.set_style(style);
     }
-    // From the start, and while no cell ends: the first ones may take all of their grace.
+    // Drawn from the start, before any cell ends: the first ones may take all of their grace.
     progress.enable_steady_tick(Duration::from_millis(250));
     progress
 }

@@ -1,28 +1,29 @@
-//! Words of others (names, reasons, what a program said) where they are shown: none commands a terminal, changes the order
-//! of a line, or makes a document unreadable.
+//! Text that others wrote (names, reasons, what a program printed), made harmless where it is shown.
+//!
+//! None of it commands a terminal, changes the order of a line, or makes a document unreadable.
 
-/// What reorders the text around it: the controls of Unicode's bidirectional algorithm. A name or a command that has one
-/// reads otherwise than it is.
+/// Whether a character reorders the text around it: the controls of Unicode's bidirectional algorithm. A name or a
+/// command with such a character is not what it looks like.
 fn reorders(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// What ends a line, though it is no control character.
+/// Whether a character ends a line, though it is no control character.
 fn ends_line(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// What Unicode will never give to a character. XML 1.0 excludes two of them and discourages the rest.
+/// Whether Unicode will never assign this number. XML 1.0 excludes two of them and discourages the rest.
 fn is_no_character(c: char) -> bool {
     matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
 }
 
-/// One line of it: a blank for each control character, and U+FFFD for what would reorder the line.
+/// The text as one line: a blank for each control character, and U+FFFD for what would reorder the line.
 pub(crate) fn plain(text: &str) -> String {
     text.chars().map(|c| if c == '\n' { ' ' } else { visible(c) }).collect()
 }
 
-/// The same, in which a command keeps its lines.
+/// The text as [`plain`] has it, but with its line breaks, for a command of several lines.
 pub(crate) fn plain_lines(text: &str) -> String {
     text.chars().map(visible).collect()
 }
@@ -36,18 +37,18 @@ fn visible(c: char) -> char {
     }
 }
 
-/// What an XML 1.0 document may hold, and any of its readers takes: the rest is left out. The controls from U+0080 to U+009F
-/// are allowed there, but some readers refuse them, and a terminal obeys them.
+/// The text without what an XML 1.0 document may not hold, or some of its readers refuse. The controls from U+0080 to
+/// U+009F are allowed there, but some readers refuse them, and a terminal obeys them.
 pub(super) fn xml(text: &str) -> String {
     text.chars().filter(|c| matches!(c, '\t' | '\n' | '\r') || !(c.is_control() || is_no_character(*c))).collect()
 }
 
-/// JSON in which what a terminal would obey, or read in another order, goes by its number. Such a character can only be in a
-/// string there, so the value stays the same.
+/// JSON in which characters that a terminal would obey, or that would reorder a line, are written as escapes. Such a
+/// character can only be in a string there, so the value stays the same.
 pub(crate) fn json(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        // What is below U+0020 goes by its number already, but for the line breaks between the values.
+        // Below U+0020 there are only escapes already, and the line breaks between the values.
         if (c.is_control() && c >= '\u{7f}') || ends_line(c) || reorders(c) || is_no_character(c) {
             for unit in c.encode_utf16(&mut [0; 2]) {
                 escaped += &format!("\\u{unit:04x}");
@@ -83,7 +84,7 @@ mod tests {
         assert_eq!(plain("a\u{1b}[2J\r\nb\u{85}\u{2028}c"), "a [2J  b  c");
         assert_eq!(plain("gpj.\u{202e}exe\u{2066}\u{200f}"), "gpj.\u{fffd}exe\u{fffd}\u{fffd}");
         assert_eq!(plain_lines("a\n\tb\u{202e}"), "a\n b\u{fffd}");
-        // What is written from right to left is words like any other.
+        // Text that is written from right to left stays as it is.
         assert_eq!(plain("שלום مرحبا"), "שלום مرحبا");
     }
 

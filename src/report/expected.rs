@@ -9,7 +9,7 @@ use crate::kill::Outcome;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Expected {
-    /// What becomes of the group; `None` where it can be neither told nor observed.
+    /// What becomes of the group; `None` where it is neither reported nor observed.
     pub outcome: Option<Outcome>,
     /// How long the kill takes.
     pub timing: Timing,
@@ -17,19 +17,19 @@ pub struct Expected {
     pub leftover: usize,
     /// How many processes may have left the group and live on, out of a group kill's reach.
     pub escaped: usize,
-    /// What the heartbeat says of the runtime meanwhile.
+    /// What the heartbeat says of the runtime.
     pub pulse: ExpectedPulse,
 }
 
-/// How long a kill takes, told by the grace alone, never by the machine's speed.
+/// How long a kill takes, in terms of the grace alone, never of the machine's speed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Timing {
-    /// Back before the grace is over, and within half of it after the group is gone. If the group itself took all of it,
-    /// nobody can say whether it was slow or asked late, and the cell is inconclusive.
+    /// Returns before the grace is over, and within half of it after the group is gone. If the group itself took all of
+    /// it, a slow group cannot be told from one that was asked late, and the cell is inconclusive.
     Prompt,
-    /// Takes at least half of the grace, before which SIGKILL comes too early; of a known-bad subject, all of it.
+    /// Takes at least half of the grace, before which SIGKILL comes too early. A known-bad subject takes all of it.
     Grace,
 }
 

@@ -1,6 +1,6 @@
 //! The report as one page that needs nothing but a browser: no network, no other file.
 //!
-//! The page is in `report/html/`; the report goes into it as the JSON that it is, and is drawn where it is read.
+//! The page is in `report/html/`. The report goes into it as JSON, and the browser draws it.
 
 use serde_json::{Map, Value};
 
@@ -13,7 +13,7 @@ const TIMELINE: &str = include_str!("html/timeline.js");
 const DETAILS: &str = include_str!("html/details.js");
 const SCRIPT: &str = include_str!("html/page.js");
 
-/// The page.
+/// The page with this report in it.
 ///
 /// # Errors
 ///
@@ -25,7 +25,7 @@ pub fn to_string(report: &Report) -> serde_json::Result<String> {
     let data = in_script(&serde_json::to_string(&value)?);
     let mut page = String::with_capacity(data.len() + 64 * 1024);
     let mut rest = PAGE;
-    // Piece by piece: a marker within what was put in is nobody's.
+    // Piece by piece, so that a marker inside a piece is left alone.
     for (marker, text) in [
         ("/*style*/", STYLE),
         ("{/*report*/}", &data),
@@ -43,13 +43,13 @@ pub fn to_string(report: &Report) -> serde_json::Result<String> {
     Ok(page)
 }
 
-/// What each fixture does, for a reader who does not know it yet.
+/// What each fixture of the report does, in one sentence.
 fn about_fixtures(report: &Report) -> Value {
     let known = report.cells.iter().filter_map(|cell| fixture::named(&cell.fixture));
     known.map(|fixture| (fixture.name.to_owned(), Value::from(fixture.about()))).collect::<Map<_, _>>().into()
 }
 
-/// What is not there weighs nothing: a null, an empty list and an empty text go unsaid.
+/// Leaves out nulls, empty lists and empty texts, to keep the page small.
 fn drop_empty(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -66,8 +66,9 @@ fn drop_empty(value: &mut Value) {
     }
 }
 
-/// JSON that can stand in a script element: a `<` in it can only be in a string, and is written by its number, so that
-/// no `</script>` or `<!--` ends or bends the element.
+/// JSON that can stand in a script element. A `<` in it can only be in a string, and is written as an escape, so that
+/// no
+/// `</script>` or `<!--` ends the element.
 fn in_script(json: &str) -> String {
     json.replace('<', "\\u003c")
 }
@@ -96,7 +97,7 @@ mod tests {
         assert!(report["cells"][3]["why"].as_str().unwrap().contains("</script><script>alert(1)</script> <!--"));
         drop_empty(&mut report);
         assert_eq!(inside, report);
-        // The control: as plain JSON it would.
+        // The control: plain JSON would break out.
         let naive = page.replacen("\\u003c", "<", 1);
         assert!(serde_json::from_str::<Value>(data(&naive)).is_err());
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{CellReport, Host, Partition, Report, SuiteId, Summary, escape};
 
-/// The version of the schema; it changes when a reader of the last one could misread this one.
+/// The version of the schema. It changes when a reader of the version before could misread this one.
 pub const SCHEMA: u32 = 1;
 
 impl Serialize for Report {
@@ -35,7 +35,7 @@ pub fn to_string(report: &Report) -> serde_json::Result<String> {
     Ok(escape::json(&serde_json::to_string_pretty(report)?) + "\n")
 }
 
-/// Why a text is no report that can be read here.
+/// Why a text cannot be read as a report.
 #[derive(Debug)]
 pub struct ReadError(ReadErrorKind);
 
@@ -58,7 +58,8 @@ impl fmt::Display for ReadError {
             ReadErrorKind::Json(error) => write!(f, "no report of deadbeat suite --format json: {error}"),
             ReadErrorKind::Summary { said, counted } => write!(
                 f,
-                "its summary says {said}, and it has {counted}: cells were taken out, put in or changed; run the suite anew"
+                "its summary says {said}, and it has {counted}: cells were taken out, put in or changed; run the suite \
+                 anew"
             ),
         }
     }
@@ -66,7 +67,7 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// Reads what [`to_string`] wrote.
+/// Reads a report that [`to_string`] wrote.
 ///
 /// # Errors
 ///
@@ -133,7 +134,7 @@ mod tests {
         let error = from_str(&report.to_string()).unwrap_err().to_string();
         assert!(error.starts_with("its summary says 5 cells: 3 as expected, 1 failed, 1 inconclusive, "), "{error}");
         assert!(error.contains("and it has 0 cells"), "{error}");
-        // Of a verdict that was changed by hand too.
+        // A verdict that was changed by hand is found too.
         let changed = SAMPLE.replacen("\"verdict\": \"fail\"", "\"verdict\": \"pass\"", 1);
         assert_ne!(changed, SAMPLE);
         assert!(from_str(&changed).unwrap_err().to_string().contains("4 as expected"));

@@ -1,7 +1,8 @@
 //! The report as JUnit XML, for the tools that show test results: a suite a subject, a test a cell.
 //!
-//! A cell that is not as expected is a failure. One that stayed inconclusive is an error: nothing was proved, which is
-//! no pass, and no fault of the subject's that was seen. What XML cannot hold is left out here: quick-junit leaves out less.
+//! A cell that is not as expected is a failure. An inconclusive cell is an error: it proves nothing, so it is no pass,
+//! and no fault of the subject was seen. Characters that XML cannot hold are left out here: quick-junit leaves out
+//! fewer.
 
 use quick_junit::{NonSuccessKind, Report as Document, SerializeError, TestCase, TestCaseStatus, TestSuite};
 

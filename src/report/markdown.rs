@@ -6,11 +6,11 @@ use super::escape::{plain, plain_lines};
 use super::matrix::{self, Block, short};
 use super::{CellReport, CellVerdict, PulseVerdict, Report, about_fixture};
 
-/// Writes the report. Whatever it quotes stands there as it is: nothing in it is read as Markdown or HTML.
+/// Writes the report. Text that it quotes is shown as it is, and never read as Markdown or HTML.
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
     let part = report.partition.map(|part| format!(" (part {part})")).unwrap_or_default();
     writeln!(out, "### deadbeat{part}: {}\n", report.summary)?;
@@ -43,7 +43,7 @@ fn write_block(out: &mut impl Write, block: &Block<'_>) -> fmt::Result {
     let shell = block.shell.map(|shell| format!(" under {}", escaped(shell))).unwrap_or_default();
     let about = if block.known_bad() { ", known to be bad and expected to be caught" } else { "" };
     let subject = escaped(block.subject);
-    // The blank line lets Markdown begin again inside the HTML.
+    // After a blank line Markdown is read again inside the HTML.
     writeln!(out, "<details><summary>{subject}{shell}{about}: {} of {all} as expected</summary>\n", all - off)?;
     write!(out, "| fixture | outcome | after |")?;
     for runtime in &block.runtimes {
@@ -75,14 +75,14 @@ fn pulse(cell: &CellReport) -> String {
     }
 }
 
-/// One line of plain text: a character that means anything to Markdown or HTML, or makes a link of a word, goes by its
-/// number.
+/// One line of plain text: characters that mean anything to Markdown or HTML, or make a link of a word, are written by
+/// their numbers.
 fn escaped(text: &str) -> String {
     let mut line = String::new();
     for c in plain(text).chars() {
         match c {
-            // GitHub looks for people and issues in the page, when the numbers are characters again: a space of no width
-            // keeps what a program said from calling them.
+            // GitHub looks for mentions and issues after it has read the numbers. A space of no width keeps quoted text
+            // from being one.
             '@' | '#' => {
                 let _ = write!(line, "&#{};&#8203;", u32::from(c));
             }
@@ -153,7 +153,7 @@ mod tests {
         );
     }
 
-    /// Whatever a name or a reason has in it, outside of the fences there is only what this file writes itself.
+    /// Outside of the fences there is only markup of this file's own, whatever names and reasons contain.
     #[test]
     fn every_word_of_a_report_may_have_any_character() {
         let all = crate::report::all_sorts_of_characters()

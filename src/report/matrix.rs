@@ -13,7 +13,7 @@ pub(super) struct Block<'a> {
     pub(super) rows: Vec<Row<'a>>,
 }
 
-/// Those of one fixture.
+/// The cells of one fixture, within a block.
 pub(super) struct Row<'a> {
     pub(super) fixture: &'a str,
     pub(super) cells: Vec<&'a CellReport>,
@@ -61,7 +61,8 @@ impl Row<'_> {
         self.cells.iter().any(|cell| cell.verdict != CellVerdict::Pass)
     }
 
-    /// The worst of those on this runtime: of a cell that was repeated, what has to be looked at.
+    /// The worst cell on this runtime. There are several where every cell is repeated, and the worst has to be looked
+    /// at.
     pub(super) fn worst_on(&self, runtime: &str) -> Option<&CellReport> {
         let badness = |cell: &&CellReport| {
             let verdict = match cell.verdict {
@@ -79,25 +80,25 @@ impl Row<'_> {
         self.cells.iter().copied().filter(|cell| cell.runtime == runtime).max_by_key(badness)
     }
 
-    /// `terminated`, or `mixed`.
+    /// The outcome that all cells have, or `mixed`.
     pub(super) fn outcome(&self) -> &'static str {
         let name = |cell: &CellReport| cell.outcome.map_or("?", |outcome| outcome.as_str());
         let first = name(self.cells[0]);
         if self.cells.iter().all(|cell| name(cell) == first) { first } else { "mixed" }
     }
 
-    /// The slowest of them.
+    /// The time of the slowest cell.
     pub(super) fn after(&self) -> String {
         self.cells.iter().filter_map(|cell| cell.elapsed).max().map_or_else(|| "?".into(), short)
     }
 }
 
-/// What stands over the column of a runtime. A program runs on none, and its column shows the verdict.
+/// The heading of a runtime's column. A program runs on no runtime, and its column shows the verdict.
 pub(super) fn heading(runtime: &str) -> &str {
     if runtime == NO_RUNTIME { "verdict" } else { runtime }
 }
 
-/// `3ms`, `1.02s`: three digits are all that a table has room for.
+/// The time in three digits, which is all a table has room for: `3ms`, `1.02s`.
 pub(super) fn short(time: Duration) -> String {
     let seconds = time.as_secs_f64();
     match seconds {

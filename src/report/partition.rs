@@ -1,10 +1,10 @@
-//! One of several parts of a suite: `2/3` is the second of three; and of which suite it is one.
+//! One of several parts of a suite, such as `2/3`, the second of three; and the suite that it belongs to.
 
 use std::fmt;
 use std::num::NonZeroU32;
 use std::str::FromStr;
 
-/// Which part of a suite was run, counted from 1.
+/// A part of a suite, counted from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(
     feature = "serde",
@@ -23,23 +23,23 @@ impl Partition {
         (number <= of).then_some(Partition { number, of })
     }
 
-    /// Which one, from 1.
+    /// The number of this part, from 1.
     pub fn number(self) -> u32 {
         self.number.get()
     }
 
-    /// Out of how many.
+    /// The number of all parts.
     pub fn of(self) -> u32 {
         self.of.get()
     }
 }
 
-/// Which suite a part belongs to: the same in every part of one suite, and of no other.
+/// The suite that a part belongs to: equal in every part of one suite, and in no part of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct SuiteId {
-    /// How many cells there are in all parts together.
+    /// The number of cells in all parts together.
     pub cells: usize,
     /// FNV-1a, 64 bits, in 16 hexadecimal digits: of the names of all cells, sorted, a line each, and of the grace, the
     /// budget and the deadline in nanoseconds, a line each.

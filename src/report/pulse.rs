@@ -1,7 +1,7 @@
 //! A pulse as the report has it: what the heartbeat found, and its verdict, as data that can be read back.
 //!
-//! It is not the heartbeat's own [`Pulse`]: that one derives its verdict from what it saw, and a cell may have been
-//! judged in another process.
+//! The heartbeat's own [`Pulse`] derives its verdict from what it saw. This one holds the verdict as data, since a cell
+//! may have been judged in another process.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::heartbeat::{BeatsOverTime, Culprit, Pulse, Stall, Verdict};
 pub enum PulseVerdict {
     /// No worker stood still.
     Steady,
-    /// A worker did, and it was the code's doing.
+    /// A worker stood still, and the code caused it.
     Starved,
     /// Neither was proved.
     Inconclusive,
@@ -36,11 +36,11 @@ impl fmt::Display for PulseVerdict {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct PulseReport {
-    /// What it proved.
+    /// What the heartbeat proved.
     pub verdict: PulseVerdict,
-    /// Why it is inconclusive, and what to do; `None` if it is not.
+    /// Why the verdict is inconclusive, and what to do; `None` if it is not.
     pub why: Option<String>,
-    /// How many beats came.
+    /// The number of beats that came.
     pub beats: u64,
     /// The longest stretch that was charged to a worker, whether above the budget or not.
     #[cfg_attr(feature = "serde", serde(rename = "longest_ms", with = "crate::millis"))]
@@ -68,16 +68,16 @@ pub struct PulseReport {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct StallReport {
-    /// When it began, from the start of the watch.
+    /// When the stretch began, from the start of the watch.
     #[cfg_attr(feature = "serde", serde(rename = "at_ms", with = "crate::millis"))]
     pub at: Duration,
-    /// How long it took by the clock on the wall.
+    /// How long the stretch took by the clock on the wall.
     #[cfg_attr(feature = "serde", serde(rename = "wall_ms", with = "crate::millis"))]
     pub wall: Duration,
-    /// How much of it on a CPU.
+    /// How much of it the worker was on a CPU.
     #[cfg_attr(feature = "serde", serde(rename = "on_cpu_ms", with = "crate::millis"))]
     pub on_cpu: Duration,
-    /// How much of it waiting for a CPU, which is not charged; `None` where the kernel does not say.
+    /// How much of it the worker waited for a CPU, which is not charged; `None` where the kernel does not say.
     #[cfg_attr(feature = "serde", serde(rename = "run_queue_ms", default, with = "crate::millis::maybe"))]
     pub run_queue: Option<Duration>,
     /// The rest; `None` where it cannot be told from `run_queue`.
@@ -85,7 +85,7 @@ pub struct StallReport {
     pub blocked: Option<Duration>,
     /// What the worker was doing, where it was seen.
     pub culprit: Option<Culprit>,
-    /// Why it may not have been the code's doing, if so.
+    /// Why the code may not have caused it, if so.
     pub doubt: Option<String>,
 }
 

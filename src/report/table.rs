@@ -1,5 +1,6 @@
-//! The report as a table that fits 80 columns: a row a fixture, a column a runtime, a block a subject. A program runs on no
-//! runtime: its column is the verdict.
+//! The report as a table that fits 80 columns: a row a fixture, a column a runtime, a block a subject.
+//!
+//! A program runs on no runtime, and its column shows the verdict.
 
 use std::fmt::{self, Write};
 
@@ -10,7 +11,7 @@ use super::matrix::{self, Block, Row, short};
 use super::{CellReport, CellVerdict, PulseVerdict, Report, Timing, about_fixture};
 use crate::kill::Outcome;
 
-// The mark, `sigterm-exit-code terminated 5.01s`, and three times `multi-thread-2`, each with a blank before it.
+// 80 columns hold a `!`, `sigterm-exit-code terminated 5.01s`, and three times `multi-thread-2`, each behind a blank.
 const NAMED: usize = 34;
 const COLUMN: usize = 15;
 
@@ -18,7 +19,7 @@ const COLUMN: usize = 15;
 ///
 /// # Errors
 ///
-/// Those of the writer.
+/// The errors of the writer.
 pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
     for block in matrix::blocks(report) {
         let bold = Style::new().bold();
@@ -48,7 +49,7 @@ pub fn write(out: &mut impl Write, report: &Report) -> fmt::Result {
     writeln!(out, "{cells}: {style}{counts}{style:#}")
 }
 
-/// The one at the left, the other at the right, and a blank at least between them.
+/// One text at the left and one at the right, with a blank at least between them.
 fn justified(left: &str, right: &str) -> String {
     let room = NAMED.saturating_sub(left.chars().count() + 1);
     format!("{left} {right:>room$}")
@@ -65,7 +66,7 @@ fn write_row(out: &mut impl Write, row: &Row<'_>, block: &Block<'_>) -> fmt::Res
     writeln!(out)
 }
 
-/// The pulse; of a program the verdict.
+/// The pulse of a cell, or the verdict on a program's.
 fn seen(cell: &CellReport) -> (String, Style) {
     match cell.runtime() {
         Some(_) => pulse(cell),
@@ -88,7 +89,7 @@ fn is_late(cell: &CellReport) -> bool {
 fn pulse(cell: &CellReport) -> (String, Style) {
     let Some(pulse) = &cell.pulse else { return ("none".into(), Style::new()) };
     match pulse.verdict {
-        // Caught by its time: nobody else takes all of the grace for a group that obeys.
+        // Caught by its time: only a known-bad subject takes all of the grace for a group that obeys.
         PulseVerdict::Steady if is_late(cell) => ("steady, late".into(), AnsiColor::Yellow.on_default()),
         PulseVerdict::Steady => ("steady".into(), AnsiColor::Green.on_default()),
         PulseVerdict::Starved => {
@@ -133,7 +134,7 @@ mod tests {
         write(&mut text, &report).unwrap();
         let text = anstream::adapter::strip_str(&text).to_string();
         assert!(text.contains(" ]0;  2J\u{fffd}2"), "{text}");
-        // Its own colours are CSI sequences, which are gone now.
+        // The table's own colours are CSI sequences, which are stripped here.
         let mut coloured = String::new();
         write(&mut coloured, &report).unwrap();
         assert!(!coloured.contains("\u{1b}]") && !coloured.contains(['\u{7}', '\u{9b}', '\u{202e}']), "{coloured:?}");

@@ -9,10 +9,10 @@ use crate::signal::Signal;
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Timeline {
-    /// When the subject was called. The times of its signals count from here.
+    /// When the subject was called. The times of its signals count from this moment.
     #[cfg_attr(feature = "serde", serde(rename = "called_ms", with = "crate::millis"))]
     pub called: Duration,
-    /// The grace that the subject was told to give.
+    /// The grace that the subject was to give.
     #[cfg_attr(feature = "serde", serde(rename = "grace_ms", with = "crate::millis"))]
     pub grace: Duration,
     /// When the group was first seen to be gone; `None` if it was still there at the last look.
@@ -21,30 +21,30 @@ pub struct Timeline {
     /// When the last look was taken.
     #[cfg_attr(feature = "serde", serde(rename = "until_ms", with = "crate::millis"))]
     pub until: Duration,
-    /// The members of the group, the first ones first. One that was born and died between two looks was not seen; where
-    /// members cannot be listed there are none.
+    /// The members of the group, in the order in which they were seen. A member that began and ended between two looks
+    /// was not seen. Empty where members cannot be listed.
     pub lives: Vec<Life>,
-    /// How many members were seen beyond those.
+    /// The number of members that were seen beyond those.
     pub more_lives: usize,
 }
 
-/// One member's life, as far as it was looked at.
+/// One member's life, as far as it was seen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub struct Life {
-    /// Its process id.
+    /// The member's process id.
     pub pid: i32,
-    /// What the fixture calls it: `leader`, `child`; `None` for one that it has not named.
+    /// The fixture's name for the member: `leader`, `child`; `None` if it has none.
     pub role: Option<String>,
-    /// The beginning of its command line.
+    /// The beginning of the member's command line.
     pub command: String,
-    /// When it was first seen.
+    /// When the member was first seen.
     #[cfg_attr(feature = "serde", serde(rename = "from_ms", with = "crate::millis"))]
     pub from: Duration,
-    /// When it was first seen to be gone; `None` if it was still there at the last look.
+    /// When the member was first seen to be gone; `None` if it was still there at the last look.
     #[cfg_attr(feature = "serde", serde(rename = "until_ms", with = "crate::millis::maybe"))]
     pub until: Option<Duration>,
-    /// The signal that ended it, where that is known: of the leader alone.
+    /// The signal that the member died of, which is known of the leader alone.
     pub ended_by: Option<Signal>,
 }

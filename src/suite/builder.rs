@@ -83,8 +83,8 @@ impl Suite {
         }
     }
 
-    /// A kill function to judge, which takes a pgid; with others that are named, in place of the built-in subjects. What it
-    /// did is observed from the fixture's end.
+    /// Adds a kill function to judge, which takes a pgid. What it did is observed from the fixture's end. Subjects that
+    /// are named take the place of the built-in ones.
     pub fn subject<F, Fut>(mut self, name: &str, kill: F) -> Suite
     where
         F: Fn(i32) -> Fut + Send + Sync + 'static,
@@ -131,30 +131,31 @@ impl Suite {
         self
     }
 
-    /// The grace that the subjects give: built-in subjects and programs are told it, functions of your own know it; 5 s by
-    /// default. The program and `main` take from 100 ms to a minute. A short one makes a quick suite and leaves less room
-    /// for a slow machine.
+    /// The grace that the subjects give, 5 s by default: built-in subjects and programs are told it, functions of your
+    /// own have to give as much. The program and `main` take from 100 ms to a minute. A short one makes a quick suite
+    /// and leaves less room for a slow machine.
     pub fn grace(mut self, grace: Duration) -> Suite {
         self.policy = self.policy.grace(grace);
         self
     }
 
     /// The signal by which the subjects ask a group to end before they send SIGKILL: SIGTERM by default, else SIGINT,
-    /// SIGHUP, SIGQUIT, SIGUSR1 or SIGUSR2. The fixtures [obey, ignore or handle](crate::fixture::Setup::first_signal) it.
+    /// SIGHUP, SIGQUIT, SIGUSR1 or SIGUSR2. The fixtures obey, ignore or handle it, as
+    /// [`Setup::first_signal`](crate::fixture::Setup::first_signal) says.
     pub fn first_signal(mut self, signal: Signal) -> Suite {
         self.policy = self.policy.signal(signal);
         self
     }
 
-    /// How long a worker may stand still; 50 ms by default, 1 ms at least. A budget of half of the grace and more catches
-    /// no subject: those that are known to be bad stand still for the grace.
+    /// How long a worker may stand still; 50 ms by default, 1 ms at least. A budget of half of the grace or more would
+    /// catch no subject, since known-bad ones stand still for the grace.
     pub fn budget(mut self, budget: Duration) -> Suite {
         self.budget = budget.max(Duration::from_millis(1));
         self
     }
 
-    /// How long a kill may take before its cell is ended and fails; by default twice the grace and 30 s more, far beyond
-    /// what the slowest machine needs for the longest kill. The program and `main` take an hour at most.
+    /// How long a kill may take before its cell is ended and fails; by default twice the grace and 30 s more, far
+    /// beyond what the slowest machine needs for the longest kill. The program and `main` take an hour at most.
     pub fn deadline(mut self, deadline: Duration) -> Suite {
         self.deadline = Some(deadline);
         self
@@ -193,8 +194,8 @@ impl Suite {
         cells
     }
 
-    /// Runs every cell in this process, some side by side, and calls `done` with the report of each as it ends. One that
-    /// proves nothing is run again, three times in all.
+    /// Runs every cell in this process, some side by side, and calls `done` with the report on each as it ends. A cell
+    /// that proves nothing is run again, three times in all.
     ///
     /// The program runs each cell in a process of its own instead, and so does `main` (feature `conformance`).
     pub fn run(&self, done: impl FnMut(&CellReport)) -> Report {
@@ -206,11 +207,11 @@ impl Suite {
         run_cell(cell, &self.settings())
     }
 
-    /// Runs every cell by `run`, some side by side, and calls `done` with the report of each as it ends.
+    /// Runs every cell by `run`, some side by side, and calls `done` with the report on each as it ends.
     pub(crate) fn run_by(&self, run: impl Fn(&Cell) -> CellReport + Sync, mut done: impl FnMut(&CellReport)) -> Report {
         let cells = self.cells();
         let mut reports: Vec<Option<CellReport>> = cells.iter().map(|_| None).collect();
-        // The long ones first, so that none of them is left to run alone at the end.
+        // Long cells first, so that none of them runs alone at the end.
         let mut order: Vec<usize> = (0..cells.len()).collect();
         order.sort_by_key(|i| std::cmp::Reverse(cells[*i].expected().timing));
         let queue = Mutex::new(VecDeque::from(order));
@@ -256,13 +257,13 @@ impl Suite {
         CellSettings { policy: self.policy.clone(), budget: self.budget, deadline }
     }
 
-    /// Whether the budget lets a stall be seen: a subject that waits on a worker does so for the grace at most.
+    /// Whether a stall can exceed the budget: a subject that blocks a worker does so for the grace at most.
     #[cfg(any(feature = "cli", feature = "conformance"))]
     pub(crate) fn can_tell_a_stall(&self) -> bool {
         self.budget < self.policy.grace / 2 || self.judged().iter().all(Subject::is_program)
     }
 
-    /// How long a cell may take as a whole: its fixture's handshake, the kill, the last look, and the end of what is left.
+    /// How long a cell may take in all: the fixture's handshake, the kill, the last look, and the end of what is left.
     #[cfg(any(feature = "cli", feature = "conformance"))]
     pub(super) fn cell_within(&self) -> Duration {
         self.settings().deadline.saturating_add(Duration::from_secs(150))

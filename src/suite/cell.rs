@@ -1,5 +1,6 @@
-//! A cell: one subject against one fixture on one runtime, and what it has to show: that of a right kill of its fixture,
-//! changed by the faults that its subject is known for.
+//! A cell, one subject against one fixture on one runtime, and what it has to show.
+//!
+//! It has to show what a right kill of its fixture shows, changed by the faults that its subject is known for.
 
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::report::{CellReport, Expected, ExpectedPulse, NO_RUNTIME, Timing, cel
 /// The runtimes of the suite.
 pub const RUNTIMES: &[Flavor] = &[Flavor::CurrentThread, Flavor::MultiThread(1), Flavor::MultiThread(2)];
 
-/// `current-thread`, `multi-thread-2`: as `--runtime` takes it.
+/// The name that `--runtime` takes: `current-thread`, `multi-thread-2`.
 pub fn runtime_name(flavor: Flavor) -> String {
     match flavor {
         Flavor::CurrentThread => "current-thread".into(),
@@ -29,18 +30,19 @@ pub struct Cell {
     pub subject: Subject,
     /// The program to kill.
     pub fixture: Fixture,
-    /// Where the subject runs; `None` for a program, which needs no runtime.
+    /// The runtime that the subject runs on; `None` for a program, which needs none.
     pub runtime: Option<Flavor>,
     /// The shell that the fixture runs under.
     pub shell: String,
-    /// Which time this is, from 1, where every cell is run several times.
+    /// The number of this run, from 1, where every cell is run several times.
     pub repeat: Option<u32>,
 }
 
 impl Cell {
-    /// `subject/fixture/runtime`, or `subject/fixture` of a program, with the shell behind it unless it is `sh`, and the
-    /// number of the repeat if there is one. Unique in a suite; the name alone decides the cell's
-    /// [partition](super::Suite::partition).
+    /// The cell's name: `subject/fixture/runtime`, or `subject/fixture` of a program, then the shell unless it is `sh`,
+    /// and the number of the repeat if there is one.
+    ///
+    /// It is unique in a suite, and alone decides the cell's [partition](super::Suite::partition).
     pub fn name(&self) -> String {
         cell_name(self.subject.name(), self.fixture.name, &self.runtime_name(), &self.shell, self.repeat)
     }
@@ -53,7 +55,7 @@ impl Cell {
     /// What this cell has to show.
     pub fn expected(&self) -> Expected {
         let (fixture, faults) = (&self.fixture, self.subject.known_faults);
-        // All but one keep their leader un-reaped, which is in the process table to the end.
+        // The leader of all fixtures but one stays un-reaped, and so in the process table to the end.
         let zombie_leader = fixture.outcome != Outcome::AlreadyGone || fixture.name == "zombie";
         let blind = backend() == Backend::Probe && zombie_leader;
 
@@ -62,7 +64,7 @@ impl Cell {
             outcome = Some(Outcome::Killed);
         }
         if blind {
-            // A subject that tells can only say what it did; one that does not cannot be observed either.
+            // A subject can only report what it did; one without a report cannot be observed either.
             outcome = self.subject.reports_itself.then_some(Outcome::Killed);
         }
         let holds = (faults.holds_the_grace || backend() == Backend::Probe) && zombie_leader;
@@ -75,7 +77,7 @@ impl Cell {
         Expected { outcome, timing, leftover: 0, escaped: fixture.escapes, pulse }
     }
 
-    /// The report of a cell of which nothing has been seen yet.
+    /// The report on this cell while nothing has been seen of it.
     pub(super) fn unjudged(&self) -> CellReport {
         let (subject, known_bad) = (self.subject.name(), self.subject.is_known_bad());
         let (runtime, expected) = (self.runtime_name(), self.expected());
@@ -95,7 +97,7 @@ pub(super) struct CellSettings {
 }
 
 impl CellSettings {
-    /// How long a fixture cleans up that shows it by a file.
+    /// How long the fixture that has a cleanup takes for it.
     pub(super) fn cleanup(&self) -> Duration {
         self.policy.grace / 5
     }

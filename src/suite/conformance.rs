@@ -1,8 +1,8 @@
 //! The suite for a kill function of one's own, as a test target: every cell is a test, in a process of its own.
 //!
-//! A known failure is declared with its reason, and one that passes is an error: a list of excuses never outlives them.
-//! Beside the subjects stands a control, the naive body, which has to be caught: where it is not, their passing proves
-//! nothing.
+//! A known failure is declared with its reason, and is an error once it passes, so that the list never goes stale.
+//! Beside the subjects runs a control, the naive body, which has to be caught: if it is not, a pass of the subjects
+//! proves nothing.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -22,14 +22,14 @@ use crate::shutdown::heeded;
 /// The name of the control.
 const CONTROL: &str = "control";
 
-/// Dies at once of SIGTERM, so that the naive body is caught by its time and by its pulse.
+/// The fixture of the control. It dies of SIGTERM at once, so the naive body is caught by its time and by its pulse.
 const CONTROL_FIXTURE: &str = "fast-exit";
 
-/// The one argument of a process that is to run one cell; its name comes behind it.
+/// The option of a process that is to run one cell, before the cell's name.
 const ONE_CELL: &str = "--deadbeat-cell";
 
-/// A [`Suite`] under the name that says what a test target is for: kill functions of one's own are held against every
-/// fixture, on every runtime, by `cargo test` or `cargo nextest run`.
+/// A [`Suite`], under the name that says what a test target is for: your own kill functions against every fixture on
+/// every runtime, by `cargo test` or `cargo nextest run`.
 ///
 /// In `Cargo.toml`, a test target without a harness:
 ///
@@ -55,17 +55,19 @@ const ONE_CELL: &str = "--deadbeat-cell";
 /// ```
 pub type Conformance = Suite;
 
-/// The feature `conformance`: the suite as a test target.
+/// The suite as a test target, with the feature `conformance`.
 impl Suite {
-    /// Declares that a cell fails, and why: `ours/late-fork/current-thread`, or `ours/late-fork/*` for several, where `*`
-    /// stands for anything. It is run all the same, and if it passes that is an error.
+    /// Declares that a cell fails, and why: `ours/late-fork/current-thread`, or `ours/late-fork/*` for several, where
+    /// `*` stands for anything. The cell runs all the same, and a pass is an error.
     pub fn known_failure(self, cells: &str, reason: &str) -> Suite {
         self.declare(DeclaredAs::KnownFailure, cells, reason)
     }
 
-    /// Declares that a cell fails at times, and why, in the same words as [`known_failure`](Self::known_failure): a race in
-    /// the function, say. It is run, and said to have passed or failed; neither is an error. One that proves nothing is.
-    /// Where a cell is declared both ways, what was declared first holds.
+    /// Declares that a cell fails at times, and why: a race in the function, say. Cells are named as for
+    /// [`known_failure`](Self::known_failure).
+    ///
+    /// The cell runs, and what became of it is printed; neither a pass nor a failure is an error, but a run that proves
+    /// nothing is. If a cell is declared both ways, the first declaration counts.
     pub fn flaky(self, cells: &str, reason: &str) -> Suite {
         self.declare(DeclaredAs::Flaky, cells, reason)
     }
@@ -75,10 +77,10 @@ impl Suite {
         self
     }
 
-    /// Runs what the arguments of this program ask for, as a test harness does, and exits.
+    /// Runs the cells that the arguments of this program ask for, as a test harness does, and exits.
     ///
-    /// Many cells run side by side, for they wait more than they compute: `--test-threads` or `RUST_TEST_THREADS` says
-    /// how many, under `cargo test`.
+    /// Many cells run side by side, since they wait more than they compute. `--test-threads` or `RUST_TEST_THREADS`
+    /// says how many, under `cargo test`.
     pub fn main(self) -> ! {
         let cells = match self.checked_cells() {
             Ok(cells) => cells,
@@ -115,7 +117,7 @@ impl Suite {
         libtest_mimic::run(&arguments, trials).exit()
     }
 
-    /// Those of the subjects, and the control's; `Err` if what was declared makes no sense.
+    /// The cells of the subjects and of the control; `Err` if the settings make no sense.
     fn checked_cells(&self) -> Result<Vec<Cell>, String> {
         let subjects: Vec<_> = self.subjects.iter().flatten().map(Subject::name).collect();
         if subjects.is_empty() {
@@ -188,8 +190,8 @@ impl Suite {
     }
 }
 
-/// The options, and the filters among these words: libtest takes several, of which a test has to fit one; libtest-mimic takes
-/// one and refuses the next.
+/// The options and the filters among these words. libtest takes several filters, of which a test has to fit one;
+/// libtest-mimic takes one and refuses the next.
 fn without_filters(words: Vec<String>) -> (Vec<String>, Vec<String>) {
     let (mut options, mut filters) = (Vec::new(), Vec::new());
     let mut words = words.into_iter();
@@ -210,7 +212,7 @@ fn without_filters(words: Vec<String>) -> (Vec<String>, Vec<String>) {
     (options, filters)
 }
 
-/// Has all tests skipped that fit none of the filters, by their whole names.
+/// Has every test skipped, by its whole name, that fits none of the filters.
 fn choose(arguments: &mut Arguments, filters: &[String], trials: &[Trial]) {
     if filters.len() < 2 {
         arguments.filter = filters.first().cloned();
@@ -223,7 +225,7 @@ fn choose(arguments: &mut Arguments, filters: &[String], trials: &[Trial]) {
     arguments.exact = true;
 }
 
-/// From here on an interruption ends the cells first: Ctrl-C, or the runner's end of a test that takes too long.
+/// Has an interruption end the cells before the process: Ctrl-C, or a test runner that ends a test that takes too long.
 fn end_cells_on_signal() -> std::io::Result<()> {
     let mut signals = Signals::new(heeded())?;
     std::thread::Builder::new().name("deadbeat-signals".into()).spawn(move || {
@@ -247,7 +249,7 @@ fn judge(report: &CellReport, declared: Option<&Declared>) -> Result<(), String>
             eprintln!("{} {name} ({reason}): {why}", as_what.name());
         }
         (CellVerdict::Fail, None) => {
-            // On a line of its own, for a reader who does not know the fixture yet.
+            // On a line of its own, for readers who do not know the fixture yet.
             let about = about_fixture(report).map(|about| format!("\n{about}")).unwrap_or_default();
             return Err(why.clone() + &about);
         }
@@ -256,7 +258,8 @@ fn judge(report: &CellReport, declared: Option<&Declared>) -> Result<(), String>
     Ok(())
 }
 
-/// A test that runs nothing passes, and one that runs twice under one name is told apart by nobody.
+/// Refuses an empty list, whose test target would pass without a cell, and a name that is there twice, since two cells
+/// of one name cannot be told apart.
 fn once_each(kind: &str, names: &[String]) -> Result<(), String> {
     if names.is_empty() {
         return Err(format!("there is no {kind}: name one with .{kind}s(..), or leave it out for those by default"));

@@ -1,4 +1,4 @@
-//! What is declared of some cells before they run: that they are known to fail, or fail at times, and why.
+//! Declarations about cells before they run: that they are known to fail, or fail at times, and why.
 
 /// A declaration for the cells whose names fit a pattern.
 #[derive(Clone, Debug)]
@@ -24,13 +24,13 @@ impl DeclaredAs {
 }
 
 impl Declared {
-    /// Whether this is declared of the cell with that name.
+    /// Whether the declaration is about the cell with this name.
     pub(super) fn is_of(&self, name: &str) -> bool {
         matches(&self.pattern, name)
     }
 }
 
-/// Whether `name` is what `pattern` says, in which `*` stands for anything.
+/// Whether `name` fits `pattern`, in which `*` stands for anything.
 fn matches(pattern: &str, name: &str) -> bool {
     let Some((start, rest)) = pattern.split_once('*') else { return pattern == name };
     let Some(mut name) = name.strip_prefix(start) else { return false };

@@ -20,7 +20,7 @@ use crate::report::{CellVerdict, Expected, ExpectedPulse, Timing};
 use crate::signal::Signal;
 use late::LateFault;
 
-/// What a slow machine is granted where something is too late, however short the grace: as much as with the default.
+/// What a slow machine is granted where something is late, however short the grace: as much as with the default grace.
 const LEAST_ROOM: Duration = Duration::from_secs(5);
 
 /// A group that went later than the grace was asked late if at least this much of it has no other explanation.
@@ -66,11 +66,11 @@ impl Terms {
 
 /// What one check found.
 enum Fault {
-    /// No slow machine causes it.
+    /// A slow machine cannot have caused it.
     Wrong(String),
-    /// It is wrong unless the machine explains it.
+    /// A slow machine can have caused it, if it was slow enough.
     Late(LateFault),
-    /// What was seen fits a right kill and a wrong one.
+    /// A right kill and a wrong one both fit what was seen.
     Unclear(String),
 }
 
@@ -221,8 +221,8 @@ fn late_returns_words(seen: &Observation, terms: &Terms) -> String {
     let Some(gone_after) = seen.gone_after else { return took };
     let when = if seen.gone_before { "before it was called".into() } else { format!("after {gone_after:.1?}") };
     let zombie = if seen.leader_is_a_zombie {
-        "; its un-reaped leader is still in the process table, which killpg(pgid, 0) takes for alive, and no member can \
-         run again"
+        "; its un-reaped leader is still in the process table, which killpg(pgid, 0) takes for alive, and no member \
+         can run again"
     } else {
         ""
     };

@@ -1,16 +1,16 @@
-//! How long a machine keeps waiting what each kill has to do: wake up, get a thread, walk through the process table.
+//! How long the machine can have delayed what each kill does: wake up, get a thread, walk through the process table.
 //!
-//! The observer of a cell does these three again and again, as long as the subject is at work, and notes how late each such
-//! pass was. A right kill needs a few passes once its group is gone. So the machine can have kept it for as long as the few
-//! longest delays together, and no longer, however many passes were late meanwhile.
+//! The observer of a cell does the same three again and again while the subject is at work, and records how late each
+//! such pass was. A right kill needs a few passes once its group is gone. So the machine can have delayed it by the few
+//! longest delays together, and by no more, however many passes were late.
 
 use std::time::Duration;
 
-/// How many passes a right kill function makes at most between its group's end and its return: it wakes, looks, looks again,
-/// wakes its caller. Each pass of the observer waits for a CPU several times.
+/// How many passes a right kill function makes at most between its group's end and its return: it wakes, looks, looks
+/// again, and wakes its caller. Each pass of the observer waits for a CPU several times.
 pub(super) const OF_A_FUNCTION: usize = 4;
 
-/// The same of a program: a shell script that starts one process for each step.
+/// How many passes a right program makes at most: a shell script starts one process for each step.
 pub(super) const OF_A_PROGRAM: usize = 8;
 
 /// The longest delays, in descending order.
@@ -18,7 +18,7 @@ pub(super) const OF_A_PROGRAM: usize = 8;
 pub(super) struct MachineDelays(Vec<Duration>);
 
 impl MachineDelays {
-    /// One pass was late by so much.
+    /// Adds the delay of one pass.
     pub(super) fn add(&mut self, late: Duration) {
         if late.is_zero() {
             return;
@@ -28,7 +28,7 @@ impl MachineDelays {
         self.0.truncate(OF_A_PROGRAM);
     }
 
-    /// How long so many passes can have been kept waiting, together.
+    /// How long the machine can have delayed so many passes, together.
     pub(super) fn of(&self, passes: usize) -> Duration {
         self.0.iter().take(passes).sum()
     }
@@ -43,7 +43,7 @@ mod tests {
         let ms = Duration::from_millis(1);
         let mut delays = MachineDelays::default();
         assert_eq!(delays.of(OF_A_FUNCTION), Duration::ZERO);
-        // The many short ones of a busy machine, in whatever order the long ones come.
+        // A busy machine has many short delays, and the long ones come in any order.
         for late in [0, 60, 300, 60, 500, 60, 60, 400].into_iter().chain([60; 50]) {
             delays.add(ms * late);
         }

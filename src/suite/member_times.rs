@@ -1,6 +1,7 @@
-//! The members of a group as the cell's observer sees them: who was there, from when, until when.
+//! The members of a group as the cell's observer sees them: which there were, from when, until when.
 //!
-//! A walk through the process table is dear, so it looks seldom, and at once after a death that it was woken for.
+//! A walk through the process table is expensive, so there are few: one every 200 ms, and one at once after an exit
+//! that has woken the observer.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -9,19 +10,19 @@ use crate::fixture::Running;
 use crate::group::{Member, is_dying};
 use crate::report::Life;
 
-/// How long a birth may go unseen.
+/// How long a new member may go unseen.
 const FULL_LOOK_EVERY: Duration = Duration::from_millis(200);
-/// How soon after a look the next is worth its price, whoever has died.
+/// The least time between two looks, also after an exit.
 const AFTER_A_DEATH: Duration = Duration::from_millis(2);
-/// How many lives are told; a fork storm has thousands.
+/// How many members the report has; a fork storm has thousands.
 const MEMBERS_TOLD: usize = 12;
-/// How much of a command line is told, in characters.
+/// How many characters of a command line the report has.
 const COMMAND_LENGTH: usize = 48;
 
 pub(super) struct MemberTimes<'a> {
     running: &'a Running,
     seen: Vec<SeenMember>,
-    /// By number, those beyond the first.
+    /// The pids of members beyond the first.
     beyond: HashSet<i32>,
     looked: Option<Instant>,
 }
@@ -38,7 +39,7 @@ impl<'a> MemberTimes<'a> {
         MemberTimes { running, seen: Vec::new(), beyond: HashSet::new(), looked: None }
     }
 
-    /// Looks, if it is time to. `woken`: a member has just died.
+    /// Looks at the members if it is time to. `woken`: a member has just ended.
     pub(super) fn look(&mut self, woken: bool) {
         let pause = if woken { AFTER_A_DEATH } else { FULL_LOOK_EVERY };
         if self.looked.is_some_and(|looked| looked.elapsed() < pause) {
@@ -46,7 +47,7 @@ impl<'a> MemberTimes<'a> {
         }
         let now = Instant::now();
         self.looked = Some(now);
-        // Without a process table there is nobody to see.
+        // Without a process table no member can be seen.
         let Ok(members) = self.running.leftover() else { return };
         let is_there = |pid| members.iter().any(|member| member.pid == pid);
         self.seen.iter_mut().filter(|seen| !is_there(seen.pid)).for_each(|seen| seen.ends(now));
@@ -65,22 +66,22 @@ impl<'a> MemberTimes<'a> {
         self.seen.push(SeenMember { pid: member.pid, command: beginning(&member.command), from: now, until: None });
     }
 
-    /// Those that were alive at the last look.
+    /// The pids of the members that were alive at the last look.
     pub(super) fn living(&self) -> impl Iterator<Item = i32> {
         self.seen.iter().filter(|seen| seen.until.is_none()).map(|seen| seen.pid)
     }
 
-    /// Whether SIGKILL is on its way to all who are left.
+    /// Whether SIGKILL is on its way to all members that are left.
     pub(super) fn are_dying(&self) -> bool {
         self.running.leftover().is_ok_and(|members| members.iter().all(is_dying))
     }
 
-    /// The group is gone, and so is everybody.
+    /// Records that the group is gone, with all its members.
     pub(super) fn all_gone(&mut self, at: Instant) {
         self.seen.iter_mut().for_each(|seen| seen.ends(at));
     }
 
-    /// The lives on an axis that begins at `zero`, and how many more there were.
+    /// The members' lives on an axis that begins at `zero`, and the number of members beyond those.
     pub(super) fn lives(&self, zero: Instant) -> (Vec<Life>, usize) {
         let leader = self.running.pgid();
         let ended_by = self.running.leader_ended_by();
@@ -102,7 +103,7 @@ impl SeenMember {
     }
 }
 
-/// A fixture's command line is its whole text; the beginning says enough.
+/// The beginning of a command line. That of a fixture is its whole text.
 pub(super) fn beginning(command: &str) -> String {
     let mut line = String::new();
     for word in command.split_whitespace() {

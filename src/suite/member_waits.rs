@@ -1,14 +1,16 @@
-//! How long the machine kept the members of a group waiting: ready to run or in uninterruptible sleep, and given no CPU.
+//! How long the machine kept the members of a group waiting.
+//!
+//! A member waits while it is ready to run, or in uninterruptible sleep, and is given no CPU.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use crate::group::{Progress, progress};
 
-/// Between two looks at all members, at most: each costs some 20 µs a member.
+/// The longest time between two looks at all members. A look costs some 20 µs a member.
 const LOOK_AT_MEMBERS: Duration = Duration::from_millis(100);
 
-/// What the looks at the members have shown.
+/// What the looks at the members have shown so far.
 #[derive(Debug)]
 pub(super) struct MemberWaits {
     every: Duration,
@@ -16,7 +18,7 @@ pub(super) struct MemberWaits {
     members: HashMap<i32, WaitingMember>,
 }
 
-/// One member.
+/// A member at its last look, and how long it has waited until then.
 #[derive(Debug)]
 struct WaitingMember {
     at: Instant,
@@ -25,12 +27,12 @@ struct WaitingMember {
 }
 
 impl MemberWaits {
-    /// Looks often enough to tell what a tenth of this grace was spent on.
+    /// Waits that are looked at often enough to see one of a tenth of the grace.
     pub(super) fn within(grace: Duration) -> MemberWaits {
         MemberWaits { every: LOOK_AT_MEMBERS.min(grace / 10), looked: None, members: HashMap::new() }
     }
 
-    /// Looks at the processes with these numbers, if it is time to.
+    /// Looks at the processes with these pids if it is time to.
     pub(super) fn look(&mut self, pids: impl Iterator<Item = i32>) {
         let now = Instant::now();
         if self.looked.is_some_and(|looked| now - looked < self.every) {
@@ -47,14 +49,14 @@ impl MemberWaits {
     fn see(&mut self, pid: i32, at: Instant, now: Progress) {
         let member = self.members.entry(pid).or_insert(WaitingMember { at, last: now, waited: Duration::ZERO });
         if member.last.wants_to_run && now.wants_to_run {
-            // What it was given of it is none of the machine's doing.
+            // In the rest of the time it was given a CPU.
             let got = now.on_cpu.saturating_sub(member.last.on_cpu);
             member.waited += (at - member.at).saturating_sub(got);
         }
         (member.at, member.last) = (at, now);
     }
 
-    /// The longest that one member was kept waiting.
+    /// The longest time that one member was kept waiting.
     pub(super) fn longest(&self) -> Duration {
         self.members.values().map(|member| member.waited).max().unwrap_or_default()
     }

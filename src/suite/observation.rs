@@ -1,4 +1,4 @@
-//! What was seen of a cell, before any judgement: the subject's own report, the group from outside, the runtime's pulse.
+//! What was seen of a cell, before it is judged: the subject's own report, the group from outside, the runtime's pulse.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::signal::Signal;
 /// What was seen of a cell.
 pub(super) struct Observation {
     pub(super) self_report: SelfReport,
-    /// From the call of the subject to its return.
+    /// The time from the call of the subject to its return.
     pub(super) elapsed: Duration,
     /// The group was last seen alive this long after the call.
     pub(super) alive_after: Duration,
@@ -81,7 +81,8 @@ impl Observation {
         Some(if after >= obeyed_within && !went_with_it { Outcome::Killed } else { Outcome::Terminated })
     }
 
-    /// Whether no member outlived the leader by more than one look: SIGKILL to the group would have ended the leader too.
+    /// Whether no member outlived the leader by more than one look. SIGKILL to the group would have ended the leader
+    /// too.
     fn leader_went_last(&self, grace: Duration) -> bool {
         let unseen = self.gone_after.map(|after| after.saturating_sub(self.alive_after));
         self.leader_stayed && unseen.is_some_and(|unseen| unseen < grace / 2)

@@ -1,4 +1,5 @@
-//! The thread beside a subject: it looks at the group until it is gone, and at how long the machine keeps it waiting.
+//! The observer, a thread beside the subject: it looks at the group until that is gone, and measures how late the
+//! machine makes it.
 
 use std::io;
 use std::sync::OnceLock;
@@ -21,7 +22,7 @@ const LEFTOVER_JUDGED_AFTER: Duration = Duration::from_secs(1);
 /// The time between two looks at the group, if nothing happens there.
 const LOOK_AT_GROUP: Duration = Duration::from_millis(20);
 
-/// When the watch began, when the subject was called, and when it returned. The last is not known of a program.
+/// When the watch began, when the subject was called, and when it returned, which is not known of a program.
 #[derive(Default)]
 pub(super) struct CallTimes {
     pub(super) began: OnceLock<Instant>,
@@ -30,7 +31,7 @@ pub(super) struct CallTimes {
 }
 
 impl CallTimes {
-    /// How much of this time the subject was at work: the lab's start and end are none of its own.
+    /// How much of this time the subject was at work. The start and the end of the lab do not count.
     fn at_work(&self, from: Instant, to: Instant) -> Duration {
         let Some(called) = self.called.get() else { return Duration::ZERO };
         let to = self.returned.get().map_or(to, |returned| to.min(*returned));
@@ -40,9 +41,9 @@ impl CallTimes {
 
 /// What was seen of the group.
 pub(super) struct GroupSeen<'a> {
-    /// When the last look began that saw it alive: it died after that.
+    /// When the last look began that saw the group alive: it went after that.
     pub(super) alive_at: Instant,
-    /// When the look was over that saw it gone: it died before that.
+    /// When the look was over that saw the group gone: it went before that.
     pub(super) gone_at: Option<Instant>,
     /// Whether the leader had not ended when the look at `alive_at` began.
     pub(super) leader_stayed: bool,
@@ -65,8 +66,8 @@ impl<'a> GroupSeen<'a> {
     }
 }
 
-/// Looks at the group until it is gone, or until a moment after the subject has ended, which `ended` tells by its other
-/// end.
+/// Looks at the group until it is gone, or until a moment after the subject has ended, which closes the other end of
+/// `ended`.
 pub(super) fn observe<'a>(
     mut group: GroupWatch,
     mut seen: GroupSeen<'a>,
@@ -107,10 +108,10 @@ pub(super) fn observe<'a>(
     }
 }
 
-/// Measures how late each pass is of what any kill has to do: wake up, get a thread, walk through the process table in it.
+/// Measures how late the machine makes what any kill does: wake up, get a thread, walk through the process table in it.
 ///
-/// The group is gone. The subject may take its time to return, or be kept from it by a machine that makes these passes
-/// late too.
+/// Called when the group is gone. If the subject still does not return, either it takes its time, or the machine delays
+/// it as it delays these passes.
 fn delays_until(
     delays: &mut MachineDelays,
     ended: &Receiver<()>,
@@ -121,7 +122,7 @@ fn delays_until(
         let asleep = Instant::now();
         let over =
             ended.recv_timeout(LOOK_AT_GROUP) != Err(RecvTimeoutError::Timeout) || times.returned.get().is_some();
-        // A thread that is refused is no wait.
+        // A thread that cannot be had is no delay.
         let walker = if over { None } else { std::thread::Builder::new().spawn(walk).ok() };
         let worked = walker.and_then(|walker| walker.join().ok()).unwrap_or_default();
         delays.add(times.at_work(asleep, Instant::now()).saturating_sub(LOOK_AT_GROUP + worked));
@@ -137,7 +138,7 @@ fn walk(group: ProcessGroup) -> Duration {
     ClockId::CLOCK_THREAD_CPUTIME_ID.now().map_or(Duration::ZERO, Duration::from)
 }
 
-/// The processes that have left the group, but for those that die of a SIGKILL meanwhile.
+/// The processes that have left the group, without the dying ones that end soon.
 pub(super) fn escaped(running: &Running) -> io::Result<Vec<Member>> {
     let deadline = Instant::now() + DEAD_WITHIN;
     loop {

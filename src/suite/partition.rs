@@ -1,25 +1,24 @@
-//! Which part of a partitioned suite a cell belongs to: told by its name alone, the same everywhere and for ever.
+//! The part of a partitioned suite that a cell belongs to, and what all parts of a suite have in common.
 //!
-//! FNV-1a, 64 bits, of the name's bytes, modulo the number of parts. A part that was run elsewhere, by another version or
-//! with other cells beside it, so still has the cells that it should.
+//! The part is FNV-1a, 64 bits, of the name's bytes, modulo the number of parts. It depends on the name alone, so a
+//! part has the same cells on every machine, with every version, and whatever other cells there are.
 
 use std::time::Duration;
 
 use crate::report::{Partition, SuiteId};
 use crate::signal::Signal;
 
-/// Whether the part has the cell of this name.
+/// Whether the part has the cell with this name.
 pub(crate) fn has(partition: Partition, name: &str) -> bool {
     fnv1a(name.as_bytes()) % u64::from(partition.of()) + 1 == u64::from(partition.number())
 }
 
-/// What all the parts of a suite have in common: these cells, in whichever order, under these times and this
-/// first signal.
+/// The id of a suite with these cells, in any order, with these times and this first signal.
 pub(super) fn suite_id(mut names: Vec<String>, times: [Duration; 3], first_signal: Signal) -> SuiteId {
     let cells = names.len();
     names.sort();
     names.extend(times.map(|time| time.as_nanos().to_string()));
-    // There was no other when the hash was published.
+    // Reports from before there was a choice have no signal in their hash.
     names.extend(Some(first_signal).filter(|signal| *signal != Signal::TERM).map(|signal| signal.to_string()));
     SuiteId { cells, hash: format!("{:016x}", fnv1a(names.join("\n").as_bytes())) }
 }
@@ -34,7 +33,7 @@ mod tests {
 
     #[test]
     fn the_hash_is_the_published_one() {
-        // The test vectors of its authors.
+        // The test vectors of the algorithm's authors.
         assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
         assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
         assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);

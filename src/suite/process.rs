@@ -1,4 +1,5 @@
-//! A cell in a process of its own: whatever it does to itself, it is reported, ended, and cleaned up after.
+//! A cell in a process of its own: whatever the subject does to it, it is reported and ended, and nothing of it is
+//! left.
 //!
 //! The program starts itself again for each cell, with a socket in place of stdin. The child writes its report there
 //! and exits; when the socket ends on its side, because the parent was interrupted or is dead, it kills its fixture and
@@ -33,7 +34,7 @@ use crate::heartbeat::what_its_threads_do;
 use crate::report::{CellReport, CellVerdict};
 use crate::retry::while_inconclusive;
 
-/// The variable that marks all that a cell starts, and the cell.
+/// The variable that marks a cell's process and all that it starts.
 const CELL_MARK: &str = "DEADBEAT_CELL";
 
 /// How long a cell that is told to end may take to kill its fixture.
@@ -42,7 +43,7 @@ const CLEANUP_WITHIN: Duration = Duration::from_secs(2);
 /// The cells that run, each with the suite's end of its socket.
 static CELLS: RunningGroups<UnixStream> = RunningGroups::none();
 
-/// Runs the cell by `command`, which has to come to [`report_to_parent`] with the same cell.
+/// Runs the cell in a process that `command` starts, which has to call [`report_to_parent`] with the same cell.
 pub(crate) fn run(suite: &Suite, cell: &Cell, command: impl Fn() -> Command) -> CellReport {
     while_inconclusive(|| measure(suite, cell, command()), CellReport::proves_nothing)
 }
@@ -55,8 +56,8 @@ fn measure(suite: &Suite, cell: &Cell, command: Command) -> CellReport {
     report.unwrap_or_else(|why| cell.unjudged().failed(why))
 }
 
-/// Ends every cell and all that it started, and lets no other start or be reported: for a program that was interrupted
-/// and exits after this.
+/// Ends every cell and all that it started. No other cell starts or reports after that: the caller was interrupted, and
+/// exits.
 pub(crate) fn kill_all() {
     let cells = CELLS.close();
     for cell in cells.iter() {
@@ -69,7 +70,7 @@ pub(crate) fn kill_all() {
     for cell in cells.iter() {
         let _ = kill_until_gone(Some(cell.group), &cell.mark, deadline + DEAD_WITHIN);
     }
-    // Never let go: whoever has run a cell waits for the end of the process, and does not end it in another way first.
+    // Held until the process ends: a thread that runs a cell waits here, and cannot report it as failed.
     std::mem::forget(cells);
 }
 
@@ -92,15 +93,15 @@ impl CellProcess {
         let listed = socket.try_clone()?;
         begins_with_default_signals(&mut command);
         let (child, group) = CELLS.spawn(&mut command, &mark, listed)?;
-        // With the command goes our copy of the other ends.
+        // Closes this process's copies of the other ends.
         drop(command);
         Ok(CellProcess { child, group, mark, socket, stderr: StderrTail::of(ear) })
     }
 
-    /// The report, or why there is none. Nothing of the cell is left after this.
-    fn listen(mut self, patience: Duration) -> Result<CellReport, String> {
-        let said = self.read(Instant::now() + patience);
-        // While it is still stuck.
+    /// Returns the report, or why there is none. Nothing of the cell is left after this.
+    fn listen(mut self, within: Duration) -> Result<CellReport, String> {
+        let said = self.read(Instant::now() + within);
+        // Asked while the process is still stuck.
         let stuck = said.is_err().then(|| what_its_threads_do(self.group.pgid()));
         let (status, leak) = self.end();
         let words = self.stderr.text();
@@ -112,7 +113,7 @@ impl CellProcess {
             (Err(_), stuck) => {
                 let threads = stuck.unwrap_or_default();
                 let threads = if threads.is_empty() { String::new() } else { format!(": {}", threads.join("; ")) };
-                Err(format!("the cell's process did not come back within {patience:?} and was killed{threads}"))
+                Err(format!("the cell's process did not come back within {within:?} and was killed{threads}"))
             }
         };
         let why = |why: String| if words.is_empty() { why } else { format!("{why}; it said: {words}") };
@@ -129,7 +130,7 @@ impl CellProcess {
         })
     }
 
-    /// All that it says until it ends, or `Err` at the deadline.
+    /// Reads what the process writes until it ends; `Err` at the deadline.
     fn read(&mut self, deadline: Instant) -> Result<Vec<u8>, ()> {
         let (mut said, mut chunk) = (Vec::new(), [0; 16 * 1024]);
         loop {
@@ -142,19 +143,19 @@ impl CellProcess {
                     Ok(0) => return Ok(said),
                     Ok(length) => said.extend_from_slice(&chunk[..length]),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // It was killed with something of ours unread.
+                    // It was killed before it had read all that this process wrote.
                     Err(_) => return Ok(said),
                 }
             }
         }
     }
 
-    /// Its status, and what is said against it if something outlives its SIGKILL.
+    /// Ends the process and all that it started: its status, and what outlived SIGKILL, if anything did.
     ///
-    /// The lock is held for the reaping alone: until then the un-reaped leader pins the number, and an interruption must
-    /// not wait for a burial.
+    /// The lock is held for the reaping alone. Until then the un-reaped leader pins the number, and an interruption
+    /// need not wait for processes to die.
     fn end(&mut self) -> (io::Result<ExitStatus>, Option<String>) {
-        // One that has reported is on its way out, with a status that is not ours.
+        // A process that has reported exits by itself, and this SIGKILL may give it another status.
         let deadline = Instant::now() + DEAD_WITHIN;
         let left = kill_until_gone(Some(self.group), &self.mark, deadline).err().unwrap_or_default();
         let names: Vec<_> = left.iter().map(ToString::to_string).collect();
@@ -164,7 +165,7 @@ impl CellProcess {
                 return (CELLS.reap(&mut self.child, self.group), leak);
             }
             if Instant::now() >= deadline {
-                // It stays listed and un-reaped, so the number stays its own.
+                // The leader stays listed and un-reaped, so the number stays its own.
                 return (Err(io::Error::from(io::ErrorKind::TimedOut)), leak);
             }
             pause(Duration::from_millis(1));
@@ -172,7 +173,7 @@ impl CellProcess {
     }
 }
 
-/// The child's side: runs the cell, reports and exits.
+/// Runs the cell in this process, which a suite has started, reports and exits.
 pub(crate) fn report_to_parent(suite: &Suite, cell: &Cell) -> ! {
     let socket = match take_stdin() {
         Ok(socket) => socket,
@@ -182,16 +183,17 @@ pub(crate) fn report_to_parent(suite: &Suite, cell: &Cell) -> ! {
         }
     };
     let report = suite.run_cell(cell);
-    // Whoever was forked without an exec holds the socket too: what ends the report is not its close.
+    // A process that was forked without an exec holds the socket too, so a close would not end the report.
     let written = serde_json::to_vec(&report)
         .map_err(io::Error::other)
         .and_then(|json| (&socket).write_all(&json))
         .and_then(|()| socket.shutdown(Shutdown::Write));
-    // Not by returning: a subject that hangs must not hold the process.
+    // Not by a return: a subject that hangs must not hold the process.
     std::process::exit(if written.is_ok() { 0 } else { 1 });
 }
 
-/// The socket to the parent, out of reach of whatever the subject starts. From here on its end is the cell's end.
+/// The socket to the parent, taken from stdin so that nothing the subject starts inherits it. From here on the cell
+/// ends with the socket.
 fn take_stdin() -> io::Result<UnixStream> {
     let socket = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     // Fails where it is no socket.
@@ -199,7 +201,7 @@ fn take_stdin() -> io::Result<UnixStream> {
     rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
     let mut lifeline = socket.try_clone()?;
     std::thread::Builder::new().name("deadbeat-lifeline".into()).spawn(move || {
-        // Nothing is ever said to us.
+        // The parent writes nothing: a read returns at the end of the socket.
         while lifeline.read(&mut [0]).is_err_and(|error| error.kind() == io::ErrorKind::Interrupted) {}
         fixture::kill_all();
         std::process::exit(1);
@@ -212,20 +214,21 @@ mod tests {
     use super::*;
     use crate::suite::Suite;
 
-    /// What becomes of a cell whose process does this instead of running it.
-    fn report_of(script: &str, patience: Duration) -> CellReport {
+    /// The report on a cell whose process runs this script instead of the cell.
+    fn report_of(script: &str, within: Duration) -> CellReport {
         let cell = &Suite::new().cells()[0];
         let mut command = Command::new("sh");
         command.args(["-c", script]);
-        let report = CellProcess::start(command).unwrap().listen(patience);
+        let report = CellProcess::start(command).unwrap().listen(within);
         report.unwrap_or_else(|why| cell.unjudged().failed(why))
     }
 
     const LONG: Duration = Duration::from_secs(30);
 
-    /// With more patience each time until the process was found in this: a busy machine may take long to start a shell.
+    /// The report on a process that was found in `what`, with a longer deadline each time: a busy machine may take long
+    /// to start a shell.
     fn stuck_in(what: &str, script: &str) -> (Duration, CellReport) {
-        let with = |patience| (patience, report_of(script, patience));
+        let with = |within| (within, report_of(script, within));
         let mut reports = [500, 5_000].into_iter().map(|millis| with(Duration::from_millis(millis)));
         reports.find(|(_, report)| report.why.contains(what)).unwrap_or_else(|| with(LONG))
     }
@@ -233,9 +236,9 @@ mod tests {
     #[test]
     fn one_that_does_not_come_back_is_killed_and_said_to_be_stuck_in_what() {
         let what = ": sleep waiting in clock_nanosleep; ";
-        let (patience, CellReport { verdict, why, .. }) = stuck_in(what, "echo stuck >&2; exec sleep 100");
+        let (within, CellReport { verdict, why, .. }) = stuck_in(what, "echo stuck >&2; exec sleep 100");
         assert_eq!(verdict, CellVerdict::Fail);
-        assert!(why.contains(&format!("did not come back within {patience:?} and was killed: ")), "{why}");
+        assert!(why.contains(&format!("did not come back within {within:?} and was killed: ")), "{why}");
         assert!(why.contains(what) && why.contains("it said: stuck"), "{why}");
     }
 
@@ -264,7 +267,7 @@ mod tests {
 
     #[test]
     fn nothing_that_it_started_is_left_wherever_it_has_gone() {
-        // Both say their pids on stderr, which outlives the shell that started them, and then that they have done so.
+        // Both print their pids on stderr, which outlives the shell that started them, and then make a file each.
         let dir = tempfile::tempdir().unwrap();
         let stray = format!("echo $$ >&2; : >{}/$$; exec sleep 100", dir.path().display());
         let both = format!("until [ $(ls {} | wc -l) -eq 2 ]; do sleep 0.05; done", dir.path().display());

@@ -1,7 +1,7 @@
-//! A killer that is any program: run through `/bin/sh -c`, held to its deadline, and nothing of it survives.
+//! A killer that is any program: run by `/bin/sh -c`, ended at its deadline, and nothing of it survives.
 //!
-//! It is judged by what becomes of the fixture. Its own exit adds one thing: a status other than 0, or none at all, is
-//! a fault, told with the beginning and the end of its stderr.
+//! The cell is judged by what becomes of the fixture. The program's own end adds one thing: a status other than 0, or
+//! no exit before the deadline, is a fault, reported with the beginning and the end of its stderr.
 
 use std::fmt;
 use std::io;
@@ -17,7 +17,7 @@ use crate::fixture::listed::FIXTURES;
 use crate::group::mark::Mark;
 use crate::group::{ProcessGroup, begins_with_default_signals, child};
 
-/// The variable that marks the killer's processes, so that those that left its group are found too.
+/// The variable that marks the killer's processes, so that processes that left its group are found too.
 const KILLER_MARK: &str = "DEADBEAT_KILLER";
 
 /// A command line with a place for the pgid.
@@ -26,7 +26,7 @@ pub(super) struct KillerProgram {
     template: String,
 }
 
-/// A command line that does not say where the killer is told what to kill.
+/// A command line without a place for the pgid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateError {
     template: String,
@@ -43,9 +43,9 @@ impl std::error::Error for TemplateError {}
 /// How a program ended.
 #[derive(Debug)]
 pub(super) struct ProgramEnd {
-    /// From its start to its exit; `None` if there was no start, or it had to be killed at the deadline.
+    /// The time from its start to its exit; `None` if there was no start, or it had to be killed at the deadline.
     pub(super) elapsed: Option<Duration>,
-    /// What speaks against it; `None` if it exited with status 0.
+    /// What was wrong with its end; `None` if it exited with status 0.
     pub(super) fault: Option<String>,
 }
 
@@ -61,7 +61,7 @@ impl KillerProgram {
         self.template.replace("{pgid}", &pgid.to_string()).replace("{grace}", &grace.as_secs_f64().to_string())
     }
 
-    /// Runs it to its end, or to the deadline. What it has left behind lives on until `observed` returns.
+    /// Runs the program to its end, or to the deadline. What it has left behind lives on until `observed` returns.
     pub(super) fn run<T>(
         &self,
         pgid: i32,
@@ -94,7 +94,7 @@ impl KillerProgram {
     }
 }
 
-/// What a killer of this template is run as.
+/// The command line of a killer with this template.
 #[cfg(fuzzing)]
 pub fn command_line(template: &str, pgid: i32, grace: Duration) -> Option<String> {
     KillerProgram::new(template).ok().map(|program| program.command_line(pgid, grace))
@@ -121,7 +121,7 @@ impl RunningProgram {
         let stderr = child.stderr.take().map(StderrTail::of);
         let (exit, exited) = channel();
         let pid = group.pgid();
-        // Waits without reaping: until `end` the number is still the command's own.
+        // The wait does not reap: until `end` the number is still the command's own.
         std::thread::spawn(move || {
             child::wait_for_exit(pid);
             let _ = exit.send(Instant::now());
@@ -129,7 +129,7 @@ impl RunningProgram {
         Ok(RunningProgram { child, group, mark, exited, stderr })
     }
 
-    /// Its processes, for the one who asks what it is stuck in.
+    /// The program's processes, which say what it is stuck in.
     fn who(&self) -> String {
         let members = self.mark.members().unwrap_or_default();
         let names: Vec<_> =
@@ -137,7 +137,7 @@ impl RunningProgram {
         if names.is_empty() { String::new() } else { format!(" ({})", names.join("; ")) }
     }
 
-    /// Kills what is left of it, and reaps the command.
+    /// Kills what is left of the program, and reaps the command.
     fn end(mut self) -> (io::Result<ExitStatus>, String) {
         let _ = kill_until_gone(Some(self.group), &self.mark, Instant::now() + DEAD_WITHIN);
         let status = FIXTURES.reap(&mut self.child, self.group);

@@ -1,4 +1,4 @@
-//! One cell: start the fixture, call the subject under watch, collect what was seen of both, have it judged.
+//! Runs one cell: starts the fixture, calls the subject under watch, collects what was seen of both, has it judged.
 
 use std::io;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::heartbeat::{Flavor, Lab, LabError};
 use crate::heartbeat::{Heartbeat, Machine, Meanwhile, Pulse};
 use crate::report::{CellReport, CellVerdict, Timeline};
 
-/// How long the fixture outlives the deadline of its kill: its end must never be taken for the subject's doing.
+/// How long the fixture outlives the deadline of its kill, so that its own end is never taken for the subject's doing.
 const BEYOND_THE_DEADLINE: Duration = Duration::from_secs(60);
 const SHORTEST_LIFE: Duration = Duration::from_secs(120);
 
@@ -84,7 +84,7 @@ struct NoResult {
     why: String,
 }
 
-/// A cell that is over, from both sides.
+/// A cell that is over, seen from the subject's side and from the group's.
 struct WatchedCell<'a> {
     result: Result<SubjectResult, NoResult>,
     group: GroupSeen<'a>,
@@ -132,13 +132,12 @@ fn join<T>(thread: ScopedJoinHandle<'_, T>, otherwise: impl FnOnce() -> T) -> T 
 }
 
 impl WatchedCell<'_> {
-    /// When the subject was called. A machine with no time to start the lab takes none of the grace: that begins with the
-    /// call.
+    /// When the subject was called. The grace begins then: a slow start of the lab takes none of it.
     fn called(&self) -> Instant {
         self.times.called.get().copied().unwrap_or(self.start)
     }
 
-    /// What happened when, from the start of the watch.
+    /// The times of what happened, from the start of the watch.
     fn timeline(&self, settings: &CellSettings) -> Timeline {
         let zero = self.times.began.get().copied().unwrap_or(self.start);
         let since = |at: Instant| at.saturating_duration_since(zero);
@@ -153,7 +152,7 @@ impl WatchedCell<'_> {
         }
     }
 
-    /// All that was seen, if the subject came to its end.
+    /// Collects all that was seen, if the subject came to its end.
     fn collect(self, running: &Running) -> Result<Observation, NoResult> {
         let called = self.called();
         let WatchedCell { result, group, gone_before, meanwhile, .. } = self;
@@ -235,7 +234,7 @@ fn no_result(error: LabError, deadline: Duration) -> NoResult {
     }
 }
 
-/// Runs a program to its end. What it leaves behind may go on for as long as the group is looked at.
+/// Runs a program to its end. What it leaves behind lives on for as long as the group is looked at.
 fn run_program<T>(
     program: &KillerProgram,
     pgid: i32,

@@ -1,5 +1,5 @@
-//! What a process says on its stderr: the beginning and the end are kept, and the rest is read, so that nobody blocks on
-//! it.
+//! What a process prints on its stderr: the beginning and the end are kept. The rest is read too, so that no writer
+//! blocks.
 
 use std::collections::VecDeque;
 use std::io::Read;
@@ -7,21 +7,22 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Of each end, in bytes: the first words tell what went wrong first, the last ones what it died of.
+/// How many bytes are kept of each end. The first lines say what went wrong first, the last ones what the process died
+/// of.
 const KEPT_OF_EACH_END: usize = 2048;
 
-/// One who hides and holds the pipe is not waited for.
+/// How long the end of the stream is waited for: a process that got away may hold the pipe for ever.
 const STREAM_END_WITHIN: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub(super) struct StderrTail {
     kept: Arc<Mutex<HeadAndTail>>,
-    /// Nothing is sent: it ends with the stream.
+    /// Nothing is sent on it: it ends with the stream.
     over: Receiver<()>,
 }
 
 impl StderrTail {
-    /// Listens from here on, on a thread of its own.
+    /// Reads the stream to its end, on a thread of its own.
     pub(super) fn of(mut stream: impl Read + Send + 'static) -> StderrTail {
         let kept = Arc::new(Mutex::new(HeadAndTail::default()));
         let (stream_is_open, over) = channel();
@@ -36,7 +37,7 @@ impl StderrTail {
         StderrTail { kept, over }
     }
 
-    /// What was said, once everybody who could say more is dead; as one line for a report.
+    /// What was printed, as one line for a report. Call it when all writers are dead.
     pub(super) fn text(self) -> String {
         let _ = self.over.recv_timeout(STREAM_END_WITHIN);
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).one_line()
@@ -47,7 +48,7 @@ impl StderrTail {
 struct HeadAndTail {
     beginning: Vec<u8>,
     end: VecDeque<u8>,
-    /// How many bytes were said between them.
+    /// How many bytes there were between the two.
     left_out: usize,
 }
 
@@ -66,7 +67,7 @@ impl HeadAndTail {
             self.beginning.extend(self.end.drain(..));
             return plain_line(&self.beginning);
         }
-        // A character that was cut through is left out whole.
+        // A character that was cut in two is left out.
         let whole = self.beginning.utf8_chunks().last().filter(|last| is_cut(last.invalid()));
         let cut = whole.map_or(0, |last| last.invalid().len());
         self.beginning.truncate(self.beginning.len() - cut);
@@ -77,7 +78,7 @@ impl HeadAndTail {
     }
 }
 
-/// Whether these bytes, which are no character, are the beginning of one.
+/// Whether these bytes, which are no character, are the first bytes of one.
 fn is_cut(bytes: &[u8]) -> bool {
     std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_none())
 }

@@ -1,4 +1,5 @@
-//! The kill implementations under test: the bug, the fix, the rejected alternative, and those of others.
+//! The kill implementations under test: the bug, the fix, the rejected alternative, and functions and programs of
+//! others.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +14,7 @@ use nix::unistd::Pid;
 use super::program::{KillerProgram, TemplateError};
 use crate::kill::{KillError, KillPolicy, KillReport, KillThread, kill_in_pool};
 
-/// What a subject tells of its kill; `None` from one that returns nothing.
+/// What a subject reports of its kill; `None` if it returns nothing.
 pub(super) type SelfReport = Option<Result<KillReport, KillError>>;
 pub(super) type Killing = Pin<Box<dyn Future<Output = SelfReport> + Send>>;
 
@@ -23,14 +24,14 @@ pub struct Subject {
     name: String,
     about: String,
     pub(super) implementation: Implementation,
-    /// Whether it returns a report of what it did.
+    /// Whether the subject returns a report of what it did.
     pub(super) reports_itself: bool,
     pub(super) known_faults: KnownFaults,
 }
 
 pub(super) type KillFunction = Arc<dyn Fn(i32, KillPolicy) -> Killing + Send + Sync>;
 
-/// How it is asked to kill.
+/// How a subject is called.
 #[derive(Clone)]
 pub(super) enum Implementation {
     Function(KillFunction),
@@ -40,7 +41,7 @@ pub(super) enum Implementation {
 /// The ways in which a known-bad subject is bad. Each is expected to be seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct KnownFaults {
-    /// It waits on the worker.
+    /// It blocks the worker while it waits.
     pub(super) starves: bool,
     /// It takes `ESRCH` for gone, so an un-reaped leader holds the grace.
     pub(super) holds_the_grace: bool,
@@ -64,11 +65,11 @@ impl Subject {
         })
     }
 
-    /// Any program: `template` is a command line for `/bin/sh -c`, in which `{pgid}` stands for the process group and
-    /// `{grace}` for the grace that it is to give, in seconds.
+    /// A program to judge: `template` is a command line for `/bin/sh -c`, in which `{pgid}` stands for the process
+    /// group and `{grace}` for the grace that it is to give, in seconds.
     ///
-    /// It has no runtime and so no pulse. It has to exit with status 0, before the suite's
-    /// [deadline](super::Suite::deadline); what it starts is killed when it has been judged.
+    /// A program has no runtime and so no pulse. It has to exit with status 0, before the suite's
+    /// [deadline](super::Suite::deadline). What it starts is killed when the cell is over.
     ///
     /// # Errors
     ///
@@ -103,29 +104,29 @@ impl Subject {
         self
     }
 
-    /// The same under another name.
+    /// The subject under another name.
     #[cfg(feature = "conformance")]
     pub(super) fn called(mut self, name: &str) -> Subject {
         name.clone_into(&mut self.name);
         self
     }
 
-    /// Its name, as `--subject` takes it.
+    /// The subject's name, as `--subject` takes it.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it is, in a few words; of a program, its template; empty for a function of somebody's own.
+    /// The subject in a few words; the template of a program; empty for a function of your own.
     pub fn about(&self) -> &str {
         &self.about
     }
 
-    /// Whether it is expected to be caught.
+    /// Whether the subject is expected to be caught.
     pub fn is_known_bad(&self) -> bool {
         self.known_faults != KnownFaults::default()
     }
 
-    /// Whether it is a program, which no runtime runs.
+    /// Whether the subject is a program, which runs on no runtime.
     pub fn is_program(&self) -> bool {
         matches!(self.implementation, Implementation::Program(_))
     }
@@ -172,7 +173,7 @@ fn first_signal(policy: &KillPolicy) -> Signal {
 
 const NAIVE_POLL: Duration = Duration::from_millis(100);
 
-/// The body that nearly everybody writes.
+/// The body that most people write first.
 fn naive_kill(pgid: i32, policy: &KillPolicy) {
     let group = Pid::from_raw(pgid);
     if killpg(group, first_signal(policy)) == Err(Errno::ESRCH) {
@@ -189,7 +190,7 @@ fn naive_kill(pgid: i32, policy: &KillPolicy) {
     let _ = killpg(group, Signal::SIGKILL);
 }
 
-/// The same with the sleep made async: starves nobody, and is no wiser.
+/// The naive body with an async sleep: it starves no worker, and waits as long in vain.
 async fn naive_async_kill(pgid: i32, policy: &KillPolicy) {
     let group = Pid::from_raw(pgid);
     if killpg(group, first_signal(policy)) == Err(Errno::ESRCH) {

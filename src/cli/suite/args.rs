@@ -29,17 +29,17 @@ pub(in crate::cli) struct SuiteArgs {
     #[arg(long = "subject", value_name = "NAME", value_parser = PossibleValuesParser::new(subject_names()))]
     pub(super) subjects: Vec<String>,
     /// Only this fixture; may be repeated
-    #[arg(long = "fixture", value_name = "NAME", value_parser = PossibleValuesParser::new(fixture::ALL.iter().map(|f| f.name)))]
+    #[arg(long = "fixture", value_name = "NAME", value_parser = PossibleValuesParser::new(fixture_names()))]
     pub(super) fixtures: Vec<String>,
-    /// Judge this killer too, or alone where there is no --subject: a command line for /bin/sh -c, in which {pgid} stands
-    /// for the process group and {grace} for the grace in seconds; may be repeated
+    /// Judge this killer too, or alone where there is no --subject: a command line for /bin/sh -c, in which {pgid}
+    /// stands for the process group and {grace} for the grace in seconds; may be repeated
     #[arg(long = "exec", value_name = "NAME='CMD {pgid}'", value_parser = killer)]
     pub(super) killers: Vec<Subject>,
     /// Only this runtime; may be repeated
     #[arg(long = "runtime", value_name = "NAME", value_parser = PossibleValuesParser::new(runtime_names()))]
     pub(super) runtimes: Vec<String>,
-    /// The shells that the fixtures run under, every cell once under each: dash,bash,busybox; may be repeated; sh unless
-    /// said otherwise
+    /// The shells that the fixtures run under, every cell once under each: dash,bash,busybox; may be repeated; sh
+    /// unless said otherwise
     #[arg(long = "shell", value_name = "SHELL", value_delimiter = ',', value_parser = args::shell)]
     pub(super) shells: Vec<String>,
     /// How many times to run every cell
@@ -51,7 +51,8 @@ pub(in crate::cli) struct SuiteArgs {
     /// The grace that the subjects are told to give
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = args::grace)]
     pub(super) grace: Duration,
-    /// The signal by which the subjects ask a group to end before they send SIGKILL; the fixtures obey or ignore this one
+    /// The signal by which the subjects ask a group to end before they send SIGKILL; the fixtures obey or ignore this
+    /// one
     #[arg(long, value_name = "SIGNAL", default_value = "TERM", value_parser = args::first_signal)]
     pub(super) first_signal: Signal,
     /// How long a worker may stand still, 50 ms unless said otherwise; less than half of the grace, or no stall is seen
@@ -61,11 +62,17 @@ pub(in crate::cli) struct SuiteArgs {
     #[arg(long, value_name = "DURATION", value_parser = args::deadline)]
     pub(super) deadline: Option<Duration>,
     /// How many cells to run side by side, each in a process of its own
-    #[arg(long, value_name = "N", default_value_t = JOBS as u16, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = JOBS as u16,
+        value_parser = clap::value_parser!(u16).range(1..=1024)
+    )]
     pub(super) jobs: u16,
     #[command(flatten)]
     pub(super) publish: Publish,
-    /// List the cells and what is expected of each; run nothing. Time `prompt`: back soon after the group is gone; `grace`: takes half of it and more
+    /// List the cells and what is expected of each; run nothing. Time `prompt`: back soon after the group is gone;
+    /// `grace`: takes half of it and more
     #[arg(long)]
     pub(super) list: bool,
     /// Run nothing: put the JSON reports of all parts together, and report on the whole
@@ -76,7 +83,7 @@ pub(in crate::cli) struct SuiteArgs {
     pub(super) cell: Option<String>,
 }
 
-/// What says which cells to run, and how: nothing of it can be meant together with --merge.
+/// The arguments that say which cells to run, and how: none of them makes sense together with --merge.
 const RUNNING: [&str; 14] = [
     "subjects",
     "fixtures",
@@ -95,15 +102,19 @@ const RUNNING: [&str; 14] = [
 ];
 
 fn subject_names() -> Vec<&'static str> {
-    // clap keeps the names for the life of the program.
+    // Leaked, since clap keeps the names for the life of the program.
     built_in().iter().map(|subject| &*Box::leak(subject.name().to_owned().into_boxed_str())).collect()
+}
+
+fn fixture_names() -> impl Iterator<Item = &'static str> {
+    fixture::ALL.iter().map(|fixture| fixture.name)
 }
 
 fn runtime_names() -> Vec<&'static str> {
     RUNTIMES.iter().map(|runtime| &*Box::leak(runtime_name(*runtime).into_boxed_str())).collect()
 }
 
-/// `NAME=CMD {pgid}`.
+/// The killer that `NAME=CMD {pgid}` describes.
 pub(super) fn killer(text: &str) -> Result<Subject, String> {
     let (name, template) =
         text.split_once('=').ok_or("write NAME='CMD {pgid}', such as mine='./kill-group {pgid} {grace}'")?;

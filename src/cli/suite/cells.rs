@@ -1,4 +1,4 @@
-//! Which cells a suite has, as its arguments say; how to list them, and the command for just one of them.
+//! The cells that the arguments ask for; how to list them, and the command for just one of them.
 
 use std::process::Command;
 use std::time::Duration;
@@ -68,8 +68,8 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
                 "--budget {budget}: it {must}, {grace}, or no stall is seen; lower it, or give a longer --grace"
             ),
             None => format!(
-                "--grace {grace}: the budget, {budget} unless --budget says otherwise, {must}, or no stall is seen; give a \
-                 longer --grace, or a --budget"
+                "--grace {grace}: the budget, {budget} unless --budget says otherwise, {must}, or no stall is seen; \
+                 give a longer --grace, or a --budget"
             ),
         });
     }
@@ -82,12 +82,12 @@ pub(super) fn suite(args: &SuiteArgs) -> Result<Suite, String> {
     Ok(suite)
 }
 
-/// The command by which the program runs this cell of its own suite: its own arguments, and which cell.
+/// The command by which the program runs this cell in another process: its own arguments, and the cell's name.
 pub(super) fn command(cell: &Cell) -> Command {
     let program = std::env::current_exe().unwrap_or_else(|_| "deadbeat".into());
     let mut command = Command::new(program);
     for arg in std::env::args_os().skip(1) {
-        // Behind it, and before a `--` that ends the options.
+        // Behind `suite`, and before a `--` that ends the options.
         let is_ours = arg == "suite" && command.get_args().all(|before| before != "suite");
         command.arg(arg);
         if is_ours {
@@ -155,7 +155,7 @@ pub(super) fn again(cell: &CellReport, args: &SuiteArgs) -> String {
     command
 }
 
-/// How somebody at a shell calls us: by name where that is found, else by where we are.
+/// How this program is called from a shell: by its name where that is found, else by its path.
 fn program() -> String {
     let paths = search_path();
     let is_found = std::env::split_paths(&paths).any(|dir| dir.join("deadbeat").is_file());
@@ -163,7 +163,7 @@ fn program() -> String {
     here.map_or_else(|| "deadbeat".to_owned(), |path| quoted(&path.display().to_string()))
 }
 
-/// One word of a shell command.
+/// The text, quoted as one word of a shell command.
 pub(super) fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     if !word.is_empty() && word.chars().all(plain) {

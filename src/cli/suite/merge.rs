@@ -1,4 +1,5 @@
-//! `--merge`: the reports of all parts of a suite become the report on the whole, or it is said which one is amiss.
+//! `--merge`: the reports on all parts of a suite become the report on the whole, or an error names the one that is
+//! wrong.
 //!
 //! Reports that are no parts (of one shell each, say) are put together too; parts and wholes are not mixed.
 
@@ -20,14 +21,14 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Report, String> {
     merged(reports)
 }
 
-/// The whole of these parts, or of these suites; the paths are for what is wrong.
+/// The report on the whole of these parts, or of these suites; the paths are for errors.
 pub(super) fn merged(reports: Vec<(&Path, Report)>) -> Result<Report, String> {
     check_parts(&reports)?;
     check_not_empty(&reports)?;
     check_cells(&reports)?;
     check_count(&reports)?;
     let mut reports = reports.into_iter().map(|(_, report)| report);
-    // There is one at least, and the first speaks for the machine.
+    // The machine of the first report stands for all.
     let first = reports.next().ok_or("no report to merge")?;
     let mut cells = first.cells;
     reports.for_each(|report| cells.extend(report.cells));
@@ -35,7 +36,7 @@ pub(super) fn merged(reports: Vec<(&Path, Report)>) -> Result<Report, String> {
     Ok(Report::of(first.host, cells))
 }
 
-/// Either none is a part, or each of 1/N to N/N of one suite is there once.
+/// Checks that either none is a part, or each of 1/N to N/N of one suite is there once.
 fn check_parts(reports: &[(&Path, Report)]) -> Result<(), String> {
     let parts: Vec<_> = reports.iter().filter_map(|(file, report)| Some((*file, report.partition?, report))).collect();
     let Some((first, of, whole)) = parts.first().map(|(file, part, report)| (*file, part.of(), &report.whole)) else {
@@ -73,7 +74,8 @@ fn check_parts(reports: &[(&Path, Report)]) -> Result<(), String> {
     if missing.is_empty() { Ok(()) } else { Err(format!("missing: part {}", missing.join(", "))) }
 }
 
-/// A report without a cell proves nothing. Only a part may have none: that of a suite with few cells.
+/// Checks that there are cells: a report without any proves nothing. Only a part may have none, of a suite with few
+/// cells.
 fn check_not_empty(reports: &[(&Path, Report)]) -> Result<(), String> {
     let is_empty = |report: &Report| report.cells.is_empty();
     let empty = reports.iter().find(|(_, report)| is_empty(report) && report.partition.is_none());
@@ -86,7 +88,7 @@ fn check_not_empty(reports: &[(&Path, Report)]) -> Result<(), String> {
     }
 }
 
-/// Each cell is there once, and in the part it belongs to.
+/// Checks that each cell is there once, and in the part it belongs to.
 fn check_cells(reports: &[(&Path, Report)]) -> Result<(), String> {
     let mut seen = BTreeMap::new();
     for (file, report) in reports {
@@ -103,7 +105,7 @@ fn check_cells(reports: &[(&Path, Report)]) -> Result<(), String> {
     Ok(())
 }
 
-/// Together the parts have all the cells of their suite.
+/// Checks that the parts together have all the cells of their suite.
 fn check_count(reports: &[(&Path, Report)]) -> Result<(), String> {
     let Some(whole) = reports.iter().find_map(|(_, report)| report.whole.as_ref()) else { return Ok(()) };
     let cells: usize = reports.iter().map(|(_, report)| report.cells.len()).sum();
@@ -113,7 +115,7 @@ fn check_count(reports: &[(&Path, Report)]) -> Result<(), String> {
     Err(format!("the parts have {cells} cells together, and their suite has {}: run it anew", whole.cells))
 }
 
-/// That of a suite that was run as a whole; what is not built in comes after what is, in the order of its name.
+/// Sorts the cells as a suite that runs as a whole has them. Names that are not built in come last, in their own order.
 fn in_order(cells: &mut [CellReport]) {
     let subjects: Vec<_> = built_in().iter().map(|subject| subject.name().to_owned()).collect();
     let runtimes: Vec<_> = RUNTIMES.iter().copied().map(runtime_name).collect();

@@ -34,23 +34,23 @@ enum ReportFormat {
 }
 
 impl Publish {
-    /// What was asked of a report, and cannot be meant of a list.
+    /// The first option that makes sense for a report and not for a list.
     pub(super) fn unlistable(&self) -> Option<&'static str> {
         let html = self.html.as_ref().map(|_| "--html");
         html.or(self.output.as_ref().map(|_| "--output")).or((self.format != ReportFormat::Table).then_some("--format"))
     }
 
-    /// Where the report goes, if not to stdout.
+    /// The file that the report goes to; `None` for stdout.
     fn output(&self) -> Option<&Path> {
         self.output.as_deref().filter(|file| *file != Path::new("-"))
     }
 
-    /// Whether stderr and the report are read by the same reader.
+    /// Whether stderr and the report go to the same place.
     pub(super) fn is_read_with_stderr(&self) -> bool {
         self.output().is_none() && output::streams_are_one()
     }
 
-    /// Whether every file can be written, found out before anything runs.
+    /// Checks that every file can be written, before anything runs.
     pub(super) fn check(&self) -> Result<(), String> {
         let files: Vec<&Path> = self.output().into_iter().chain(self.html.as_deref()).collect();
         if let [output, html] = files[..] {
@@ -64,12 +64,12 @@ impl Publish {
         files.into_iter().try_for_each(output::check_writable)
     }
 
-    /// `status` if all of it could be written.
+    /// Writes the report. Returns `status` if all of it could be written.
     pub(super) fn publish(&self, report: &Report, status: ExitCode) -> ExitCode {
         let ending = interrupt::hold_off();
         let written = self.render(report).and_then(|(text, page)| {
             let mut targets: Vec<(&Path, String)> = self.html.as_deref().zip(page).into_iter().collect();
-            // The table has colours. What looks like one in the others is a word of the report.
+            // The table alone has colours. In the other formats what looks like one is text of the report.
             let is_table = self.format == ReportFormat::Table;
             let plain = |text: &str| if is_table { strip_str(text).to_string() } else { text.to_owned() };
             let plain = |file| (file, plain(&text));
@@ -77,7 +77,7 @@ impl Publish {
             let (streams, files): (Vec<_>, Vec<_>) = targets.iter().partition(|(file, _)| output::is_special(file));
             let write = |(file, text): &(&Path, String)| output::write_whole(file, text.as_bytes());
             files.into_iter().try_for_each(write)?;
-            // A reader that has stopped reading must not make us deaf to Ctrl-C.
+            // A reader that has stopped reading must not keep Ctrl-C from ending the program.
             drop(ending);
             streams.into_iter().try_for_each(write)?;
             Ok(text)

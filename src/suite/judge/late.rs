@@ -1,4 +1,4 @@
-//! What came too late, weighed against what the machine was seen to do: a slow machine makes a right kill late too.
+//! What came too late, compared with the delays of the machine: a slow machine makes a right kill late too.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(super) struct LateFault {
     pub(super) least: Duration,
 }
 
-/// What of the machine's doing can have kept the subject, or its group, from being in time.
+/// How long the machine can have delayed the subject or its group, by three measures.
 struct MachineShare {
     passes: Duration,
     run_queue: Duration,

@@ -351,8 +351,8 @@ fn a_group_that_took_the_whole_grace_was_asked_late_unless_the_machine_explains_
     assert_eq!(verdict, CellVerdict::Fail);
     assert_eq!(
         why,
-        "the group went after 5.0s of the 5s of grace, its leader ended by itself: the first signal came late, or the group \
-         was slow"
+        "the group went after 5.0s of the 5s of grace, its leader ended by itself: the first signal came late, or the \
+         group was slow"
     );
     // One fifth is its cleanup; half of the rest explains it.
     assert_eq!(judged(GRACE, GRACE, GRACE * 2 / 5).0, CellVerdict::Inconclusive);
