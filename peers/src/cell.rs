@@ -31,35 +31,35 @@ const LEAST_ROOM: Duration = Duration::from_secs(5);
 const BUDGET: Duration = Duration::from_millis(200);
 
 #[derive(Serialize, Deserialize)]
-pub(crate) enum Ruling {
+pub(crate) enum CellVerdict {
     Pass,
     Fail(String),
     /// Nothing was proved, or the bench itself failed: held against no peer.
     Undecided(String),
 }
 
-/// One cell, ruled.
-pub(crate) struct Ruled {
+/// A cell and its verdict.
+pub(crate) struct JudgedCell {
     pub(crate) peer: &'static str,
     pub(crate) fixture: &'static str,
     pub(crate) runtime: String,
-    pub(crate) ruling: Ruling,
+    pub(crate) verdict: CellVerdict,
 }
 
 /// Until something is proved, three times at most: a machine that has disturbed a cell has said nothing of the peer.
-pub(crate) fn run(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
-    let mut rulings = (0..3).map(|_| once(peer, fixture, flavor, grace));
-    let mut last = rulings.next().expect("three");
-    while let (Ruling::Undecided(_), Some(next)) = (&last, rulings.next()) {
+pub(crate) fn run(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> CellVerdict {
+    let mut verdicts = (0..3).map(|_| once(peer, fixture, flavor, grace));
+    let mut last = verdicts.next().expect("three");
+    while let (CellVerdict::Undecided(_), Some(next)) = (&last, verdicts.next()) {
         last = next;
     }
     last
 }
 
-fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruling {
+fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> CellVerdict {
     let (target, started) = match Target::start(peer, fixture, grace) {
         Ok(pair) => pair,
-        Err(error) => return Ruling::Undecided(format!("the fixture did not start: {error}")),
+        Err(error) => return CellVerdict::Undecided(format!("the fixture did not start: {error}")),
     };
     let lab = Lab::new(flavor).heartbeat(Heartbeat::new().budget(BUDGET)).deadline(grace * 2 + Duration::from_secs(30));
     let begun = Instant::now();
@@ -94,8 +94,8 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
     });
     let watched = match watched {
         Ok(watched) => watched,
-        Err(LabError::Hung { .. }) => return Ruling::Fail("it did not come back".into()),
-        Err(error) => return Ruling::Undecided(error.to_string()),
+        Err(LabError::Hung { .. }) => return CellVerdict::Fail("it did not come back".into()),
+        Err(error) => return CellVerdict::Undecided(error.to_string()),
     };
 
     let mut faults = Vec::new();
@@ -132,8 +132,8 @@ fn once(peer: &Peer, fixture: &Fixture, flavor: Flavor, grace: Duration) -> Ruli
             let culprit = culprit.map(|culprit| format!(" ({culprit})")).unwrap_or_default();
             faults.push(format!("a worker stood still for {:.1?}{culprit}", watched.pulse.longest));
         }
-        (Verdict::Inconclusive { why }, true) => return Ruling::Undecided(why.to_string()),
+        (Verdict::Inconclusive { why }, true) => return CellVerdict::Undecided(why.to_string()),
         _ => {}
     }
-    if faults.is_empty() { Ruling::Pass } else { Ruling::Fail(faults.join("; ")) }
+    if faults.is_empty() { CellVerdict::Pass } else { CellVerdict::Fail(faults.join("; ")) }
 }

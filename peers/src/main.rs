@@ -3,9 +3,9 @@
 //! `scripts/compare-peers` runs it, in a pid namespace of its own: not every peer checks what it signals.
 
 mod adapters;
-mod board;
 mod cell;
 mod latency;
+mod leaderboard;
 mod peer;
 mod scale;
 mod started;
@@ -23,9 +23,9 @@ use deadbeat::suite::{RUNTIMES, runtime_name};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::board::Row;
-use crate::cell::{Ruled, Ruling};
+use crate::cell::{CellVerdict, JudgedCell};
 use crate::latency::Latency;
+use crate::leaderboard::Row;
 use crate::peer::Peer;
 
 /// Half of it is what a slow machine may take for a kill that takes milliseconds.
@@ -100,24 +100,24 @@ fn compare(page: Option<&Path>) -> ExitCode {
         .zip(latency)
         .map(|(peer, latency)| {
             eprintln!("scale: {}", peer.name);
-            let cells = cells.extract_if(.., |ruled| ruled.peer == peer.name).collect();
+            let cells = cells.extract_if(.., |cell| cell.peer == peer.name).collect();
             Row { peer, cells, latency, scale: bench(&["scale", peer.name]) }
         })
         .collect();
-    let text = board::markdown(&rows);
-    println!("{}\n{text}", board::details(&rows));
-    if let Some(Err(error)) = page.map(|path| board::write_into(path, &text)) {
+    let text = leaderboard::markdown(&rows);
+    println!("{}\n{text}", leaderboard::details(&rows));
+    if let Some(Err(error)) = page.map(|path| leaderboard::write_into(path, &text)) {
         eprintln!("peers: {error}");
         return ExitCode::from(2);
     }
-    println!("{}, in {:.0} s", board::figure(&rows), begun.elapsed().as_secs_f64());
+    println!("{}, in {:.0} s", leaderboard::figure(&rows), begun.elapsed().as_secs_f64());
     ExitCode::from(u8::from(rows.iter().any(Row::is_wrong)))
 }
 
 /// Every peer against every fixture on every runtime, each in a process of its own. Not
 /// `already-gone`, whose leader has been reaped: the owner of the child cannot kill it then, and a peer that is given a
 /// number alone is not asked to.
-fn cells() -> Vec<Ruled> {
+fn cells() -> Vec<JudgedCell> {
     let fixtures = fixture::ALL.iter().filter(|fixture| fixture.name != "already-gone");
     let all = fixtures.flat_map(|fixture| peer::ALL.iter().map(move |peer| (peer.name, fixture.name)));
     let queue: VecDeque<_> =
@@ -132,10 +132,10 @@ fn cells() -> Vec<Ruled> {
                     let next = queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop_front();
                     let Some((peer, fixture, flavor)) = next else { break };
                     let runtime = runtime_name(flavor);
-                    let ruling = bench(&["cell", peer, fixture, &runtime]);
-                    let ruling =
-                        ruling.unwrap_or_else(|error| Ruling::Undecided(format!("the bench's process: {error}")));
-                    let _ = sender.send(Ruled { peer, fixture, runtime, ruling });
+                    let verdict = bench(&["cell", peer, fixture, &runtime]);
+                    let verdict =
+                        verdict.unwrap_or_else(|error| CellVerdict::Undecided(format!("the bench's process: {error}")));
+                    let _ = sender.send(JudgedCell { peer, fixture, runtime, verdict });
                 }
             });
         }

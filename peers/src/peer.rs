@@ -185,7 +185,7 @@ pub(crate) const ALL: &[Peer] = &[
         name: CONTROL,
         package: None,
         docs: "../README.md#the-trap",
-        start: adapters::seed::start,
+        start: adapters::naive::start,
         how: String::new,
         not_promised: &[],
     },

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::cell::{Ruled, Ruling};
+use crate::cell::{CellVerdict, JudgedCell};
 use crate::latency::Latency;
 use crate::peer::{self, Peer};
 use crate::scale::{DEADLINE, GROUPS, Scale};
@@ -16,23 +16,23 @@ const END: &str = "<!-- /peers -->";
 
 pub(crate) struct Row {
     pub(crate) peer: &'static Peer,
-    pub(crate) cells: Vec<Ruled>,
+    pub(crate) cells: Vec<JudgedCell>,
     pub(crate) latency: Result<Latency, String>,
     pub(crate) scale: Result<Scale, String>,
 }
 
 impl Row {
-    fn promised(&self) -> impl Iterator<Item = &Ruled> {
-        self.cells.iter().filter(|ruled| self.peer.not_promised(ruled.fixture).is_none())
+    fn promised(&self) -> impl Iterator<Item = &JudgedCell> {
+        self.cells.iter().filter(|cell| self.peer.not_promised(cell.fixture).is_none())
     }
 
     fn passed(&self) -> usize {
-        self.promised().filter(|ruled| matches!(ruled.ruling, Ruling::Pass)).count()
+        self.promised().filter(|cell| matches!(cell.verdict, CellVerdict::Pass)).count()
     }
 
     /// Of those promised, the ones of which nothing was proved.
     fn undecided(&self) -> usize {
-        self.promised().filter(|ruled| matches!(ruled.ruling, Ruling::Undecided(_))).count()
+        self.promised().filter(|cell| matches!(cell.verdict, CellVerdict::Undecided(_))).count()
     }
 
     /// A bench did not run, deadbeat has a cell that did not pass, or the control one that did.
@@ -48,12 +48,12 @@ impl Row {
     /// Fixture by fixture, on how many runtimes it failed, and the first reason.
     fn failed(&self) -> BTreeMap<&str, (usize, String)> {
         let mut failed = BTreeMap::new();
-        for ruled in self.promised() {
-            let why = match &ruled.ruling {
-                Ruling::Fail(why) => why.clone(),
-                Ruling::Pass | Ruling::Undecided(_) => continue,
+        for cell in self.promised() {
+            let why = match &cell.verdict {
+                CellVerdict::Fail(why) => why.clone(),
+                CellVerdict::Pass | CellVerdict::Undecided(_) => continue,
             };
-            failed.entry(ruled.fixture).or_insert((0, format!("{}: {why}", ruled.runtime))).0 += 1;
+            failed.entry(cell.fixture).or_insert((0, format!("{}: {why}", cell.runtime))).0 += 1;
         }
         failed
     }
@@ -114,14 +114,14 @@ pub(crate) fn details(rows: &[Row]) -> String {
         for (fixture, (runtimes, why)) in row.failed() {
             let _ = writeln!(text, "  {fixture:18} failed on {runtimes} of 3 runtimes; {why}");
         }
-        for ruled in row.promised() {
-            if let Ruling::Undecided(why) = &ruled.ruling {
-                let _ = writeln!(text, "  {:18} undecided on {}: {why}", ruled.fixture, ruled.runtime);
+        for cell in row.promised() {
+            if let CellVerdict::Undecided(why) = &cell.verdict {
+                let _ = writeln!(text, "  {:18} undecided on {}: {why}", cell.fixture, cell.runtime);
             }
         }
         for not in row.peer.not_promised {
-            let kept = row.cells.iter().filter(|ruled| not.fixtures.contains(&ruled.fixture));
-            let kept = kept.filter(|ruled| matches!(ruled.ruling, Ruling::Pass)).count();
+            let kept = row.cells.iter().filter(|cell| not.fixtures.contains(&cell.fixture));
+            let kept = kept.filter(|cell| matches!(cell.verdict, CellVerdict::Pass)).count();
             let _ = writeln!(text, "  not promised: {}\n    {} ({})", not.fixtures.join(", "), not.why, not.link);
             let _ = writeln!(text, "    {kept} of {} pass all the same", not.fixtures.len() * 3);
         }
