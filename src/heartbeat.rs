@@ -81,5 +81,7 @@ pub(crate) use observer::sample::what_its_threads_do;
 pub use pulse::{PoolPulse, Pulse, RuntimeShutdown, Watched};
 pub(crate) use reading::machine::{Machine, Meanwhile};
 pub use stall::Stall;
+#[cfg(feature = "macros")]
+pub(crate) use teeth::proves_nothing_for_now;
 pub use teeth::with_teeth;
 pub use verdict::{Verdict, Why};

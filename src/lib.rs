@@ -149,9 +149,13 @@
 compile_error!("deadbeat kills POSIX process groups; there are none on this system");
 
 pub mod agent;
+#[cfg(feature = "macros")]
+mod attribute;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+#[cfg(any(feature = "conformance", feature = "macros"))]
+mod date;
 mod error;
 pub mod fixture;
 #[cfg(fuzzing)]
@@ -175,6 +179,15 @@ mod signal;
 pub mod suite;
 mod sync;
 
+/// What `#[deadbeat::test]` expands to; no part of the API.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod __test {
+    pub use crate::attribute::Test;
+}
+
+#[cfg(feature = "macros")]
+pub use deadbeat_macros::test;
 pub use group::ProcessGroup;
 pub use kill::{KillError, KillErrorKind, KillPolicy, KillReport, Outcome, kill_process_group};
 pub use signal::{Signal, UnknownSignal};

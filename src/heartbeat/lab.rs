@@ -135,12 +135,13 @@ pub struct Lab {
     flavor: Flavor,
     heartbeat: Heartbeat,
     deadline: Duration,
+    thread_name: Option<String>,
 }
 
 impl Lab {
     /// With [`Heartbeat::new`]'s settings and a deadline of 30 s.
     pub const fn new(flavor: Flavor) -> Self {
-        Self { flavor, heartbeat: Heartbeat::new(), deadline: Duration::from_secs(30) }
+        Self { flavor, heartbeat: Heartbeat::new(), deadline: Duration::from_secs(30), thread_name: None }
     }
 
     /// How to watch.
@@ -154,6 +155,12 @@ impl Lab {
     /// read the symbols for source lines, is not counted.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
+        self
+    }
+
+    /// The name of the thread that the lab runs on: `deadbeat-lab` unless another is given.
+    pub fn thread_name(mut self, name: impl Into<String>) -> Self {
+        self.thread_name = Some(name.into());
         self
     }
 
@@ -184,7 +191,8 @@ impl Lab {
         let (stop, stopped) = oneshot::channel();
         let (lab, theirs) = (self.clone(), runtime.clone());
         let judged_by = move |began, done| lab.judged_by(began, done);
-        let thread = std::thread::Builder::new().name("deadbeat-lab".to_owned());
+        let name = self.thread_name.clone().unwrap_or_else(|| "deadbeat-lab".to_owned());
+        let thread = std::thread::Builder::new().name(name);
         let life = move || thread::run(&theirs, judged_by, f, stopped, &sender);
         thread.spawn(life).map_err(LabError::Runtime)?;
         // Whatever the lab itself takes to get ready, on a slow machine, is not the code's time.

@@ -41,7 +41,8 @@ pub fn with_teeth(bad: impl FnMut() -> Pulse, good: impl FnMut() -> Pulse) -> Pu
     pulse
 }
 
-fn proves_nothing_for_now(pulse: &Pulse) -> bool {
+/// Whether the machine kept the watch from proving something, so that the same may prove something the next time.
+pub(crate) fn proves_nothing_for_now(pulse: &Pulse) -> bool {
     matches!(pulse.verdict(), Verdict::Inconclusive { why } if why.is_the_machines())
 }
 

@@ -15,6 +15,7 @@ use super::cell::{Cell, runtime_name};
 use super::declared::{Declared, DeclaredAs};
 use super::process;
 use super::subjects::{Subject, built_in};
+use crate::date::is_date;
 use crate::fixture;
 use crate::report::{CellReport, CellVerdict, about_fixture};
 use crate::shutdown::heeded;
@@ -60,7 +61,13 @@ impl Suite {
     /// Declares that a cell fails, and why: `ours/late-fork/current-thread`, or `ours/late-fork/*` for several, where
     /// `*` stands for anything. The cell runs all the same, and a pass is an error.
     pub fn known_failure(self, cells: &str, reason: &str) -> Suite {
-        self.declare(DeclaredAs::KnownFailure, cells, reason)
+        self.declare(DeclaredAs::KnownFailure, cells, reason, None)
+    }
+
+    /// Declares that a cell fails until a day `YYYY-MM-DD`, which is the last one, in UTC. From the next day on its test fails
+    /// whatever the cell does. Else as [`known_failure`](Self::known_failure).
+    pub fn known_failure_until(self, cells: &str, reason: &str, day: &str) -> Suite {
+        self.declare(DeclaredAs::KnownFailure, cells, reason, Some(day.to_owned()))
     }
 
     /// Declares that a cell fails at times, and why: a race in the function, say. Cells are named as for
@@ -69,11 +76,11 @@ impl Suite {
     /// The cell runs, and what became of it is printed; neither a pass nor a failure is an error, but a run that proves
     /// nothing is. If a cell is declared both ways, the first declaration counts.
     pub fn flaky(self, cells: &str, reason: &str) -> Suite {
-        self.declare(DeclaredAs::Flaky, cells, reason)
+        self.declare(DeclaredAs::Flaky, cells, reason, None)
     }
 
-    fn declare(mut self, as_what: DeclaredAs, cells: &str, reason: &str) -> Suite {
-        self.declared.push(Declared { as_what, pattern: cells.to_owned(), reason: reason.to_owned() });
+    fn declare(mut self, as_what: DeclaredAs, cells: &str, reason: &str, until: Option<String>) -> Suite {
+        self.declared.push(Declared { as_what, pattern: cells.to_owned(), reason: reason.to_owned(), until });
         self
     }
 
@@ -161,10 +168,13 @@ impl Suite {
         }
         let mut cells = self.cells();
         for declared in &self.declared {
-            let Declared { as_what, pattern, reason } = declared;
+            let Declared { as_what, pattern, reason, until } = declared;
             let known = as_what.name();
             if reason.trim().is_empty() {
                 return Err(format!("the {known} {pattern:?} has no reason: say why it fails"));
+            }
+            if let Some(day) = until.as_ref().filter(|day| !is_date(day)) {
+                return Err(format!("{day:?} is no date: write the last day of the {known} {pattern:?} as YYYY-MM-DD"));
             }
             if !cells.iter().any(|cell| declared.is_of(&cell.name())) {
                 return Err(format!("the {known} {pattern:?} is no cell: --list shows those there are"));
@@ -238,6 +248,17 @@ fn end_cells_on_signal() -> std::io::Result<()> {
 
 fn judge(report: &CellReport, declared: Option<&Declared>) -> Result<(), String> {
     let (name, why) = (report.name(), &report.why);
+    if let Some((declared, day)) = declared.and_then(|declared| Some((declared, declared.over_since()?))) {
+        let reason = &declared.reason;
+        return Err(match report.verdict {
+            CellVerdict::Pass => {
+                format!(
+                    "it was known to fail until {day}, which is over ({reason}), and passes: take the declaration away"
+                )
+            }
+            _ => format!("it was known to fail until {day}, which is over ({reason}): {why}"),
+        });
+    }
     let declared = declared.map(|declared| (declared.as_what, &declared.reason));
     match (report.verdict, declared) {
         (CellVerdict::Pass, None) => {}
@@ -333,6 +354,10 @@ mod tests {
             (with(&["ours"]).known_failure("ours/late-fork/*", " "), "say why it fails"),
             (with(&["ours"]).known_failure("ours/late-frok/*", "typing"), "--list"),
             (with(&["ours"]).known_failure("control/fast-exit/*", "no excuse for it"), "--list"),
+            (
+                with(&["ours"]).known_failure_until("ours/late-fork/*", "slow", "2027-02-29"),
+                "\"2027-02-29\" is no date",
+            ),
             (with(&["ours"]).flaky("ours/late-fork/*", ""), "say why it fails"),
             (with(&["ours"]).flaky("ours/late-frok/*", "typing"), "the flaky cell \"ours/late-frok/*\" is no cell"),
         ] {
@@ -345,7 +370,7 @@ mod tests {
     fn a_known_failure_has_to_fail_and_a_flaky_cell_may() {
         let cell = &with(&["ours"]).checked_cells().unwrap()[0];
         let report = |verdict| CellReport { verdict, why: "because".into(), ..cell.unjudged() };
-        let declared = |as_what| Declared { as_what, pattern: "*".into(), reason: "we are slow".into() };
+        let declared = |as_what| Declared { as_what, pattern: "*".into(), reason: "we are slow".into(), until: None };
         let (failure, flaky) = (&declared(DeclaredAs::KnownFailure), &declared(DeclaredAs::Flaky));
         assert_eq!(judge(&report(CellVerdict::Pass), None), Ok(()));
         assert_eq!(judge(&report(CellVerdict::Fail), Some(failure)), Ok(()));
@@ -354,6 +379,15 @@ mod tests {
         assert!(judge(&report(CellVerdict::Pass), Some(failure)).unwrap_err().contains("take the declaration away"));
         for verdict in [CellVerdict::Pass, CellVerdict::Fail] {
             assert_eq!(judge(&report(verdict), Some(flaky)), Ok(()));
+        }
+        let until = |day: &str| Declared { until: Some(day.to_owned()), ..declared(DeclaredAs::KnownFailure) };
+        assert_eq!(judge(&report(CellVerdict::Fail), Some(&until("9999-12-31"))), Ok(()));
+        for (verdict, said) in [
+            (CellVerdict::Fail, "it was known to fail until 2020-02-29, which is over (we are slow): because"),
+            (CellVerdict::Pass, "which is over (we are slow), and passes: take the declaration away"),
+            (CellVerdict::Inconclusive, "which is over"),
+        ] {
+            assert!(judge(&report(verdict), Some(&until("2020-02-29"))).unwrap_err().contains(said));
         }
         for known in [None, Some(failure), Some(flaky)] {
             assert!(judge(&report(CellVerdict::Inconclusive), known).unwrap_err().contains("inconclusive"));

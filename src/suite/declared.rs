@@ -1,11 +1,15 @@
 //! Declarations about cells before they run: that they are known to fail, or fail at times, and why.
 
+use crate::date;
+
 /// A declaration for the cells whose names fit a pattern.
 #[derive(Clone, Debug)]
 pub(super) struct Declared {
     pub(super) as_what: DeclaredAs,
     pub(super) pattern: String,
     pub(super) reason: String,
+    /// The last day on which it holds, `YYYY-MM-DD`, in UTC.
+    pub(super) until: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,11 @@ impl Declared {
     /// Whether the declaration is about the cell with this name.
     pub(super) fn is_of(&self, name: &str) -> bool {
         matches(&self.pattern, name)
+    }
+
+    /// The last day, if it is over.
+    pub(super) fn over_since(&self) -> Option<&str> {
+        self.until.as_deref().filter(|day| date::is_over(day))
     }
 }
 
