@@ -212,7 +212,7 @@ impl Test {
     fn fail(&self, report: &str) -> ExitCode {
         if self.should_panic {
             eprintln!(
-                "{report}\nit fails by returning: a panic with this report would be taken for the one it should end with"
+                "{report}\nit returns to fail: a panic with this report would be taken for the one it should end with"
             );
             return ExitCode::SUCCESS;
         }
