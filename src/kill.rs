@@ -17,7 +17,7 @@
 //!
 //! | you have | call | it |
 //! | --- | --- | --- |
-//! | a `tokio::process::Child` | [`KillPolicy::kill_child`] | reaps the child too; the only call that can hit no stranger |
+//! | a `tokio::process::Child` | [`KillPolicy::kill_child`] | reaps the child too, and never hits another process |
 //! | a pgid | [`KillPolicy::kill`] | reports what it did; any number of kills take one thread |
 //! | a pgid and no runtime | [`KillPolicy::kill_blocking`] | blocks the thread that calls |
 //! | a pgid, and no use for the report | [`kill_process_group`] | has the default policy, and logs what went wrong |
