@@ -52,6 +52,7 @@ mod evidence;
 mod judge;
 mod lab;
 mod lateness;
+mod ledger;
 mod lines;
 mod ms;
 mod observer;

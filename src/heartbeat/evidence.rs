@@ -78,17 +78,14 @@ impl TaskLook {
 pub(crate) struct WorkersLook {
     /// When it was over.
     pub(crate) at: Instant,
-    /// Park count, odd while idle, and busy time.
-    pub(crate) workers: Vec<(u64, Duration)>,
+    pub(crate) workers: Vec<WorkerNumbers>,
     /// A thread that is younger than the poll had not begun to wait for anything but memory.
     pub(crate) begins: bool,
 }
 
 impl WorkersLook {
     pub(crate) fn at(metrics: &RuntimeMetrics, begins: bool) -> Self {
-        let worker = |index| (metrics.worker_park_unpark_count(index), metrics.worker_total_busy_duration(index));
-        let workers = (0..metrics.num_workers()).map(worker).collect();
-        Self { at: Instant::now(), workers, begins }
+        Self { workers: WorkerNumbers::of_all(metrics), at: Instant::now(), begins }
     }
 }
 
@@ -161,6 +158,15 @@ pub(crate) struct WorkerNumbers {
 impl WorkerNumbers {
     pub(crate) fn of(metrics: &RuntimeMetrics, index: usize) -> Self {
         Self { parks: metrics.worker_park_unpark_count(index), busy: metrics.worker_total_busy_duration(index) }
+    }
+
+    pub(crate) fn of_all(metrics: &RuntimeMetrics) -> Vec<Self> {
+        (0..metrics.num_workers()).map(|index| Self::of(metrics, index)).collect()
+    }
+
+    /// A worker reads its own count as it left it, and from outside it is even too while the worker is awake.
+    pub(crate) fn is_awake(&self) -> bool {
+        self.parks % 2 == 0
     }
 }
 

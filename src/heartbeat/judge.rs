@@ -8,6 +8,8 @@ use crate::heartbeat::judge::handover::{free_since, looked_for, may_begin_late};
 use crate::heartbeat::judge::machine::{blame_machine, unobserved};
 use crate::heartbeat::judge::one_poll_or_many::{Bounds, bounds};
 use crate::heartbeat::stall::Stall;
+use crate::heartbeat::stretch::Origin;
+use crate::heartbeat::stretch::PollDoubt;
 use crate::heartbeat::stretch::Stretch;
 use crate::heartbeat::verdict::Why;
 
@@ -17,15 +19,6 @@ mod machine;
 mod one_poll_or_many;
 #[cfg(any(test, deadbeat_record))]
 pub(super) mod record;
-
-/// With no more of a wait for a CPU than what the observer saw leaves room for.
-pub(super) fn cap_run_queue(excused: &[Stretch], heard: &[Observed]) -> impl Iterator<Item = Stretch> {
-    let capped_at = |(stretch, observed): (&Stretch, &Observed)| Stretch {
-        split: stretch.split.capped_at(observed.blocked()),
-        ..*stretch
-    };
-    excused.iter().zip(heard).map(capped_at)
-}
 
 /// The root of a multi-thread runtime is no worker: that it was away starves nobody, and its beats prove nothing.
 pub(super) fn root_blocked((stretch, observed): (&Stretch, Observed)) -> Why {
@@ -68,6 +61,13 @@ fn charge(stretch: &Stretch, seen: Observed, began: Instant, budget: Duration) -
             Finding::HandedOver => Why::HandedOver { waited: budget },
         };
         stall.doubt.get_or_insert(why);
+    }
+    match stretch.origin {
+        Origin::BusyPeriod(Some(PollDoubt::OneOrMany)) => drop(stall.doubt.get_or_insert(Why::Undecided { charged })),
+        Origin::BusyPeriod(Some(PollDoubt::HandedOver)) => {
+            stall.doubt.get_or_insert(Why::HandedOver { waited: charged });
+        }
+        Origin::BusyPeriod(None) | Origin::Poll | Origin::DriverTurns => {}
     }
     stall.culprit = seen.culprit.or_else(|| stall.culprit_by_the_clocks());
     Some(stall)

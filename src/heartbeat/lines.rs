@@ -100,7 +100,7 @@ mod tests {
 
     /// With a stall whose thread ran, and two whose threads waited and had their stacks copied.
     fn pulse() -> Pulse {
-        let mut pulse = Pulse::empty(Heartbeat::new(), Instant::now());
+        let mut pulse = Pulse::empty(Heartbeat::new());
         let culprits = [Culprit::running_by_the_clocks(), Culprit::with_a_stack(), Culprit::with_a_stack()];
         pulse.stalls = culprits.map(|culprit| Stall { culprit: Some(culprit), ..stall() }).into();
         pulse

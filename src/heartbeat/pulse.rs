@@ -1,6 +1,6 @@
 //! What a watch saw: the verdict follows from these fields and from nothing else.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 mod text;
 
@@ -90,13 +90,13 @@ impl Pulse {
         self.stalls.iter_mut().filter_map(|stall| stall.culprit.as_mut()).chain(root).chain(behind)
     }
 
-    pub(super) fn empty(config: Heartbeat, began: Instant) -> Self {
+    pub(super) fn empty(config: Heartbeat) -> Self {
         Self {
             beats: 0,
             stalls: Vec::new(),
             longest: Duration::ZERO,
             queue_delay: Duration::ZERO,
-            watched: began.elapsed(),
+            watched: Duration::ZERO,
             budget: config.budget,
             interval: config.interval,
             rhythm: BeatsOverTime::new(config.interval),
@@ -105,6 +105,14 @@ impl Pulse {
             shutdown: None,
             uncovered: None,
         }
+    }
+
+    /// Adds what was judged.
+    pub(super) fn add(&mut self, findings: Findings) {
+        self.stalls.extend(findings.stalls);
+        self.stalls.sort_by_key(|stall| stall.at);
+        self.longest = self.stalls.iter().map(Stall::charged).fold(self.longest.max(findings.longest), Duration::max);
+        self.uncovered = self.uncovered.take().or(findings.uncovered);
     }
 
     /// # Panics
@@ -123,6 +131,16 @@ impl Pulse {
     pub fn worst(&self) -> Option<&Stall> {
         self.stalls.iter().max_by_key(|stall| (stall.doubt.is_none(), stall.charged()))
     }
+}
+
+/// What judging adds to a pulse.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) stalls: Vec<Stall>,
+    /// The most that anything was charged which is no stall.
+    pub(super) longest: Duration,
+    /// Why something could not be judged, the first reason of all.
+    pub(super) uncovered: Option<Why>,
 }
 
 /// How long trivial `spawn_blocking` closures waited for a thread of the blocking pool.
@@ -180,7 +198,7 @@ mod tests {
     const BUDGET: Duration = Duration::from_millis(50);
 
     fn pulse(beats: u64, watched: Duration) -> Pulse {
-        Pulse { beats, watched, ..Pulse::empty(Heartbeat::new().budget(BUDGET), Instant::now()) }
+        Pulse { beats, watched, ..Pulse::empty(Heartbeat::new().budget(BUDGET)) }
     }
 
     fn stall(doubt: Option<Why>) -> Stall {

@@ -20,6 +20,19 @@ pub(super) mod thread;
 
 use thread::ThreadId;
 
+/// How late the kernel books the time that a thread runs: it does so at a tick, or when the thread stops.
+pub(super) mod booked {
+    use std::time::Duration;
+
+    /// A tick at 250 Hz, the usual rate: a look may show CPU time that is older by this. Counted for each look at a worker's
+    /// tasks, where a larger allowance would make many polls of one.
+    pub(crate) const AT_A_TICK: Duration = Duration::from_millis(4);
+    /// Two such ticks and what they come late: an account that stands still for as long is that of a thread that sleeps.
+    pub(crate) const IN_TWO_TICKS: Duration = Duration::from_millis(9);
+    /// A tick at 100 Hz, the slowest that kernels are built with: more CPU time than this is never missing.
+    pub(crate) const BY_ANY_KERNEL: Duration = Duration::from_millis(10);
+}
+
 /// Longer than this between the first and the last clock, and the thread was off the CPU in between.
 const TORN_READING: Duration = Duration::from_micros(60);
 

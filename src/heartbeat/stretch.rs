@@ -2,7 +2,6 @@
 //!
 //! Run-queue wait is the machine's fault. The other two are the code's, and only they are charged.
 
-use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::reading::Reading;
@@ -19,8 +18,27 @@ pub(super) struct Stretch {
     pub(super) on_cpu_then: Duration,
     /// What the thread had spent when it was read last before; `None` if it never was.
     pub(super) since: Option<Spent>,
-    /// It was one poll, beyond doubt.
-    pub(super) one_poll: bool,
+    pub(super) origin: Origin,
+}
+
+/// Where a stretch comes from: that says whether its polls can still be told apart, and by what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// One poll of the watched future.
+    Poll,
+    /// The time between two returns to the driver, which may have been one poll or many.
+    DriverTurns,
+    /// What the busy period of a lab's worker was found to hold, with what may be wrong about it.
+    BusyPeriod(Option<PollDoubt>),
+}
+
+/// Why a stretch may hold no poll that was too long, though by the clocks it may.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PollDoubt {
+    /// It may have been many polls.
+    OneOrMany,
+    /// The thread may have handed its worker over, to one that came late.
+    HandedOver,
 }
 
 /// What a thread has spent on a CPU and waiting for one since it began.
@@ -37,12 +55,29 @@ impl Stretch {
         let split = Split::between(from, to)?.after(skip);
         let since = from.run_queue.map(|run_queue| Spent { on_cpu: from.on_cpu, run_queue });
         let from = from.at.max(earliest).min(to.at);
-        Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, since, one_poll: false })
+        Some(Self {
+            thread: to.thread,
+            from,
+            to: to.at,
+            split,
+            on_cpu_then: to.on_cpu,
+            since,
+            origin: Origin::DriverTurns,
+        })
     }
 
     /// How long the thread was away, waits for a CPU excluded as far as they are known.
     pub(super) fn away(&self) -> Duration {
         self.split.charged() + self.split.unexplained()
+    }
+
+    /// The stretch of a thread that was seen to be blocked for so long: see [`Split::capped_at`].
+    pub(super) fn capped_at(self, blocked: Duration) -> Self {
+        Self { split: self.split.capped_at(blocked), ..self }
+    }
+
+    pub(super) fn doubted(self, doubt: PollDoubt) -> Self {
+        Self { origin: Origin::BusyPeriod(Some(doubt)), ..self }
     }
 
     /// Whether the thread was away for longer than the budget.
@@ -62,32 +97,15 @@ impl Stretch {
         let run_queue = to.run_queue.map(|ever| ever.min(wall)).filter(|ever| wall - *ever > budget);
         let on_cpu = run_queue.map_or(Duration::ZERO, |ever| to.on_cpu.min(wall - ever));
         let split = Split { wall, on_cpu, run_queue };
-        Some(Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, since: None, one_poll: false })
-    }
-}
-
-/// The last of those whose excuse is to be looked into. What was seen of older ones is forgotten.
-#[derive(Debug)]
-pub(super) struct ToRecheck<T>(VecDeque<T>);
-
-impl<T> Default for ToRecheck<T> {
-    fn default() -> Self {
-        Self(VecDeque::new())
-    }
-}
-
-impl<T> ToRecheck<T> {
-    const MOST: usize = 256;
-
-    pub(super) fn push(&mut self, one: T) {
-        if self.0.len() == Self::MOST {
-            self.0.pop_front();
-        }
-        self.0.push_back(one);
-    }
-
-    pub(super) fn take(&mut self) -> Vec<T> {
-        std::mem::take(&mut self.0).into()
+        Some(Self {
+            thread: to.thread,
+            from,
+            to: to.at,
+            split,
+            on_cpu_then: to.on_cpu,
+            since: None,
+            origin: Origin::DriverTurns,
+        })
     }
 }
 
@@ -139,6 +157,11 @@ impl Split {
 
     pub(super) fn blocked(&self) -> Option<Duration> {
         Some(self.wall - self.on_cpu - self.run_queue?)
+    }
+
+    /// Time off the CPU that is not known to have been a wait for one.
+    pub(super) fn lost(&self) -> Duration {
+        self.blocked().unwrap_or(self.unexplained())
     }
 
     /// On-CPU + blocked where the two can be told from waiting for a CPU, else on-CPU alone.

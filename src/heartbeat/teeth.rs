@@ -48,7 +48,7 @@ pub(crate) fn proves_nothing_for_now(pulse: &Pulse) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use super::*;
     use crate::heartbeat::config::Heartbeat;
@@ -61,7 +61,7 @@ mod tests {
             let mut measured = 0;
             let measure = || {
                 measured += 1;
-                Pulse { uncovered: Some(why.clone()), ..Pulse::empty(Heartbeat::new(), Instant::now()) }
+                Pulse { uncovered: Some(why.clone()), ..Pulse::empty(Heartbeat::new()) }
             };
             while_inconclusive(measure, proves_nothing_for_now);
             assert_eq!(measured, times, "{why}");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::reading::thread::ThreadId;
+use crate::heartbeat::stretch::Origin;
 use crate::heartbeat::stretch::{Split, Stretch};
 
 /// All of it blocked, of a thread that there is not.
@@ -10,5 +11,5 @@ pub(super) fn slept(from: Instant, wall: u32) -> Stretch {
     let wall = Duration::from_millis(wall.into());
     let split = Split { wall, on_cpu: Duration::ZERO, run_queue: Some(Duration::ZERO) };
     let (thread, on_cpu_then) = (ThreadId(0), Duration::ZERO);
-    Stretch { thread, from, to: from + wall, split, on_cpu_then, since: None, one_poll: true }
+    Stretch { thread, from, to: from + wall, split, on_cpu_then, since: None, origin: Origin::Poll }
 }

@@ -16,12 +16,11 @@ mod task_waker;
 mod thread_timestamps;
 
 use crate::heartbeat::config::{ConfigError, Heartbeat};
-use crate::heartbeat::judge::{cap_run_queue, root_blocked, stalls};
+use crate::heartbeat::judge::{root_blocked, stalls};
 use crate::heartbeat::lines;
 use crate::heartbeat::observer::Observer;
 use crate::heartbeat::observer::ask::ask;
-use crate::heartbeat::pulse::{Pulse, Watched};
-use crate::heartbeat::stall::Stall;
+use crate::heartbeat::pulse::{Findings, Pulse, Watched};
 use crate::heartbeat::stretch::Split;
 use crate::heartbeat::verdict::Why;
 use crate::heartbeat::watch::beat::{Beat, has_timer};
@@ -212,42 +211,35 @@ impl Watch {
 
     async fn pulse(self, WatchEnd { at, driven }: WatchEnd) -> Pulse {
         self.stop();
-        let config = self.state.config;
-        let watched = at - self.state.began;
-        let mut found = std::mem::take(&mut self.state.so_far().found);
-        let excused = self.state.so_far().excused.take();
-        let heard = ask(self.observer.as_ref(), &excused).await;
-        let (unexcused, fair): (Vec<_>, Vec<_>) =
-            cap_run_queue(&excused, &heard).partition(|stretch| stretch.is_too_long(config.budget));
+        let (began, budget) = (self.state.began, self.state.config.budget);
+        let mut found = self.state.so_far().ledger.take_too_long();
+        let excused = self.state.so_far().ledger.take_excused();
+        let observed = ask(self.observer.as_ref(), &excused).await;
+        let capped = excused.iter().zip(&observed).map(|(stretch, observed)| stretch.capped_at(observed.blocked()));
+        let (unexcused, fair): (Vec<_>, Vec<_>) = capped.partition(|stretch| stretch.is_too_long(budget));
         found.extend(unexcused);
+        let stalls = stalls(&found, ask(self.observer.as_ref(), &found).await, began, budget);
         let longest = fair.iter().map(|stretch| stretch.split.charged()).max().unwrap_or_default();
-        let mut stalls = stalls(&found, ask(self.observer.as_ref(), &found).await, self.state.began, config.budget);
-        stalls.sort_by_key(|stall| stall.at);
-        let root = self.state.so_far().root.filter(|root| root.is_too_long(config.budget));
+        let root = self.state.so_far().root.filter(|root| root.is_too_long(budget));
         let root = root.as_slice();
         let root_blocked = root.iter().zip(ask(self.observer.as_ref(), root).await).map(root_blocked).next();
+        let mut pulse = self.state.pulse(at - began);
+        let uncovered = self.uncovered(driven, root_blocked);
+        pulse.add(Findings { stalls, longest, uncovered });
+        pulse.blocking_pool = self.state.take_pool();
+        pulse
+    }
+
+    /// Why the watch did not cover all that could have stalled, if so.
+    fn uncovered(&self, driven: bool, root_blocked: Option<Why>) -> Option<Why> {
         let state = self.state.so_far();
         let clock_stopped = state.clock_paused || (state.place != Place::Nowhere && clock_paused());
         let unwatchable = self.unwatchable.clone().or(clock_stopped.then_some(Why::PausedClock));
-        let uncovered = unwatchable.or(match state.place {
+        unwatchable.or(match state.place {
             Place::Task => Some(Why::MultiThread),
             Place::Root => root_blocked.or(Some(Why::MultiThread)),
             Place::CurrentThread | Place::Nowhere => (!driven).then_some(Why::TooFewBeats { beats: state.beats }),
-        });
-        Pulse {
-            beats: state.beats,
-            longest: stalls.iter().map(Stall::charged).fold(state.longest.max(longest), Duration::max),
-            stalls,
-            queue_delay: state.queue_delay,
-            watched,
-            budget: config.budget,
-            interval: config.interval,
-            rhythm: state.rhythm.clone(),
-            lateness: state.lateness.clone(),
-            blocking_pool: self.state.take_pool(),
-            shutdown: None,
-            uncovered,
-        }
+        })
     }
 
     fn stop(&self) {

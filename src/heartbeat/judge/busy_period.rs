@@ -15,8 +15,13 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::evidence::{CountersLook, Published};
+use crate::heartbeat::judge::one_poll_or_many::Part;
+use crate::heartbeat::judge::one_poll_or_many::least_of_one_poll;
+use crate::heartbeat::judge::one_poll_or_many::most_of_one_poll;
 use crate::heartbeat::reading::Reading;
+use crate::heartbeat::reading::booked;
 use crate::heartbeat::reading::thread::{Account, ThreadId};
+use crate::heartbeat::stretch::Origin;
 use crate::heartbeat::stretch::{Split, Stretch};
 
 /// A spell of one thread.
@@ -50,9 +55,6 @@ pub(crate) enum PeriodJudgement {
     /// The worker stood still for too long, but its thread may have handed it over, to one that came late.
     HandedOver(Stretch),
 }
-
-/// A thread that ran has it in its account after so long: two ticks of a slow kernel.
-const BOOKED_IN_TWO_TICKS: Duration = Duration::from_millis(9);
 
 /// The busy time grows by all of a poll but for what the scheduler does around it: less than this.
 const AROUND_A_POLL: Duration = Duration::from_millis(1);
@@ -115,14 +117,24 @@ impl BusyPeriod {
     }
 
     pub(crate) fn stretch(&self) -> Option<Stretch> {
-        Stretch::between(&self.from, &self.to, self.from.at)
+        let whole = Stretch::between(&self.from, &self.to, self.from.at)?;
+        Some(Stretch { origin: Origin::BusyPeriod(None), ..whole })
+    }
+
+    /// The period of a thread that was seen to be blocked for so long. What is taken off its wait for a CPU is remembered: the
+    /// looks from outside show the kernel's account, which still has it.
+    pub(crate) fn capped_at(self, blocked: Duration) -> Self {
+        let wait = |stretch: Stretch| stretch.split.run_queue.unwrap_or_default();
+        let overbooked = self.stretch().map_or(Duration::ZERO, |whole| wait(whole) - wait(whole.capped_at(blocked)));
+        let run_queue = self.to.run_queue.map(|wait| wait - overbooked);
+        Self { to: Reading { run_queue, ..self.to }, overbooked, ..self }
     }
 
     pub(crate) fn judge(&self, looks: &[CountersLook], budget: Duration) -> PeriodJudgement {
         let Some(whole) = self.stretch() else {
             return PeriodJudgement::Fair { longest: Duration::ZERO };
         };
-        let charged = whole.split.on_cpu + lost(&whole.split);
+        let charged = whole.split.on_cpu + whole.split.lost();
         let views = self.views(looks, &whole.split);
         if charged <= budget || (!views.is_empty() && views.iter().all(|view| view.most() <= budget)) {
             let longest = views.iter().map(WorkerView::longest).max();
@@ -229,7 +241,7 @@ impl BusyPeriod {
         let slept_on = points.windows(2).enumerate().find_map(|(nth, pair)| {
             let moved = (pair[0].parks, pair[0].busy) != (pair[1].parks, pair[1].busy);
             let before = pair[0].account.filter(|_| moved && pair[1].account.is_some())?;
-            let later = points[nth..].iter().find(|point| point.at >= pair[1].at + BOOKED_IN_TWO_TICKS);
+            let later = points[nth..].iter().find(|point| point.at >= pair[1].at + booked::IN_TWO_TICKS);
             (later?.account == Some(before)).then_some(nth + 1)
         });
         parked.into_iter().chain(slept_on).min()
@@ -276,7 +288,7 @@ impl BusyPeriod {
         // A wait that had begun before `from` is booked after it.
         let queued = queued.saturating_sub(if end.account.is_some() { self.overbooked } else { Duration::ZERO });
         let queued = queued.saturating_sub(self.unchanged_since(points, range.start));
-        let most = on_cpu + lost(split).min((wall - on_cpu).saturating_sub(queued));
+        let most = most_of_one_poll(split, Part { wall, on_cpu }, queued, Duration::ZERO);
         let most = limit.map_or(most, |limit| most.min(limit));
         let run_queue = split.run_queue.map(|_| queued.min(wall - most));
         let split = Split { wall: most + run_queue.unwrap_or_default(), on_cpu: on_cpu.min(most), run_queue };
@@ -288,14 +300,13 @@ impl BusyPeriod {
         let wall = last.at - first.at;
         let seen = first.on_cpu.zip(last.on_cpu);
         let on_cpu = seen.map_or(Duration::ZERO, |(from, to)| to.saturating_sub(from).min(wall));
-        // Of the blocked time, what does not fit into the rest of the spell.
-        let rest = split.wall.saturating_sub(wall).saturating_sub(split.on_cpu.saturating_sub(on_cpu));
-        let blocked = lost(split).saturating_sub(rest).min(wall - on_cpu);
+        let least = least_of_one_poll(split, Part { wall, on_cpu }, Duration::ZERO);
+        let blocked = least - on_cpu;
         // What the account does not tell may all have been work.
         let work = if seen.is_some() { on_cpu } else { split.on_cpu.min(wall - blocked) };
         let run_queue = split.run_queue.map(|_| wall - work - blocked);
         let split = Split { wall, on_cpu: work, run_queue };
-        (on_cpu + blocked, self.part(first.at, last.at, split))
+        (least, self.part(first.at, last.at, split))
     }
 
     /// A thread that slept once slept in one poll, and of several sleeps one is at least as long as the average. That goes
@@ -306,7 +317,7 @@ impl BusyPeriod {
             return None;
         }
         let outside = whole.split.wall.saturating_sub(self.busy().unwrap_or(whole.split.wall));
-        let asleep = lost(&whole.split).saturating_sub(outside) / sleeps;
+        let asleep = whole.split.lost().saturating_sub(outside) / sleeps;
         if asleep <= budget {
             return None;
         }
@@ -338,13 +349,16 @@ impl BusyPeriod {
     }
 
     fn part(&self, from: Instant, to: Instant, split: Split) -> Stretch {
-        Stretch { thread: self.thread(), from, to, split, on_cpu_then: self.to.on_cpu, since: None, one_poll: false }
+        Stretch {
+            thread: self.thread(),
+            from,
+            to,
+            split,
+            on_cpu_then: self.to.on_cpu,
+            since: None,
+            origin: Origin::BusyPeriod(None),
+        }
     }
-}
-
-/// Off the CPU and not known to have waited for one.
-fn lost(split: &Split) -> Duration {
-    split.blocked().unwrap_or(split.unexplained())
 }
 
 /// The first and the last of points in a row that show the same numbers.

@@ -19,7 +19,7 @@ pub(crate) fn free_since(looks: &[WorkersLook], end: Instant) -> Option<Instant>
     let mut stuck = vec![true; first.workers.len()];
     looks.iter().filter(|look| look.at <= end).find_map(|look| {
         for (stuck, (now, before)) in stuck.iter_mut().zip(look.workers.iter().zip(&first.workers)) {
-            *stuck &= now == before && now.0 % 2 == 0;
+            *stuck &= now == before && now.is_awake();
         }
         (!stuck.contains(&true)).then_some(look.at)
     })
@@ -39,6 +39,7 @@ pub(crate) fn may_begin_late(looks: &[WorkersLook], late: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::heartbeat::evidence::WorkerNumbers;
 
     const MS: Duration = Duration::from_millis(1);
 
@@ -54,7 +55,9 @@ mod tests {
     fn looks(numbers: &[[u64; 2]]) -> Vec<WorkersLook> {
         let look = |[parks, busy]: &[u64; 2]| WorkersLook {
             at: Instant::now(),
-            workers: vec![(2, MS), (*parks, MS * *busy as u32)],
+            workers: [(2, 1), (*parks, *busy as u32)]
+                .map(|(parks, busy)| WorkerNumbers { parks, busy: MS * busy })
+                .into(),
             begins: false,
         };
         numbers.iter().map(look).collect()
@@ -81,7 +84,7 @@ mod tests {
     #[test]
     fn no_worker_is_stuck_once_each_was_idle_or_has_moved() {
         let mut looks = looks(&[[2, 1], [3, 2], [4, 2]]);
-        looks[2].workers[0].1 = MS * 2;
+        looks[2].workers[0].busy = MS * 2;
         assert_eq!(free_since(&looks, looks[2].at), Some(looks[2].at));
         assert_eq!(free_since(&looks, looks[1].at), None, "it moved when the poll was over");
     }

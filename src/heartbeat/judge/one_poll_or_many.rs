@@ -8,10 +8,10 @@
 use std::time::Duration;
 
 use crate::heartbeat::evidence::TaskLook;
+use crate::heartbeat::reading::booked;
+use crate::heartbeat::stretch::Origin;
+use crate::heartbeat::stretch::Split;
 use crate::heartbeat::stretch::Stretch;
-
-/// A thread that runs has it in its account after so long: a tick of a slow kernel.
-const BOOKED_AT_A_TICK: Duration = Duration::from_millis(4);
 
 /// What the longest poll in a stretch was charged, at least and at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,16 +20,37 @@ pub(crate) struct Bounds {
     pub(crate) most: Duration,
 }
 
+/// How long a part of a stretch took, and what of it the thread was on a CPU.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Part {
+    pub(crate) wall: Duration,
+    pub(crate) on_cpu: Duration,
+}
+
+/// The least that a poll was charged which lasted for all of `part`. Of the time that the whole stretch was off the CPU, what
+/// does not fit beside the work in the rest of the stretch was in this part. `unbooked`: CPU time that the account of the part
+/// may have too much, since it was booked late.
+pub(crate) fn least_of_one_poll(whole: &Split, part: Part, unbooked: Duration) -> Duration {
+    let rest = whole.wall.saturating_sub(part.wall).saturating_sub(whole.on_cpu.saturating_sub(part.on_cpu));
+    (part.on_cpu.saturating_sub(unbooked) + whole.lost().saturating_sub(rest)).min(part.wall)
+}
+
+/// The most that a poll was charged which lay within `part`: all its CPU time, and as much of the time that the whole stretch
+/// was off the CPU as has room beside that and a wait of `queued` for a CPU. `unbooked`: CPU time that may be missing.
+pub(crate) fn most_of_one_poll(whole: &Split, part: Part, queued: Duration, unbooked: Duration) -> Duration {
+    let on_cpu = (part.on_cpu + unbooked).min(part.wall);
+    on_cpu + whole.lost().min((part.wall - on_cpu).saturating_sub(queued))
+}
+
 /// `None` if no task was seen to end.
 pub(crate) fn bounds(stretch: &Stretch, looks: &[TaskLook]) -> Option<Bounds> {
     let ends: Vec<usize> = (1..looks.len()).filter(|at| looks[*at].alive < looks[at - 1].alive).collect();
-    if stretch.one_poll || ends.is_empty() {
+    if stretch.origin == Origin::Poll || ends.is_empty() {
         return None;
     }
     let edge = |at, on_cpu| TaskLook { at, alive: 0, on_cpu, turns: 0, waiting: false };
     let begin = edge(stretch.from, stretch.on_cpu_then.saturating_sub(stretch.split.on_cpu));
     let end = edge(stretch.to, stretch.on_cpu_then);
-    let lost = stretch.split.blocked().unwrap_or(stretch.split.unexplained());
     let asleep = looks.chunk_by(TaskLook::blocked_until).map(|chain| chain[chain.len() - 1].at - chain[0].at);
     let (mut least, mut most) = (asleep.max().unwrap_or_default(), Duration::ZERO);
     for run in 0..=ends.len() {
@@ -37,15 +58,12 @@ pub(crate) fn bounds(stretch: &Stretch, looks: &[TaskLook]) -> Option<Bounds> {
         let first = run.checked_sub(1).map_or(0, |before| ends[before]);
         let last = ends.get(run).map_or(looks.len(), |next| *next) - 1;
         let (before, after) = (if first == 0 { begin } else { looks[first - 1] }, *looks.get(last + 1).unwrap_or(&end));
-        let spent = |from: TaskLook, to: TaskLook| {
-            (to.at.saturating_duration_since(from.at), to.on_cpu.saturating_sub(from.on_cpu))
+        let part = |from: TaskLook, to: TaskLook| Part {
+            wall: to.at.saturating_duration_since(from.at),
+            on_cpu: to.on_cpu.saturating_sub(from.on_cpu),
         };
-        let (wall, on_cpu) = spent(before, after);
-        most = most.max((on_cpu + BOOKED_AT_A_TICK + lost).min(wall));
-        let (wall, on_cpu) = spent(looks[first], looks[last]);
-        // Of the blocked time, what does not fit beside the work in the rest of the stretch was in this run.
-        let rest = stretch.split.wall.saturating_sub(wall).saturating_sub(stretch.split.on_cpu.saturating_sub(on_cpu));
-        least = least.max((on_cpu.saturating_sub(BOOKED_AT_A_TICK) + lost.saturating_sub(rest)).min(wall));
+        most = most.max(most_of_one_poll(&stretch.split, part(before, after), Duration::ZERO, booked::AT_A_TICK));
+        least = least.max(least_of_one_poll(&stretch.split, part(looks[first], looks[last]), booked::AT_A_TICK));
     }
     Some(Bounds { least, most })
 }
@@ -64,7 +82,15 @@ mod tests {
         let from = Instant::now();
         let split = Split { wall: MS * wall, on_cpu: MS * on_cpu, run_queue: Some(MS * run_queue) };
         let on_cpu_then = MS * (1000 + on_cpu);
-        Stretch { thread: ThreadId(1), from, to: from + MS * wall, split, on_cpu_then, since: None, one_poll: false }
+        Stretch {
+            thread: ThreadId(1),
+            from,
+            to: from + MS * wall,
+            split,
+            on_cpu_then,
+            since: None,
+            origin: Origin::DriverTurns,
+        }
     }
 
     fn look(stretch: &Stretch, at: u32, alive: usize, on_cpu: u32) -> TaskLook {
@@ -124,7 +150,7 @@ mod tests {
             [look(&spent, 20, 3, 5), look(&spent, 60, 3, 15), look(&spent, 100, 2, 30), look(&spent, 150, 2, 50)];
         // At least the 20 ms on a CPU from the third look to the last, at most the 45 ms from the second look to the
         // end; give or take a tick, and what was blocked may have been anywhere.
-        let least_and_most = Bounds { least: MS * 20 - BOOKED_AT_A_TICK, most: MS * 45 + BOOKED_AT_A_TICK + MS * 10 };
+        let least_and_most = Bounds { least: MS * 20 - booked::AT_A_TICK, most: MS * 45 + booked::AT_A_TICK + MS * 10 };
         assert_eq!(bounds(&spent, &looks), Some(least_and_most));
     }
 
@@ -132,7 +158,7 @@ mod tests {
     fn what_was_blocked_and_has_no_room_elsewhere_was_in_the_run_that_is_left() {
         let spent = stretch(200, 60, 0);
         let looks = [look(&spent, 10, 3, 5), look(&spent, 20, 2, 10), look(&spent, 180, 2, 30)];
-        let least_and_most = Bounds { least: MS * 20 - BOOKED_AT_A_TICK + MS * 140, most: MS * 190 };
+        let least_and_most = Bounds { least: MS * 20 - booked::AT_A_TICK + MS * 140, most: MS * 190 };
         assert_eq!(bounds(&spent, &looks), Some(least_and_most));
     }
 
@@ -157,7 +183,7 @@ mod tests {
 
     #[test]
     fn a_poll_of_the_watched_future_is_one_poll_whoever_ends_meanwhile() {
-        let stretch = Stretch { one_poll: true, ..stretch(200, 200, 0) };
+        let stretch = Stretch { origin: Origin::Poll, ..stretch(200, 200, 0) };
         let looks: Vec<_> = (10..200).map(|at| look(&stretch, at, 400 - at as usize, at)).collect();
         assert_eq!(bounds(&stretch, &looks), None);
     }

@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::heartbeat::culprit::Culprit;
+use crate::heartbeat::evidence::WorkerNumbers;
 use crate::heartbeat::evidence::{CountersLook, MachineEffects, Observed, Published, TaskLook, WorkersLook};
 use crate::heartbeat::judge::busy_period::{BusyPeriod, PeriodJudgement};
 use crate::heartbeat::reading::Reading;
 use crate::heartbeat::stall::Stall;
+use crate::heartbeat::stretch::Origin;
 use crate::heartbeat::stretch::{Split, Stretch};
 
 /// One stretch, what was observed of it, and the stall that it was judged to be.
@@ -96,7 +98,7 @@ impl Clock {
             "split": [Some(ns(wall)), Some(ns(on_cpu)), run_queue.map(ns)],
             "on_cpu_then": ns(stretch.on_cpu_then),
             "since": since,
-            "one_poll": stretch.one_poll,
+            "one_poll": stretch.origin == Origin::Poll,
         })
     }
 
@@ -106,7 +108,7 @@ impl Clock {
     }
 
     fn workers(&self, look: &WorkersLook) -> Vec<i64> {
-        let numbers = look.workers.iter().flat_map(|(parks, busy)| [(*parks).try_into().expect("few"), ns(*busy)]);
+        let numbers = look.workers.iter().flat_map(numbers_of);
         [self.at(look.at), flag(look.begins)].into_iter().chain(numbers).collect()
     }
 
@@ -116,7 +118,7 @@ impl Clock {
         if let Some(account) = account {
             *last = (ns(account.on_cpu), ns(account.run_queue), account.turns.try_into().expect("few"));
         }
-        let numbers = look.workers.iter().flat_map(|worker| [worker.parks.try_into().expect("few"), ns(worker.busy)]);
+        let numbers = look.workers.iter().flat_map(numbers_of);
         let mine = [self.at(look.at), flag(account.is_some()), last.0, last.1, last.2];
         mine.into_iter().chain(numbers).collect()
     }
@@ -133,8 +135,12 @@ impl Clock {
     }
 }
 
+fn numbers_of(worker: &WorkerNumbers) -> [i64; 2] {
+    [worker.parks.try_into().expect("few"), ns(worker.busy)]
+}
+
 fn published(published: &Published) -> Value {
-    let numbers = published.workers.iter().flat_map(|worker| [worker.parks.try_into().expect("few"), ns(worker.busy)]);
+    let numbers = published.workers.iter().flat_map(numbers_of);
     json!(std::iter::once(flag(published.settled)).chain(numbers).collect::<Vec<i64>>())
 }
 

@@ -87,8 +87,15 @@ fn a_stall_without_a_testimony_convicts_nobody() {
         let wall = Duration::from_millis(120);
         let split = Split { wall, on_cpu: Duration::ZERO, run_queue };
         let (from, on_cpu_then) = (began, Duration::ZERO);
-        let stretch =
-            Stretch { thread: ThreadId(1), from, to: from + wall, split, on_cpu_then, since: None, one_poll: true };
+        let stretch = Stretch {
+            thread: ThreadId(1),
+            from,
+            to: from + wall,
+            split,
+            on_cpu_then,
+            since: None,
+            origin: Origin::Poll,
+        };
         let [stall] = &stalls(&[stretch], answers, Instant::now(), budget)[..] else { panic!("no stall") };
         stall.doubt.clone()
     };

@@ -85,7 +85,7 @@ impl Sampling {
         let busy = self.known.iter().filter(|(member, _)| member.is_busy());
         let accounts = busy.filter_map(|(member, clocks)| Some((member.thread(), clocks.as_ref()?.account()?)));
         let accounts = accounts.collect();
-        let workers = (0..self.metrics.num_workers()).map(|index| WorkerNumbers::of(&self.metrics, index)).collect();
+        let workers = WorkerNumbers::of_all(&self.metrics);
         let look = CountersLook { at, workers, accounts };
         let busy = !look.accounts.is_empty();
         self.keep(look, at.elapsed());

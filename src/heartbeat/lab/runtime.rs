@@ -133,7 +133,7 @@ impl WatchedRuntime {
         if pulse.uncovered == Some(Why::MultiThread) {
             pulse.uncovered = (!workers.is_complete()).then_some(Why::WorkerUnseen);
         }
-        workers.close(state, pulse, self.observer(), time);
+        workers.close(state.began, pulse, self.observer(), time);
     }
 
     /// Whether what the workers did is added, or being added, to a pulse.

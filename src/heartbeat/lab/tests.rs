@@ -25,7 +25,7 @@ fn a_flavor_is_called_by_its_name_and_how_many_workers_it_has() {
 #[test]
 fn what_hangs_is_said_to_be_the_code_or_the_drop_of_its_runtime() {
     let hung = |shutdown| {
-        let pulse = Pulse { shutdown, ..Pulse::empty(Heartbeat::new(), Instant::now()) };
+        let pulse = Pulse { shutdown, ..Pulse::empty(Heartbeat::new()) };
         let said = LabError::Hung { pulse: Box::new(pulse) }.to_string();
         assert!(said.contains("  verdict  "), "the pulse comes with it: {said}");
         said.lines().next().unwrap().to_owned()
@@ -82,7 +82,7 @@ fn an_error_that_has_a_cause_names_it() {
         (LabError::Config(ConfigError::NoWorkers), Some("at least one worker")),
         (LabError::Runtime(io::Error::from(io::ErrorKind::OutOfMemory)), Some("out of memory")),
         (LabError::Panicked { message: "mine".to_owned() }, None),
-        (LabError::Hung { pulse: Box::new(Pulse::empty(Heartbeat::new(), Instant::now())) }, None),
+        (LabError::Hung { pulse: Box::new(Pulse::empty(Heartbeat::new())) }, None),
     ];
     for (error, cause) in causes {
         let source = error.source().map(ToString::to_string);
@@ -151,7 +151,7 @@ fn a_thread_that_is_late_because_it_judges_is_waited_for_and_no_other() {
     let shutdown_if_it = |judges: bool| {
         let runtime = WatchedRuntime::new(Flavor::MultiThread(1), Heartbeat::new());
         let state = runtime.begin_watch();
-        let mut pulse = state.pulse_so_far().0;
+        let mut pulse = state.pulse(state.began.elapsed());
         if judges {
             runtime.close(&mut pulse, TimeBudget::of(Duration::ZERO));
         }
@@ -178,7 +178,7 @@ fn a_thread_that_is_late_because_it_judges_is_waited_for_and_no_other() {
 fn said_late(late: Duration, done: impl FnOnce(Instant) -> Instant) -> Result<Watched<u8>, LabError> {
     let runtime = WatchedRuntime::new(Flavor::CurrentThread, Heartbeat::new());
     let state = runtime.begin_watch();
-    let pulse = state.pulse_so_far().0;
+    let pulse = state.pulse(state.began.elapsed());
     let (report, messages) = channel();
     let deadline = Instant::now();
     let done = done(deadline);
@@ -209,7 +209,7 @@ fn a_future_that_was_done_in_time_is_not_hung_though_that_is_heard_after_the_dea
 fn the_clock_stands_still_while_what_was_seen_is_judged() {
     let runtime = WatchedRuntime::new(Flavor::CurrentThread, Heartbeat::new());
     let state = runtime.begin_watch();
-    let pulse = state.pulse_so_far().0;
+    let pulse = state.pulse(state.began.elapsed());
     let (report, messages) = channel();
     let done = Instant::now();
     // What is left for the shutdown when all is judged.

@@ -9,10 +9,11 @@ use crate::heartbeat::lab::unfinished;
 use crate::heartbeat::evidence::{CountersLook, Published, WorkerNumbers};
 use crate::heartbeat::judge::busy_period::BusyPeriod;
 use crate::heartbeat::judge::busy_period::stood_at_most;
+use crate::heartbeat::ledger::Ledger;
 use crate::heartbeat::observer::away_since::AwaySince;
 use crate::heartbeat::reading::Reading;
 use crate::heartbeat::reading::thread::{Clocks, ThreadId};
-use crate::heartbeat::stretch::{Stretch, ToRecheck};
+use crate::heartbeat::stretch::Stretch;
 
 /// A thread that was seen to be a worker.
 #[derive(Debug)]
@@ -30,20 +31,10 @@ pub(crate) struct WorkerLog {
     pub(crate) indices: u64,
     /// What each worker showed when this one last came back. Its park count cannot change before it parks.
     pub(crate) published: Published,
-    pub(crate) periods: Vec<BusyPeriod>,
-    /// Of those that are not too long, the longest, and what they were charged; in that order.
-    pub(crate) short: Vec<(Duration, BusyPeriod)>,
-    /// ToRecheck by a wait for a CPU, though the thread has slept.
-    pub(crate) excused: ToRecheck<BusyPeriod>,
-    /// ToRecheck so without a sleep, which a spin on `sched_yield` is too.
-    pub(crate) awake: ToRecheck<BusyPeriod>,
+    pub(crate) ledger: Ledger<BusyPeriod>,
     /// Certain by themselves: the driver was not turned, and this thread was to turn it.
     pub(crate) certain: Vec<Stretch>,
 }
-
-/// So many spells below the budget are kept, of each thread, for the longest poll in them: a spell of many short polls may
-/// be longer than one that is a single long poll.
-const SHORT_ONES: usize = 16;
 
 impl Worker {
     #[cfg(test)]
@@ -59,6 +50,18 @@ impl Worker {
 
     pub(crate) fn thread(&self) -> ThreadId {
         self.thread
+    }
+
+    /// The thread is back from being idle, or in its scheduler: from this reading on it is away.
+    pub(crate) fn is_away_since(&self, reading: &Reading) {
+        self.busy.store(true, Ordering::Relaxed);
+        self.away.busy(reading);
+    }
+
+    /// The thread goes idle.
+    pub(crate) fn is_back(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+        self.away.idle();
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -97,7 +100,7 @@ impl WorkerLog {
         self.published.settled = settled;
         self.published.workers.clear();
         self.published.workers.extend(workers);
-        let awake = bits(self.published.workers.iter().map(|worker| worker.parks % 2 == 0));
+        let awake = bits(self.published.workers.iter().map(|worker| worker.is_awake()));
         let both = self.indices & awake;
         self.indices = if both == 0 { awake } else { both };
     }
@@ -126,35 +129,11 @@ impl WorkerLog {
         let [(from, before), (to, after)] = ends;
         let sleeps = after.saturating_sub(before);
         let Some(stretch) = Stretch::between(&from, &to, from.at) else { return };
-        let charged = stretch.split.charged();
-        let (is_long, is_excused) = (stretch.is_too_long(budget), stretch.is_excused(budget));
-        if !is_long && !is_excused && charged <= self.shortest_kept() {
-            return;
-        }
-        let published = [self.published.clone(), over()];
-        let period = BusyPeriod { from, to, sleeps, indices, published, overbooked: Duration::ZERO, blind: false };
-        if is_long {
-            self.periods.push(period);
-            return;
-        }
-        if is_excused {
-            let like = if sleeps > 0 { &mut self.excused } else { &mut self.awake };
-            like.push(period.clone());
-        }
-        self.keep_short(charged, period);
-    }
-
-    /// Any shorter than this is shorter than all of those that are kept to find the longest.
-    fn shortest_kept(&self) -> Duration {
-        if self.short.len() < SHORT_ONES { Duration::ZERO } else { self.short[0].0 }
-    }
-
-    fn keep_short(&mut self, charged: Duration, period: BusyPeriod) {
-        if self.short.len() == SHORT_ONES {
-            self.short.remove(0);
-        }
-        let place = self.short.partition_point(|(other, _)| *other < charged);
-        self.short.insert(place, (charged, period));
+        let Self { published, ledger, .. } = self;
+        ledger.add(&stretch, sleeps > 0, budget, || {
+            let published = [published.clone(), over()];
+            BusyPeriod { from, to, sleeps, indices, published, overbooked: Duration::ZERO, blind: false }
+        });
     }
 }
 

@@ -13,7 +13,7 @@ use crate::heartbeat::evidence::{CountersLook, Published, WorkerNumbers};
 use crate::heartbeat::judge::busy_period::{BusyPeriod, PeriodJudgement};
 #[cfg(deadbeat_record)]
 use crate::heartbeat::judge::record;
-use crate::heartbeat::judge::{cap_run_queue, stalls};
+use crate::heartbeat::judge::stalls;
 use crate::heartbeat::lab::counters::Sampler;
 use crate::heartbeat::lab::time_budget::TimeBudget;
 use crate::heartbeat::lab::worker::{Unseen, Worker};
@@ -21,14 +21,14 @@ use crate::heartbeat::observer::Observer;
 use crate::heartbeat::observer::ask::ask_or_look;
 use crate::heartbeat::observer::ask::ask_until;
 use crate::heartbeat::observer::away_since::AwaySince;
+use crate::heartbeat::pulse::Findings;
 use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::sleeps;
 use crate::heartbeat::reading::thread::ThreadId;
 use crate::heartbeat::reading::{Reading, this_thread};
-use crate::heartbeat::stall::Stall;
+use crate::heartbeat::stretch::PollDoubt;
 use crate::heartbeat::stretch::Stretch;
 use crate::heartbeat::verdict::Why;
-use crate::heartbeat::watch::state::WatchState;
 
 #[derive(Debug)]
 pub(crate) struct Workers {
@@ -47,13 +47,6 @@ pub(crate) struct Workers {
 
 /// What the sampler saw is waited for so long if no verdict depends on it, only how long the longest poll was.
 const FOR_THE_LONGEST: Duration = Duration::from_millis(50);
-
-/// Why a stretch is doubted that was too long by what could be seen.
-#[derive(Debug, Clone, Copy)]
-enum Doubt {
-    OneOrMany,
-    HandedOver,
-}
 
 thread_local!(static WORKER: RefCell<Option<Arc<Worker>>> = const { RefCell::new(None) });
 
@@ -111,8 +104,7 @@ impl Workers {
         let worker = self.worker();
         let before = Reading::last();
         let now = (self.reading(), sleeps());
-        worker.busy.store(false, Ordering::Relaxed);
-        worker.away.idle();
+        worker.is_back();
         let mut log = worker.log();
         if let Some(base) = log.base.take() {
             let was = log.indices;
@@ -134,8 +126,7 @@ impl Workers {
         log.comes_back(self.workers_now(), true);
         log.base = Some(now);
         drop(log);
-        worker.busy.store(true, Ordering::Relaxed);
-        worker.away.busy(&now.0);
+        worker.is_away_since(&now.0);
     }
 
     /// A beat was delivered on this thread. If it was busy since before the beat was due, nobody turned the driver in
@@ -167,7 +158,7 @@ impl Workers {
         log.published = over;
         log.base = Some(here);
         drop(log);
-        worker.away.busy(&now);
+        worker.is_away_since(&now);
     }
 
     /// The same on a thread that has not gone idle yet: it took a worker over (`block_in_place`). Before that the worker
@@ -186,75 +177,55 @@ impl Workers {
         log.comes_back(self.workers_now(), false);
         log.certain.extend(judged_from.and_then(|due| late(due, now, queued, self.heartbeat.budget)));
         drop(log);
-        worker.busy.store(true, Ordering::Relaxed);
-        worker.away.busy(&now);
+        worker.is_away_since(&now);
     }
 
     /// Ends the looking, judges every spell and adds what was found to the pulse, by the end of `patience`. Called on the
     /// root thread, which is no worker and may wait, or from outside when the deadline has passed. Whoever comes second
     /// finds nothing left to judge.
-    pub(crate) fn close(&self, state: &WatchState, pulse: &mut Pulse, observer: Option<&Observer>, time: TimeBudget) {
+    pub(crate) fn close(&self, began: Instant, pulse: &mut Pulse, observer: Option<&Observer>, time: TimeBudget) {
         if self.closed.swap(true, Ordering::SeqCst) {
             pulse.uncovered = Some(Why::Unwitnessed);
             return;
         }
-        let opened = self.opened.get().map_or(state.began, |(at, _)| *at);
-        let (mut found, mut undecided) = (Vec::new(), Vec::new());
-        // No worker that is new here waits for what is looked at below.
+        let budget = self.heartbeat.budget;
+        let opened = self.opened.get().map_or(began, |(at, _)| *at);
+        // A worker that is new here does not wait for what is looked at below.
         let workers_seen = lock(&self.workers_seen).clone();
-        let (mut periods, mut excused) = (Vec::new(), Vec::new());
+        let (mut found, mut periods, mut excused) = (Vec::new(), Vec::new(), Vec::new());
         for worker in &workers_seen {
-            let open = worker.unfinished_period(time.half());
+            let unfinished = worker.unfinished_period(time.half());
             let mut log = worker.log();
             found.extend(log.certain.drain(..).filter(|stretch| stretch.to > opened));
-            periods.append(&mut log.periods);
-            periods.extend(log.short.drain(..).map(|(_, short)| short).chain(open));
-            excused.extend(log.excused.take());
-            excused.extend(log.awake.take());
+            periods.extend(log.ledger.take_too_long());
+            periods.extend(log.ledger.take_short().chain(unfinished));
+            excused.extend(log.ledger.take_excused());
         }
         periods.retain(|period| period.to.at > opened);
-        let is_long =
-            |period: &BusyPeriod| period.stretch().is_some_and(|stretch| stretch.is_too_long(self.heartbeat.budget));
+        let is_long = |period: &BusyPeriod| period.stretch().is_some_and(|stretch| stretch.is_too_long(budget));
         let looks = self.looks(!excused.is_empty() || periods.iter().any(is_long), opened, time);
-        match reconsidered(excused, observer, time) {
+        let mut findings = Findings::default();
+        match rechecked(excused, observer, time) {
             Some(again) => periods.extend(again),
-            None => drop(pulse.uncovered.get_or_insert(Why::Unwitnessed)),
+            None => findings.uncovered = Some(Why::Unwitnessed),
         }
         for period in &periods {
             #[cfg(deadbeat_record)]
-            record::keep(&record::period_judged(period, &looks, self.heartbeat.budget));
-            match period.judge(&looks, self.heartbeat.budget) {
+            record::keep(&record::period_judged(period, &looks, budget));
+            match period.judge(&looks, budget) {
                 PeriodJudgement::Stalls(stretches) => found.extend(stretches),
-                PeriodJudgement::Fair { longest } => pulse.longest = pulse.longest.max(longest),
-                PeriodJudgement::Undecided(stretch) => undecided.push((stretch, Doubt::OneOrMany)),
-                PeriodJudgement::HandedOver(stretch) => undecided.push((stretch, Doubt::HandedOver)),
+                PeriodJudgement::Fair { longest } => findings.longest = findings.longest.max(longest),
+                PeriodJudgement::Undecided(stretch) => found.push(stretch.doubted(PollDoubt::OneOrMany)),
+                PeriodJudgement::HandedOver(stretch) => found.push(stretch.doubted(PollDoubt::HandedOver)),
             }
             let lost = period.lost_its_worker(&looks);
             lost.into_iter().for_each(|from| self.was_unseen(Some(from), period.to));
         }
-        if self.unseen().iter().any(|unseen| unseen.to.at > opened && unseen.may_hide(&looks, self.heartbeat.budget)) {
-            pulse.uncovered.get_or_insert(Why::WorkerUnseen);
+        if self.unseen().iter().any(|unseen| unseen.to.at > opened && unseen.may_hide(&looks, budget)) {
+            findings.uncovered.get_or_insert(Why::WorkerUnseen);
         }
-        let decided = found.len();
-        let (of_undecided, doubts): (Vec<_>, Vec<_>) = undecided.into_iter().unzip();
-        found.extend(of_undecided);
-        let mut answers = ask_or_look(observer, &found, time.half());
-        let of_undecided = answers.split_off(decided.min(answers.len()));
-        pulse.stalls.extend(stalls(&found[..decided], answers, state.began, self.heartbeat.budget));
-        let of_undecided = of_undecided.into_iter().map(Some).chain(std::iter::repeat_with(|| None));
-        let doubted = found[decided..].iter().zip(doubts).zip(of_undecided).flat_map(|((stretch, doubt), observed)| {
-            let stalls = stalls(
-                std::slice::from_ref(stretch),
-                observed.into_iter().collect(),
-                state.began,
-                self.heartbeat.budget,
-            );
-            stalls.into_iter().map(move |stall| doubt.cast_on(stall))
-        });
-        let undecided: Vec<Stall> = doubted.collect();
-        pulse.stalls.extend(undecided);
-        pulse.stalls.sort_by_key(|stall| stall.at);
-        pulse.longest = pulse.stalls.iter().map(Stall::charged).fold(pulse.longest, Duration::max);
+        findings.stalls = stalls(&found, ask_or_look(observer, &found, time.half()), began, budget);
+        pulse.add(findings);
     }
 
     /// Ends the looking. What was seen is waited for as long as may be if the verdict depends on it (`needed`, or a worker
@@ -320,22 +291,15 @@ impl Workers {
     }
 }
 
-/// The spells as they are once the observer has said for how long the thread was blocked. `None`: it does not answer.
-fn reconsidered(excused: Vec<BusyPeriod>, observer: Option<&Observer>, time: TimeBudget) -> Option<Vec<BusyPeriod>> {
-    let excused = excused.into_iter().filter_map(|period| period.stretch().zip(Some(period)));
-    let (stretches, periods): (Vec<_>, Vec<_>) = excused.unzip();
+/// The periods as they are once the observer has said for how long each thread was blocked; `None` if it does not answer.
+fn rechecked(excused: Vec<BusyPeriod>, observer: Option<&Observer>, time: TimeBudget) -> Option<Vec<BusyPeriod>> {
+    let stretches: Vec<_> = excused.iter().filter_map(BusyPeriod::stretch).collect();
     if stretches.is_empty() {
-        return Some(periods);
+        return Some(Vec::new());
     }
-    let heard = ask_until(observer, &stretches, time.half())?;
-    let capped_at = |((period, stretch), seen): ((BusyPeriod, Stretch), &Stretch)| {
-        let wait = |stretch: &Stretch| stretch.split.run_queue.unwrap_or_default();
-        let overbooked = wait(&stretch) - wait(seen);
-        let run_queue = period.to.run_queue.map(|wait| wait - overbooked);
-        BusyPeriod { to: Reading { run_queue, ..period.to }, overbooked, ..period }
-    };
-    let seen: Vec<_> = cap_run_queue(&stretches, &heard).collect();
-    Some(periods.into_iter().zip(stretches).zip(&seen).map(capped_at).collect())
+    let observed = ask_until(observer, &stretches, time.half())?;
+    let capped = excused.into_iter().zip(observed).map(|(period, observed)| period.capped_at(observed.blocked()));
+    Some(capped.collect())
 }
 
 /// Sparser looks see less, denser ones cost more: twenty to a budget.
@@ -349,17 +313,6 @@ fn late(due: Instant, now: Reading, queued: Option<Duration>, budget: Duration) 
     let run_queue = now.run_queue.zip(queued).map(|(own, others)| own + others);
     let stretch = Stretch::first_reading(due, &Reading { run_queue, ..now }, budget)?;
     (stretch.split.wall > budget).then_some(stretch)
-}
-
-impl Doubt {
-    fn cast_on(self, mut stall: Stall) -> Stall {
-        let charged = stall.charged();
-        stall.doubt.get_or_insert(match self {
-            Self::OneOrMany => Why::Undecided { charged },
-            Self::HandedOver => Why::HandedOver { waited: charged },
-        });
-        stall
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -7,10 +7,8 @@ use crate::heartbeat::culprit::stack::StackCopies;
 use crate::heartbeat::evidence::SampleCounts;
 use crate::heartbeat::observer::sample::{Doing, Sample};
 use crate::heartbeat::observer::yielded::yielded;
+use crate::heartbeat::reading::booked;
 use crate::heartbeat::stretch::Spent;
-
-/// A thread that runs has it in its account after so long: a tick of the slowest kernel.
-const BOOKED_BY_ANY_KERNEL: Duration = Duration::from_millis(10);
 
 /// The majority among `samples`. Waiting for events counts only if it is nearly all there is to see: else it was the
 /// runtime's own, right before the stall or after it. One lone look at a call that workers idle in may have been just
@@ -52,7 +50,7 @@ pub(crate) fn credible(samples: &[Sample]) -> impl Iterator<Item = &Sample> {
         let queued = now.run_queue.checked_sub(then.run_queue)?;
         // Blocked, or waiting for a CPU that it has not got yet.
         let off_cpu = (last.at - first.at).checked_sub(on_cpu + queued)?;
-        Some(off_cpu > on_cpu + BOOKED_BY_ANY_KERNEL)
+        Some(off_cpu > on_cpu + booked::BY_ANY_KERNEL)
     };
     let waited = waited().unwrap_or_default();
     samples.iter().filter(move |sample| !(waited && sample.is_running()))

@@ -3,6 +3,7 @@ use std::sync::mpsc::TryRecvError;
 use std::task::Wake;
 
 use super::*;
+use crate::heartbeat::stretch::Origin;
 use crate::heartbeat::stretch::{Split, Stretch};
 
 const MS: Duration = Duration::from_millis(1);
@@ -48,7 +49,8 @@ fn a_stretch_was_a_wait_if_more_of_it_was_blocked_than_computed() {
     {
         let split = Split { wall: MS * 120, on_cpu: MS * on_cpu, run_queue: run_queue.map(|ms: u32| MS * ms) };
         let (thread, to, on_cpu_then) = (ThreadId(7), from + MS * 120, Duration::ZERO);
-        let question = Query::from(&Stretch { thread, from, to, split, on_cpu_then, since: None, one_poll: false });
+        let question =
+            Query::from(&Stretch { thread, from, to, split, on_cpu_then, since: None, origin: Origin::DriverTurns });
         assert_eq!((question.thread, question.from, question.to, question.waited), (thread, from, to, waited));
     }
 }

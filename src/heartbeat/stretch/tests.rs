@@ -43,7 +43,7 @@ fn no_more_is_booked_as_a_wait_for_a_cpu_than_what_was_seen_leaves_room_for() {
 }
 
 #[test]
-fn excused_is_what_a_wait_for_a_cpu_alone_keeps_from_being_too_long_and_the_last_are_kept() {
+fn excused_is_what_a_wait_for_a_cpu_alone_keeps_from_being_too_long() {
     let start = Instant::now();
     let excused = |wall, run_queue: u32| {
         let (from, to) = (reading(start, 0, 0, Some(0)), reading(start, wall, 0, Some(run_queue)));
@@ -52,10 +52,6 @@ fn excused_is_what_a_wait_for_a_cpu_alone_keeps_from_being_too_long_and_the_last
     assert!(excused(51, 1) && excused(120, 120));
     assert!(!excused(51, 0), "it is too long");
     assert!(!excused(50, 50), "it is short, whatever it was");
-    let mut last = ToRecheck::default();
-    (0..=ToRecheck::<usize>::MOST).for_each(|nth| last.push(nth));
-    assert_eq!(last.take(), (1..=ToRecheck::<usize>::MOST).collect::<Vec<_>>());
-    assert!(last.take().is_empty());
 }
 
 #[test]

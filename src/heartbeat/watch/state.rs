@@ -9,12 +9,13 @@ use tokio::runtime::{Handle, RuntimeMetrics};
 use crate::heartbeat::beats_over_time::BeatsOverTime;
 use crate::heartbeat::config::Heartbeat;
 use crate::heartbeat::lateness::Lateness;
+use crate::heartbeat::ledger::Ledger;
 use crate::heartbeat::observer::away_since::AwaySince;
 use crate::heartbeat::pulse::{PoolPulse, Pulse};
 use crate::heartbeat::reading::poll_clock::PollClock;
 use crate::heartbeat::reading::thread::ThreadId;
 use crate::heartbeat::reading::{Reading, this_thread};
-use crate::heartbeat::stretch::{Split, Stretch, ToRecheck};
+use crate::heartbeat::stretch::{Split, Stretch};
 use crate::heartbeat::watch::beat::OnTurn;
 use crate::heartbeat::watch::place::Place;
 use crate::heartbeat::watch::pool::Pool;
@@ -67,12 +68,7 @@ pub(crate) struct SoFar {
     /// When the last beat came, if it was in time.
     punctual: Option<Instant>,
     pub(crate) beats: u64,
-    /// The longest of those that are not in `found`.
-    pub(crate) longest: Duration,
-    /// Charged above the budget, or unexplained for longer than it.
-    pub(crate) found: Vec<Stretch>,
-    /// ToRecheck by a wait for a CPU, which may have been another.
-    pub(crate) excused: ToRecheck<Stretch>,
+    pub(crate) ledger: Ledger<Stretch>,
     /// The longest, of a future that is the root of a multi-thread runtime.
     pub(crate) root: Option<Stretch>,
     pub(crate) rhythm: BeatsOverTime,
@@ -90,9 +86,7 @@ impl WatchState {
             due: None,
             punctual: None,
             beats: 0,
-            longest: Duration::ZERO,
-            found: Vec::new(),
-            excused: ToRecheck::default(),
+            ledger: Ledger::default(),
             root: None,
             rhythm: BeatsOverTime::new(config.interval),
             lateness: Lateness::default(),
@@ -187,7 +181,7 @@ impl WatchState {
         if state.place == Place::Root {
             state.root = state.root.into_iter().chain([stretch]).max_by_key(Stretch::away);
         } else {
-            state.judge(stretch, self.config.budget);
+            state.keep(stretch, self.config.budget);
         }
     }
 
@@ -224,7 +218,7 @@ impl WatchState {
         let due = self.judged_from(&state);
         let stretches = state.track().map(|track| track.park(now, due)).unwrap_or_default();
         for stretch in stretches {
-            state.judge(stretch, self.config.budget);
+            state.keep(stretch, self.config.budget);
         }
         self.away.idle();
     }
@@ -242,19 +236,18 @@ impl WatchState {
         }
     }
 
-    /// What is known while the watch still runs, for a thread other than the one that runs it; and what was found too long,
-    /// which is not weighed yet.
-    pub(crate) fn pulse_so_far(&self) -> (Pulse, Vec<Stretch>) {
+    /// The pulse so far, without what is not judged yet. Any thread may ask for it.
+    pub(crate) fn pulse(&self, watched: Duration) -> Pulse {
         let state = self.so_far();
-        let pulse = Pulse {
+        Pulse {
             beats: state.beats,
-            longest: state.longest,
+            longest: state.ledger.longest_short(),
             queue_delay: state.queue_delay,
             rhythm: state.rhythm.clone(),
             lateness: state.lateness.clone(),
-            ..Pulse::empty(self.config, self.began)
-        };
-        (pulse, state.found.clone())
+            watched,
+            ..Pulse::empty(self.config)
+        }
     }
 
     /// The reading from which on the watched thread has been away for too long, if it is.
@@ -371,23 +364,17 @@ impl SoFar {
         let Some(track) = self.track() else {
             self.timestamps.push(ThreadTimestamps::starting(now));
             let late = judged_from.and_then(|due| Stretch::first_reading(due, &now, budget));
-            late.into_iter().for_each(|stretch| self.judge(stretch, budget));
+            late.into_iter().for_each(|stretch| self.keep(stretch, budget));
             return;
         };
         for stretch in track.turn(now, judged_from) {
-            self.judge(stretch, budget);
+            self.keep(stretch, budget);
         }
     }
 
-    pub(crate) fn judge(&mut self, stretch: Stretch, budget: Duration) {
-        if stretch.away() > budget {
-            self.found.push(stretch);
-        } else {
-            self.longest = self.longest.max(stretch.split.charged());
-            if stretch.is_excused(budget) {
-                self.excused.push(stretch);
-            }
-        }
+    pub(crate) fn keep(&mut self, stretch: Stretch, budget: Duration) {
+        // Whether the thread slept is not read here: it may have.
+        self.ledger.add(&stretch, true, budget, || stretch);
     }
 }
 

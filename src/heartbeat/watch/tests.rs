@@ -156,6 +156,6 @@ async fn blocked_and_booked_as_a_wait(seen: bool) -> Pulse {
     let after = Reading::here();
     let run_queue = before.run_queue.map(|wait| wait + (after.at - before.at));
     let stretch = Stretch::between(&before, &Reading { run_queue, ..after }, before.at).unwrap();
-    watch.state.so_far().judge(stretch, watch.state.config.budget);
+    watch.state.so_far().keep(stretch, watch.state.config.budget);
     watch.pulse(WatchEnd { at: Instant::now(), driven: true }).await
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::heartbeat::reading::Reading;
 use crate::heartbeat::reading::thread::ThreadId;
+use crate::heartbeat::stretch::Origin;
 use crate::heartbeat::stretch::Stretch;
 
 /// Shorter stretches are of no interest to anyone.
@@ -77,7 +78,7 @@ impl ThreadTimestamps {
     pub(crate) fn polled(&mut self, began: Instant, now: Reading) -> Option<Stretch> {
         let stretch = Stretch::between(&self.base, &now, began);
         self.base = now;
-        stretch.map(|stretch| Stretch { one_poll: true, ..stretch })
+        stretch.map(|stretch| Stretch { origin: Origin::Poll, ..stretch })
     }
 }
 
@@ -176,7 +177,7 @@ mod tests {
         let mut track = ThreadTimestamps::starting(clock.read(0));
         let stretch = track.polled(clock.at(1), clock.read(61)).unwrap();
         assert_eq!(stretch.split.charged(), MS * 60);
-        assert!(stretch.one_poll);
+        assert!(stretch.origin == Origin::Poll);
         assert_eq!(charged(&track.turn(clock.read(71), Some(clock.at(0)))), [MS * 10], "and not once more by the turn");
     }
 }

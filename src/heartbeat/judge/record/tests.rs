@@ -10,6 +10,7 @@ use crate::heartbeat::evidence::WorkerNumbers;
 use crate::heartbeat::judge::judge;
 use crate::heartbeat::reading::thread::Account;
 use crate::heartbeat::reading::thread::ThreadId;
+use crate::heartbeat::stretch::Origin;
 use crate::heartbeat::stretch::Spent;
 
 const RECORD: &str = include_str!("../../../../tests/heartbeat/judged.jsonl");
@@ -123,7 +124,7 @@ impl Clock {
             split: Split { wall: time(&split[0]), on_cpu: time(&split[1]), run_queue: maybe(&split[2], time) },
             on_cpu_then: time(&value["on_cpu_then"]),
             since: maybe(&value["since"], |since| Spent { on_cpu: time(&since[0]), run_queue: time(&since[1]) }),
-            one_poll: value["one_poll"].as_bool().unwrap(),
+            origin: if value["one_poll"] == true { Origin::Poll } else { Origin::DriverTurns },
         }
     }
 
@@ -138,8 +139,7 @@ impl Clock {
     }
 
     fn read_workers(&self, row: &[i64]) -> WorkersLook {
-        let workers = row[2..].chunks(2).map(|worker| (worker[0].try_into().unwrap(), nanos(worker[1])));
-        WorkersLook { at: self.after(row[0]), workers: workers.collect(), begins: row[1] == 1 }
+        WorkersLook { at: self.after(row[0]), workers: read_numbers(&row[2..]), begins: row[1] == 1 }
     }
 
     fn read_look(&self, row: &[i64], thread: ThreadId) -> CountersLook {

@@ -52,7 +52,7 @@ fn an_idle_thread_that_wakes_late_to_take_a_worker_over_excuses_the_block_and_a_
     for (waited, excused) in [(10, false), (100, true)] {
         let runtime = WatchedRuntime::new(Flavor::MultiThread(1), Heartbeat::new());
         let state = runtime.begin_watch();
-        let mut pulse = Pulse::empty(Heartbeat::new(), state.began);
+        let mut pulse = Pulse::empty(Heartbeat::new());
         pulse.stalls.push(blocked_stall());
         let reading = |at, run_queue| Reading {
             at: state.began + MS * at,
@@ -87,7 +87,7 @@ fn a_late_thread_excuses_a_blocked_worker_only_if_it_became_one() {
         let birth = ThreadStart { thread, at: state.began + MS * 10, waited: MS * 100 };
         runtime.0.births.lock().unwrap().push(birth);
     };
-    let mut pulse = Pulse::empty(Heartbeat::new(), state.began);
+    let mut pulse = Pulse::empty(Heartbeat::new());
     pulse.stalls.push(blocked_stall());
     late(this_thread());
     runtime.doubt_late_handovers(&mut pulse);
@@ -123,7 +123,7 @@ fn a_thread_excuses_what_was_blocked_while_it_was_late_and_nothing_else() {
             let reading = |ms, wait| Reading { at: at(ms), thread, on_cpu: Duration::ZERO, run_queue: Some(MS * wait) };
             runtime.workers().unwrap().was_unseen(Some(reading(*from, 7)), reading(*to, 7 + *waited));
         }
-        let mut pulse = Pulse::empty(Heartbeat::new(), state.began);
+        let mut pulse = Pulse::empty(Heartbeat::new());
         let (on_cpu, blocked) = (MS * split.0, Some(MS * split.1));
         pulse.stalls.push(Stall { at: MS * 100, on_cpu, blocked, ..blocked_stall() });
         runtime.doubt_late_handovers(&mut pulse);
@@ -163,9 +163,9 @@ fn a_thread_excuses_what_was_blocked_while_it_was_late_and_nothing_else() {
 fn a_late_pool_excuses_a_block_in_a_runtime_that_hands_workers_over_and_in_no_other() {
     for (threads, late, excused) in [(2, 70, true), (2, 25, false), (1, 70, false)] {
         let runtime = WatchedRuntime::new(Flavor::MultiThread(1), Heartbeat::new());
-        let state = runtime.begin_watch();
+        let _ = runtime.begin_watch();
         (0..threads).for_each(|_| elsewhere(|| runtime.0.parks()));
-        let mut pulse = Pulse::empty(Heartbeat::new(), state.began);
+        let mut pulse = Pulse::empty(Heartbeat::new());
         pulse.stalls.push(blocked_stall());
         pulse.blocking_pool = Some(PoolPulse { on_the_wall: MS * late, ..PoolPulse::default() });
         runtime.doubt_late_handovers(&mut pulse);
@@ -183,9 +183,9 @@ fn a_lab_covers_its_workers_if_it_saw_all_of_them_and_excuses_nothing_else() {
         (false, Why::PausedClock, Some(Why::PausedClock)),
     ] {
         let runtime = WatchedRuntime::new(Flavor::MultiThread(1), Heartbeat::new());
-        let state = runtime.begin_watch();
+        let _ = runtime.begin_watch();
         elsewhere(|| shows_up.then(|| runtime.0.parks()));
-        let mut pulse = Pulse { uncovered: Some(before), ..Pulse::empty(Heartbeat::new(), state.began) };
+        let mut pulse = Pulse { uncovered: Some(before), ..Pulse::empty(Heartbeat::new()) };
         runtime.close(&mut pulse, TimeBudget::of(Duration::ZERO));
         assert_eq!(pulse.uncovered, after);
     }
@@ -303,7 +303,7 @@ fn what_was_found_before_the_hang_is_weighed_like_any_other() {
     let (thread, on_cpu, run_queue) = (this_thread(), Duration::ZERO, Some(Duration::ZERO));
     let reading = |ms| Reading { at: state.began + MS * ms, thread, on_cpu, run_queue };
     let stretch = Stretch::between(&reading(0), &reading(120), state.began).unwrap();
-    state.so_far().judge(stretch, Heartbeat::new().budget);
+    state.so_far().keep(stretch, Heartbeat::new().budget);
     let pulse = hung::describe(&runtime, &state, TimeBudget::of(MS * 100));
     assert_eq!(pulse.verdict(), Verdict::Inconclusive { why: Why::Unwitnessed }, "{pulse}");
     assert_eq!(pulse.longest, MS * 120);

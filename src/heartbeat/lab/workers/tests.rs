@@ -80,9 +80,9 @@ fn a_worker_is_busy_from_when_it_comes_back_until_it_goes_idle_and_a_long_spell_
             assert!(worker.is_busy());
             workers.parks();
             assert!(!worker.is_busy());
-            assert_eq!(worker.log().periods.len(), periods, "{away:?}");
+            assert_eq!(worker.log().ledger.too_long().len(), periods, "{away:?}");
             workers.parks();
-            assert_eq!(worker.log().periods.len(), periods, "it was idle");
+            assert_eq!(worker.log().ledger.too_long().len(), periods, "it was idle");
         });
     }
 }
@@ -96,55 +96,50 @@ fn a_late_beat_on_a_busy_thread_is_certain_as_far_as_the_driver_was_not_turned()
             let (worker, from) = back_since(&workers, Duration::from_secs(away));
             workers.turn(Some(from + Duration::from_secs(due)));
             let log = worker.log();
-            assert_eq!((log.certain.len(), log.periods.len()), (certain, judged), "{away} s, due after {due} s");
+            assert_eq!(
+                (log.certain.len(), log.ledger.too_long().len()),
+                (certain, judged),
+                "{away} s, due after {due} s"
+            );
             assert!(log.base.is_some_and(|(base, _)| base.at > from), "it has been back");
         });
     }
 }
 
 #[test]
-fn a_spell_above_the_budget_is_to_be_judged_and_any_other_may_be_the_longest() {
+fn a_period_is_kept_with_how_often_the_thread_slept_in_it_and_which_worker_it_can_have_been() {
     let start = Instant::now();
     let mut log = WorkerLog::default();
-    let mut keep = |at, run_queue: Option<u32>| {
-        let from = reading(1, start, 0, run_queue.map(|_| 0));
-        log.keep([(from, 3), (reading(1, start, at, run_queue), 5)], 1, Published::default, MS * 50);
-        (log.periods.len(), log.short.iter().map(|(charged, _)| charged.as_millis()).collect::<Vec<_>>())
-    };
-    assert_eq!(keep(50, Some(0)), (0, vec![50]));
-    assert_eq!(keep(120, Some(80)), (0, vec![40, 50]), "most of it was a wait for a CPU");
-    assert_eq!(keep(51, Some(0)), (1, vec![40, 50]));
-    assert_eq!(keep(51, None), (2, vec![40, 50]), "it may have been blocked");
-    assert!(log.periods.iter().all(|period| period.sleeps == 2 && period.indices == 1 && !period.blind));
+    let ends = [(reading(1, start, 0, Some(0)), 3), (reading(1, start, 51, Some(0)), 5)];
+    log.keep(ends, 1, Published::default, MS * 50);
+    let [period] = log.ledger.too_long() else { panic!("{log:?}") };
+    assert!(period.sleeps == 2 && period.indices == 1 && !period.blind, "{period:?}");
 }
 
 /// The others would take their places: only so many are kept.
 #[test]
-fn those_that_a_wait_for_a_cpu_excuses_are_kept_apart_by_whether_they_slept() {
+fn a_period_without_a_sleep_is_kept_apart() {
     let start = Instant::now();
-    let kept = |sleeps, at, run_queue| {
-        let mut log = WorkerLog::default();
-        let ends = [(reading(1, start, 0, Some(0)), 0), (reading(1, start, at, Some(run_queue)), sleeps)];
+    let mut log = WorkerLog::default();
+    for sleeps in [0, 1] {
+        let ends = [(reading(1, start, 0, Some(0)), 0), (reading(1, start, 120, Some(80)), sleeps)];
         log.keep(ends, 1, Published::default, MS * 50);
-        [log.excused.take().len(), log.awake.take().len()]
-    };
-    assert_eq!(kept(1, 120, 80), [1, 0]);
-    assert_eq!(kept(0, 120, 80), [0, 1]);
-    assert_eq!(kept(1, 40, 30), [0, 0], "it needs no excuse");
+    }
+    assert_eq!(log.ledger.take_excused().iter().map(|period| period.sleeps).collect::<Vec<_>>(), [1, 0]);
 }
 
 #[test]
 fn a_wait_for_a_cpu_is_no_excuse_for_a_worker_that_was_seen_to_sleep() {
     for (sleeps, blocked, found) in [(1, 11, 1), (1, 9, 0), (0, 11, 0)] {
-        let (workers, state) = (workers_of(1), WatchState::new(Heartbeat::new().budget(BUDGET), false, None));
+        let workers = workers_of(1);
         let opened = Instant::now();
         workers.open(opened);
         let worker = workers.worker();
         let (from, to) = (reading(1, opened, 0, Some(5)), reading(1, opened, 12_000, Some(12_005)));
         worker.log().keep([(from, 0), (to, sleeps)], 1, Published::default, BUDGET);
-        let mut pulse = Pulse::empty(state.config, state.began);
+        let mut pulse = Pulse::empty(Heartbeat::new().budget(BUDGET));
         let observer = Observer::sure(Duration::from_secs(blocked));
-        workers.close(&state, &mut pulse, Some(&observer), TimeBudget::of(Duration::from_secs(60)));
+        workers.close(opened, &mut pulse, Some(&observer), TimeBudget::of(Duration::from_secs(60)));
         assert_eq!(pulse.stalls.len(), found, "{sleeps} sleeps, blocked for {blocked} s");
     }
 }
@@ -163,7 +158,7 @@ fn what_was_booked_wrongly_is_taken_off_the_wait_and_remembered() {
         blind: false,
     };
     let observer = Observer::sure(Duration::from_secs(11));
-    let again = reconsidered(vec![period], Some(&observer), TimeBudget::of(Duration::from_secs(60))).unwrap();
+    let again = rechecked(vec![period], Some(&observer), TimeBudget::of(Duration::from_secs(60))).unwrap();
     let told: Vec<_> = again.iter().map(|period| (period.to.run_queue, period.overbooked)).collect();
     assert_eq!(told, [(Some(MS * 1005), MS * 11_000)]);
 }
@@ -257,7 +252,7 @@ fn a_thread_that_nobody_read_may_hide_a_stall_if_it_was_away_for_too_long_and_so
 
 #[test]
 fn what_was_over_when_the_watch_began_is_no_part_of_it() {
-    let (workers, state) = (workers_of(1), WatchState::new(Heartbeat::new().budget(BUDGET), false, None));
+    let workers = workers_of(1);
     let opened = Instant::now();
     workers.open(opened);
     let worker = workers.worker();
@@ -272,14 +267,15 @@ fn what_was_over_when_the_watch_began_is_no_part_of_it() {
         let overbooked = Duration::ZERO;
         let published = Default::default();
         let period = BusyPeriod { from, to, sleeps: 1, indices: 0, published, overbooked, blind: false };
-        worker.log().periods.push(period);
+        let whole = period.stretch().unwrap();
+        worker.log().ledger.add(&whole, true, BUDGET, || period);
     }
-    let mut pulse = Pulse::empty(state.config, state.began);
-    workers.close(&state, &mut pulse, None, TimeBudget::of(Duration::ZERO));
+    let mut pulse = Pulse::empty(Heartbeat::new().budget(BUDGET));
+    workers.close(opened, &mut pulse, None, TimeBudget::of(Duration::ZERO));
     let mut walls: Vec<_> = pulse.stalls.iter().map(|stall| stall.wall.as_secs()).collect();
     walls.sort_unstable();
     assert_eq!((walls, pulse.uncovered.clone()), (vec![23, 33], None));
-    workers.close(&state, &mut pulse, None, TimeBudget::of(Duration::ZERO));
+    workers.close(opened, &mut pulse, None, TimeBudget::of(Duration::ZERO));
     assert_eq!((pulse.stalls.len(), pulse.uncovered), (2, Some(Why::Unwitnessed)), "nothing is left to judge");
 }
 
@@ -287,17 +283,17 @@ fn what_was_over_when_the_watch_began_is_no_part_of_it() {
 #[test]
 fn looks_are_waited_for_only_if_the_verdict_depends_on_them() {
     for (wall, waits) in [(BUDGET / 2, false), (BUDGET * 2, true)] {
-        let (workers, state) = (workers_of(1), WatchState::new(Heartbeat::new().budget(BUDGET), false, None));
+        let workers = workers_of(1);
         let opened = Instant::now();
         workers.open(opened);
         workers.mute();
         let ends = [(reading(1, opened, 0, Some(0)), 0), (reading(1, opened, 0, Some(0)), 0)];
         let ends = [ends[0], (Reading { at: opened + wall, ..ends[1].0 }, 0)];
         elsewhere(|| workers.worker().log().keep(ends, 1, Published::default, BUDGET));
-        let mut pulse = Pulse::empty(state.config, state.began);
+        let mut pulse = Pulse::empty(Heartbeat::new().budget(BUDGET));
         let begun = Instant::now();
         let time = Duration::from_secs(2);
-        workers.close(&state, &mut pulse, None, TimeBudget::of(time));
+        workers.close(opened, &mut pulse, None, TimeBudget::of(time));
         // On a slow machine the one may take as long as the other has to.
         assert!(!waits || begun.elapsed() >= time / 2, "{wall:?}: {:?}", begun.elapsed());
         assert!(waits || begun.elapsed() < time / 2, "{wall:?}: {:?}", begun.elapsed());
@@ -312,12 +308,12 @@ fn a_worker_that_was_not_seen_for_too_long_leaves_the_watch_uncovered() {
         (opened + MS, BUDGET / 2, None),
         (opened + MS, BUDGET * 2, Some(Why::WorkerUnseen)),
     ] {
-        let (workers, state) = (workers_of(1), WatchState::new(Heartbeat::new().budget(BUDGET), false, None));
+        let workers = workers_of(1);
         workers.open(opened);
         let to = reading(1, to, 0, Some(0));
         workers.was_unseen(Some(Reading { at: to.at - away, ..to }), to);
-        let mut pulse = Pulse::empty(state.config, state.began);
-        workers.close(&state, &mut pulse, None, TimeBudget::of(Duration::ZERO));
+        let mut pulse = Pulse::empty(Heartbeat::new().budget(BUDGET));
+        workers.close(opened, &mut pulse, None, TimeBudget::of(Duration::ZERO));
         assert_eq!(pulse.uncovered, why);
     }
 }

@@ -3,6 +3,7 @@ use std::sync::atomic::AtomicUsize;
 use std::task::{Wake, Waker};
 
 use super::*;
+use crate::heartbeat::stretch::Origin;
 
 const MS: Duration = Duration::from_millis(1);
 /// Well above the default budget of 50 ms.
@@ -36,7 +37,15 @@ fn another_thread() -> ThreadId {
 fn stretch(away: Duration) -> Stretch {
     let (from, on_cpu) = (Instant::now(), Duration::ZERO);
     let split = Split { wall: away, on_cpu, run_queue: Some(Duration::ZERO) };
-    Stretch { thread: ThreadId(1), from, to: from + away, split, on_cpu_then: on_cpu, since: None, one_poll: false }
+    Stretch {
+        thread: ThreadId(1),
+        from,
+        to: from + away,
+        split,
+        on_cpu_then: on_cpu,
+        since: None,
+        origin: Origin::DriverTurns,
+    }
 }
 
 #[derive(Default)]
@@ -158,10 +167,10 @@ fn a_long_poll_is_found_wherever_it_was_and_the_roots_is_kept_apart() {
         let (thread, at) = poller.last.unwrap();
         assert_eq!((thread, at), (this_thread(), state.base_of(thread).unwrap().at));
         let state = state.so_far();
-        let (root, found): (Vec<_>, Vec<_>) = (state.root.into_iter().collect(), state.found.clone());
+        let (root, found): (Vec<_>, Vec<_>) = (state.root.into_iter().collect(), state.ledger.too_long().to_vec());
         let (is, is_not) = if place == Place::Root { (root, found) } else { (found, root) };
         assert_eq!((is.len(), is_not.len()), (1, 0), "{place:?}");
-        assert!(is[0].one_poll && is[0].from == began && is[0].split.wall >= LONG, "{is:?}");
+        assert!(is[0].origin == Origin::Poll && is[0].from == began && is[0].split.wall >= LONG, "{is:?}");
     }
 }
 
@@ -248,7 +257,7 @@ fn a_worker_that_goes_idle_was_busy_until_then_and_is_again_when_it_is_back() {
     state.parks();
     assert!(!is_busy(&state));
     let idle = state.base_of(this_thread()).unwrap().at;
-    let found = state.so_far().found.clone();
+    let found = state.so_far().ledger.too_long().to_vec();
     assert_eq!((found.len(), found[0].to), (1, idle));
     state.unparks();
     assert!(is_busy(&state));
@@ -278,17 +287,18 @@ fn a_wake_that_brought_a_punctual_beat_vouches_for_the_thread_and_no_other_does(
 fn what_is_known_so_far_is_all_that_was_written_down() {
     let state = begun(Place::CurrentThread);
     let mut so_far = state.so_far();
-    (so_far.beats, so_far.longest, so_far.queue_delay) = (3, MS * 40, MS * 7);
+    (so_far.beats, so_far.queue_delay) = (3, MS * 7);
+    so_far.keep(stretch(MS * 40), state.config.budget);
     so_far.rhythm.record(MS);
     so_far.lateness.record(MS * 2, MS * 5);
     drop(so_far);
-    let (pulse, found) = state.pulse_so_far();
+    let pulse = state.pulse(MS);
     assert_eq!((pulse.beats, pulse.longest, pulse.queue_delay), (3, MS * 40, MS * 7));
     assert_eq!((pulse.rhythm.beats.as_slice(), pulse.lateness.max()), ([1].as_slice(), MS * 2));
-    assert!(pulse.stalls.is_empty() && found.is_empty());
-    state.so_far().found.push(stretch(MS * 60));
-    let (pulse, found) = state.pulse_so_far();
-    assert_eq!((pulse.stalls.len(), pulse.longest, found.len()), (0, MS * 40, 1));
+    assert!(pulse.stalls.is_empty());
+    state.so_far().keep(stretch(MS * 60), state.config.budget);
+    let pulse = state.pulse(MS);
+    assert_eq!((pulse.stalls.len(), pulse.longest), (0, MS * 40), "it is not judged yet");
 }
 
 #[test]
@@ -335,8 +345,12 @@ fn a_late_turn_convicts_an_only_worker_and_no_other() {
         assert_eq!(is_busy(&state), only, "{place:?}");
         let state = state.so_far();
         assert_eq!(state.timestamps.len(), 1, "it was known");
-        assert_eq!(state.found.len(), usize::from(only), "{place:?}");
-        assert!(state.found.iter().all(|stretch| stretch.from == due + MS * 2), "{:?}", state.found);
+        assert_eq!(state.ledger.too_long().len(), usize::from(only), "{place:?}");
+        assert!(
+            state.ledger.too_long().iter().all(|stretch| stretch.from == due + MS * 2),
+            "{:?}",
+            state.ledger.too_long()
+        );
     }
 }
 
@@ -351,7 +365,7 @@ fn a_late_turn_on_a_thread_that_nobody_knew_is_known_by_the_wall_clock() {
     };
     let thread = std::thread::scope(|scope| scope.spawn(turn).join().unwrap());
     let state = state.so_far();
-    let found: Vec<_> = state.found.iter().map(|stretch| (stretch.thread, stretch.from)).collect();
+    let found: Vec<_> = state.ledger.too_long().iter().map(|stretch| (stretch.thread, stretch.from)).collect();
     assert_eq!(found, [(thread, due + MS * 2)]);
     assert_eq!(state.timestamps.len(), 2);
 }
@@ -427,8 +441,8 @@ fn a_stretch_is_found_if_it_is_above_the_budget_and_only_the_longest_of_the_othe
         (budget + Duration::from_nanos(1), budget, 1),
         (LONG, budget, 2),
     ] {
-        state.judge(stretch(away), budget);
-        assert_eq!((state.longest, state.found.len()), (longest, found), "{away:?}");
+        state.keep(stretch(away), budget);
+        assert_eq!((state.ledger.longest_short(), state.ledger.too_long().len()), (longest, found), "{away:?}");
     }
 }
 
