@@ -207,6 +207,35 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_runs_until_the_last_kill_has_ended() {
+        let running = start("ignore-term");
+        let (told, ends) = channel();
+        let mut batch = Batch::default();
+        let policy = KillPolicy::default().grace(Duration::from_millis(20)).confirm(Duration::ZERO);
+        let stubborn = Kill::new(running.group(), &policy);
+        for kill in [stubborn, kill_of_no_group()] {
+            let told = told.clone();
+            batch.add(kill, Box::new(move |result| told.send(result.unwrap().outcome).unwrap()));
+        }
+        batch.run();
+        assert_eq!(ends.try_iter().collect::<Vec<_>>(), [Outcome::AlreadyGone, Outcome::Killed]);
+        assert!(batch.is_empty() && batch.until_due().is_none());
+    }
+
+    #[test]
+    fn a_kill_that_is_made_due_is_looked_at_by_the_next_step() {
+        let mut batch = Batch::default();
+        batch.add(kill_of_no_group(), Box::new(drop));
+        batch.entries[0].due += HOUR;
+        assert!(batch.until_due().is_some_and(|left| left > HOUR / 2));
+        batch.step();
+        assert!(!batch.is_empty());
+        batch.make_due();
+        batch.step();
+        assert!(batch.is_empty());
+    }
+
+    #[test]
     fn an_exit_ends_a_sleep_of_an_hour() {
         if backend() != Backend::Proc {
             return;
