@@ -9,8 +9,8 @@ use crate::milliseconds;
 /// The interval and the budget of `Heartbeat::new()`, in milliseconds.
 const DEFAULT: (u64, u64) = (5, 50);
 
-const KNOWN_ARGUMENTS: &str = "`flavor`, `worker_threads`, `budget`, `interval`, `deadline`, `known`, `until`, `crate`, \
-    `start_paused`, `unhandled_panic` or `name`";
+const KNOWN_ARGUMENTS: &str = "`flavor`, `worker_threads`, `budget`, `interval`, `deadline`, `known`, `until`, \
+    `crate`, `start_paused`, `unhandled_panic` or `name`";
 
 /// What is asked for; `None` is the default of what runs the test.
 #[derive(Debug, Default)]
@@ -69,7 +69,8 @@ impl Arguments {
                 "multi_thread" => self.multi_thread = true,
                 "local" => {
                     return Err(value.wrong(
-                        "the flavor `local` cannot be watched: take `current_thread`, and `tokio::task::LocalSet` for `spawn_local`",
+                        "the flavor `local` cannot be watched: take `current_thread`, \
+                         and `tokio::task::LocalSet` for `spawn_local`",
                     ));
                 }
                 _ => return Err(value.wrong("there is no such flavor: take `current_thread` or `multi_thread`")),
@@ -94,14 +95,16 @@ impl Arguments {
             "crate" => self.krate = Some(value.path()?),
             "start_paused" if value.flag()? => {
                 return Err(value.wrong(
-                    "with tokio's clock paused no beat proves anything: keep `#[tokio::test(start_paused = true)]` for this test",
+                    "with tokio's clock paused no beat proves anything: \
+                     keep `#[tokio::test(start_paused = true)]` for this test",
                 ));
             }
             "unhandled_panic" => match &*value.text()? {
                 "ignore" => {}
                 "shutdown_runtime" => {
                     return Err(value.wrong(
-                        "`shutdown_runtime` needs an unstable tokio and is not to be had here: leave it out, or keep `#[tokio::test]`",
+                        "`shutdown_runtime` needs an unstable tokio and is not to be had here: \
+                         leave it out, or keep `#[tokio::test]`",
                     ));
                 }
                 _ => return Err(value.wrong("there is no such behavior: `ignore` is the one to be had")),

@@ -14,8 +14,8 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
-/// The function stays as it is written, so all that the compiler says of it is said of what its author sees. A test that
-/// returns something returns an exit code in place of it: the value itself stays on the thread that has made it.
+/// The function stays as it is written, so all that the compiler says of it is said of what its author sees. A test
+/// that returns something returns an exit code in place of it: the value itself stays on the thread that has made it.
 fn test(arguments: Arguments, function: Function) -> TokenStream {
     let Function { attributes, visibility, signature_and_body, name, returns, should_panic } = function;
     let Arguments { multi_thread, worker_threads, budget, interval, deadline, known, until, krate } = arguments;

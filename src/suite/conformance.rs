@@ -64,8 +64,8 @@ impl Suite {
         self.declare(DeclaredAs::KnownFailure, cells, reason, None)
     }
 
-    /// Declares that a cell fails until a day `YYYY-MM-DD`, which is the last one, in UTC. From the next day on its test fails
-    /// whatever the cell does. Else as [`known_failure`](Self::known_failure).
+    /// Declares that a cell fails until a day `YYYY-MM-DD`, which is the last one, in UTC. From the next day on its
+    /// test fails whatever the cell does. Else as [`known_failure`](Self::known_failure).
     pub fn known_failure_until(self, cells: &str, reason: &str, day: &str) -> Suite {
         self.declare(DeclaredAs::KnownFailure, cells, reason, Some(day.to_owned()))
     }

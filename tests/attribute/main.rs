@@ -1,4 +1,5 @@
-//! `#[deadbeat::test]` from outside: a crate of its own, built by path in a temporary folder, whose tests must pass or fail.
+//! `#[deadbeat::test]` from outside: a crate of its own, built by path in a temporary folder, whose tests must pass or
+//! fail.
 
 mod crates;
 mod environments;

@@ -219,7 +219,8 @@ mod good {
     #[deadbeat::test]
     async fn two_thousand_tasks() {
         begins("good::two_thousand_tasks");
-        let tasks: Vec<_> = (0..2000).map(|n| tokio::spawn(tokio::time::sleep(Duration::from_millis(n % 50)))).collect();
+        let naps = (0..2000).map(|n| tokio::time::sleep(Duration::from_millis(n % 50)));
+        let tasks: Vec<_> = naps.map(tokio::spawn).collect();
         for task in tasks {
             task.await.unwrap();
         }
