@@ -1,17 +1,28 @@
 //! What Linux can tell of a group: its members from `/proc`, their exits from pidfds.
 //!
-//! A group is gone when two walks through `/proc` in a row, the second begun after the first had ended, each saw at
-//! least one member and none that can run, while no pid was handed out that may have been a member's; or when the
-//! kernel says `ESRCH`. A walk is not atomic: a member can fork into the part already walked and die before the walk
-//! reaches it. Two walks make that unlikely, and a chain that forks all the time makes it likely again; the pids handed
-//! out meanwhile show it. On a machine that forks all the time there is always a new pid whose process has ended
-//! already, and which may have been a member's. There, six walks without a living member decide too, if in none of them
-//! a new pid was seen in the group.
+//! A group is gone when a walk through `/proc` saw no member that can run, nor any among the pids handed out meanwhile,
+//! and an earlier walk *covers* it; or when the kernel says `ESRCH`. One walk proves nothing: it is not atomic, and a
+//! member can fork into the part already walked and die before the walk reaches it. This is why two are enough:
 //!
-//! Between walks one live member is held by its pidfd: while it has not exited and is still in the group, the group is
-//! not gone, and no walk is needed to know that. When it exits, the next known member is held; when none is left, the
-//! table is walked again. So a kill costs a descriptor or two, however many members there are, and all kills together
-//! never take more than half of what this process may open: beyond that they poll.
+//! 1. A walk begins, and the number handed out last is noted. Each living member that it shows is held by its pidfd.
+//!    It covers all that follows: a member that lives through the whole of it is held.
+//! 2. All that are held exit. A fork is over before the process that forks can exit, so from here on whatever they have
+//!    started is in the table.
+//! 3. A second walk shows no member that can run.
+//! 4. After it, the numbers handed out since step 1 are asked for their groups in the order of their birth, until the
+//!    last number stands still: none is a member that can run.
+//!
+//! Suppose that a member lives. If its number was handed out before step 1 and it was in the table before step 3, the
+//! second walk has shown it. If it came into the table later, its parent lived from step 1 to step 3 and was held: it
+//! has exited. If its number was handed out after step 1, it is asked for in step 4, unless it was not in the table yet.
+//! Its parent, which was, lived then; that one's number is older, so it was asked for before or falls under the cases
+//! above. What stays open is a process from outside that joins the group by `setpgid`.
+//!
+//! The first walk is made while the group is dying, right after a signal, and costs little time then. The members that
+//! it found are held until they exit, at most [`MOST_HELD`] of a group, and all kills together never take more than half
+//! of what this process may open. Members beyond that are known by number: such a walk covers nothing, and two more are
+//! made when they are dead. While a held member has not exited and is still in the group, the group is not gone, and no
+//! walk is needed to know that.
 //!
 //! A number is not given out while a member carries it. So where the leader was reaped and a process has the leader's
 //! number, the group was gone before that process was started, and the process is a stranger. Where no pidfd tells
@@ -63,14 +74,25 @@ pub(super) struct ProcWatch {
     leaderless: bool,
     /// Without a pidfd: when the leader was started.
     started: Option<Duration>,
-    /// Members that the last walk saw alive and that were not yet seen dead; the held member is not among them.
+    /// Members that were found alive and have not been seen to exit; the last is the one that is waited for.
+    held: Vec<HeldMember>,
+    /// The same, but not held yet.
     known: Vec<i32>,
-    held: Option<HeldMember>,
+    /// The last walk whose living members are all held, or were.
+    covering: Option<Covering>,
+    /// A signal was sent: the next look walks, although a member is known to live.
+    walk_is_due: bool,
     /// This `/proc` does not show the group: only the kernel is asked.
     blind: bool,
 }
 
-/// The member by which a group is known to live.
+/// A walk that covers what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Covering {
+    /// The number handed out last before it; `None` where the system does not say.
+    since: Option<i32>,
+}
+
 #[derive(Debug)]
 enum HeldMember {
     /// The leader, held by the pidfd that the watch has anyway.
@@ -122,9 +144,11 @@ impl ProcWatch {
             leader: None,
             leaderless: false,
             started: None,
-            // A live leader is as good a member to hold as any, and saves the first walk.
+            // A leader that is alive is a member as good as any, and saves a walk.
+            held: Vec::new(),
             known: vec![pgid],
-            held: None,
+            covering: None,
+            walk_is_due: false,
             blind: false,
         }
     }
@@ -174,12 +198,22 @@ impl ProcWatch {
         self.held_lives() || others.into_iter().any(|pid| is_member(*pid, self.pgid))
     }
 
+    /// A descriptor of the member that is waited for.
     pub(super) fn held_fd(&self) -> Option<BorrowedFd<'_>> {
-        match self.held.as_ref()? {
+        self.fd_of(self.held.last()?)
+    }
+
+    fn fd_of<'a>(&'a self, member: &'a HeldMember) -> Option<BorrowedFd<'a>> {
+        match member {
             HeldMember::Leader => self.leader.as_ref().map(Pidfd::as_fd),
             HeldMember::Member(_, pidfd) => Some(pidfd.as_fd()),
             HeldMember::Unheld(..) => None,
         }
+    }
+
+    /// Has the next look walk, while the group may be dying of a signal: that walk covers what follows.
+    pub(super) fn walk_while_it_dies(&mut self) {
+        self.walk_is_due = true;
     }
 
     /// The kernel's word that the group is empty, by the leader's pidfd, which cannot be mistaken for a stranger's.
@@ -194,18 +228,24 @@ impl ProcWatch {
     }
 
     fn held_pid(&self) -> Option<i32> {
-        match self.held.as_ref()? {
-            HeldMember::Leader => Some(self.pgid),
-            HeldMember::Member(pid, _) | HeldMember::Unheld(pid, _) => Some(*pid),
+        self.held.last().map(|member| self.pid_of(member))
+    }
+
+    fn pid_of(&self, member: &HeldMember) -> i32 {
+        match member {
+            HeldMember::Leader => self.pgid,
+            HeldMember::Member(pid, _) | HeldMember::Unheld(pid, _) => *pid,
         }
     }
 
-    /// Whether the held member is alive and still in the group; two system calls if it is held by a pidfd.
+    /// Whether the member that is waited for is alive and still in the group, at the price of two system calls if it
+    /// is held.
     fn held_lives(&self) -> bool {
-        let Some(pid) = self.held_pid() else { return false };
-        let lives = match self.held {
-            Some(HeldMember::Unheld(_, started)) => runs(pid) && started_at(pid) == Some(started),
-            _ => self.held_fd().is_some_and(|fd| !has_exited(fd)),
+        let Some(member) = self.held.last() else { return false };
+        let pid = self.pid_of(member);
+        let lives = match member {
+            HeldMember::Unheld(_, started) => runs(pid) && started_at(pid) == Some(*started),
+            member => self.fd_of(member).is_some_and(|fd| !has_exited(fd)),
         };
         lives && is_member(pid, self.pgid)
     }
@@ -216,95 +256,107 @@ impl ProcWatch {
             if self.held_lives() {
                 return true;
             }
-            self.held = None;
-            let Some(pid) = self.known.pop() else { return false };
-            if pid == self.pgid && self.leader.is_some() {
-                self.held = Some(HeldMember::Leader);
+            if self.held.pop().is_some() {
                 continue;
             }
-            match pidfd::open(pid) {
-                // The pidfd comes before the question for the group, so a reused number is recognised.
-                Ok(pidfd) => self.held = Some(HeldMember::Member(pid, pidfd)),
-                Err(Errno::ESRCH) => {}
-                // No descriptor is left. A member that cannot be read either is asked for by the next look.
-                Err(_) => match started_at(pid) {
-                    Some(started) => self.held = Some(HeldMember::Unheld(pid, started)),
+            let Some(pid) = self.known.pop() else { return false };
+            match self.hold(pid) {
+                Held::Yes | Held::Dead => {}
+                // No descriptor to be had. One that cannot be read either is asked again by the next look.
+                Held::No => match started_at(pid) {
+                    Some(started) => self.held.push(HeldMember::Unheld(pid, started)),
                     None if is_member(pid, self.pgid) && runs(pid) => return true,
                     None => {}
                 },
             }
         }
     }
+
+    /// Holds a process that was seen in the group, to be asked then whether it lives and is in the group: a number that
+    /// was reused meanwhile is told by its group.
+    fn hold(&mut self, pid: i32) -> Held {
+        if let Some(leader) = self.leader.as_ref().filter(|_| pid == self.pgid) {
+            if has_exited(leader.as_fd()) {
+                return Held::Dead;
+            }
+            self.held.push(HeldMember::Leader);
+            return Held::Yes;
+        }
+        match pidfd::open(pid) {
+            Ok(pidfd) if has_exited(pidfd.as_fd()) => Held::Dead,
+            Ok(pidfd) => {
+                self.held.push(HeldMember::Member(pid, pidfd));
+                Held::Yes
+            }
+            Err(Errno::ESRCH) => Held::Dead,
+            Err(_) => Held::No,
+        }
+    }
 }
 
-/// How many walks one look may take; after that a group whose members change all the time is unclear.
+/// What became of the attempt to hold a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Held {
+    Yes,
+    /// It has exited.
+    Dead,
+    /// There is no descriptor to be had.
+    No,
+}
+
+/// How many members of one group are held at most: the others leave room for other kills.
+const MOST_HELD: usize = 256;
+
+/// How many walks one look may take before a group whose members change all the time is left to the next look.
 const WALKS: usize = 6;
 
-/// Looks at many groups at once; only those without a held member cost a walk, and they share it.
+/// Looks at many groups at once; only those without a held member cost a walk, and those that were just signalled.
+/// They share it.
 pub(super) fn look<K: Copy>(watches: &mut [(K, &mut ProcWatch)]) -> Vec<(K, Seen)> {
     let mut all_seen: Vec<Option<Seen>> = watches.iter_mut().map(|(_, watch)| watch.without_walk()).collect();
     if all_seen.contains(&None) {
         look_by_walks(watches, &mut all_seen);
     }
-    watches.iter().zip(all_seen).map(|((key, _), seen)| (*key, seen.unwrap_or(Seen::Unclear))).collect()
+    let or_held = |watch: &mut ProcWatch| if watch.holds_a_live_member() { Seen::Alive } else { Seen::Unclear };
+    watches
+        .iter_mut()
+        .zip(all_seen)
+        .map(|((key, watch), seen)| (*key, seen.unwrap_or_else(|| or_held(watch))))
+        .collect()
 }
 
 /// Walks through the table until each group is seen alive or gone, or six times.
 fn look_by_walks<K>(watches: &mut [(K, &mut ProcWatch)], all_seen: &mut [Option<Seen>]) {
-    let mut series = vec![Walks::default(); watches.len()];
-    let mut new_since = new_pids::last_pid();
+    let mut unseen = vec![0; watches.len()];
     for _ in 0..WALKS {
-        let open = watches.iter().zip(&*all_seen).filter(|(_, seen)| seen.is_none());
-        let mut found: HashMap<i32, Vec<Found>> = open.map(|((_, watch), _)| (watch.pgid, Vec::new())).collect();
+        let open = || watches.iter().zip(&*all_seen).filter(|(_, seen)| seen.is_none()).map(|((_, watch), _)| watch);
+        let mut found: HashMap<i32, Vec<i32>> = open().map(|watch| (watch.pgid, Vec::new())).collect();
         if found.is_empty() {
             break;
         }
+        let this = Covering { since: new_pids::last_pid() };
         let walked = walk(|pid, pgid| {
             if let Some(members) = found.get_mut(&pgid) {
-                members.push(Found { pid, runs: runs(pid) })
+                members.push(pid);
             }
         });
         if walked.is_err() {
             // Out of descriptors or memory, say: this decides nothing, and the next look may do better.
             break;
         }
-        let new = NewPids::since(new_since);
-        for (((_, watch), seen), walks) in watches.iter_mut().zip(&mut *all_seen).zip(&mut series) {
+        let mut new = NewPids::default();
+        for (((_, watch), seen), unseen) in watches.iter_mut().zip(&mut *all_seen).zip(&mut unseen) {
             if seen.is_none() {
-                *seen = watch.after_walk(&found[&watch.pgid], &new, walks);
+                *seen = watch.after_walk(this, &found[&watch.pgid], &mut new, unseen);
             }
         }
-        if is_between_series(&series) {
-            new_since = new_pids::last_pid();
-        }
     }
-}
-
-/// A member that a walk came upon.
-struct Found {
-    pid: i32,
-    runs: bool,
-}
-
-/// What the walks of one look have shown of one group so far.
-#[derive(Clone, Copy, Default)]
-struct Walks {
-    /// Walks in a row that saw members and none that can run, while no pid was handed out that may have been one's.
-    dead: usize,
-    /// Walks in a row that saw no member at all.
-    unseen: usize,
-    /// Walks that saw no live member and no new pid in the group, whatever other processes came and went.
-    quiet: usize,
-}
-
-/// Whether no group is in the middle of its two walks: the next pair starts here.
-fn is_between_series(series: &[Walks]) -> bool {
-    series.iter().all(|walks| walks.dead != 1)
 }
 
 impl ProcWatch {
     /// What can be said of the group without a walk.
     fn without_walk(&mut self) -> Option<Seen> {
+        let walk_is_due = std::mem::take(&mut self.walk_is_due);
         if self.is_a_strangers() {
             return Some(Seen::Gone);
         }
@@ -313,34 +365,58 @@ impl ProcWatch {
             return Some(if gone { Seen::Gone } else { Seen::Alive });
         }
         if self.holds_a_live_member() {
-            return Some(Seen::Alive);
+            return (!walk_is_due).then_some(Seen::Alive);
         }
         self.is_empty().then_some(Seen::Gone)
     }
 
-    /// What can be said of the group after a walk that found these members.
-    fn after_walk(&mut self, members: &[Found], new: &NewPids, walks: &mut Walks) -> Option<Seen> {
+    /// What can be said after a walk that came upon these members, dead or alive. `unseen` counts the walks in a row
+    /// that came upon none.
+    fn after_walk(&mut self, walk: Covering, members: &[i32], new: &mut NewPids, unseen: &mut usize) -> Option<Seen> {
         if self.is_a_strangers() {
             return Some(Seen::Gone);
-        }
-        if members.iter().any(|member| member.runs) {
-            (walks.dead, walks.unseen) = (0, 0);
-            self.known.extend(members.iter().filter(|member| member.runs).map(|member| member.pid));
-            return self.holds_a_live_member().then_some(Seen::Alive);
         }
         if members.is_empty() {
             if raw::killpg(self.pgid, 0) == Err(Errno::ESRCH) {
                 return Some(Seen::Gone);
             }
-            (walks.dead, walks.unseen) = (0, walks.unseen + 1);
-            // The kernel knows of members, and this `/proc` does not show them; or they start and end between walks.
-            self.blind = walks.unseen >= 2 && !new.may_include(self.pgid);
+            *unseen += 1;
+            self.covering = None;
+            // The kernel knows of members, and this `/proc` does not show them; or they are born and dead between
+            // walks.
+            self.blind = *unseen >= 2 && new.members(walk.since, self.pgid).is_some_and(|born| born.is_empty());
             return self.blind.then_some(Seen::Alive);
         }
-        walks.unseen = 0;
-        walks.dead = if new.may_include(self.pgid) { 0 } else { walks.dead + 1 };
-        walks.quiet += usize::from(!new.include(self.pgid));
-        (walks.dead >= 2 || walks.quiet == WALKS).then_some(Seen::Gone)
+        *unseen = 0;
+        // All that were held before the walk have to have exited before it.
+        let all_had_exited = self.held.is_empty() && self.known.is_empty();
+        let mut lives = self.take_up(members);
+        let covering = self.covering.filter(|_| all_had_exited && !lives);
+        if let Some(born) = covering.and_then(|covering| new.members(covering.since, self.pgid)) {
+            lives = self.take_up(&born);
+            if !lives {
+                return Some(Seen::Gone);
+            }
+        }
+        self.covering = self.known.is_empty().then_some(walk);
+        (lives && self.holds_a_live_member()).then_some(Seen::Alive)
+    }
+
+    /// Holds those of the group's members that live, as many as can be held; the others are known. Whether any lives.
+    fn take_up(&mut self, members: &[i32]) -> bool {
+        let mut lives = false;
+        for pid in members.iter().copied() {
+            if self.held.iter().any(|member| self.pid_of(member) == pid) {
+                lives = true;
+                continue;
+            }
+            let held = if self.held.len() < MOST_HELD { self.hold(pid) } else { Held::No };
+            if held == Held::No && runs(pid) {
+                self.known.push(pid);
+            }
+            lives |= held == Held::Yes || self.known.last() == Some(&pid);
+        }
+        lives
     }
 }
 

@@ -108,6 +108,13 @@ impl GroupWatch {
         }
     }
 
+    /// Has the next look go through the process table, as is best while the group may be dying of a signal.
+    pub(crate) fn walk_while_it_dies(&mut self) {
+        if let WatchKind::Proc(watch) = &mut self.kind {
+            watch.walk_while_it_dies();
+        }
+    }
+
     /// A descriptor that becomes readable when the answer to [`look`](GroupWatch::look) may have changed. Without one
     /// the only way is to look again.
     pub(crate) fn wake_fd(&self) -> Option<BorrowedFd<'_>> {

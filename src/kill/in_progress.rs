@@ -131,6 +131,7 @@ impl Kill {
         let at = self.elapsed();
         if result == Delivery::Delivered {
             self.signals.push(SentSignal { signal, at });
+            self.watch.walk_while_it_dies();
             tracing::debug!(pgid = self.pgid(), %signal, "sent to the group");
         }
         Ok(self.escalation.sent(at, result))

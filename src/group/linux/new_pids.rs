@@ -34,9 +34,11 @@ fn pid_max() -> i32 {
     text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(LARGEST_PID_MAX)
 }
 
+/// How many numbers are asked for at most.
+const MOST_PIDS: usize = 4096;
+
 /// The numbers that may have been handed out between these two, the second included; `None` if they are too many.
 fn handed_out(before: i32, now: i32, max: fn() -> i32) -> Option<impl Iterator<Item = i32>> {
-    const MOST_PIDS: usize = 4096;
     // The maximum itself is never handed out.
     let (until_the_end, anew) =
         if now < before { (before + 1..max(), 1..now + 1) } else { (before + 1..now + 1, 0..0) };
@@ -56,44 +58,67 @@ pub(in crate::group) fn handed_out_since(until: &mut Option<i32>) -> Option<Vec<
     until.replace(last).map_or(Some(Vec::new()), |before| handed_out_between(before, last))
 }
 
-/// The pids handed out in a stretch of time, by the groups that they are in.
-pub(super) enum NewPids {
-    /// The groups; and whether some pid is in no group any more: its process has ended, and may have been in any.
-    Known { groups: Vec<i32>, vanished: bool },
-    /// Too many to ask for.
-    TooMany,
+/// The processes that were started since a walk began, asked for their groups once, however many groups want to know.
+#[derive(Debug, Default)]
+pub(super) struct NewPids {
+    asked: Option<Asked>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    before: i32,
+    /// The number handed out last when they were asked.
+    until: i32,
+    /// Pid and group, in the order of their birth; `None` if they are too many.
+    groups: Option<Vec<(i32, i32)>>,
 }
 
 impl NewPids {
-    /// The pids handed out since the one that was last `before`. Where the system does not show them, none.
-    pub(super) fn since(before: Option<i32>) -> NewPids {
-        let (mut groups, mut vanished) = (Vec::new(), false);
-        if let (Some(before), Some(now)) = (before, last_pid()) {
-            let Some(numbers) = handed_out(before, now, pid_max) else { return NewPids::TooMany };
+    /// As if these had been asked, whatever they were asked since.
+    #[cfg(test)]
+    pub(super) fn asked(groups: Option<Vec<(i32, i32)>>) -> NewPids {
+        NewPids { asked: Some(Asked { before: 0, until: pid_max() - 1, groups }) }
+    }
+
+    /// The new members of this group since `before` was handed out, dead or alive, in the order of their birth; `None`
+    /// if there are too many new processes to be asked. Where the system does not say what it hands out, there are none.
+    ///
+    /// They may include some that are a little older, where they were asked for already.
+    pub(super) fn members(&mut self, before: Option<i32>, pgid: i32) -> Option<Vec<i32>> {
+        let Some(before) = before else { return Some(Vec::new()) };
+        let asked = match self.asked.take() {
+            Some(asked) if asked.include(before) => asked,
+            _ => Asked::since(before),
+        };
+        let groups = &self.asked.insert(asked).groups;
+        Some(groups.as_ref()?.iter().filter(|(_, group)| *group == pgid).map(|(pid, _)| *pid).collect())
+    }
+}
+
+impl Asked {
+    /// Asks in the order of their birth, until no more are started: so a parent is asked before its child.
+    fn since(before: i32) -> Asked {
+        let mut asked = Asked { before, until: before, groups: Some(Vec::new()) };
+        let mut count = 0;
+        while let Some(now) = last_pid().filter(|now| *now != asked.until) {
+            let numbers = handed_out(asked.until, now, pid_max).filter(|_| count <= MOST_PIDS);
+            asked.until = now;
+            let (Some(numbers), Some(groups)) = (numbers, &mut asked.groups) else {
+                asked.groups = None;
+                break;
+            };
             for pid in numbers {
-                match getpgid(Some(Pid::from_raw(pid))) {
-                    Ok(pgid) => groups.push(pgid.as_raw()),
-                    Err(_) => vanished = true,
-                }
+                count += 1;
+                groups.extend(getpgid(Some(Pid::from_raw(pid))).map(|group| (pid, group.as_raw())));
             }
         }
-        NewPids::Known { groups, vanished }
+        asked
     }
 
-    /// Whether a new pid was seen in the group, or so many came that it cannot be told.
-    pub(super) fn include(&self, pgid: i32) -> bool {
-        match self {
-            NewPids::Known { groups, .. } => groups.contains(&pgid),
-            NewPids::TooMany => true,
-        }
-    }
-
-    /// Whether a new pid may have been of the group, if only for a moment.
-    pub(super) fn may_include(&self, pgid: i32) -> bool {
-        match self {
-            NewPids::Known { groups, vanished } => *vanished || groups.contains(&pgid),
-            NewPids::TooMany => true,
-        }
+    /// Whether those that were started since `before` are among them: that number was handed out later than ours.
+    fn include(&self, before: i32) -> bool {
+        let births = |pid: i32| (pid - self.before).rem_euclid(pid_max());
+        births(before) <= births(self.until)
     }
 }
 
@@ -131,28 +156,41 @@ mod tests {
     }
 
     #[test]
-    fn a_new_pid_is_seen_in_its_group() {
+    fn a_process_that_was_started_meanwhile_is_seen_in_its_group() {
         let before = last_pid();
         let leader = Started::leader();
-        let new = NewPids::since(before);
-        assert!(new.include(leader.pid()) && new.may_include(leader.pid()));
-        assert!(!new.include(i32::MAX), "no group has that number");
-        // Where the system does not show them there are none.
-        let unknown = NewPids::since(None);
-        assert!(!unknown.include(leader.pid()) && !unknown.may_include(leader.pid()));
+        let pid = leader.pid();
+        let mut new = NewPids::default();
+        assert_eq!(new.members(before, pid), Some(vec![pid]));
+        assert_eq!(new.members(before, i32::MAX), Some(vec![]), "no group has that number");
+        assert_eq!(NewPids::default().members(None, pid), Some(vec![]), "a system that does not say");
+        // It is asked once: a process of a later moment is not among them.
+        let later = Started::leader();
+        assert_eq!(new.members(before, later.pid()), Some(vec![]));
+        assert_eq!(NewPids::default().members(before, later.pid()), Some(vec![later.pid()]));
     }
 
     #[test]
-    fn one_that_vanished_may_have_been_in_any_group_and_so_may_each_of_too_many() {
-        let new = |vanished| NewPids::Known { groups: vec![7, 9], vanished };
-        for (new, group, is_seen, may_be) in [
-            (new(false), 9, true, true),
-            (new(false), 8, false, false),
-            (new(true), 8, false, true),
-            (new(true), 7, true, true),
-            (NewPids::TooMany, 8, true, true),
+    fn what_was_asked_since_an_older_number_serves_a_younger_one_and_no_other() {
+        let asked = |before, until| Asked { before, until, groups: Some(Vec::new()) };
+        let max = pid_max();
+        for (before, until, number, expected) in [
+            (300, 400, 300, true),
+            (300, 400, 400, true),
+            (300, 400, 299, false),
+            (300, 400, 401, false),
+            (max - 2, 5, 3, true),
+            (max - 2, 5, max - 1, true),
+            (max - 2, 5, max - 3, false),
         ] {
-            assert_eq!((new.include(group), new.may_include(group)), (is_seen, may_be), "{group}");
+            assert_eq!(asked(before, until).include(number), expected, "{number} of {before} to {until}");
         }
+    }
+
+    #[test]
+    fn too_many_that_are_started_tell_nothing() {
+        let last = last_pid().unwrap();
+        let long_ago = (last - 5000).rem_euclid(pid_max());
+        assert_eq!(NewPids::default().members(Some(long_ago), 7), None);
     }
 }

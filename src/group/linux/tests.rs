@@ -28,12 +28,12 @@ fn the_held_member_is_the_leader_and_then_another_that_is_known_to_live() {
     assert_eq!((watch.held_pid(), watch.held_lives(), watch.held_fd().is_some()), (None, false, false));
     watch.known.insert(0, pair.member);
     assert!(watch.holds_a_live_member());
-    assert!(matches!(watch.held, Some(HeldMember::Leader)), "it is held anyway: {watch:?}");
+    assert!(matches!(watch.held.last(), Some(HeldMember::Leader)), "it is held anyway: {watch:?}");
     assert_eq!((watch.held_pid(), watch.held_lives(), watch.held_fd().is_some()), (Some(pgid), true, true));
     pair.leader.kill();
     assert!(!watch.held_lives(), "a zombie");
     assert!(watch.holds_a_live_member());
-    assert!(matches!(watch.held, Some(HeldMember::Member(..))), "{watch:?}");
+    assert!(matches!(watch.held.last(), Some(HeldMember::Member(..))), "{watch:?}");
     let member = Some(pair.member);
     assert_eq!((watch.held_pid(), watch.held_lives(), watch.held_fd().is_some()), (member, true, true));
     pair.kill_member();
@@ -49,7 +49,7 @@ fn a_process_of_another_group_is_not_held() {
     let mut watch = ProcWatch::new(ours.pid());
     watch.known = vec![other.pid()];
     assert!(!watch.holds_a_live_member());
-    watch.held = Some(HeldMember::Member(other.pid(), pidfd::open(other.pid()).unwrap()));
+    watch.held = vec![HeldMember::Member(other.pid(), pidfd::open(other.pid()).unwrap())];
     assert!(!watch.held_lives());
 }
 
@@ -88,8 +88,8 @@ fn a_number_that_another_process_has_is_a_strangers_and_takes_no_signal() {
             if is_a_strangers { (Seen::Gone, Err(Errno::ESRCH)) } else { (Seen::Alive, Ok(())) };
         assert_eq!((watch.signal(0), watch.without_walk()), (signalled, Some(seen_now)));
         // And it is none of the group's that a walk comes upon.
-        let (seen, new) = ([Found { pid, runs: true }], NewPids::since(None));
-        assert_eq!(watch.after_walk(&seen, &new, &mut Walks::default()), Some(seen_now), "{watch:?}");
+        let (mut new, mut unseen) = (NewPids::default(), 0);
+        assert_eq!(watch.after_walk(UNKNOWN, &[pid], &mut new, &mut unseen), Some(seen_now), "{watch:?}");
     }
     let (mut watch, reaped) = (leaderless(), of_a_reaped_leader(i32::MAX));
     stranger.reap();
@@ -110,15 +110,15 @@ fn without_a_descriptor_a_group_is_known_by_the_start_of_its_leader_and_then_by_
     pair.leader.reap();
     assert_eq!(watch.signal(0), Err(Errno::ESRCH), "no member was seen yet");
     assert_eq!(failing(&[libc::SYS_pidfd_open], Errno::EMFILE, || look_at(&mut watch)), Seen::Alive);
-    assert!(matches!(watch.held, Some(HeldMember::Unheld(pid, _)) if pid == pair.member), "{watch:?}");
+    assert!(matches!(watch.held.last(), Some(HeldMember::Unheld(pid, _)) if *pid == pair.member), "{watch:?}");
     assert_eq!(watch.signal(0), Ok(()));
     // Any other member that was seen is as good as the held one; the leader's own number is a stranger's by now.
-    watch.held = None;
+    watch.held.clear();
     watch.known = vec![pair.leader.pid()];
     assert_eq!(watch.signal(0), Err(Errno::ESRCH));
     watch.known.push(pair.member);
     assert_eq!(watch.signal(0), Ok(()));
-    watch.held = Some(HeldMember::Unheld(pair.member, Duration::ZERO));
+    watch.held = vec![HeldMember::Unheld(pair.member, Duration::ZERO)];
     assert!(!watch.held_lives(), "it is another");
 }
 
@@ -205,68 +205,167 @@ fn of_a_group_that_proc_does_not_show_only_the_kernel_is_asked() {
     assert_eq!(watch.without_walk(), Some(Seen::Gone));
 }
 
-/// What a group in the process table is taken for, after walks that saw this of it.
-fn after_walks(walks: &[(&[bool], bool, bool)]) -> Vec<Option<Seen>> {
+/// A walk on a system that does not say what it hands out.
+const UNKNOWN: Covering = Covering { since: None };
+
+/// A walk before which the system says something.
+const KNOWN: Covering = Covering { since: Some(300) };
+
+/// What a watch makes of a series of walks that came upon these members, and of these new pids of the group.
+struct Series {
+    watch: ProcWatch,
+    unseen: usize,
+}
+
+impl Series {
+    fn of(pgid: i32) -> Series {
+        let mut watch = ProcWatch::new(pgid);
+        // As after a first look at a leader that is dead.
+        watch.holds_a_live_member();
+        Series { watch, unseen: 0 }
+    }
+
+    fn walk(&mut self, members: &[i32], new: Option<&[i32]>) -> Option<Seen> {
+        let groups = new.map(|new| new.iter().map(|pid| (*pid, self.watch.pgid)).collect());
+        self.watch.after_walk(KNOWN, members, &mut NewPids::asked(groups), &mut self.unseen)
+    }
+
+    fn holds_a_live_member(&mut self) -> bool {
+        self.watch.holds_a_live_member()
+    }
+}
+
+#[test]
+fn a_group_of_dead_members_is_gone_after_two_walks_and_too_many_new_pids_cost_another() {
     let mut leader = Started::leader();
     leader.kill();
     let pgid = leader.pid();
-    let (mut watch, mut seen) = (ProcWatch::new(pgid), Walks::default());
-    let sight_after = |(members, is_new, vanished): &(&[bool], bool, bool)| {
-        let members: Vec<_> = members.iter().map(|runs| Found { pid: pgid, runs: *runs }).collect();
-        let groups = if *is_new { vec![pgid] } else { vec![i32::MAX] };
-        watch.after_walk(&members, &NewPids::Known { groups, vanished: *vanished }, &mut seen)
+    let (quiet, busy, unseen) = ((vec![pgid], Some(&[][..])), (vec![pgid], None), (vec![], Some(&[][..])));
+    let walks_of = |walks: &[&(Vec<i32>, Option<&[i32]>)]| {
+        let mut series = Series::of(pgid);
+        walks.iter().map(|(members, new)| series.walk(members, *new)).collect::<Vec<_>>()
     };
-    walks.iter().map(sight_after).collect()
-}
-
-#[test]
-fn a_group_is_gone_after_two_walks_in_a_row_that_saw_its_dead_and_no_new_pid() {
-    let (dead, none): (&[bool], &[bool]) = (&[false, false], &[]);
-    let (quiet, born, vanished, unseen) =
-        ((dead, false, false), (dead, true, false), (dead, false, true), (none, false, false));
-    // Taken for alive by the walk, and yet no live member can be found.
-    let runs: (&[bool], bool, bool) = (&[false, true], false, false);
-    for (walks, gone_after) in [
-        (vec![quiet; 2], Some(2)),
-        (vec![quiet, vanished, quiet, quiet], Some(4)),
-        (vec![quiet, born, quiet, quiet], Some(4)),
-        (vec![quiet, unseen, quiet, quiet], Some(4)),
-        (vec![quiet, runs, quiet, quiet], Some(4)),
-        // Six without a living member decide too, if no new pid was seen in the group.
-        (vec![vanished; WALKS], Some(WALKS)),
-        (vec![vanished, born, vanished, vanished, vanished, vanished, vanished], Some(WALKS + 1)),
-        (vec![born; WALKS + 2], None),
-    ] {
-        let mut expected = vec![None; walks.len()];
-        if let Some(last) = gone_after {
-            expected[last - 1] = Some(Seen::Gone);
-        }
-        assert_eq!(after_walks(&walks), expected, "{walks:?}");
-    }
+    assert_eq!(walks_of(&[&quiet, &quiet]), [None, Some(Seen::Gone)]);
+    assert_eq!(walks_of(&[&quiet, &busy, &busy, &quiet]), [None, None, None, Some(Seen::Gone)]);
+    assert_eq!(walks_of(&[&quiet, &unseen, &quiet, &quiet]), [None, None, None, Some(Seen::Gone)]);
     // What the kernel knows of and the walks do not show, twice in a row, unless it forks faster than they come.
-    let born_unseen: (&[bool], bool, bool) = (&[], true, false);
-    assert_eq!(after_walks(&[born_unseen, born_unseen, born_unseen, unseen]), [None, None, None, Some(Seen::Alive)]);
-    assert_eq!(after_walks(&[unseen, quiet, unseen, unseen]), [None, None, None, Some(Seen::Alive)]);
+    assert_eq!(walks_of(&[&unseen, &quiet, &unseen, &unseen]), [None, None, None, Some(Seen::Alive)]);
+    let busy_unseen = (vec![], None);
+    let walks = walks_of(&[&busy_unseen, &busy_unseen, &busy_unseen, &unseen]);
+    assert_eq!(walks, [None, None, None, Some(Seen::Alive)]);
 }
 
 #[test]
-fn a_member_that_runs_is_held_next_and_a_group_without_any_is_gone_if_the_kernel_says_so() {
-    let (mut leader, none) = (Started::leader(), NewPids::since(None));
-    let (mut watch, mut walks) = (ProcWatch::new(leader.pid()), Walks { dead: 1, unseen: 1, quiet: 1 });
-    watch.known.clear();
-    let seen = [Found { pid: leader.pid(), runs: true }];
-    assert_eq!(watch.after_walk(&seen, &none, &mut walks), Some(Seen::Alive));
-    assert_eq!((watch.held_pid(), walks.dead, walks.unseen), (Some(leader.pid()), 0, 0));
+fn a_walk_while_the_group_dies_covers_the_one_after_its_death() {
+    let mut pair = Pair::start();
+    let (pgid, member) = (pair.leader.pid(), pair.member);
+    let mut series = Series::of(pgid);
+    assert_eq!(series.walk(&[pgid, member], Some(&[])), Some(Seen::Alive));
+    pair.leader.kill();
+    assert!(series.holds_a_live_member(), "the member lives");
+    pair.kill_member();
+    assert!(!series.holds_a_live_member());
+    assert_eq!(series.walk(&[pgid], Some(&[])), Some(Seen::Gone));
+}
+
+#[test]
+fn a_walk_that_began_before_the_last_held_member_had_exited_is_not_the_second() {
+    let mut pair = Pair::start();
+    let (pgid, member) = (pair.leader.pid(), pair.member);
+    let mut series = Series::of(pgid);
+    assert_eq!(series.walk(&[pgid, member], Some(&[])), Some(Seen::Alive));
+    pair.leader.kill();
+    pair.kill_member();
+    // Nothing has asked since whether those that are held live.
+    assert_eq!(series.walk(&[pgid], Some(&[])), None);
+    assert_eq!(series.walk(&[pgid], Some(&[])), Some(Seen::Gone));
+}
+
+/// 1. The leader has taken a number for its child; the walk begins, and the number is none of those handed out since.
+/// 2. The walk has passed the number when the child comes into the table.
+/// 3. The leader exits.
+#[test]
+fn a_child_whose_number_is_older_than_the_walk_that_missed_it_is_found_by_the_second() {
+    let mut pair = Pair::start();
+    let (pgid, child) = (pair.leader.pid(), pair.member);
+    let mut series = Series::of(pgid);
+    assert_eq!(series.walk(&[pgid], Some(&[])), Some(Seen::Alive));
+    pair.leader.kill();
+    assert!(!series.holds_a_live_member(), "no walk has shown the child");
+    assert_eq!(series.walk(&[pgid, child], Some(&[])), Some(Seen::Alive));
+    assert_eq!(series.watch.held_pid(), Some(child));
+}
+
+#[test]
+fn a_new_member_behind_the_second_walk_is_found_by_its_number() {
+    let mut pair = Pair::start();
+    let (pgid, child) = (pair.leader.pid(), pair.member);
+    pair.leader.kill();
+    let mut series = Series::of(pgid);
+    assert_eq!(series.walk(&[pgid], Some(&[])), None);
+    assert_eq!(series.walk(&[pgid], Some(&[child])), Some(Seen::Alive));
+    pair.kill_member();
+    assert!(!series.holds_a_live_member());
+    // A dead one is none, and the walk that found it covers this one.
+    assert_eq!(series.walk(&[pgid], Some(&[child])), Some(Seen::Gone));
+}
+
+/// The limit of any number of walks: an outsider that joins behind the second one is older than the first.
+#[test]
+fn a_process_that_joins_by_setpgid_behind_the_second_walk_is_missed() {
+    let mut pair = Pair::start();
+    pair.leader.kill();
+    let pgid = pair.leader.pid();
+    let mut series = Series::of(pgid);
+    let all_seen = [(); 2].map(|()| series.walk(&[pgid], Some(&[])));
+    assert_eq!(all_seen, [None, Some(Seen::Gone)]);
+    assert!(is_member(pair.member, pgid), "it is there");
+}
+
+#[test]
+fn members_that_cannot_be_held_leave_a_walk_without_cover() {
+    let mut pair = Pair::start();
+    let (pgid, member) = (pair.leader.pid(), pair.member);
+    let mut series = Series::of(pgid);
+    let walk = || series.walk(&[pgid, member], Some(&[]));
+    assert_eq!(failing(&[libc::SYS_pidfd_open], Errno::EMFILE, walk), Some(Seen::Alive));
+    assert_eq!((series.watch.covering, &series.watch.known[..]), (None, &[member][..]));
+    pair.leader.kill();
+    pair.kill_member();
+    assert!(!series.holds_a_live_member());
+    let all_seen = [(); 2].map(|()| series.walk(&[pgid], Some(&[])));
+    assert_eq!(all_seen, [None, Some(Seen::Gone)]);
+}
+
+#[test]
+fn a_group_without_any_member_is_gone_if_the_kernel_says_so() {
+    let mut leader = Started::leader();
+    let mut series = Series::of(leader.pid());
     leader.reap();
-    assert_eq!(watch.after_walk(&[], &none, &mut walks), Some(Seen::Gone));
-    assert!(!watch.blind);
+    assert_eq!(series.walk(&[], Some(&[])), Some(Seen::Gone));
+    assert!(!series.watch.blind);
 }
 
 #[test]
-fn new_pids_are_counted_from_the_beginning_of_a_series() {
-    let series = |dead: &[usize]| dead.iter().map(|dead| Walks { dead: *dead, ..Walks::default() }).collect::<Vec<_>>();
-    assert!(is_between_series(&[]) && is_between_series(&series(&[0, 2])));
-    assert!(!is_between_series(&series(&[1])) && !is_between_series(&series(&[0, 1, 2])));
+fn a_look_after_a_signal_walks_although_a_member_is_known_to_live() {
+    let pair = Pair::start();
+    let mut watch = ProcWatch::new(pair.leader.pid());
+    assert_eq!((look_at(&mut watch), watch.held.len(), watch.covering), (Seen::Alive, 1, None));
+    watch.walk_while_it_dies();
+    assert_eq!((look_at(&mut watch), watch.held.len()), (Seen::Alive, 2));
+    assert!(watch.covering.is_some_and(|walk| walk.since.is_some()));
+    // One that fails tells nothing new: the member that is held lives.
+    watch.walk_while_it_dies();
+    assert_eq!(failing(&[libc::SYS_getdents64], Errno::ENOMEM, || look_at(&mut watch)), Seen::Alive);
+}
+
+#[test]
+fn no_more_members_are_held_than_leave_room_for_other_kills() {
+    let pair = Pair::start();
+    let mut watch = ProcWatch::new(pair.leader.pid());
+    watch.held = (0..MOST_HELD).map(|_| HeldMember::Unheld(i32::MAX, Duration::ZERO)).collect();
+    assert!(watch.take_up(&[pair.member]));
+    assert_eq!((watch.held.len(), watch.known.last()), (MOST_HELD, Some(&pair.member)));
 }
 
 #[test]
