@@ -1,4 +1,4 @@
-//! What a runner learns before it runs anything.
+//! What a test runner learns before it runs anything.
 
 use crate::support::run;
 

@@ -1,6 +1,6 @@
-//! A stranger's conformance tests, run as a test runner runs them: what they list, what they say, what they leave.
+//! The conformance tests of another project, run as a test runner runs them: what they list, print and leave behind.
 //!
-//! This program is two in one: the tests, and the stranger's; see `strangers.rs`.
+//! This program is two in one: the tests, and the other project's test target; see `strangers.rs`.
 
 #[cfg(target_os = "linux")]
 mod listing;
@@ -48,7 +48,7 @@ fn main() {
             an_interruption_leaves_no_fixture;
     };
     let mut arguments = libtest_mimic::Arguments::from_args();
-    // They wait far more than they compute.
+    // The tests wait far more than they compute.
     arguments.test_threads.get_or_insert(8);
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -1,6 +1,6 @@
-//! Ten kill functions after the mistakes of real ones: what is said of each names its mistake.
+//! Ten kill functions with the mistakes of real ones: the failure of each names its mistake.
 //!
-//! `cargo test --test conformance mistakes -- --nocapture` prints what is said.
+//! `cargo test --test conformance mistakes -- --nocapture` prints the failures.
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ fn is_gone(pgid: i32) -> bool {
     ProcessGroup::new(pgid).unwrap().is_gone()
 }
 
-/// Waits until that holds, or so long.
+/// Waits until the condition holds, or until the time is over.
 async fn within(time: Duration, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while start.elapsed() < time && !holds() {
@@ -31,10 +31,10 @@ async fn within(time: Duration, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// The right escalation but for its first signal, what it waits for and its last signal.
+/// The right escalation, with another first signal, another condition to wait for, and another last signal.
 async fn escalation(pgid: i32, first: signal::Signal, waiting: impl Future<Output = ()>, last: Option<signal::Signal>) {
     let group = Pid::from_raw(pgid);
-    // Its number is free then, and soon another's.
+    // After the reaping its number is free for another group.
     let is_there = killpg(group, first).is_ok() && killpg(group, signal::Signal::SIGCONT).is_ok();
     waiting.await;
     if is_there && !is_gone(pgid) {
@@ -85,7 +85,7 @@ async fn blocks_the_worker(pgid: i32) {
     escalation(pgid, signal::Signal::SIGTERM, blocking, Some(signal::Signal::SIGKILL)).await;
 }
 
-/// It waits for its turn before it asks at all, as behind a full pool.
+/// A kill that begins late, as one that waits for a thread of a full pool.
 async fn asks_late(pgid: i32) {
     tokio::time::sleep(GRACE * 5 / 4).await;
     right(pgid).await;
@@ -113,7 +113,7 @@ pub(crate) fn main_of(name: &str, tests: Conformance) -> ! {
     }
 }
 
-/// What is said of the function's one cell that shows the mistake, once it is certain.
+/// Checks the failure of the one cell that shows the function's mistake, once it is conclusive.
 #[track_caller]
 fn said(name: &str, fixture: &str, words: &[&str]) {
     let mut runs = (0..5).map(|_| run(name, &format!("ours/{fixture}/current-thread --exact")));

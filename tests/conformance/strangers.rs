@@ -1,4 +1,4 @@
-//! What a stranger would write: one kill function, judged on one runtime with a short grace.
+//! A test target as another project would write it: one kill function, judged on one runtime with a short grace.
 
 use std::io::Write;
 use std::time::Duration;
@@ -11,10 +11,10 @@ async fn hangs(_pgid: i32) {
     std::thread::sleep(Duration::from_secs(3600));
 }
 
-/// Names the function.
+/// The variable that names the function.
 pub(crate) const STRANGER: &str = "DEADBEAT_TEST_STRANGER";
 
-/// Enough that half of it is much for a loaded machine.
+/// A grace of which half is still a long time for a loaded machine.
 pub(crate) const GRACE: Duration = Duration::from_secs(4);
 
 pub(crate) fn main_if_asked() {
@@ -73,10 +73,10 @@ pub(crate) fn main_if_asked() {
     }
 }
 
-/// Where each call of a function is written down.
+/// The variable that names the file in which each call of a function is recorded.
 pub(crate) const CALLS: &str = "DEADBEAT_TEST_CALLS";
 
-/// After the first `times` of its calls the runtime's clock stands still, by which nothing can be proved.
+/// Stops the runtime's clock after the first `times` calls, so that nothing can be proved.
 fn unproved(policy: KillPolicy, times: usize) -> impl Fn(i32) -> BoxFuture {
     move |pgid| {
         let policy = policy.clone();
@@ -94,7 +94,7 @@ fn unproved(policy: KillPolicy, times: usize) -> impl Fn(i32) -> BoxFuture {
 
 type BoxFuture = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A child that never becomes another program holds whatever this process has open.
+/// Forks a child that never becomes another program, and holds all that this process has open.
 #[expect(unsafe_code, reason = "between fork and its death the child makes one system call, again and again")]
 fn fork_and_stay() {
     // SAFETY: see `reason`.

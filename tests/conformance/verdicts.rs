@@ -1,4 +1,4 @@
-//! What becomes of right functions and of wrong ones.
+//! The verdicts on right functions and on wrong ones.
 
 use std::fs;
 use std::process::Stdio;
@@ -56,7 +56,7 @@ pub(crate) fn a_function_that_asks_by_another_signal_is_judged_by_that_one() {
     let (status, text) = run("interrupts", "");
     assert_eq!(status, Some(0), "{text}");
     assert!(text.contains("19 passed; 0 failed"), "{text}");
-    // The control: nothing was said of the signal, and what ignores SIGTERM dies of it.
+    // The control: the signal was not declared, and what ignores SIGTERM dies of it.
     let (status, text) = run("interrupts-undeclared", "ours/ignore-term");
     assert_eq!(status, Some(101), "{text}");
     assert!(text.contains("the leader died of SIGINT") && text.contains("Conformance::first_signal"), "{text}");
@@ -133,7 +133,7 @@ pub(crate) fn an_interruption_leaves_no_fixture() {
         let pid = tests.id();
         // The cell and its fixture.
         until("the fixture is there", || processes_of(pid).len() >= 2);
-        // Not waited for yet, so the number is still its own.
+        // The child is not waited for yet, so the number is still its own.
         kill(Pid::from_raw(pid as i32), signal).unwrap();
         assert_eq!(tests.wait().unwrap().code(), status, "{signal}");
         until("nothing is left", || processes_of(pid).is_empty());

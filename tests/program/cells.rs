@@ -1,4 +1,4 @@
-//! A cell that is as expected and one that is not: the status, and what is said of it.
+//! A cell that is as expected and one that is not: the status, and what is printed about it.
 
 use std::process::Command;
 
@@ -24,8 +24,8 @@ fn the_end_of_the_options_may_be_marked() {
 
 #[test]
 fn a_known_bad_subject_that_is_caught_passes() {
-    // Where zombies cannot be told from the living, what became of the group cannot be said. What the worker waited for
-    // a CPU is not charged, so on a busy machine the stall is a little shorter than the grace.
+    // Where zombies cannot be told from the living, what became of the group is unknown. The worker's waits for a CPU
+    // are not charged, so on a busy machine the stall is a little shorter than the grace.
     deadbeat("suite --subject inline --fixture fast-exit --runtime current-thread --grace 4s")
         .assert()
         .success()
@@ -45,7 +45,7 @@ fn a_cell_that_fails_is_named_with_the_command_that_shows_it_again() {
     let text = String::from_utf8(output.stdout).unwrap();
     let again = text.lines().find_map(|line| line.trim_start().strip_prefix("again: ")).expect("no command");
 
-    // As it would be pasted into a shell, with the program under test first in the path.
+    // Run as if it were pasted into a shell, with the program under test first in the path.
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let paths = std::iter::once(program().parent().unwrap().to_owned()).chain(std::env::split_paths(&paths));
     let again =
@@ -64,15 +64,15 @@ fn a_cell_that_fails_says_what_its_fixture_does_in_every_format_for_people() {
         let said = String::from_utf8(output.stdout).unwrap().replace("&#58;", ":").replace("&#46;", ".");
         assert!(said.contains(&format!("zombie: {about}")), "{format}: {said}");
     }
-    // The control: one that passes does not.
+    // The control: a cell that passes does not.
     deadbeat(PASSING).assert().success().stdout(predicate::str::contains("fast-exit: ").not());
 }
 
-/// What a report calls a cell, `--cell` takes.
+/// `--cell` takes the name that a report has for a cell.
 #[test]
 fn a_cell_of_a_program_is_called_by_the_program_and_the_fixture() {
     deadbeat(FAILING).arg("--cell=mine/zombie/none").assert().code(2).stderr("deadbeat: no cell mine/zombie/none\n");
-    // It is there, and has no suite to report to.
+    // The cell exists, and has no suite to report to.
     let said = predicate::str::contains("a cell has to be started by its suite");
     deadbeat(FAILING).arg("--cell=mine/zombie").assert().stderr(said);
     let list = deadbeat(FAILING).arg("--list").output().unwrap().stdout;
@@ -101,7 +101,7 @@ fn an_end_of_each_cell_is_told_where_there_is_no_terminal() {
 fn an_environment_without_a_path_has_the_shell_that_exec_finds() {
     deadbeat(FAILING).env_clear().assert().code(1).stdout(predicate::str::contains("fail mine/zombie: "));
     deadbeat("suite --list").env_clear().assert().success().stderr("");
-    // Where there is none, no option is blamed that was not given.
+    // Without a shell in the path, the message blames no option that was not given.
     let said = predicate::str::starts_with("deadbeat: sh is not installed in /no/such/place, ");
     let named = said.and(predicate::str::contains("--shell <SHELL>").not());
     deadbeat("suite --list").env("PATH", "/no/such/place").assert().code(2).stdout("").stderr(named);

@@ -1,4 +1,4 @@
-//! Killers that are programs: the right one passes everything, and each wrong one, a line away from it, is caught.
+//! Killers that are programs: the right one passes everything, and each wrong one, which differs by a line, is caught.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,17 @@ use crate::support::{TracedShell, deadbeat};
 
 const RIGHT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/killers/kill-group.sh");
 
-/// Of this half is much for a shell, whatever the machine does, and a right one has to be back in half of it. Nothing
-/// that obeys waits for it.
+/// A grace of which half is a long time for a shell script, whatever the machine does: a right one has to be back in
+/// half of it. A kill of a group that obeys does not wait for it.
 const LONG: &str = "--grace 20s";
 
-/// What the suite says of this killer on these fixtures, once it is certain: a machine that was too busy, so that it
-/// says 3, is asked again.
+/// Judges the killer on these fixtures until the verdict is conclusive: with status 3 the machine was too busy.
 fn judged(killer: &str, fixtures: &[&str], more: &str) -> (i32, Vec<Value>) {
     let mut judgements = (0..5).map(|_| judged_once(killer, fixtures, more));
     judgements.find(|(status, _)| *status != 3).expect("nothing was proved in five times")
 }
 
-/// The status, and one entry a cell.
+/// Runs the suite: the status, and one entry for each cell.
 fn judged_once(killer: &str, fixtures: &[&str], more: &str) -> (i32, Vec<Value>) {
     let mut command = deadbeat("suite --format json");
     command.arg(format!("--exec=mine={killer}")).args(more.split_ascii_whitespace());
@@ -85,7 +84,7 @@ fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixtur
     let dir = tempfile::tempdir().unwrap();
     let wrong = a_line_away(dir.path(), from, to);
     std::thread::scope(|scope| {
-        // Beside it, the right one passes the same cell.
+        // The control: the right one passes the same cell.
         let right = scope.spawn(|| judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &[fixture], ""));
         let why = complaint(&format!("sh {} {{pgid}} {{grace}}", wrong.display()), fixture, "");
         assert!(why.contains(fault), "{why}");
@@ -94,7 +93,7 @@ fn a_wrong_script_is_caught(#[case] from: &str, #[case] to: &str, #[case] fixtur
     });
 }
 
-/// Such a clock may take 4.4 s for 5.
+/// A clock of whole seconds may take 4.4 s for 5.
 #[rstest]
 #[case("ignore-term")]
 #[case("stubborn-child")]
@@ -106,7 +105,7 @@ fn a_clock_of_whole_seconds_is_no_fault(#[case] fixture: &str) {
     assert!(why.contains("before half of the 20s of grace was over"), "{why}");
 }
 
-/// The grace bounds from above too: what is over at last may have been no doing of the killer's.
+/// The grace is an upper bound too: a group that goes much later may have gone by itself.
 #[rstest]
 #[case::late_kill("kill -TERM -{pgid}; sleep 12; kill -KILL -{pgid}", "SIGKILL came late")]
 #[case::esrch_after_the_kill(
@@ -130,7 +129,7 @@ fn a_group_that_was_asked_late_is_said_to_have_died_of_what_it_died_of() {
     assert_eq!(cell["timeline"]["lives"][0]["ended_by"], "SIGTERM", "{cell:#}");
     let why = cell["why"].as_str().unwrap();
     assert!(why.contains("its leader died of SIGTERM: the first signal came late"), "{why}");
-    // The control: SIGKILL at that time is said to be SIGKILL.
+    // The control: SIGKILL at that time is called SIGKILL.
     let why = complaint("sleep 1.2; kill -s KILL -- -{pgid}", "fast-exit", "--grace 1s");
     assert!(why.starts_with("outcome killed, not terminated: its leader died of SIGKILL"), "{why}");
 }
@@ -164,7 +163,7 @@ fn a_command_that_hangs_is_killed_with_all_that_it_started() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_killer_that_gets_those_who_left_the_group_too_is_right() {
-    // In the middle of its exec it has no environment to be seen; in the end both are a `sleep`.
+    // A process in the middle of its exec shows no environment. In the end both are a `sleep`.
     let by_mark = format!(
         r#"until mark=$(tr '\0' '\n' </proc/{{pgid}}/environ | grep ^DEADBEAT_FIXTURE=); do :; done
         names() ( cat /dev/null $(grep -lsaz "^$mark\$" /proc/[0-9]*/environ | sed s/environ/comm/) )
@@ -174,7 +173,7 @@ fn a_killer_that_gets_those_who_left_the_group_too_is_right() {
     );
     let (status, cells) = judged(&by_mark, &["setsid-escape"], LONG);
     assert_eq!((status, &cells[0]["escaped"]), (0, &Value::Array(vec![])), "{cells:#?}");
-    // The control: without that it is there, and that is no fault either.
+    // The control: without that the process is there, which is no fault either.
     let (status, cells) = judged(&format!("sh {RIGHT} {{pgid}} {{grace}}"), &["setsid-escape"], LONG);
     assert_eq!((status, cells[0]["escaped"].as_array().unwrap().len()), (0, 1), "{cells:#?}");
 }
@@ -197,14 +196,14 @@ fn a_fixture_outlives_the_deadline_of_its_kill() {
 fn a_command_that_does_not_end_well_fails_with_its_stderr(#[case] killer: &str, #[case] fault: &str) {
     let why = complaint(killer, "zombie", "");
     assert!(why.starts_with(fault), "{why}");
-    // The control: one that does nothing and ends well is right where there is nothing to do.
+    // The control: a killer that does nothing and exits with 0 is right where there is nothing to do.
     assert_eq!(judged(": {pgid}", &["zombie"], "").0, 0);
 }
 
 #[test]
 fn a_command_that_says_no_end_of_things_is_read_and_its_first_and_last_words_are_told() {
     let why = complaint("yes I will | head -n 100000 >&2; echo no more >&2; exit 1 # {pgid}", "zombie", "");
-    // On a busy machine, what that did meanwhile follows.
+    // On a busy machine, what the machine did follows.
     let said = why.split("; in these ").next().unwrap();
     assert!(said.contains("it said: I will | I will") && said.ends_with(" | I will | no more"), "{why}");
     assert!(why.contains(" bytes left out … "), "{why}");
@@ -234,7 +233,7 @@ fn what_only_a_pulse_has_is_refused_where_only_programs_are_judged(#[case] optio
         command
     };
     list().assert().code(2).stdout("").stderr(refused);
-    // The control: beside a subject that has a pulse it is meant for that one.
+    // The control: beside a subject that has a pulse the option is for that one.
     list().args(["--subject", "spawn-blocking"]).assert().success().stdout(predicates::str::contains("mine "));
 }
 
@@ -274,7 +273,7 @@ fn the_command_that_shows_a_failure_again_is_whole() {
     let (_, cells) = judged("exit 3 # it's {pgid}", &["zombie"], "--shell dash --first-signal int");
     let again = cells[0]["again"].as_str().unwrap();
     let expected = r" suite --exec mine='exit 3 # it'\''s {pgid}' --fixture zombie --shell dash --first-signal SIGINT";
-    // By its name where that is in the path; else by where it is.
+    // The program is called by its name where that is in the path, else by its path.
     let program = again.strip_suffix(expected).unwrap_or_else(|| panic!("{again}"));
     assert!(program == "deadbeat" || Path::new(program) == crate::support::program(), "{program}");
 }

@@ -58,12 +58,13 @@ fn hostile_words_are_neither_xml_nor_markdown() {
     assert!(prose.iter().all(|(_, text)| !text.contains("<script") && !text.contains("</script")), "{markdown}");
 }
 
-/// On stderr: what XML excludes, what a terminal obeys, what turns a line around, HTML and Markdown; then the status.
+/// A killer that prints on stderr what XML excludes, what a terminal obeys, what reorders a line, HTML and Markdown,
+/// and then fails.
 const HOSTILE: &str = r"printf '%b' '\0357\0277\0276\0357\0277\0277\01\010\0177\0302\0233' >&2
     printf '%b' '\033[2J\033]0;owned\07\0342\0200\0256' >&2
     echo '</script><script>alert(1)</script> &lt; ]]> --> | **bold** [a](b) `tick` # @me' >&2; exit 3 # {pgid}";
 
-/// Both ways: as it was said here, and with names from another machine's report.
+/// The report as it was written here, and with names from another machine's report.
 #[test]
 fn whatever_a_program_said_each_format_stays_what_it_is() {
     let dir = tempfile::tempdir().unwrap();

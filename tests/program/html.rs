@@ -23,7 +23,7 @@ fn page(file: &Path) -> String {
 fn the_page_is_written_beside_the_report_and_holds_it() {
     let dir = tempfile::tempdir().unwrap();
     let (file, json) = (dir.path().join("page.html"), dir.path().join("report.json"));
-    // A second cell, in which there is a member to see live.
+    // A second cell, in which a member is seen to live.
     deadbeat(FAILING)
         .args(["--fixture=fast-exit", "--format=json", "--output"])
         .arg(&json)
@@ -55,7 +55,7 @@ fn the_page_of_hostile_words_has_the_elements_of_any_other_and_names_no_other_pl
     let whys: Vec<_> = inside["cells"].as_array().unwrap().iter().filter_map(|cell| cell["why"].as_str()).collect();
     assert!(whys.iter().any(|why| why.contains("</script><script>alert(1)</script> <!--")), "{whys:?}");
     assert_eq!(hostile.matches('<').count(), plain.matches('<').count(), "a word became an element");
-    // The one address is the name of SVG, and what was put into the sample.
+    // The only addresses are the name of SVG and those in the sample.
     let addresses = |page: &str| page.matches("://").count();
     assert_eq!((addresses(&plain), addresses(&hostile)), (1, 2));
 }
@@ -89,7 +89,7 @@ fn a_page_and_a_report_in_one_file_are_refused_before_anything_runs() {
     let hint = predicate::str::contains("--output and --html name the same file");
     deadbeat(PASSING).arg("--html").arg(&file).arg("--output").arg(&file).assert().code(2).stdout("").stderr(hint);
     assert!(!file.exists());
-    // However it is written, and whether it is there or not.
+    // However the name is written, and whether the file exists or not.
     let other = dir.path().join(".").join("both");
     let (plain, link) = (dir.path().join("plain"), dir.path().join("link"));
     fs::write(&plain, "").unwrap();

@@ -1,4 +1,4 @@
-//! Ctrl-C: the status says so, and no fixture is left; shown beside a death that cannot be cleaned up after.
+//! Ctrl-C: the status says so, and no fixture is left; beside it a SIGKILL, after which no process can clean up.
 
 use std::fs;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -63,7 +63,7 @@ impl Drop for Suite {
 #[case::terminated(Signal::SIGTERM, 143)]
 #[case::hung_up(Signal::SIGHUP, 129)]
 fn an_interruption_kills_every_fixture_and_says_which_it_was(
-    // One in its group, and one with a process that has left it.
+    // A fixture in its group, and one with a process that has left it.
     #[values("ignore-term", "setsid-escape")] fixture: &str,
     #[case] signal: Signal,
     #[case] status: i32,
@@ -79,7 +79,7 @@ fn an_interruption_kills_every_fixture_and_says_which_it_was(
     assert_eq!(ended.code(), Some(status), "{out}{err}");
     assert_eq!(out, "", "a report of cells that were cut short");
     assert!(err.contains("interrupted, every fixture was killed") && !err.contains("fail "), "{err}");
-    // SIGKILL is on its way to all of them; dying takes a moment.
+    // SIGKILL is on its way to all processes; dying takes a moment.
     until("no fixture is left", || fixtures_of(pid).is_empty());
 }
 
@@ -108,7 +108,7 @@ fn a_suite_that_is_killed_leaves_nothing(#[values("ignore-term", "setsid-escape"
     let pid = suite.pid();
     suite.signal(Signal::SIGKILL);
     suite.child.wait().unwrap();
-    // Each cell sees its end, and kills what it has started: it does not wait for the grace to be over.
+    // Each cell sees the suite's end, and kills what it has started without waiting for the grace.
     let start = Instant::now();
     until("nothing is left", || processes_of(pid).is_empty());
     assert!(start.elapsed() < Duration::from_secs(45), "the cell went on to its own end");
@@ -126,7 +126,7 @@ fn the_control_a_cell_that_dies_while_its_suite_stands_still_leaves_its_fixture_
     });
     signal_all(&cells, pid, linux::Signal::KILL);
     until("the cells are dead", || processes_of(pid) == fixtures_of(pid));
-    // One that is in the middle of its exec shows no mark.
+    // A process in the middle of its exec shows no mark.
     until("the control leaves a fixture", || !fixtures_of(pid).is_empty());
     suite.signal(Signal::SIGKILL);
     suite.child.wait().unwrap();
@@ -143,7 +143,7 @@ fn a_cell_that_is_killed_fails_and_leaves_nothing() {
     let (ended, out, err) = suite.end();
     assert_eq!(ended.code(), Some(1), "{out}{err}");
     assert!(out.contains("the cell's process ended without a report: signal: 9 (SIGKILL)"), "{out}");
-    // Not until: the report says that nothing is left.
+    // Asked once, without a wait: with the report nothing is left.
     assert_eq!(processes_of(pid), [0; 0]);
 }
 

@@ -1,4 +1,4 @@
-//! The JSON report, held against the schema that is published with it; and the schema against broken reports.
+//! The JSON report against the schema that is published with it, and the schema against broken reports.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{FAILING, PASSING, deadbeat};
 
-/// In a debug build it takes long to compile.
+/// The compiled schema, once for all tests: in a debug build it takes long.
 static SCHEMA: LazyLock<Validator> = LazyLock::new(|| {
     let schema = serde_json::from_str(include_str!("../../schema/suite.schema.json")).unwrap();
     jsonschema::validator_for(&schema).unwrap()
@@ -147,7 +147,7 @@ fn the_schema_rejects_a_report_that_lacks_a_field(#[case] at: &str, #[case] fiel
     }
 }
 
-/// Where there is a field, in every object of a report.
+/// The places of a field in all objects of a report.
 fn fields(value: &Value, at: &str) -> Vec<(String, String)> {
     let children: Vec<(String, &Value)> = match value {
         Value::Object(fields) => fields.iter().map(|(name, value)| (name.clone(), value)).collect(),

@@ -1,4 +1,4 @@
-//! Parts of a suite, put together: the whole, or which part is amiss, and nothing half written.
+//! Parts of a suite, put together: the whole, or the name of the part that is wrong, and nothing half written.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::deadbeat;
 
-/// Two subjects that are quick, on a fixture each way out, thrice: enough for every part to get some.
+/// Two quick subjects on two fixtures and three runtimes: enough cells for every part to get some.
 const CELLS: &str =
     "suite --subject spawn-blocking --subject kill-thread --fixture zombie --fixture fast-exit --grace 2s";
 
@@ -23,7 +23,7 @@ impl Parts {
         for part in ["1", "2"] {
             let mut command = deadbeat(CELLS);
             command.arg(format!("--partition={part}/2")).args(["--format", "json", "--output"]).arg(parts.file(part));
-            // What they find is not the point.
+            // The verdicts do not matter here.
             let status = command.output().unwrap().status.code();
             assert!(matches!(status, Some(0 | 1 | 3)), "{status:?}");
         }
@@ -40,7 +40,7 @@ impl Parts {
         fs::write(self.file(name), report.to_string()).unwrap();
     }
 
-    /// Merges these into a file that has something in it already; what is said on stderr.
+    /// Merges these into a file that has something in it already; returns what is printed on stderr.
     #[track_caller]
     fn refused(&self, names: &[&str]) -> String {
         let target = self.file("target");
@@ -53,7 +53,7 @@ impl Parts {
     }
 }
 
-/// Whatever its cells have become, its summary is theirs.
+/// Makes the summary that of the report's cells.
 fn recount(report: &mut Value) {
     let cells = report["cells"].as_array().unwrap();
     let count = |verdict: &str| cells.iter().filter(|cell| cell["verdict"] == verdict).count();
@@ -64,7 +64,7 @@ fn read(file: &Path) -> Value {
     serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
 }
 
-/// Who they are, in order.
+/// The names of the cells, in order.
 fn names(report: &Value) -> Vec<String> {
     let cells = report["cells"].as_array().unwrap().iter();
     cells
@@ -86,7 +86,7 @@ fn the_parts_are_the_whole_in_its_order_and_each_cell_is_there_once() {
         .skip(1)
         .map(|line| line.split_ascii_whitespace().take(3).collect::<Vec<_>>().join("/"))
         .collect();
-    // In whichever order the parts come.
+    // The parts may come in any order.
     let mut command = deadbeat("suite --format json --merge");
     let output = command.arg(parts.file("2")).arg(parts.file("1")).output().unwrap();
     let merged: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -109,7 +109,7 @@ fn the_list_of_a_part_has_its_cells_only() {
     parts.sort();
     whole.sort();
     assert_eq!(parts, whole);
-    // Which is which is a promise: a part that was run by an older version is still the same part.
+    // A cell's part is a promise: a part that was run by an older version is still the same part.
     assert_eq!(list("--partition 2/3 --subject spawn-blocking --fixture zombie --fixture orphan").len(), 3);
 }
 
@@ -149,7 +149,7 @@ fn what_is_amiss_is_named_and_nothing_is_written() {
     assert!(parts.refused(&["1", "2"]).contains("they are of different suites"));
     parts.edit("2", |report| report["partition"] = Value::Null);
     assert!(parts.refused(&["1", "2"]).contains("is no part of a suite"));
-    // The same cell in both; and one that was put where it does not belong.
+    // The same cell in both parts; and a cell in a part that it does not belong to.
     let stolen = read(&parts.file("1"))["cells"][0].clone();
     parts.edit("2", |report| {
         report["partition"] = json!("2/2");
@@ -180,12 +180,12 @@ fn a_report_without_cells_proves_nothing() {
     let said = predicates::str::contains("there is no cell in it, which proves nothing");
     merged(&["empty"]).code(2).stdout("").stderr(said.clone());
     merged(&["whole", "empty"]).code(2).stdout("").stderr(said.clone());
-    // All parts of a suite of which nothing is left.
+    // All parts of a suite without a cell.
     report["whole"] = json!({"cells": 0, "hash": "00000000deadbea7"});
     report["partition"] = json!("1/1");
     fs::write(file("part"), report.to_string()).unwrap();
     merged(&["part"]).code(2).stdout("").stderr(said);
-    // The control: with its cells it is taken.
+    // The control: with its cells the report is taken.
     merged(&["whole"]).code(1).stdout(predicates::str::contains("5 cells: "));
 }
 
@@ -215,7 +215,7 @@ fn parts_of_different_suites_are_no_whole(#[case] other: &str) {
     command.args(other.split_ascii_whitespace()).args(["--partition=2/2", "--format=json", "--output"]);
     command.arg(parts.file("other")).output().unwrap();
     assert!(parts.refused(&["1", "other"]).contains("they are of different suites"));
-    // The control: it can be read, and is a part 2/2.
+    // The control: the file can be read, and is part 2/2.
     assert!(parts.refused(&["other"]).contains("missing: part 1/2"));
 }
 

@@ -1,4 +1,4 @@
-//! Many shells, many times.
+//! Suites under many shells, many times.
 
 use predicates::prelude::*;
 use serde_json::Value;
@@ -13,7 +13,7 @@ fn cells(more: &[&str]) -> Vec<Value> {
 
 #[test]
 fn every_cell_runs_under_every_shell() {
-    // Whatever else is installed, these are; the second is the same shell by another name.
+    // These are installed everywhere; the second is the same shell by another name.
     let sh = which("sh");
     for shells in [&["--shell", &format!("sh,{sh}")][..], &["--shell", "sh", "--shell", &sh]] {
         let shells: Vec<_> = cells(shells).iter().map(|cell| cell["shell"].clone()).collect();

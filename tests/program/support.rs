@@ -1,17 +1,17 @@
-//! The program to be called, and how to find what it has started.
+//! Calls of the program under test, and a search for what it has started.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use assert_cmd::Command;
 
-/// Bounds what hangs; never how long a slow machine may take.
+/// A limit for what hangs, far beyond what a slow machine takes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the environment of the tests must not decide.
+/// Variables of the tests' environment that the program must not see.
 pub(crate) const DECIDES_COLOURS: [&str; 4] = ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "CI"];
 
-/// `deadbeat` with these arguments, separated by blanks.
+/// The command `deadbeat` with these arguments, separated by blanks.
 pub(crate) fn deadbeat(args: &str) -> Command {
     let mut command = Command::new(program());
     command.args(args.split_ascii_whitespace()).timeout(PATIENCE);
@@ -30,17 +30,17 @@ pub(crate) fn program() -> &'static Path {
 pub(crate) const PASSING: &str =
     "suite --subject spawn-blocking --fixture fast-exit --runtime current-thread --budget 5s --grace 60s";
 
-/// A killer that is not there, where there is nothing to kill: its status is its one fault.
+/// A killer that does not exist, where there is nothing to kill: its status is its one fault.
 pub(crate) const FAILING: &str = "suite --exec mine=/no/such/killer-of-{pgid} --fixture zombie";
 
-/// A report with a cell of every verdict, and words in it that would break out of any format; a whole one.
+/// A report with a cell of every verdict, and text in it that would break out of any format, as one of a whole suite.
 pub(crate) fn sample() -> String {
     let mut report: serde_json::Value = serde_json::from_str(include_str!("../../src/report/sample.json")).unwrap();
     (report["partition"], report["whole"]) = (serde_json::Value::Null, serde_json::Value::Null);
     report.to_string()
 }
 
-/// One cell that takes the whole of a grace far beyond what a test waits.
+/// A suite of one cell, which takes all of a grace that is far beyond what a test waits.
 #[cfg(target_os = "linux")]
 pub(crate) const LONG: &str =
     "suite --subject spawn-blocking --fixture ignore-term --runtime current-thread --grace 60s";
@@ -66,7 +66,7 @@ impl TracedShell {
     }
 }
 
-/// Looks until it holds. A slow machine makes it late, never wrong.
+/// Looks until the condition holds. A slow machine makes it late, never wrong.
 #[track_caller]
 pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
@@ -79,7 +79,7 @@ pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
 
 #[cfg(target_os = "linux")]
 pub(crate) mod linux {
-    //! Processes by the marks of the suite that started them.
+    //! Finds processes by the marks of the suite that started them.
 
     pub(crate) use rustix::process::Signal;
     use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
@@ -90,12 +90,13 @@ pub(crate) mod linux {
         pids().filter(|pid| is_fixture(Marks::of(*pid))).collect()
     }
 
-    /// The living processes of its cells, fixtures and killers included.
+    /// The living processes of a suite's cells, with their fixtures and killers.
     pub(crate) fn processes_of(starter: u32) -> Vec<i32> {
         pids().filter(|pid| Marks::of(*pid).is_of(starter)).collect()
     }
 
-    /// The same, but for the fixtures. Told by one look at each: it can be in the middle of an exec in the next.
+    /// The living processes of a suite's cells without the fixtures'. One look at each decides, since a process may be
+    /// in the middle of an exec at the next.
     pub(crate) fn cells_of(starter: u32) -> Vec<i32> {
         let is_cell = |marks: Marks| marks.is_of(starter) && !marks.is_fixture();
         pids().filter(|pid| is_cell(Marks::of(*pid))).collect()
@@ -126,7 +127,7 @@ pub(crate) mod linux {
         }
     }
 
-    /// Each is held by its pidfd while its mark is read again, so that no stranger's number is hit.
+    /// Signals each, held by its pidfd while its mark is read again, so that a number that was reused is not hit.
     pub(crate) fn signal_all(pids: &[i32], starter: u32, signal: Signal) {
         for pid in pids {
             let Ok(handle) = pidfd_open(Pid::from_raw(*pid).unwrap(), PidfdFlags::empty()) else { continue };

@@ -1,4 +1,4 @@
-//! The suite, held to its own standard: right subjects pass, wrong ones are caught, each by the fixture made for it.
+//! The suite under test: right subjects pass, and wrong ones are caught, each by the fixture made for it.
 
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 #[path = "../common/inside.rs"]
@@ -19,10 +19,10 @@ use nix::sys::signal::{self, killpg};
 use nix::unistd::Pid;
 use rstest::rstest;
 
-/// Enough that half of it is much for a loaded machine.
+/// A grace of which half is still a long time for a loaded machine.
 const GRACE: Duration = Duration::from_secs(4);
 
-/// Far above what a hundred processes started at once do to a worker of this very process, and far below the grace.
+/// A budget far above what a hundred processes that start at once do to a worker here, and far below the grace.
 const BUDGET: Duration = Duration::from_millis(1500);
 
 fn run(suite: &Suite) -> Report {
@@ -34,7 +34,8 @@ fn complaints(report: &Report) -> Vec<String> {
     failed.map(|cell| format!("{} {}: {}", cell.verdict, cell.name(), cell.why)).collect()
 }
 
-/// Without the doubts that a process which starts hundreds raises, on a machine that may have other work.
+/// The report without the cells that stayed inconclusive: this process starts hundreds, on a machine that may have
+/// other work.
 fn faults(report: &Report) -> Vec<String> {
     let doubts = [
         "waited for memory",
@@ -68,7 +69,7 @@ fn every_fixture_is_as_expected_of(
         .grace(GRACE)
         .budget(BUDGET)
         .jobs(fixture::ALL.len());
-    // Where a doubt was left nothing is shown: the others are as expected, and most are, at some time.
+    // An inconclusive cell shows nothing. All others are as expected, and most cells are conclusive at some time.
     let mut passed = HashSet::new();
     for _ in 0..5 {
         let report = run(&suite);
@@ -129,7 +130,7 @@ async fn esrch_is_gone(pgid: i32) {
     }
 }
 
-/// Until the group is gone to the eyes of `killpg`, or the grace is over.
+/// Waits until `killpg` finds no group, or the grace is over.
 async fn wait_for_esrch(group: Pid) {
     let start = Instant::now();
     while start.elapsed() < GRACE && killpg(group, None) != Err(Errno::ESRCH) {
@@ -142,8 +143,8 @@ fn judge(subject: Subject, fixture: &str) -> Report {
     run(&Suite::new().subjects([subject]).fixtures([fixture]).runtimes([RUNTIMES[0]]).grace(GRACE).budget(BUDGET))
 }
 
-/// As [`judge`], until it is sure. The suite tries three times, but all these tests begin at once, and for longer than
-/// that takes a busy machine may have no time for any.
+/// Judges as [`judge`] does, again and again until the verdict is conclusive. The suite tries three times, but all
+/// these tests begin at once, and a busy machine may be late for longer than that takes.
 fn judge_for_certain(subject: &Subject, fixture: &str) -> Report {
     let mut reports = (0..5).map(|_| judge(subject.clone(), fixture));
     reports.find(|report| report.summary.inconclusive == 0).expect("nothing was proven in five times")
@@ -169,7 +170,7 @@ fn a_wrong_killer_is_caught(#[case] wrong: Subject, #[case] fixture: &str, #[cas
     let [cell] = &report.cells[..] else { panic!("{report:?}") };
     assert_eq!(cell.verdict, CellVerdict::Fail, "{cell:?}");
     assert!(cell.why.contains(complaint), "{}", cell.why);
-    // Beside it, the right one passes the same cell.
+    // The control: the right one passes the same cell.
     assert_eq!(faults(&judge_for_certain(&Subject::new("right", right), fixture)), [""; 0]);
 }
 
@@ -192,7 +193,7 @@ fn a_program_is_judged_in_this_process_too_and_nothing_of_it_is_left() {
             assert!(!line.contains("sleep"), "{pid} still runs");
         }
     }
-    // One that names no group cannot be meant.
+    // A template that names no group is refused.
     assert!(Subject::program("program", "kill $1").unwrap_err().to_string().contains("has no {pgid}"));
 }
 

@@ -1,6 +1,6 @@
-//! A right kill function is not accused of what the machine did to the members of its group, and a wrong one still is.
+//! A right kill function is not blamed for what the machine did to the members of its group, and a wrong one still is.
 //!
-//! Not without `/proc`: there an un-reaped leader looks alive to the end, and a member's wait for a CPU is not seen.
+//! Only with `/proc`: without it an un-reaped leader looks alive to the end, and a member's wait for a CPU is not seen.
 
 use std::process::{Child, Command};
 use std::time::Duration;
@@ -11,10 +11,10 @@ use deadbeat::{KillPolicy, fixture};
 
 use crate::inside::{inside, skip};
 
-/// So short that members which get one or two hundredths of a CPU take longer to die.
+/// A grace so short that members which get one or two hundredths of a CPU take longer to die.
 const GRACE: Duration = Duration::from_millis(100);
 
-/// What the members are started by: on the first CPU, behind everything else there.
+/// The command that starts the members: on the first CPU, behind everything else there.
 const STARVED: &str = "nice -n 19 taskset -c 0 sh";
 
 /// A process that computes for ever on the first CPU.
@@ -41,7 +41,7 @@ fn cell(subject: Subject, fixture: &str) -> CellReport {
     suite.grace(GRACE).budget(GRACE / 3).run(|_| {}).cells.remove(0)
 }
 
-/// A right kill, after so long.
+/// A right kill, after a delay.
 fn after(delay: Duration) -> Subject {
     Subject::new("ours", move |pgid| async move {
         tokio::time::sleep(delay).await;
@@ -49,7 +49,7 @@ fn after(delay: Duration) -> Subject {
     })
 }
 
-/// In a process of its own, in which no other test's threads wait for a CPU.
+/// The report on one cell, from a process of its own, in which no other test's threads wait for a CPU.
 #[test]
 fn a_kill_is_not_accused_of_the_time_that_members_without_a_cpu_take_and_is_of_its_own() {
     const PLACE: [&str; 3] = ["taskset", "-c", "1"];
