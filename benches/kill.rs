@@ -142,7 +142,7 @@ fn latency() {
     println!("SIGTERM to return, obedient group, leader un-reaped, {} processes in the table", processes());
     for members in [0, 1, 10, 100] {
         let rounds = if members < 100 { 200 } else { 40 };
-        let (mut limit, mut blocking, mut asynchronous, mut buried, mut child) =
+        let (mut limit, mut blocking, mut asynchronous, mut on_kill_thread, mut child) =
             (vec![], vec![], vec![], vec![], vec![]);
         let kill_thread = KillThread::new(policy.clone()).expect("a thread");
         // Once for nothing: the probes, the pool's thread.
@@ -160,7 +160,7 @@ fn latency() {
             let group = Group::start(members, "");
             let (time, report) = timed(|| kill_thread.kill(group.pgid()).wait_blocking());
             assert_eq!(report.expect("killed").outcome, Outcome::Terminated);
-            buried.push(time);
+            on_kill_thread.push(time);
             if members == 0 {
                 child.push(runtime.block_on(async {
                     let mut command = tokio::process::Command::new("sleep");
@@ -179,7 +179,7 @@ fn latency() {
         show("the kernel's limit (leader only)", &limit, kernel);
         show("kill_blocking", &blocking, kernel);
         show("kill", &asynchronous, kernel);
-        show("KillThread::kill", &buried, kernel);
+        show("KillThread::kill", &on_kill_thread, kernel);
         if !child.is_empty() {
             show("kill_child (and reaped)", &child, kernel);
         }

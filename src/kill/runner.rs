@@ -6,6 +6,7 @@
 //! | `kill_process_group` | a thread of tokio's blocking pool | the kill thread, if the pool does not begin |
 //! | `KillPolicy::kill`, `kill_child`, the agent | the kill thread | a task of the runtime |
 //! | `KillThread::kill` | that thread | a thread of its own, if that one has panicked |
+//! | a run that is dropped, a group registered after `kill_all` | the kill thread | none: SIGKILL at once |
 //!
 //! A kill that has begun and loses its thread or its task goes to the kill thread, else to a thread of its own; and
 //! where none can be started, the group is sent SIGKILL without a grace.
