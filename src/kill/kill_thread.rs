@@ -153,16 +153,19 @@ impl KillThread {
         self.shared.wake();
     }
 
-    /// Begins this kill if no other thread has taken it within [`POOL_BEGINS_WITHIN`].
-    pub(super) fn begin_unless_taken(&self, claim: Claim) {
+    /// Begins this kill if no other thread has taken it within [`POOL_BEGINS_WITHIN`], by the claim that is returned.
+    pub(super) fn begin_unless_taken(&self, kill: Kill, on_done: OnDone) -> Claim {
+        let claim = Claim::new(kill, on_done);
         let mut queue = self.shared.queue();
         if queue.dead {
             drop(queue);
-            return claim.take().into_iter().for_each(|(kill, on_done)| run_detached(kill, on_done));
+            claim.take().into_iter().for_each(|(kill, on_done)| run_detached(kill, on_done));
+        } else {
+            queue.claims.push((Instant::now() + POOL_BEGINS_WITHIN, claim.clone()));
+            drop(queue);
+            self.shared.wake();
         }
-        queue.claims.push((Instant::now() + POOL_BEGINS_WITHIN, claim));
-        drop(queue);
-        self.shared.wake();
+        claim
     }
 
     /// The kill thread of this process, for a kill that must go on when the future that began it is dropped.
@@ -397,10 +400,14 @@ pub(super) mod tests {
         assert_eq!(POOL_BEGINS_WITHIN, Duration::from_millis(20));
         let (kill_thread, mut wakeups) = without_a_thread();
         let before = Instant::now();
-        kill_thread.begin_unless_taken(claim_of_no_group());
+        let claim = kill_thread.begin_unless_taken(kill_of_no_group(), Box::new(drop));
         let until = kill_thread.shared.queue().claims[0].0;
         assert!(before + POOL_BEGINS_WITHIN <= until && until <= Instant::now() + POOL_BEGINS_WITHIN);
         assert_eq!(wakeups.read(&mut [0; 8]).unwrap(), 1, "the thread would not wake");
+        assert!(
+            claim.take().is_some() && kill_thread.shared.queue().claims[0].1.take().is_none(),
+            "it is another kill"
+        );
 
         let mut claims = VecDeque::from([(until, claim_of_no_group()), (until, claim_of_no_group())]);
         assert!(due(&mut claims, until - Duration::from_nanos(1)).is_none());
@@ -415,7 +422,7 @@ pub(super) mod tests {
         kill_thread.shared.queue().dead = true;
         let (told, ends) = channel();
         let theirs = told.clone();
-        kill_thread.begin_unless_taken(Claim::new(kill_of_no_group(), Box::new(move |end| theirs.send(end).unwrap())));
+        kill_thread.begin_unless_taken(kill_of_no_group(), Box::new(move |end| theirs.send(end).unwrap()));
         assert_eq!(ends.recv_timeout(SOON).expect("it was lost").unwrap().outcome, Outcome::AlreadyGone);
         assert!(kill_thread.shared.queue().claims.is_empty(), "nothing would ever take it");
         kill_thread.begin(kill_of_no_group(), move |result| told.send(result).unwrap());

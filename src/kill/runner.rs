@@ -84,8 +84,7 @@ async fn in_pool_or_on(
     let pgid = kill.pgid();
     let (sender, mut result) = oneshot::channel();
     // The receiver may have gone.
-    let claim = Claim::new(kill, Box::new(move |result| drop(sender.send(result))));
-    kill_thread.begin_unless_taken(claim.clone());
+    let claim = kill_thread.begin_unless_taken(kill, Box::new(move |result| drop(sender.send(result))));
     let mut closure = match may_ask.await {
         true => ask_pool(runtime, &claim, run),
         false => None,
