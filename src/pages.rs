@@ -3,6 +3,9 @@
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[doc = include_str!("../docs/attribute.md")]
+struct Attribute;
+
 #[doc = include_str!("../docs/conformance.md")]
 struct Conformance;
 

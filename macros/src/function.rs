@@ -59,7 +59,7 @@ impl Function {
             return Err(Error::new(parameters.span(), message));
         }
         if let Some((_, attribute)) = paths.iter().find(|(path, _)| is_test(path)) {
-            let message = "a second test attribute: `#[deadbeat::test]` is in place of it, so remove it";
+            let message = "a second test attribute: remove it, or put `#[deadbeat::test]` above what adds it";
             return Err(Error::over(attribute, message));
         }
         let output = match rest {

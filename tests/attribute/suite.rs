@@ -243,4 +243,53 @@ mod good {
         begins("good::thread_has_the_name_of_the_test");
         assert_eq!(std::thread::current().name(), Some("good::thread_has_the_name_of_the_test"));
     }
+
+    #[test_log::test(deadbeat::test)]
+    async fn with_a_log() {
+        begins("good::with_a_log");
+        tokio::time::sleep(SHORT).await;
+    }
+
+    #[deadbeat::test]
+    #[test_log::test]
+    async fn above_a_log() {
+        begins("good::above_a_log");
+        tokio::time::sleep(SHORT).await;
+    }
+
+    #[deadbeat::test]
+    async fn returns_what_can_end_a_program() -> impl std::process::Termination {
+        begins("good::returns_what_can_end_a_program");
+        tokio::time::sleep(SHORT).await;
+        std::process::ExitCode::SUCCESS
+    }
+
+    #[deadbeat::test(crate = "super::by_another_name::ours")]
+    async fn by_another_name() {
+        begins("good::by_another_name");
+        tokio::time::sleep(SHORT).await;
+    }
+
+    macro_rules! test {
+        ($(#[$attribute:meta])* $visibility:vis $name:ident -> $output:ty, $workers:literal, $body:block) => {
+            $(#[$attribute])*
+            #[deadbeat::test(flavor = "multi_thread", worker_threads = $workers)]
+            $visibility async fn $name() -> $output $body
+        };
+    }
+
+    test!(
+        #[cfg(unix)]
+        pub(crate) made_by_a_macro -> Result<(), std::io::Error>,
+        1,
+        {
+            begins("good::made_by_a_macro");
+            tokio::time::sleep(SHORT).await;
+            Ok(())
+        }
+    );
+}
+
+mod by_another_name {
+    pub(crate) use deadbeat as ours;
 }

@@ -138,7 +138,7 @@ async fn rstest_below(#[case] number: u32) {}
 async fn generic<T: Default>() {}
 
 // at: #[tokio::test]
-// is: a second test attribute: `#[deadbeat::test]` is in place of it, so remove it
+// is: a second test attribute: remove it, or put `#[deadbeat::test]` above what adds it
 #[deadbeat::test]
 #[tokio::test]
 async fn two_attributes() {}
