@@ -65,7 +65,8 @@ fn pgid(text: &str) -> Result<i32, String> {
     Ok(pgid)
 }
 
-/// What to write for the first of these arguments that is a signal as kill(1) takes it, `-TERM`: clap takes it for options.
+/// What to write for the first of these arguments that is a signal as kill(1) takes it, `-TERM`: clap takes it for
+/// options.
 pub(super) fn advice(args: impl Iterator<Item = OsString>) -> Option<String> {
     let mut args = args.map(|arg| arg.into_string().unwrap_or_default()).take_while(|arg| arg != "--");
     args.find(|arg| arg == "kill")?;
@@ -83,8 +84,8 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // All are under way before the first is waited for. One that is named twice is killed once: to some programs a second
-    // SIGTERM means "at once".
+    // All are under way before the first is waited for. One that is named twice is killed once: to some programs a
+    // second SIGTERM means "at once".
     let mut pending = BTreeMap::new();
     let mut results = BTreeMap::new();
     // Asked before any is killed: with its group a member would be gone.

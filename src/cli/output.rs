@@ -1,5 +1,5 @@
-//! Where results go: to stdout, or into a file that is written whole or not at all, in the place that was named and with the
-//! owner and the rights of what it replaces.
+//! Where results go: to stdout, or into a file that is written whole or not at all, in the place that was named and
+//! with the owner and the rights of what it replaces.
 
 use std::fmt::Display;
 use std::fs;
@@ -16,8 +16,8 @@ use tempfile::NamedTempFile;
 
 use crate::report::escape;
 
-/// Whether stdout was open for writing at the start: Rust's runtime makes a `/dev/null` of one that was closed, and takes
-/// EBADF for success.
+/// Whether stdout was open for writing at the start: Rust's runtime makes a `/dev/null` of one that was closed, and
+/// takes EBADF for success.
 static STDOUT_WRITABLE: AtomicBool = AtomicBool::new(true);
 
 pub(super) fn stdout_is_writable(yes: bool) {
@@ -133,8 +133,8 @@ pub(super) fn is_special(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|data| !data.is_file() && !data.is_dir())
 }
 
-/// A symbolic link in the place of the file is refused: what it leads to, another user may have chosen. Only one of ours or
-/// the system's that leads to a device or a pipe is followed, such as `/dev/stdout` and `/dev/fd/63`.
+/// A symbolic link in the place of the file is refused: what it leads to, another user may have chosen. Only one of
+/// ours or the system's that leads to a device or a pipe is followed, such as `/dev/stdout` and `/dev/fd/63`.
 fn refuse_link(file: &Path) -> Result<(), String> {
     let Ok(link) = fs::symlink_metadata(file) else { return Ok(()) };
     let is_trusted = link.uid() == 0 || link.uid() == rustix::process::geteuid().as_raw();
@@ -160,7 +160,8 @@ fn temporary_for(file: &Path) -> io::Result<NamedTempFile<fs::File>> {
         let opened = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
         opened.inspect_err(|error| refused = error.raw_os_error())
     };
-    // The error that comes back names the temporary file, which is nothing to its reader, and not in the system's words.
+    // The error that comes back names the temporary file, which is nothing to its reader, and not in the system's
+    // words.
     let made = tempfile::Builder::new().make_in(folder(file), open);
     let made = made.map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))?;
     if let Some(old) = old {

@@ -1,37 +1,40 @@
 //! `deadbeat timeout`: timeout(1), of which nothing survives.
 //!
 //! ```text
-//!   grammar ── duration, signals          what is asked for
+//!   grammar ── duration, signals              what is asked for
 //!      │
-//!   inherited, events, origin             what we were started with, and what comes to us
-//!   job, terminal, lending                the command's stops and ours, and the terminal's foreground
+//!   inherited, events, origin, requests       what deadbeat was started with, and what its signals ask for
+//!   job, terminal, lending                    the stops of the command and of deadbeat, the terminal's foreground
 //!      │
-//!      ├─► whole ── agent, guardian       the command, its group, and its family: all of it dies
-//!      └─► leader                         the command alone, with -f and -k 0
+//!      ├─► guarded ── agent, guardian         the command, its group, and what escapes from it: all of it dies
+//!      │      └─ subreaper ── kill_escaped, escape_finder ── ownership
+//!      └─► plain                              the command alone, with -f and -k 0
 //!      │
-//!     end                                 the status
+//!     end, say                                the status, and what is said on stderr
 //! ```
 
 mod attendant;
 mod duration;
 mod end;
+mod escape_finder;
 mod events;
-mod family;
 mod grammar;
+mod guarded;
 pub(super) mod help;
-mod hunt;
 mod inherited;
 mod job;
-mod kin;
-mod leader;
+mod kill_escaped;
 mod lending;
 mod origin;
+mod ownership;
+mod plain;
+mod requests;
+mod say;
 mod signals;
+mod subreaper;
 mod terminal;
-mod whole;
 
 use std::ffi::OsString;
-use std::fmt::Display;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -47,19 +50,19 @@ use crate::group::descendants::{hides_processes, sees_beyond_children};
 use crate::guardian::Guardian;
 use crate::signal::Signal;
 pub(super) use attendant::main_if_requested;
-use end::{End, FAILED, Failure};
+use end::{FAILED, RunEnd, RunFailure};
 use events::Events;
-use grammar::{Call, Request};
+use grammar::{TimeoutCall, TimeoutRequest};
 use inherited::Inherited;
+use say::say;
 use terminal::Terminal;
 
-/// Runs what these arguments ask for; the program's name and `timeout` are none of them. `help`
-/// prints the help of this command.
+/// Runs what the arguments after `timeout` ask for. `help` prints the help of this command.
 pub(super) fn main(args: impl IntoIterator<Item = OsString>, pipe: Pipe, help: impl FnOnce() -> ExitCode) -> ExitCode {
     let call = match grammar::parse(args) {
-        Ok(Request::Run(call)) => call,
-        Ok(Request::Help) => return printed(help()),
-        Ok(Request::Version) => {
+        Ok(TimeoutRequest::Run(call)) => call,
+        Ok(TimeoutRequest::Help) => return printed(help()),
+        Ok(TimeoutRequest::Version) => {
             let version = format!("deadbeat timeout {}\n", env!("CARGO_PKG_VERSION"));
             return printed(output::print(&version, ExitCode::SUCCESS));
         }
@@ -78,29 +81,30 @@ pub(super) fn main(args: impl IntoIterator<Item = OsString>, pipe: Pipe, help: i
     }
 }
 
-/// What cannot be written is a failure of ours, with the status of timeout(1) for that.
+/// The status after printing: what cannot be written is a failure of deadbeat's own, with the status of timeout(1) for
+/// that.
 fn printed(status: ExitCode) -> ExitCode {
     if status == ExitCode::SUCCESS { status } else { ExitCode::from(FAILED as u8) }
 }
 
-fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
-    let failed = |what: &str, error: io::Error| Failure::of_preparation(what, &error);
-    // Without a group of its own the command is in the terminal's foreground as we are.
+fn run(call: &TimeoutCall, pipe: Pipe) -> Result<RunEnd, RunFailure> {
+    let failed = |what: &str, error: io::Error| RunFailure::of_preparation(what, &error);
+    // Without a group of its own the command is in the terminal's foreground whenever this process is.
     let terminal = if call.foreground { None } else { Terminal::find() };
     let awaited = events::awaited(call.signal, !call.foreground, terminal.is_some());
-    // What is to end the command must not be ignored by it.
+    // The signal that has to end the command must not be ignored by it.
     let pipe = if call.signal.map(Signal::as_raw) == Some(SIGPIPE) { Pipe::Default } else { pipe };
     let mut inherited =
         Inherited::change(pipe, &awaited).map_err(|error| failed("change the signal mask", error.into()))?;
-    let whole = !call.foreground && !call.kill_after.is_zero();
-    let guardian = match whole.then(Guardian::fork_of_this_program) {
+    let is_guarded = !call.foreground && !call.kill_after.is_zero();
+    let guardian = match is_guarded.then(Guardian::fork_of_this_program) {
         None => None,
         Some(Ok(guardian)) => Some(guardian),
-        // There is nothing to start it from.
+        // Without `/proc` this program cannot be started again.
         Some(Err(_)) if cfg!(target_os = "linux") && !Path::new("/proc/self/exe").exists() => None,
         Some(Err(error)) => return Err(failed("start the guardian", error)),
     };
-    if whole && cfg!(target_os = "linux") && !sees_beyond_children() {
+    if is_guarded && cfg!(target_os = "linux") && !sees_beyond_children() {
         say(&what_is_not_promised(guardian.is_some()));
     }
     let runtime = runtime().map_err(|error| failed("set up the runtime", error))?;
@@ -109,8 +113,8 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
             Events::listen(&awaited, !call.foreground).map_err(|error| failed("listen to signals", error))?;
         loop {
             let end = match &guardian {
-                guardian if whole => whole::run(call, guardian.clone(), &inherited, terminal, &mut events).await,
-                _ => leader::run(call, &inherited, terminal, &mut events).await,
+                guardian if is_guarded => guarded::run(call, guardian.clone(), &inherited, terminal, &mut events).await,
+                _ => plain::run(call, &inherited, terminal, &mut events).await,
             };
             match end {
                 Err(failure) if failure.is_no_program && inherited.start_by_exec() => {}
@@ -118,12 +122,12 @@ fn run(call: &Call, pipe: Pipe) -> Result<End, Failure> {
             }
         }
     });
-    // The exit takes them along; to take them down first would be a thread's work, and longer than a short command.
+    // They end with the process. To shut them down first would take longer than a short command runs.
     std::mem::forget((runtime, guardian));
     end
 }
 
-/// Where processes cannot be seen in `/proc` they are ended all the same, but for what only the guardian could do.
+/// The warning where processes cannot be seen in `/proc`: the run ends them all the same, but the guardian cannot.
 fn what_is_not_promised(is_guarded: bool) -> String {
     let (what, lives_on, remedy) = match is_guarded {
         true if hides_processes() => (
@@ -146,8 +150,8 @@ fn what_is_not_promised(is_guarded: bool) -> String {
 }
 
 fn runtime() -> io::Result<Runtime> {
-    // tokio panics where it finds no descriptor for its signals. And a kill that has none to look into /proc with cannot
-    // tell a group of which only the leader's zombie is left from a living one: it takes all of its time.
+    // tokio panics where it finds no descriptor for its signals. And a kill without one cannot read /proc, where a
+    // group of which only the leader's zombie is left looks different from a living one: it takes all of its grace.
     const NEEDED: usize = 20;
     let probes = (0..NEEDED).map(|_| io::stderr().as_fd().try_clone_to_owned()).collect::<io::Result<Vec<_>>>();
     match probes {
@@ -163,38 +167,30 @@ fn runtime() -> io::Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
-fn command(call: &Call) -> tokio::process::Command {
-    let mut command = tokio::process::Command::new(&call.command);
-    command.args(&call.args);
-    command
-}
-
 #[cfg(fuzzing)]
 pub(super) mod fuzzing {
     use std::ffi::OsString;
     use std::time::Duration;
 
-    use super::{Call, Request, duration, grammar, signals};
+    use super::{TimeoutCall, TimeoutRequest, duration, grammar, signals};
 
-    /// What timeout(1) would wait.
+    /// The time that timeout(1) would wait.
     pub fn time(text: &str) -> Option<Duration> {
         duration::parse(text)
     }
 
-    /// A signal's name as messages have it; `None` is what is no signal.
+    /// The name of a signal in messages; `None` if the text is no signal.
     pub fn signal(text: &str) -> Option<String> {
         signals::parse(text).ok().map(signals::name)
     }
 
-    /// The command with its arguments, of a call that runs one.
+    /// The command with its arguments, if the call runs one.
     pub fn arguments(args: Vec<OsString>) -> Option<Vec<OsString>> {
         match grammar::parse(args) {
-            Ok(Request::Run(Call { command, args, .. })) => Some(std::iter::once(command).chain(args).collect()),
+            Ok(TimeoutRequest::Run(TimeoutCall { command, args, .. })) => {
+                Some(std::iter::once(command).chain(args).collect())
+            }
             _ => None,
         }
     }
-}
-
-fn say(message: &dyn Display) {
-    output::tell(&format_args!("deadbeat timeout: {message}"));
 }

@@ -73,7 +73,8 @@ fn keep(ours: Pid, theirs: Pid) -> Option<()> {
     None
 }
 
-/// Whether a group was opened after the terminal was lent, and so by the command: a shell's that has taken it back was not.
+/// Whether a group was opened after the terminal was lent, and so by the command: a shell's that has taken it back was
+/// not.
 fn is_younger(leader: Pid) -> bool {
     #[cfg(target_os = "linux")]
     {
@@ -126,8 +127,8 @@ fn listen(_ours: Pid, _theirs: Pid) -> Option<()> {
 #[cfg(target_os = "linux")]
 const HANDED_ON: i32 = 0x0DEA_DBEA;
 
-/// The group, and first the listener in it, if deadbeat runs within another: that one has to know that a key sent it, which
-/// the number of its sender does not tell once that has ended.
+/// The group, and first the listener in it, if deadbeat runs within another: that one has to know that a key sent it,
+/// which the number of its sender does not tell once that has ended.
 #[cfg(target_os = "linux")]
 fn tell(group: Pid, signal: Named) {
     for pid in kin::members(group.as_raw()).into_iter().filter(|pid| kin::is_called_with(*pid, &[REQUEST, LISTENER])) {

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// `Duration::ZERO` means none: no timeout, or no SIGKILL. `None`: the text is no time.
+/// Parses a time. `Duration::ZERO` means that there is none: no timeout, or no SIGKILL. `None`: the text is no time.
 ///
-/// Blanks and a sign may come first; the number may be decimal, hexadecimal (`0x1p3`) or `inf`; `s`, `m`, `h` or `d` may
-/// follow, and nothing else. What is too long to be told is `Duration::MAX`; what is too short is a nanosecond.
+/// Blanks and a sign may come first; the number may be decimal, hexadecimal (`0x1p3`) or `inf`; `s`, `m`, `h` or `d`
+/// may follow, and nothing else. What is too long to be told is `Duration::MAX`; what is too short is a nanosecond.
 pub(super) fn parse(text: &str) -> Option<Duration> {
     let text = text.trim_start_matches([' ', '\t', '\n', '\r', '\x0b', '\x0c']);
     let (negative, text) = match text.as_bytes().first()? {
@@ -108,7 +108,7 @@ fn hexadecimal(digits: &str, exponent: i32) -> f64 {
         match c.to_digit(16) {
             None => point = true,
             Some(digit) => {
-                // What a float cannot hold any more only moves the point.
+                // Digits beyond the precision of a float only move the point.
                 if value < 1e300 {
                     value = value * 16.0 + f64::from(digit);
                     scale -= if point { 4 } else { 0 };

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use signal_hook::consts::{SIGINT, SIGKILL, SIGQUIT};
 
 use super::inherited::failure_of_hook;
-use super::say;
+use super::say::say;
 use crate::agent::{StartError, StartStep};
 use crate::signal::Signal;
 
@@ -22,35 +22,37 @@ const CANNOT_INVOKE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct End {
-    /// The command's; `None` for one that not even SIGKILL ends.
+pub(super) struct RunEnd {
+    /// The command's; `None` if not even SIGKILL ends it.
     pub(super) status: Option<ExitStatus>,
     pub(super) timed_out: bool,
-    /// It died of a signal that the terminal sent it, as far as can be told.
+    /// The command died of a signal that the terminal sent it, as far as can be told.
     by_terminal: bool,
 }
 
-/// A run that did not come to be.
+/// Why a run could not be begun.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct RunFailure {
     pub(super) status: i32,
     pub(super) message: String,
     /// The file is no program; it may be a script that does not say for which shell.
     pub(super) is_no_program: bool,
 }
 
-impl Failure {
-    pub(super) fn of_ours(error: &dyn Display) -> Failure {
-        Failure { status: FAILED, message: error.to_string(), is_no_program: false }
+impl RunFailure {
+    /// A failure of deadbeat's own.
+    pub(super) fn of_ours(error: &dyn Display) -> RunFailure {
+        RunFailure { status: FAILED, message: error.to_string(), is_no_program: false }
     }
 
-    /// In getting ready for the run.
-    pub(super) fn of_preparation(what: &str, error: &io::Error) -> Failure {
-        Failure::of_ours(&format_args!("cannot {what}: {}", words(error)))
+    /// A failure while the run is prepared.
+    pub(super) fn of_preparation(what: &str, error: &io::Error) -> RunFailure {
+        RunFailure::of_ours(&format_args!("cannot {what}: {}", system_message(error)))
     }
 
-    /// GNU's statuses: 127 and 126 are the exec's alone; what comes before it is a failure of ours.
-    pub(super) fn of_start(command: &OsStr, failed: &StartError) -> Failure {
+    /// A start that failed, with GNU's statuses: 127 and 126 are for the exec alone, and a failure before it is
+    /// deadbeat's.
+    pub(super) fn of_start(command: &OsStr, failed: &StartError) -> RunFailure {
         let (command, error) = (command.to_string_lossy(), &failed.error);
         let errno = error.raw_os_error().map(Errno::from_raw);
         let status = match (failed.step, errno) {
@@ -59,28 +61,31 @@ impl Failure {
             _ => FAILED,
         };
         let message = match failure_of_hook(error) {
-            Some((what, error)) => format!("cannot start command '{command}': failed to {what}: {}", words(&error)),
-            None if status == FAILED => format!("cannot start command '{command}': {}", words(error)),
-            None => format!("failed to run command '{command}': {}", words(error)),
+            Some((what, error)) => {
+                format!("cannot start command '{command}': failed to {what}: {}", system_message(&error))
+            }
+            None if status == FAILED => format!("cannot start command '{command}': {}", system_message(error)),
+            None => format!("failed to run command '{command}': {}", system_message(error)),
         };
-        Failure { status, message, is_no_program: errno == Some(Errno::ENOEXEC) }
+        RunFailure { status, message, is_no_program: errno == Some(Errno::ENOEXEC) }
     }
 }
 
-/// What the system says, without the number that Rust puts behind it.
-fn words(error: &io::Error) -> String {
+/// The system's message, without the number that Rust puts behind it.
+fn system_message(error: &io::Error) -> String {
     let text = error.to_string();
     text.split_once(" (os error ").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
 
-impl End {
-    /// `had_terminal`: it was in the foreground of a terminal whose keys send signals, to the end. `told` it was these.
-    pub(super) fn new(status: Option<ExitStatus>, timed_out: bool, had_terminal: bool, told: &[Signal]) -> End {
+impl RunEnd {
+    /// `had_terminal`: the command was in the foreground of a terminal whose keys send signals, to its end. `sent` is
+    /// what deadbeat sent it.
+    pub(super) fn new(status: Option<ExitStatus>, timed_out: bool, had_terminal: bool, sent: &[Signal]) -> RunEnd {
         let died_of = status.and_then(|status| status.signal());
         let by_terminal = had_terminal
             && died_of.is_some_and(|signal| [SIGINT, SIGQUIT].contains(&signal))
-            && !told.iter().any(|told| Some(told.as_raw()) == died_of);
-        End { status, timed_out, by_terminal }
+            && !sent.iter().any(|sent| Some(sent.as_raw()) == died_of);
+        RunEnd { status, timed_out, by_terminal }
     }
 
     /// Ends this process.
@@ -105,19 +110,20 @@ impl End {
     }
 }
 
-/// So that whoever started us sees what the command died of: a shell that runs a script ends it at a Ctrl-C. Comes back
-/// where that signal does not end a process, or not this one, which is the first of a pid namespace.
+/// Ends this process by the signal that the command died of, for the caller to see: a shell ends its script if a
+/// command died of Ctrl-C. Returns if that signal does not end a process, or not this one, which is the first of a pid
+/// namespace.
 fn die_of(signal: i32, by_terminal: bool) {
     if signal == SIGKILL || std::process::id() == 1 {
         return;
     }
-    // The command has left a core if it was to leave one.
+    // One core is enough, and the command has left it.
     #[cfg(target_os = "linux")]
     let _ = nix::sys::prctl::set_dumpable(false);
     if by_terminal {
-        // Had the command been in our group, it would have come to all of the job; a shell ends its script only if it got
-        // it as well. What the command was sent otherwise is nobody's affair but ours: coreutils' timeout signals none but
-        // its own group.
+        // With the command in this process's group, the key would have signalled all of the job; a shell ends its
+        // script only if the script got the signal as well. A signal that did not come from a key is not sent on:
+        // coreutils' timeout signals no group but its own either.
         let _ = Named::try_from(signal).and_then(|signal| kill(Pid::from_raw(0), signal));
     }
     let _ = signal_hook::low_level::emulate_default_handler(signal);
@@ -144,7 +150,7 @@ mod tests {
         #[case] preserve: bool,
         #[case] code: i32,
     ) {
-        let end = End::new(Some(ExitStatus::from_raw(raw)), timed_out, false, &[]);
+        let end = RunEnd::new(Some(ExitStatus::from_raw(raw)), timed_out, false, &[]);
         assert_eq!(end.code(preserve), code);
     }
 
@@ -167,12 +173,12 @@ mod tests {
     #[case::no_terminal(2, false, &[], false)]
     #[case::sent_by_us(2, true, &[Signal::CONT, Signal::INT], false)]
     #[case::no_key_sends_it(15, true, &[], false)]
-    fn only_what_nobody_else_sent_came_from_the_terminal(
+    fn only_what_deadbeat_did_not_send_came_from_the_terminal(
         #[case] raw: i32,
         #[case] had_terminal: bool,
-        #[case] told: &[Signal],
+        #[case] sent: &[Signal],
         #[case] by_terminal: bool,
     ) {
-        assert_eq!(End::new(Some(ExitStatus::from_raw(raw)), false, had_terminal, told).by_terminal, by_terminal);
+        assert_eq!(RunEnd::new(Some(ExitStatus::from_raw(raw)), false, had_terminal, sent).by_terminal, by_terminal);
     }
 }

@@ -20,23 +20,24 @@ use crate::signal::Signal;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
     TimeIsUp,
-    /// Those who were asked to end have had their grace.
+    /// The command was asked to end and has had its grace.
     GraceIsOver,
-    /// SIGTERM, SIGINT or SIGHUP: to end.
-    Ask(Signal),
-    /// SIGINT or SIGQUIT of the terminal's: it asks nothing of us.
-    Typed(Signal),
-    /// SIGTSTP, SIGTTIN or SIGTTOU: to stop, and the command with us.
+    /// SIGTERM, SIGINT or SIGHUP from a process: deadbeat is to end.
+    EndRequest(Signal),
+    /// SIGINT or SIGQUIT by a key of the terminal: it is meant for the command, and asks nothing of deadbeat.
+    Key(Signal),
+    /// SIGTSTP, SIGTTIN or SIGTTOU: deadbeat is to stop, and the command with it.
     Stop(Signal),
-    /// Any other signal that is the command's affair.
+    /// Any other signal: it is meant for the command.
     Pass(Signal),
-    /// We were stopped and are continued.
+    /// This process was stopped and is continued.
     Continued,
-    /// What no signal tells: some process of the command's may ask for the terminal, or we be in its foreground by now.
+    /// It is time to look for what no signal tells: a process of the command's asks for the terminal, or this process
+    /// has come to its foreground.
     Look,
-    /// Whose each process is may be seen now and not later.
-    Kin,
-    /// Some child of ours has ended, or was stopped.
+    /// It is time to look whose each process is: later it may not be seen any more.
+    Owners,
+    /// A child of this process has ended, or was stopped.
     Child,
 }
 
@@ -46,9 +47,9 @@ pub(super) struct Events {
     receiver: UnboundedReceiver<Event>,
 }
 
-/// The signals to listen to: those that are ignored by inheritance stay ignored, but for the two that we need and the one
-/// that the command is to end of, which the command can then be ended with. A command with a group of its own `is_job`: what
-/// the system tells our group it does not tell the command's.
+/// The signals to listen to. Those that are ignored by inheritance stay ignored, except for the two that are needed,
+/// and for the `chosen` one, with which the command can then be ended. A command in a group of its own `is_job`: it
+/// does not receive what the system sends to the group of this process.
 pub(super) fn awaited(chosen: Option<Signal>, is_job: bool, has_terminal: bool) -> Vec<i32> {
     let needed =
         [Some(SIGALRM), Some(SIGCHLD), chosen.map(Signal::as_raw).filter(|signal| !FORBIDDEN.contains(signal))];
@@ -68,15 +69,15 @@ pub(super) fn awaited(chosen: Option<Signal>, is_job: bool, has_terminal: bool) 
 }
 
 impl Events {
-    /// From here on these signals do nothing but to appear in the queue.
+    /// Makes these signals do nothing but appear in the queue.
     pub(super) fn listen(signals: &[i32], is_job: bool) -> io::Result<Events> {
-        // Before the streams, so that what is noted is there when they wake.
+        // Before the streams: what the handlers note has to be there when the streams wake.
         origin::note(signals)?;
         let (sender, receiver) = unbounded_channel();
         for number in signals.iter().copied() {
             let Some(name) = Signal::from_raw(number) else { continue };
             let event = match number {
-                SIGTERM | SIGINT | SIGHUP => Event::Ask(name),
+                SIGTERM | SIGINT | SIGHUP => Event::EndRequest(name),
                 SIGTSTP | SIGTTIN | SIGTTOU if is_job => Event::Stop(name),
                 SIGALRM => Event::TimeIsUp,
                 SIGCHLD => Event::Child,
@@ -103,12 +104,12 @@ impl Events {
         Alarm { sender: self.sender.clone() }
     }
 
-    /// Polls what is awaited first, since what is heeded may be for one that is not reaped yet, and hears what happens
-    /// meanwhile.
-    pub(super) async fn heed_until<T>(
+    /// Handles events until the future is ready. The future is polled first each time: it reaps the command, and an
+    /// event that is handled after that must not signal it.
+    pub(super) async fn handle_until<T>(
         &mut self,
         mut awaited: Pin<&mut impl Future<Output = T>>,
-        mut heed: impl FnMut(Event),
+        mut handle: impl FnMut(Event),
     ) -> T {
         poll_fn(|cx| {
             loop {
@@ -116,7 +117,7 @@ impl Events {
                     return Poll::Ready(end);
                 }
                 match self.poll(cx) {
-                    Poll::Ready(event) => heed(event),
+                    Poll::Ready(event) => handle(event),
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -125,25 +126,25 @@ impl Events {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
-        // We hold a sender ourselves, so there is always a next one.
+        // The queue holds a sender itself, so it never ends.
         self.receiver.poll_recv(cx).map(|event| event.unwrap_or(Event::TimeIsUp))
     }
 }
 
-/// What a SIGINT or a SIGQUIT is, which is a `request` if a process sent it.
+/// The events of a SIGINT or a SIGQUIT: a key, a `request` if a process sent it, or both since the last one.
 fn by_origin(signal: Signal, request: Event) -> [Option<Event>; 2] {
-    let (typed, requested) = origin::take(signal.as_raw());
-    [typed.then_some(Event::Typed(signal)), requested.then_some(request)]
+    let (by_key, requested) = origin::take(signal.as_raw());
+    [by_key.then_some(Event::Key(signal)), requested.then_some(request)]
 }
 
-/// Puts an event into the queue when its time has come.
+/// Puts events into the queue after a time.
 #[derive(Clone, Debug)]
 pub(super) struct Alarm {
     sender: UnboundedSender<Event>,
 }
 
 impl Alarm {
-    /// Zero is never.
+    /// Puts the event into the queue after this time; zero is never.
     pub(super) fn set(&self, event: Event, after: Duration) {
         if after.is_zero() {
             return;
@@ -151,7 +152,7 @@ impl Alarm {
         let sender = self.sender.clone();
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
-            // The run may have ended just now.
+            // The receiver is gone if the run has ended.
             let _ = sender.send(event);
         });
     }

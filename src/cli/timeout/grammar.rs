@@ -1,6 +1,6 @@
-//! The arguments of timeout(1), as getopt reads them: options end at the first word that is none.
+//! The arguments of timeout(1), as getopt reads them: options end at the first word that is no option.
 //!
-//! Not clap's, which takes longer to set up than a short command takes to run, and exits with 2 where 125 is meant.
+//! clap is not used: it takes longer to set up than a short command takes to run, and exits with 2 where 125 is meant.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -9,9 +9,9 @@ use std::time::Duration;
 use super::{duration, signals};
 use crate::signal::Signal;
 
-/// A call that makes sense.
+/// A valid call that runs a command.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Call {
+pub(super) struct TimeoutCall {
     /// `None`: signal 0.
     pub(super) signal: Option<Signal>,
     /// How long after the signal SIGKILL follows; zero: never.
@@ -26,8 +26,8 @@ pub(super) struct Call {
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Request {
-    Run(Call),
+pub(super) enum TimeoutRequest {
+    Run(TimeoutCall),
     Help,
     Version,
 }
@@ -72,10 +72,10 @@ impl Opt {
     }
 }
 
-/// What is asked for, or what is wrong with the call.
-pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request, String> {
+/// Parses the arguments; the error says what is wrong with them.
+pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<TimeoutRequest, String> {
     let mut args = args.into_iter();
-    let mut call = Call {
+    let mut call = TimeoutCall {
         signal: Some(Signal::TERM),
         kill_after: Duration::from_secs(5),
         preserve_status: false,
@@ -130,11 +130,11 @@ pub(super) fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Request,
     call.timeout = time(&timeout)?;
     call.command = command;
     call.args = args.collect();
-    Ok(Request::Run(call))
+    Ok(TimeoutRequest::Run(call))
 }
 
-impl Call {
-    fn set(&mut self, option: Opt, value: &OsStr) -> Result<Option<Request>, String> {
+impl TimeoutCall {
+    fn set(&mut self, option: Opt, value: &OsStr) -> Result<Option<TimeoutRequest>, String> {
         match option {
             Opt::Foreground => self.foreground = true,
             Opt::KillAfter => self.kill_after = time(value)?,
@@ -144,8 +144,8 @@ impl Call {
                 self.signal = signals::parse(&text).map_err(|()| format!("'{text}': invalid signal"))?;
             }
             Opt::Verbose => self.verbose = true,
-            Opt::Help => return Ok(Some(Request::Help)),
-            Opt::Version => return Ok(Some(Request::Version)),
+            Opt::Help => return Ok(Some(TimeoutRequest::Help)),
+            Opt::Version => return Ok(Some(TimeoutRequest::Version)),
         }
         Ok(None)
     }
@@ -156,7 +156,7 @@ fn time(text: &OsStr) -> Result<Duration, String> {
     duration::parse(&text).ok_or_else(|| format!("invalid time interval '{text}'"))
 }
 
-/// By its name or a beginning that is no other's.
+/// Finds an option by its name, or by a prefix of it that no other option has.
 fn long_option(name: &str) -> Result<(&'static str, Opt), String> {
     let meant: Vec<_> = LONG.into_iter().filter(|(long, _)| long.starts_with(name)).collect();
     match meant[..] {
@@ -178,9 +178,9 @@ mod tests {
 
     use super::*;
 
-    fn call(line: &str) -> Call {
+    fn call(line: &str) -> TimeoutCall {
         match parse(line.split_whitespace().map(OsString::from)) {
-            Ok(Request::Run(call)) => call,
+            Ok(TimeoutRequest::Run(call)) => call,
             other => panic!("{line}: {other:?}"),
         }
     }

@@ -1,9 +1,9 @@
 //! While the terminal is lent two small processes see to what we could not, both of them this program started again.
 //!
-//! - The *keeper*, in our group: should we die by SIGKILL, it gives the terminal back. Only a process of our session can:
-//!   the guardian is in one of its own, and a terminal's foreground is set by processes of its session alone.
-//! - The *listener*, in the command's group: a key's signal comes to that group alone, and if the command catches it, its
-//!   end says nothing of it. The listener has it too, and sends it to the rest of our job.
+//! - The *keeper*, in our group: should we die by SIGKILL, it gives the terminal back. Only a process of our session
+//!   can: the guardian is in one of its own, and a terminal's foreground is set by processes of its session alone.
+//! - The *listener*, in the command's group: a key's signal comes to that group alone, and if the command catches it,
+//!   its end says nothing of it. The listener has it too, and sends it to the rest of our job.
 //!
 //! They block every signal, hold nothing of the caller's, end with us at the latest, and are ended before we end.
 
@@ -41,8 +41,8 @@ pub(super) struct Lending {
 }
 
 impl Lending {
-    /// To the command's group. `None` where there is nothing to start them from, or no process to be had: the terminal is
-    /// lent all the same.
+    /// To the command's group. `None` where there is nothing to start them from, or no process to be had: the terminal
+    /// is lent all the same.
     pub(super) fn begin(terminal: Terminal, pgid: i32) -> Option<Lending> {
         let program = Path::new("/proc/self/exe");
         if !program.exists() {

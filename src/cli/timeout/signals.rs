@@ -1,10 +1,10 @@
-//! The signals of timeout(1): how they are written, and what each does that deadbeat is sent itself.
+//! The signals of timeout(1): how they are written on the command line and in messages.
 
 use crate::signal::Signal;
 
-/// A signal as `-s` takes it: a name in any case, with or without `SIG`, or a number. `Ok(None)` is 0, which is none.
+/// Parses a signal as `-s` takes it: a name in any case, with or without `SIG`, or a number. `Ok(None)` is signal 0.
 ///
-/// A number from 129 on is the status of somebody who died of it, as `kill -l` reads them; 256 more is ksh's.
+/// A number from 129 on is an exit status that names a signal, as `kill -l` reads it; ksh adds 256 in place of 128.
 pub(super) fn parse(text: &str) -> Result<Option<Signal>, ()> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return match text.parse().map_err(drop)? {
@@ -19,21 +19,21 @@ pub(super) fn parse(text: &str) -> Result<Option<Signal>, ()> {
         "CLD" => "CHLD",
         "IOT" => "ABRT",
         "POLL" => "IO",
-        // The next would strip it again.
+        // Parsing the rest would strip `SIG` once more.
         name if name.starts_with("SIG") => return Err(()),
         name => name,
     };
     name.parse().map(Some).map_err(drop)
 }
 
-/// As messages name it: `TERM`, `RTMAX-1`, `0`.
+/// The name of a signal in messages: `TERM`, `RTMAX-1`, `0`.
 pub(super) fn name(signal: Option<Signal>) -> String {
     match signal {
         None => "0".to_owned(),
         Some(signal) => {
             if let (Ok(min), Ok(max)) = ("RTMIN".parse::<Signal>(), "RTMAX".parse::<Signal>()) {
                 let [from_min, from_max] = [signal.as_raw() - min.as_raw(), max.as_raw() - signal.as_raw()];
-                // Of the upper half, as the C library names them.
+                // The upper half is named from its end, as the C library does.
                 if (0..from_min).contains(&from_max) {
                     return if from_max == 0 { "RTMAX".to_owned() } else { format!("RTMAX-{from_max}") };
                 }
