@@ -1,5 +1,5 @@
-//! What Rust's runtime changes before `main`, seen before that: it ignores SIGPIPE, and opens `/dev/null` in the place
-//! of a standard stream that is closed.
+//! Reads what Rust's runtime changes before `main`: it ignores SIGPIPE, and opens `/dev/null` in the place of a closed
+//! standard stream.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +9,7 @@ use nix::libc;
 static PIPE_IGNORED: AtomicBool = AtomicBool::new(false);
 static STDOUT_WRITABLE: AtomicBool = AtomicBool::new(false);
 
-/// Called by the loader, before `main` and what comes before it.
+/// The loader calls this before `main`, and before Rust's runtime begins.
 #[expect(unsafe_code, reason = "nothing later can tell: by the first line of main it is changed")]
 #[used]
 #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]

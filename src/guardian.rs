@@ -92,7 +92,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::kill::KillPolicy;
-use client::{Blocking, Client, Startup};
+use client::{Blocking, Client, StartWait};
 use connection::GuardianProgram;
 pub use guarded_child::GuardedChild;
 pub(crate) use guarded_child::on_new_thread_or_here;
@@ -150,7 +150,7 @@ impl Guardian {
     pub(crate) fn fork_of_this_program() -> io::Result<Guardian> {
         // The copy is out of reach from its first instruction on: nothing but a SIGKILL of its own can keep it from its
         // task.
-        Ok(Guardian { client: Arc::new(Client::open(GuardianProgram::This { forked: true }, Startup::NotAwaited)?) })
+        Ok(Guardian { client: Arc::new(Client::open(GuardianProgram::This { forked: true }, StartWait::NotAwaited)?) })
     }
 
     /// Starts `program` as a guardian. Its `main` has to begin with [`main_if_requested`], of the same version of this
@@ -189,7 +189,7 @@ impl Guardian {
     fn open(program: GuardianProgram) -> io::Result<Guardian> {
         // It answers when it is in a session of its own: before that, a signal to this process's group would end it
         // too.
-        Ok(Guardian { client: Arc::new(Client::open(program, Startup::Awaited)?) })
+        Ok(Guardian { client: Arc::new(Client::open(program, StartWait::Awaited)?) })
     }
 
     /// Announces a child that is about to be started, to be killed by this policy if this process dies.

@@ -13,8 +13,8 @@ pub(crate) const CONFORMANCE: &str = include_str!("../docs/conformance.md");
 pub(crate) const TIMEOUT: &str = include_str!("../docs/timeout.md");
 pub(crate) const GOTCHAS: &str = include_str!("../GOTCHAS.md");
 
-/// What stands in the place of `{}`, in the one place where the text has the words around it. How lines are broken, and
-/// what makes a line a comment, does not matter.
+/// The words in the place of `{}`, where the text has the words around it exactly once. Line breaks and comment markers
+/// do not matter.
 #[track_caller]
 pub(crate) fn words(text: &str, template: &str) -> String {
     let lines = text.lines().map(|line| line.trim_start().trim_start_matches("///").trim_start_matches("//!"));
@@ -30,7 +30,7 @@ pub(crate) fn words(text: &str, template: &str) -> String {
     }
 }
 
-/// `5 s`, `100 ms`, `a second`, `a minute`, `an hour`.
+/// The time in the place of `{}`: `5 s`, `100 ms`, `a second`, `a minute`, `an hour`.
 #[track_caller]
 pub(crate) fn time(text: &str, template: &str) -> Duration {
     let words = words(text, template);
@@ -45,7 +45,7 @@ pub(crate) fn time(text: &str, template: &str) -> Duration {
     }
 }
 
-/// Every promise beside what the code does, so that a failure shows all that differ.
+/// Compares every promise with what the code does, so that a failure shows all that differ.
 #[track_caller]
 pub(crate) fn are_kept<T: PartialEq + std::fmt::Debug>(promises: &[(&str, T, T)]) {
     let broken: Vec<_> = promises.iter().filter(|(_, promised, kept)| promised != kept).collect();
@@ -136,7 +136,7 @@ fn the_versions_that_are_asked_for_are_those_of_the_package() {
     }
 }
 
-/// The one in the rustdoc is compiled.
+/// Only the example in the documentation is compiled.
 #[test]
 fn the_readmes_shutdown_is_that_of_the_documentation() {
     let between = |text: &str| {

@@ -1,4 +1,4 @@
-//! The words of the command line that are no plain strings.
+//! Parsers for the arguments that are no plain strings.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::fixture;
 use crate::signal::Signal;
 use crate::suite::{DEADLINES, GRACES};
 
-/// `250ms`, `5s`, `1m 30s`; a bare number is seconds, as in timeout(1).
+/// A duration such as `250ms`, `5s` or `1m 30s`; a bare number is seconds, as in timeout(1).
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let hint = "write a duration such as 250ms, 5s or 1m 30s; a bare number is seconds";
     if text.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
@@ -26,7 +26,7 @@ pub(super) fn positive_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A program that can be found, with its arguments; `busybox` is short for its shell.
+/// A shell that can be found, with its arguments; `busybox` is short for `busybox sh`.
 pub(super) fn shell(text: &str) -> Result<String, String> {
     let Some(program) = text.split_ascii_whitespace().next() else {
         return Err("name a shell, such as dash".to_owned());
@@ -40,17 +40,17 @@ pub(super) fn shell(text: &str) -> Result<String, String> {
     Ok(if text.trim() == "busybox" { "busybox sh".to_owned() } else { text.trim().to_owned() })
 }
 
-/// Where programs are looked for: where `exec` looks for them, which has places of its own without a `PATH`.
+/// The folders in which `exec` looks for programs; it has defaults for the case that there is no `PATH`.
 pub(super) fn search_path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into())
 }
 
-/// A signal that asks a program to end, and that it can refuse.
+/// A signal that asks a program to end, and that the program can ignore.
 pub(super) fn first_signal(text: &str) -> Result<Signal, String> {
     fixture::is_polite(text.parse::<Signal>().map_err(|error| error.to_string())?)
 }
 
-/// What a suite's subjects are told to give.
+/// The grace that a suite's subjects are told to give.
 pub(super) fn grace(text: &str) -> Result<Duration, String> {
     within(duration(text)?, &GRACES)
 }
@@ -60,7 +60,7 @@ pub(super) fn budget(text: &str) -> Result<Duration, String> {
     within(duration(text)?, &(Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60)))
 }
 
-/// How long a kill may take before it is ended.
+/// How long a kill may take before the suite ends it.
 pub(super) fn deadline(text: &str) -> Result<Duration, String> {
     within(duration(text)?, &DEADLINES)
 }

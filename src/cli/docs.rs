@@ -1,4 +1,4 @@
-//! The manual page and the shell completions, written from what `--help` is written from.
+//! The manual page and the shell completions, written from the same descriptions as `--help`.
 
 use std::io;
 use std::process::ExitCode;
@@ -22,7 +22,7 @@ pub(super) fn completions(args: &CompletionsArgs, commands: &mut clap::Command) 
     output::print(&String::from_utf8_lossy(&script), ExitCode::SUCCESS)
 }
 
-/// One page: the program's own, then that of each of its commands as sections of it.
+/// Prints the manual page: the program's own sections, then each of its commands as one section.
 pub(super) fn man(commands: &clap::Command) -> ExitCode {
     match page(commands) {
         Ok(page) => output::print(&String::from_utf8_lossy(&page), ExitCode::SUCCESS),
@@ -49,14 +49,14 @@ fn page(command: &clap::Command) -> io::Result<Vec<u8>> {
             man.render_options_section(&mut sections)?;
         }
         man.render_extra_section(&mut sections)?;
-        // Its sections are parts of ours.
+        // The sections of a command are subsections of this page.
         page.extend_from_slice(String::from_utf8_lossy(&sections).replace("\n.SH ", "\n.SS ").as_bytes());
     }
     man.render_version_section(&mut page)?;
     Ok(page)
 }
 
-/// As clap_mangen has it, but for the values that options take, which it leaves out.
+/// The synopsis as clap_mangen writes it, and with the values that options take, which clap_mangen leaves out.
 fn synopsis(command: &clap::Command) -> String {
     let name = command.get_bin_name().unwrap_or(command.get_name());
     let mut words = vec![format!("\\fB{}\\fR", roff(name))];

@@ -9,12 +9,12 @@ use crate::shutdown::heeded;
 /// Held by what ends the program: an interruption, or a suite that writes its report.
 static ENDING: Mutex<()> = Mutex::new(());
 
-/// No interruption ends the program while this is held. Does not return if one is under way.
+/// Keeps interruptions from ending the program while the guard is held. Does not return if one is under way.
 pub(super) fn hold_off() -> MutexGuard<'static, ()> {
     ENDING.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From here on SIGINT, SIGTERM and SIGHUP end the program after the fixtures, with status 128 + signal.
+/// Makes SIGINT, SIGTERM and SIGHUP kill every fixture and end the program with status 128 + signal.
 pub(super) fn kill_cells_on_signal() -> std::io::Result<()> {
     let mut signals = Signals::new(heeded())?;
     std::thread::Builder::new().name("deadbeat-signals".into()).spawn(move || {

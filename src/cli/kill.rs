@@ -1,4 +1,4 @@
-//! `deadbeat kill`.
+//! `deadbeat kill`: kills the process groups that it is given, all at once.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -52,7 +52,7 @@ enum Format {
 
 fn pgid(text: &str) -> Result<i32, String> {
     let pgid = text.parse().map_err(|_| "it is not a process group: write the pid of the group's leader".to_owned())?;
-    // A signal as kill(1) takes it, or a group as kill(1) names it.
+    // A negative number is a signal as kill(1) takes it, or a group as kill(1) names it.
     ProcessGroup::new(pgid).map_err(|error| match text.strip_prefix('-') {
         Some(number) if number.parse::<Signal>().is_ok() => {
             format!("it is negative: a process group is named by its number alone; for that signal, write -s {number}")
@@ -65,7 +65,7 @@ fn pgid(text: &str) -> Result<i32, String> {
     Ok(pgid)
 }
 
-/// What to write for the first of these arguments that is a signal as kill(1) takes it, `-TERM`: clap takes it for
+/// The advice for the first argument that is a signal as kill(1) takes it, such as `-TERM`, which clap takes for
 /// options.
 pub(super) fn advice(args: impl Iterator<Item = OsString>) -> Option<String> {
     let mut args = args.map(|arg| arg.into_string().unwrap_or_default()).take_while(|arg| arg != "--");
@@ -128,7 +128,7 @@ pub(super) fn run(args: &KillArgs) -> ExitCode {
     if status == ExitCode::SUCCESS { printed } else { status }
 }
 
-/// Why a number named was not killed, as it is said and written.
+/// Why a group that was named was not killed, as it is printed.
 #[derive(Serialize)]
 struct FailedKill {
     pgid: i32,
@@ -142,7 +142,8 @@ impl FailedKill {
     }
 }
 
-/// No group of that number is no success where a process of that number lives: its group was meant, or that process.
+/// The result for a number that was named. That no group has it is a failure if a process has it: the process was
+/// meant, or its group.
 fn judged(pgid: i32, result: Result<KillReport, KillError>) -> Result<KillReport, FailedKill> {
     let failure = |kind: KillErrorKind, message| FailedKill { pgid, error: kind.as_str(), message };
     match result {
@@ -155,7 +156,7 @@ fn judged(pgid: i32, result: Result<KillReport, KillError>) -> Result<KillReport
     }
 }
 
-/// Only a group that would be killed is advised.
+/// The message for a process that leads no group. It advises to name its group only if that one would be killed.
 fn not_leader(pid: i32, group: i32) -> String {
     let begin = format!("process {pid} leads no group");
     match ProcessGroup::new(group) {
@@ -169,7 +170,8 @@ fn survivors(report: &KillReport) -> String {
     let pgid = report.pgid;
     if report.survivors.is_empty() {
         return format!(
-            "process group {pgid} was sent SIGKILL and cannot be seen to be gone: without /proc a zombie that its parent has not waited for looks alive"
+            "process group {pgid} was sent SIGKILL and cannot be seen to be gone: without /proc a zombie that its parent \
+             has not waited for looks alive"
         );
     }
     let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();

@@ -1,5 +1,5 @@
-//! Where results go: to stdout, or into a file that is written whole or not at all, in the place that was named and
-//! with the owner and the rights of what it replaces.
+//! Writes results to stdout, or into a file: whole or not at all, under the name that was given, and with the owner and
+//! the permissions of the file that it replaces.
 
 use std::fmt::Display;
 use std::fs;
@@ -16,7 +16,7 @@ use tempfile::NamedTempFile;
 
 use crate::report::escape;
 
-/// Whether stdout was open for writing at the start: Rust's runtime makes a `/dev/null` of one that was closed, and
+/// Whether stdout was open for writing at the start. Rust's runtime opens `/dev/null` in the place of a closed one, and
 /// takes EBADF for success.
 static STDOUT_WRITABLE: AtomicBool = AtomicBool::new(true);
 
@@ -24,7 +24,7 @@ pub(super) fn stdout_is_writable(yes: bool) {
     STDOUT_WRITABLE.store(yes, Ordering::Relaxed);
 }
 
-/// Whether stdout can be written to, as far as that can be known before.
+/// Checks whether stdout can be written to, as far as that can be known beforehand.
 pub(super) fn check_stdout() -> Result<(), String> {
     if STDOUT_WRITABLE.load(Ordering::Relaxed) {
         return Ok(());
@@ -33,12 +33,12 @@ pub(super) fn check_stdout() -> Result<(), String> {
         .into())
 }
 
-/// Prints data. A reader that has gone away is no failure of ours; any other is, with status 2.
+/// Prints data. A reader that has closed the pipe is no failure; any other error is one, with status 2.
 pub(super) fn print(text: &str, status: ExitCode) -> ExitCode {
     print_to(&mut anstream::stdout().lock(), text, status)
 }
 
-/// Prints data that has no colours of ours: nothing is taken out of it.
+/// Prints data as it is: it has no colours of this program, and nothing is taken out of it.
 pub(super) fn print_as_it_is(text: &str, status: ExitCode) -> ExitCode {
     print_to(&mut io::stdout().lock(), text, status)
 }
@@ -57,8 +57,8 @@ fn print_to(stdout: &mut impl Write, text: &str, status: ExitCode) -> ExitCode {
     }
 }
 
-/// Says something to the person at the terminal: no word of it, which may be another process's, is a command to that
-/// terminal. A stderr that takes nothing is no reason to stop.
+/// Prints a message to stderr, without control characters: parts of it may come from other processes, and must not be
+/// commands to the terminal. A stderr that cannot be written to is no reason to stop.
 pub(super) fn tell(message: &dyn Display) {
     let _ = writeln!(anstream::stderr().lock(), "{}", escape::plain_lines(&message.to_string()));
 }
@@ -69,7 +69,7 @@ pub(super) fn usage(error: &dyn Display) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Whether stdout and stderr are one terminal, pipe or file: what is said on both is read twice.
+/// Whether stdout and stderr are one terminal, pipe or file: what is printed to both would be read twice.
 pub(super) fn streams_are_one() -> bool {
     let identity = |stream| rustix::fs::fstat(stream).map(|data| (data.st_dev, data.st_ino));
     match (identity(rustix::stdio::stdout()), identity(rustix::stdio::stderr())) {
@@ -78,7 +78,7 @@ pub(super) fn streams_are_one() -> bool {
     }
 }
 
-/// Whether both names are those of one file, however they are written.
+/// Whether two names mean one file, however they are written.
 pub(super) fn are_one(file: &Path, other: &Path) -> bool {
     let identity = |file| fs::metadata(file).map(|data| (data.dev(), data.ino()));
     if let (Ok(file), Ok(other)) = (identity(file), identity(other)) {
@@ -88,7 +88,7 @@ pub(super) fn are_one(file: &Path, other: &Path) -> bool {
     place(file).is_some_and(|place_of_file| Some(place_of_file) == place(other))
 }
 
-/// Whether a file can be written there, found out without leaving one.
+/// Checks whether a file can be written there, without leaving one.
 pub(super) fn check_writable(file: &Path) -> Result<(), String> {
     if file.is_dir() || file.as_os_str().as_bytes().ends_with(b"/") {
         return Err(cannot_write(file, &Errno::EISDIR.into()));
@@ -103,16 +103,16 @@ pub(super) fn check_writable(file: &Path) -> Result<(), String> {
     temporary_for(file).map(drop).map_err(|error| cannot_write(file, &error))
 }
 
-/// By way of a temporary file beside it, so that no reader ever gets a half.
+/// Writes a file by way of a temporary file beside it, so that no reader ever sees a part of it.
 pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
     refuse_link(file)?;
     let write = || -> io::Result<()> {
         if is_special(file) {
-            // A pipe that has no reader is an error now, not a wait for ever; one that is read slowly is waited for.
+            // A pipe without a reader is an error at once and not a wait for ever; a slow reader is waited for.
             let flags = nix::fcntl::OFlag::O_NONBLOCK.bits();
             let mut stream = fs::OpenOptions::new().write(true).custom_flags(flags).open(file)?;
             if stream.metadata()?.is_file() {
-                // It was put there meanwhile, and a file is replaced, never written into.
+                // A file has come there meanwhile: a file is replaced, and never written into.
                 return Err(Errno::EEXIST.into());
             }
             fcntl_setfl(&stream, fcntl_getfl(&stream)? - OFlags::NONBLOCK)?;
@@ -121,20 +121,20 @@ pub(super) fn write_whole(file: &Path, contents: &[u8]) -> Result<(), String> {
         let mut temporary = temporary_for(file)?;
         temporary.write_all(contents)?;
         temporary.as_file().sync_all()?;
-        // A link that was put there meanwhile is replaced itself: a rename follows none.
+        // A link that has come there meanwhile is itself replaced: a rename follows no link.
         temporary.persist(file)?;
         Ok(())
     };
     write().map_err(|error| cannot_write(file, &error))
 }
 
-/// A device or a pipe, which has no halves to hide and must not be replaced by a file.
+/// Whether this is a device or a pipe: it cannot be written in one step, and must not be replaced by a file.
 pub(super) fn is_special(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|data| !data.is_file() && !data.is_dir())
 }
 
-/// A symbolic link in the place of the file is refused: what it leads to, another user may have chosen. Only one of
-/// ours or the system's that leads to a device or a pipe is followed, such as `/dev/stdout` and `/dev/fd/63`.
+/// Refuses a symbolic link in the place of the file: another user may have chosen what it leads to. A link is followed
+/// only if this user or the system owns it and it leads to a device or a pipe, such as `/dev/stdout` and `/dev/fd/63`.
 fn refuse_link(file: &Path) -> Result<(), String> {
     let Ok(link) = fs::symlink_metadata(file) else { return Ok(()) };
     let is_trusted = link.uid() == 0 || link.uid() == rustix::process::geteuid().as_raw();
@@ -150,8 +150,8 @@ fn refuse_link(file: &Path) -> Result<(), String> {
     ))
 }
 
-/// A temporary file is private by default. A report is as any file that a program writes, within the umask; one that
-/// replaces a file has its owner and its rights, from before the first byte is in it.
+/// Makes the temporary file. It is private by default; a report has the permissions that the umask leaves, and if it
+/// replaces a file, the owner and the permissions of that file, before the first byte is written.
 fn temporary_for(file: &Path) -> io::Result<NamedTempFile<fs::File>> {
     let old = fs::symlink_metadata(file).ok().filter(fs::Metadata::is_file);
     let mode = if old.is_some() { 0o600 } else { 0o666 };
@@ -174,7 +174,7 @@ fn temporary_for(file: &Path) -> io::Result<NamedTempFile<fs::File>> {
                 io::Error::other(why + "; remove it first, or name another")
             })?;
         }
-        // After the owner: a change of that takes some rights away.
+        // After the owner: changing that takes away some permissions.
         made.as_file().set_permissions(old.permissions())?;
     }
     Ok(made)

@@ -1,4 +1,4 @@
-//! The defaults of the command line, as its help has them, are those that the library and its pages promise.
+//! Tests that the defaults in the help of the command line are those that the library and the docs promise.
 
 use std::time::Duration;
 

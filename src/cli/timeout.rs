@@ -3,8 +3,10 @@
 //! ```text
 //!   grammar ── duration, signals              what is asked for
 //!      │
-//!   inherited, events, origin, requests       what deadbeat was started with, and what its signals ask for
-//!   job, terminal, lending                    the stops of the command and of deadbeat, the terminal's foreground
+//!   inherited, events, signal_origin          what deadbeat was started with, and what comes to it
+//!   job, terminal, terminal_helpers           the stops of the command and of deadbeat, the terminal's foreground
+//!      │
+//!   requests                                  what follows from a signal, and from the time's end
 //!      │
 //!      ├─► guarded ── agent, guardian         the command, its group, and what escapes from it: all of it dies
 //!      │      └─ subreaper ── kill_escaped, escape_finder ── ownership
@@ -13,7 +15,6 @@
 //!     end, say                                the status, and what is said on stderr
 //! ```
 
-mod attendant;
 mod duration;
 mod end;
 mod escape_finder;
@@ -21,18 +22,19 @@ mod events;
 mod grammar;
 mod guarded;
 pub(super) mod help;
+mod helper_main;
 mod inherited;
 mod job;
 mod kill_escaped;
-mod lending;
-mod origin;
 mod ownership;
 mod plain;
 mod requests;
 mod say;
+mod signal_origin;
 mod signals;
 mod subreaper;
 mod terminal;
+mod terminal_helpers;
 
 use std::ffi::OsString;
 use std::io;
@@ -49,10 +51,10 @@ use super::startup::Pipe;
 use crate::group::descendants::{hides_processes, sees_beyond_children};
 use crate::guardian::Guardian;
 use crate::signal::Signal;
-pub(super) use attendant::main_if_requested;
 use end::{FAILED, RunEnd, RunFailure};
 use events::Events;
 use grammar::{TimeoutCall, TimeoutRequest};
+pub(super) use helper_main::main_if_requested;
 use inherited::Inherited;
 use say::say;
 use terminal::Terminal;

@@ -21,7 +21,7 @@ use crate::kill::KillPolicy;
 #[derive(Debug)]
 pub(super) struct Client {
     program: GuardianProgram,
-    startup: Startup,
+    start_wait: StartWait,
     /// The name of this run's mark.
     pub(super) mark: String,
     /// The guardian's pid, readable without the lock; 0 while there is none or it is being started.
@@ -58,7 +58,7 @@ pub(super) enum Blocking {
 
 /// Whether the start of a guardian is waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Startup {
+pub(super) enum StartWait {
     /// Until the guardian has answered: from then on it is out of reach of a signal to the parent's group, and holds
     /// none of the parent's descriptors.
     Awaited,
@@ -71,16 +71,16 @@ pub(super) enum Startup {
 const LOCK_TRIES: usize = 50;
 
 impl Client {
-    pub(super) fn open(program: GuardianProgram, startup: Startup) -> io::Result<Client> {
+    pub(super) fn open(program: GuardianProgram, start_wait: StartWait) -> io::Result<Client> {
         let random = RandomState::new().hash_one(since_boot());
         let mark = format!("{MARK_PREFIX}{}_{random:016X}", std::process::id());
-        let connection = Connection::open(&program, &mark, |connection| match startup {
-            Startup::Awaited => connection.shake_hands(),
-            Startup::NotAwaited => Ok(()),
+        let connection = Connection::open(&program, &mark, |connection| match start_wait {
+            StartWait::Awaited => connection.shake_hands(),
+            StartWait::NotAwaited => Ok(()),
         })?;
         let guardian = AtomicI32::new(connection.pid());
         let state = ClientState { connection: Some(connection), ..ClientState::default() };
-        Ok(Client { program, startup, mark, guardian, state: Mutex::new(state) })
+        Ok(Client { program, start_wait, mark, guardian, state: Mutex::new(state) })
     }
 
     /// The guardian's pid. Waits for a guardian that is being started: a caller that looks for orphans would otherwise
@@ -219,7 +219,7 @@ impl Client {
         if let Some((limit, at)) = state.stop_limit {
             connection.send(&Message::FollowStops { limit, at })?;
         }
-        if self.startup == Startup::Awaited {
+        if self.start_wait == StartWait::Awaited {
             // A guardian that starts too slowly to answer is kept: its messages are in the socket, and it will read
             // them.
             let not_up = |error| tracing::warn!("the new guardian is told everything and not up yet: {error}");

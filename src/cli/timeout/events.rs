@@ -13,7 +13,7 @@ use signal_hook::consts::{
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use super::origin;
+use super::signal_origin;
 use crate::shutdown::not_ignored;
 use crate::signal::Signal;
 
@@ -72,7 +72,7 @@ impl Events {
     /// Makes these signals do nothing but appear in the queue.
     pub(super) fn listen(signals: &[i32], is_job: bool) -> io::Result<Events> {
         // Before the streams: what the handlers note has to be there when the streams wake.
-        origin::note(signals)?;
+        signal_origin::note(signals)?;
         let (sender, receiver) = unbounded_channel();
         for number in signals.iter().copied() {
             let Some(name) = Signal::from_raw(number) else { continue };
@@ -133,7 +133,7 @@ impl Events {
 
 /// The events of a SIGINT or a SIGQUIT: a key, a `request` if a process sent it, or both since the last one.
 fn by_origin(signal: Signal, request: Event) -> [Option<Event>; 2] {
-    let (by_key, requested) = origin::take(signal.as_raw());
+    let (by_key, requested) = signal_origin::take(signal.as_raw());
     [by_key.then_some(Event::Key(signal)), requested.then_some(request)]
 }
 

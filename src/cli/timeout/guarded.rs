@@ -14,9 +14,9 @@ use super::grammar::TimeoutCall;
 use super::inherited::Inherited;
 use super::job::{self, Job};
 use super::kill_escaped::EscapedProcess;
-use super::origin;
 use super::requests::{Action, EndRequests};
 use super::say::{say, say_sending};
+use super::signal_origin;
 use super::subreaper::{EscapedReport, Subreaper};
 use super::terminal::Terminal;
 use crate::agent::{AgentError, AgentExit, AgentOptions, Escaped, Stdin, run_subprocess_agent};
@@ -115,9 +115,9 @@ impl GuardedRun<'_> {
     fn handle(&mut self, event: Event) {
         let is_running = !self.requests.group_is_dead();
         match event {
-            Event::Stop(signal) => self.with_job(|job, command| job.heed_stop(signal, command)),
-            Event::Continued if is_running => self.with_job(Job::heed_continued),
-            Event::Look if is_running => self.with_job(Job::heed_look),
+            Event::Stop(signal) => self.with_job(|job, command| job.handle_stop(signal, command)),
+            Event::Continued if is_running => self.with_job(Job::handle_continued),
+            Event::Look if is_running => self.with_job(Job::handle_look),
             Event::Owners if is_running => {
                 self.subreaper.finder().look();
                 self.alarm.set(Event::Owners, OWNERS_LOOK);
@@ -160,15 +160,15 @@ impl GuardedRun<'_> {
         self.subreaper.finder().look();
         self.subreaper.finder().reap();
         self.subreaper.kill_orphans();
-        self.with_job(|job, command| command.into_iter().for_each(|command| job.heed_child(command)));
+        self.with_job(|job, command| command.into_iter().for_each(|command| job.handle_child(command)));
         if ProcessGroup::new(self.pid.load(Ordering::SeqCst)).is_ok_and(ProcessGroup::leader_has_exited) {
             self.subreaper.begin_end(first_signal(self.call.signal));
         }
     }
 
-    fn with_job(&mut self, handle: impl FnOnce(&mut Job, Option<&job::Command<'_>>)) {
+    fn with_job(&mut self, handle: impl FnOnce(&mut Job, Option<&job::JobCommand<'_>>)) {
         let (pid, registry) = (self.pid.load(Ordering::SeqCst), &self.registry);
-        let command = job::Command { pid, send: &|signal| registry.signal_all(signal) };
+        let command = job::JobCommand { pid, send: &|signal| registry.signal_all(signal) };
         let is_there = pid > 0 && !self.requests.group_is_dead();
         handle(&mut self.job, Some(&command).filter(|_| is_there));
     }
@@ -186,7 +186,7 @@ impl GuardedRun<'_> {
                     self.say_killed(&leftovers, "what it left behind");
                     say_failed(&leftovers, true);
                 }
-                (Some(exit.status), self.subreaper.finder().guardian().is_some_and(origin::timed_by))
+                (Some(exit.status), self.subreaper.finder().guardian().is_some_and(signal_origin::timed_by))
             }
             Err(AgentError::ShutdownRequested { kill, status }) => {
                 if let Some(kill) = kill {

@@ -15,9 +15,9 @@ its children when it has ended by itself, not those that ignore SIGNAL, left its
 not when deadbeat itself is killed.
 
 The first SIGTERM, SIGINT or SIGHUP to deadbeat is passed on and ends the command as the timeout does; a second one \
-kills at once. SIGALRM is the timeout. SIGQUIT, SIGUSR1 and SIGUSR2 are passed on. On a terminal the command is lent the \
-foreground when it is stopped for reading the terminal or setting it. Until then Ctrl-C, Ctrl-\\ and Ctrl-Z are passed on \
-to it, and Ctrl-C asks nothing of deadbeat. What stops deadbeat stops the command.
+kills at once. SIGALRM is the timeout. SIGQUIT, SIGUSR1 and SIGUSR2 are passed on. On a terminal the command is lent \
+the foreground when it is stopped for reading the terminal or setting it. Until then Ctrl-C, Ctrl-\\ and Ctrl-Z are \
+passed on to it, and Ctrl-C asks nothing of deadbeat. What stops deadbeat stops the command.
 
 A command that has ended by itself is waited for until its children are dead, GRACE at most.",
     after_help = "\
@@ -47,7 +47,7 @@ pub(in crate::cli) struct TimeoutArgs {
     /// What to send when the time is over, by name or number; 0 sends nothing
     #[arg(short, long, value_name = "SIGNAL", default_value = "TERM")]
     signal: String,
-    /// Say on stderr which signals are sent, and who else needed some
+    /// Say on stderr which signals are sent, and which other processes needed some
     #[arg(short, long)]
     verbose: bool,
     /// How long the command may run

@@ -1,16 +1,16 @@
-//! The command as a job of ours: what stops us stops it, and the terminal is lent to it once it asks for that.
+//! The command as a job: what stops deadbeat stops the command, and the terminal is lent to it once it asks for that.
 //!
-//! A command in a group of its own is in the terminal's background. Until it asks, by being stopped for reading the
-//! terminal or setting it, that is as it should be: the foreground, and Ctrl-C, stay with the group that we are in.
+//! A command in a group of its own is in the terminal's background. That is as it should be until it asks, by being
+//! stopped for reading the terminal or setting it: the foreground, and Ctrl-C, stay with deadbeat's group.
 //!
 //! 1. The command reads the terminal: SIGTTIN stops it (SIGTTOU if it sets it).
-//! 2. If our group has the foreground it is lent to the command's, which is continued. If not, the same signal stops our
-//!    own group, which the shell sees; when we are continued we begin again with 2.
-//!    Where another deadbeat of our group has lent it already we wait until that one has it back.
-//! 3. Ctrl-Z stops the command. We take the terminal back and stop our own group. `fg` continues us, and we lend it again;
-//!    `bg` only continues.
-//! 4. Another process of our group reads the terminal: SIGTTIN comes to us. We take the terminal back and continue our
-//!    group; the command asks again if it needs to.
+//! 2. If deadbeat's group has the foreground, that is lent to the command's group, which is continued. If not, deadbeat
+//!    stops its own group by the same signal, which the shell sees; when it is continued it begins again with 2. Where
+//!    another deadbeat of the same group has lent the terminal already, this one waits until that one has it back.
+//! 3. Ctrl-Z stops the command. deadbeat takes the terminal back and stops its own group. `fg` continues deadbeat,
+//!    which lends the terminal again; `bg` only continues.
+//! 4. Another process of deadbeat's group reads the terminal: SIGTTIN comes to deadbeat, which takes the terminal back
+//!    and continues its group; the command asks again if it needs to.
 
 use std::time::{Duration, Instant};
 
@@ -19,21 +19,21 @@ use nix::unistd::{Pid, getpgid};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::events::{Alarm, Event};
-use super::lending::Lending;
-use super::origin;
-use super::terminal::{Holder, Terminal, Turn};
+use super::signal_origin;
+use super::terminal::{Holder, Terminal, TerminalLock};
+use super::terminal_helpers::TerminalHelpers;
 use crate::group::descendants;
 use crate::group::stop::{Stopped, stop_by, stopped_by};
 use crate::signal::Signal;
 
 /// Between two looks at whether a process of the command's asks for the terminal without its leader.
-const LOOK: Duration = Duration::from_millis(200);
+const JOB_LOOK: Duration = Duration::from_millis(200);
 
-/// For another deadbeat to take the terminal back from its command that has ended, be it kept from the CPU.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long another deadbeat may take to take the terminal back from its dead command: it may have to wait for a CPU.
+const VACANT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The command while it is there: its pid, which is its group's number, and how that group is signalled.
-pub(super) struct Command<'a> {
+/// The command while it runs: its pid, which is its group's number, and how that group is signalled.
+pub(super) struct JobCommand<'a> {
     pub(super) pid: i32,
     pub(super) send: &'a dyn Fn(Signal),
 }
@@ -42,38 +42,39 @@ pub(super) struct Command<'a> {
 pub(super) struct Job {
     terminal: Option<Terminal>,
     alarm: Alarm,
-    /// It was lent the terminal at some time.
+    /// The command was lent the terminal at some time.
     was_lent: bool,
-    /// Who attends it since then.
-    lending: Option<Lending>,
-    /// It has asked for the terminal, and no other process of our group has since.
+    /// The processes that see to the loan since then.
+    helpers: Option<TerminalHelpers>,
+    /// The command has asked for the terminal, and no other process of deadbeat's group has since.
     wants: bool,
-    /// It has asked in vain, and we are not to stop or cannot: until our group has the foreground, or its time is over.
+    /// The command has asked in vain, and deadbeat cannot or must not stop: it waits until deadbeat's group has the
+    /// foreground, or its time is over.
     waits: bool,
-    /// Since when it waits for a terminal that no process has.
+    /// Since when the command waits for a terminal that no process has.
     vacant: Option<Instant>,
-    /// How many times we were continued, of those that were heeded.
-    heeded: u32,
+    /// How many times deadbeat had been continued when that was handled last.
+    handled: u32,
 }
 
 impl Job {
-    /// `None` for a terminal where the command is in our own group.
+    /// `terminal` is `None` if there is none, or the command is in the group of this process.
     pub(super) fn new(terminal: Option<Terminal>, alarm: Alarm) -> Job {
         if terminal.is_some() {
-            alarm.set(Event::Look, LOOK);
+            alarm.set(Event::Look, JOB_LOOK);
         }
-        let heeded = origin::continued();
-        Job { terminal, alarm, was_lent: false, lending: None, wants: false, waits: false, vacant: None, heeded }
+        let handled = signal_origin::continued();
+        Job { terminal, alarm, was_lent: false, helpers: None, wants: false, waits: false, vacant: None, handled }
     }
 
-    /// We were sent SIGTSTP, SIGTTIN or SIGTTOU. No command: it is not there yet, or not any more.
-    pub(super) fn heed_stop(&mut self, signal: Signal, command: Option<&Command<'_>>) {
+    /// Handles a SIGTSTP, SIGTTIN or SIGTTOU to this process. `command` is `None` before its start and after its end.
+    pub(super) fn handle_stop(&mut self, signal: Signal, command: Option<&JobCommand<'_>>) {
         if let (Some(terminal), Some(command), true) = (self.terminal, command, self.was_lent) {
             let is_lent = is_lent(terminal.holder(command.pid));
             if is_lent && terminal.take().is_ok() && signal.as_raw() != Named::SIGTSTP as i32 {
                 self.wants = false;
                 let _ = kill(Pid::from_raw(0), Named::SIGCONT);
-                self.heeded = origin::continued();
+                self.handled = signal_origin::continued();
                 return;
             }
         }
@@ -86,17 +87,17 @@ impl Job {
         self.resume(command);
     }
 
-    /// We were continued, perhaps by a stop's end that is heeded already.
-    pub(super) fn heed_continued(&mut self, command: Option<&Command<'_>>) {
-        let continued = origin::continued();
-        if continued != self.heeded {
-            self.heeded = continued;
+    /// Handles that this process was continued; the end of a stop may have been handled already.
+    pub(super) fn handle_continued(&mut self, command: Option<&JobCommand<'_>>) {
+        let continued = signal_origin::continued();
+        if continued != self.handled {
+            self.handled = continued;
             self.resume(command);
         }
     }
 
-    /// A child of ours has ended or was stopped.
-    pub(super) fn heed_child(&mut self, command: &Command<'_>) {
+    /// Handles that a child of this process has ended or was stopped.
+    pub(super) fn handle_child(&mut self, command: &JobCommand<'_>) {
         let Some(terminal) = self.terminal else { return };
         match leader_stop(command.pid) {
             Some(signal @ (Named::SIGTTIN | Named::SIGTTOU)) => self.was_asked(terminal, signal, command),
@@ -104,17 +105,18 @@ impl Job {
                 if self.was_lent && terminal.holder(command.pid) == Holder::Command {
                     let _ = terminal.take();
                 }
-                // All of the job, as Ctrl-Z would have. Where nothing could continue us the system does not stop us.
+                // It stops all of the job, as Ctrl-Z would. If no shell could continue the job, the system does not
+                // stop it.
                 self.stop(Named::SIGTSTP, Stopped::Group);
                 self.resume(Some(command));
             }
-            // By a SIGSTOP it is stopped for its sender to continue.
+            // A SIGSTOP is for its sender to follow with a SIGCONT.
             _ => {}
         }
     }
 
     /// Looks for what no signal tells.
-    pub(super) fn heed_look(&mut self, command: Option<&Command<'_>>) {
+    pub(super) fn handle_look(&mut self, command: Option<&JobCommand<'_>>) {
         let start = Instant::now();
         if let (Some(terminal), Some(command)) = (self.terminal, command) {
             let holder = terminal.holder(command.pid);
@@ -124,8 +126,8 @@ impl Job {
             match (holder, self.waits) {
                 (Holder::Vacant, true) => self.wait_in_vain(command),
                 (Holder::Command | Holder::CommandsOwn | Holder::Vacant, _) => {}
-                // A shell that brings us to the foreground does not tell one that it has not seen stopped.
-                (Holder::Us, true) => self.resume(Some(command)),
+                // A shell that brings this job to the foreground sends SIGCONT only if it has seen the job stop.
+                (Holder::Own, true) => self.resume(Some(command)),
                 (Holder::Sibling | Holder::Another, true) => {}
                 (_, false) => {
                     if let Some(signal) = asking_member(command.pid) {
@@ -134,35 +136,36 @@ impl Job {
                 }
             }
         }
-        // A fiftieth of the time at most, however many processes the command has.
-        self.alarm.set(Event::Look, LOOK.max(start.elapsed() * 50));
+        // However many processes the command has, the looks take a fiftieth of the time at most.
+        self.alarm.set(Event::Look, JOB_LOOK.max(start.elapsed() * 50));
     }
 
-    /// The command is over: takes the terminal back. Tells whether the command had it to the end, keys sent signals, and the
-    /// rest of our job has not had them.
+    /// Takes the terminal back from a command that is over. Returns whether the command had it to the end, its keys
+    /// sent signals, and the rest of deadbeat's job has not received them.
     pub(super) fn end(&mut self, pid: i32) -> bool {
         let Some(terminal) = self.terminal.filter(|_| self.was_lent) else { return false };
-        let is_told = self.lending.take().is_some_and(Lending::end);
-        is_lent(terminal.holder(pid)) && terminal.take().is_ok() && terminal.sends_signals() && !is_told
+        let is_sent_on = self.helpers.take().is_some_and(TerminalHelpers::end);
+        is_lent(terminal.holder(pid)) && terminal.take().is_ok() && terminal.sends_signals() && !is_sent_on
     }
 
-    /// `signal` stopped it for want of the terminal.
-    fn was_asked(&mut self, terminal: Terminal, signal: Named, command: &Command<'_>) {
+    /// `signal` stopped the command for want of the terminal.
+    fn was_asked(&mut self, terminal: Terminal, signal: Named, command: &JobCommand<'_>) {
         self.wants = true;
         match terminal.holder(command.pid) {
-            // It asked before it was lent.
+            // It asked before the terminal was lent.
             Holder::Command => (command.send)(Signal::CONT),
-            Holder::Us => self.resume(Some(command)),
-            // They have it one after the other: our job is in the foreground, and is not to be stopped.
+            Holder::Own => self.resume(Some(command)),
+            // The commands of several deadbeats have it one after the other. Their job is in the foreground and must go
+            // on.
             Holder::Sibling | Holder::Vacant => self.waits = true,
             Holder::CommandsOwn | Holder::Another if self.stop(signal, Stopped::Group) => self.resume(Some(command)),
             Holder::CommandsOwn | Holder::Another => self.waits = true,
         }
     }
 
-    /// No process has the terminal that the command waits for. If it stays so, a stop lets our shell take it back.
-    fn wait_in_vain(&mut self, command: &Command<'_>) {
-        if self.vacant.get_or_insert_with(Instant::now).elapsed() >= PATIENCE {
+    /// No process has the terminal that the command waits for. If that lasts, a stop lets the shell take it back.
+    fn wait_in_vain(&mut self, command: &JobCommand<'_>) {
+        if self.vacant.get_or_insert_with(Instant::now).elapsed() >= VACANT_TIMEOUT {
             self.vacant = None;
             if self.stop(Named::SIGTTIN, Stopped::Group) {
                 self.resume(Some(command));
@@ -170,32 +173,32 @@ impl Job {
         }
     }
 
-    /// Stops us, and returns when we are continued: whether we were stopped at all.
+    /// Stops this process, and returns when it is continued: whether it was stopped at all.
     fn stop(&mut self, signal: Named, who: Stopped) -> bool {
         let before = match who {
-            Stopped::Alone => origin::continued_before_stop(),
-            Stopped::Group => origin::continued(),
+            Stopped::Alone => signal_origin::continued_before_stop(),
+            Stopped::Group => signal_origin::continued(),
         };
-        let _ = stop_by(signal, who, || origin::continued() != before);
-        self.heeded = origin::continued();
-        self.heeded != before
+        let _ = stop_by(signal, who, || signal_origin::continued() != before);
+        self.handled = signal_origin::continued();
+        self.handled != before
     }
 
-    fn resume(&mut self, command: Option<&Command<'_>>) {
+    fn resume(&mut self, command: Option<&JobCommand<'_>>) {
         let Some(command) = command else { return };
-        // It was stopped together with us: there is nothing more to be made of that.
+        // Its own stop, together with this process, is over: it is not to be handled later.
         let _ = leader_stop(command.pid);
         self.waits = false;
         if let Some(terminal) = self.terminal.filter(|_| self.wants) {
-            let Some(_turn) = Turn::take() else {
+            let Some(_lock) = TerminalLock::take() else {
                 self.waits = true;
                 return;
             };
             if terminal.is_ours() {
                 if !self.was_lent {
-                    self.lending = Lending::begin(terminal, command.pid);
+                    self.helpers = TerminalHelpers::start(terminal, command.pid);
                 }
-                // A command that has just ended takes nothing.
+                // A command that has just ended cannot be given the terminal.
                 self.was_lent |= terminal.give(Pid::from_raw(command.pid)).is_ok();
             }
         }
@@ -203,12 +206,12 @@ impl Job {
     }
 }
 
-/// Whether what has the terminal has it from us, if it was lent.
+/// Whether the group that has the terminal has it from this process, if that has lent it.
 fn is_lent(holder: Holder) -> bool {
     matches!(holder, Holder::Command | Holder::CommandsOwn | Holder::Vacant)
 }
 
-/// By what the leader was stopped, told once a stop.
+/// The signal that has stopped the leader; it is told once for each stop.
 fn leader_stop(pid: i32) -> Option<Named> {
     let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
     let leader = rustix::process::Pid::from_raw(pid)?;
@@ -216,9 +219,9 @@ fn leader_stop(pid: i32) -> Option<Named> {
     Named::try_from(signal).ok()
 }
 
-/// What stopped a member of the command's group for want of the terminal, where its leader ignores that signal or only a
-/// child stopped itself, as programs do that ask for a password. One that has opened a group of its own is in the
-/// background of a shell of the command's.
+/// The signal that has stopped a member of the command's group for want of the terminal. Its leader may ignore that
+/// signal, or only a child stopped itself, as programs do that ask for a password. A process that has opened a group of
+/// its own does not count: it is in the background of a shell within the command.
 fn asking_member(pgid: i32) -> Option<Named> {
     descendants::running(&[]).into_iter().find_map(|pid| {
         let signal = Named::try_from(stopped_by(pid)?).ok()?;

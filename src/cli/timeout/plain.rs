@@ -61,12 +61,12 @@ impl PlainRun<'_> {
         match event {
             // The key's signal came to the command as well, which is in this process's group.
             Event::Key(_) if self.call.foreground && getpgid(Some(Pid::from_raw(self.pid))) == Ok(getpgrp()) => {}
-            Event::Stop(signal) => self.with_job(|job, command| job.heed_stop(signal, Some(command))),
+            Event::Stop(signal) => self.with_job(|job, command| job.handle_stop(signal, Some(command))),
             // What continued this process continued all of its group.
             Event::Continued if self.call.foreground => {}
-            Event::Continued => self.with_job(|job, command| job.heed_continued(Some(command))),
-            Event::Look => self.with_job(|job, command| job.heed_look(Some(command))),
-            Event::Child => self.with_job(Job::heed_child),
+            Event::Continued => self.with_job(|job, command| job.handle_continued(Some(command))),
+            Event::Look => self.with_job(|job, command| job.handle_look(Some(command))),
+            Event::Child => self.with_job(Job::handle_child),
             request => self.act(request),
         }
     }
@@ -95,9 +95,9 @@ impl PlainRun<'_> {
         }
     }
 
-    fn with_job(&mut self, handle: impl FnOnce(&mut Job, &job::Command<'_>)) {
+    fn with_job(&mut self, handle: impl FnOnce(&mut Job, &job::JobCommand<'_>)) {
         let (pid, foreground) = (self.pid, self.call.foreground);
-        handle(&mut self.job, &job::Command { pid, send: &|signal| send(pid, foreground, signal) });
+        handle(&mut self.job, &job::JobCommand { pid, send: &|signal| send(pid, foreground, signal) });
     }
 
     fn send(&mut self, signal: Signal) {

@@ -1,4 +1,4 @@
-//! Our controlling terminal, and which process group has its foreground.
+//! The controlling terminal of this process, and which process group has its foreground.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -15,28 +15,29 @@ use crate::group::descendants::parent;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Terminal {
     OnStandardInput,
-    /// By the name `/dev/tty`, as programs open it that ask for a password. Not held open, so that it can be closed.
+    /// The terminal by the name `/dev/tty`, as programs open it that ask for a password. Not held open, so that it can
+    /// be closed.
     ByName,
 }
 
-/// Who has the foreground.
+/// Which process group has the foreground.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Holder {
-    /// The group that we are in.
-    Us,
+    /// The group of this process.
+    Own,
     /// The command's group.
     Command,
-    /// Another group of the command's.
+    /// Another group within the command, as a shell opens it for a job.
     CommandsOwn,
-    /// A group in which no process is left: the one that it had it from takes it back, if that is there.
+    /// A group in which no process is left: the process that gave it the terminal takes it back, if that one is there.
     Vacant,
-    /// A command of another deadbeat in our group, to which it was lent.
+    /// The command of another deadbeat in the group of this process.
     Sibling,
     Another,
 }
 
 impl Terminal {
-    /// `None`: there is no terminal that could be lent, or be asked for.
+    /// Finds the controlling terminal; `None` if there is none that could be lent.
     pub(super) fn find() -> Option<Terminal> {
         [Terminal::OnStandardInput, Terminal::ByName].into_iter().find(|terminal| terminal.foreground().is_ok())
     }
@@ -56,17 +57,17 @@ impl Terminal {
         self.with(|terminal| tcgetpgrp(terminal))
     }
 
-    /// `pgid` is the command's group.
+    /// Which group has the foreground now; `pgid` is the command's group.
     pub(super) fn holder(self, pgid: i32) -> Holder {
         let mut seen = self.foreground();
         loop {
             let holder = match seen {
-                Ok(group) if group == getpgrp() => Holder::Us,
+                Ok(group) if group == getpgrp() => Holder::Own,
                 Ok(group) if group.as_raw() == pgid => Holder::Command,
                 Ok(group) if group.as_raw() > 1 && is_empty(group) => Holder::Vacant,
-                Ok(group) if group.as_raw() > 1 && descends_from_us(group) => Holder::CommandsOwn,
-                Ok(group) if group.as_raw() > 1 && is_a_childs_of_our_group(group) => Holder::Sibling,
-                // It may have ended since.
+                Ok(group) if group.as_raw() > 1 && descends_from_this(group) => Holder::CommandsOwn,
+                Ok(group) if group.as_raw() > 1 && is_siblings(group) => Holder::Sibling,
+                // Its last process may have ended since it was asked first.
                 Ok(group) if group.as_raw() > 1 && is_empty(group) => Holder::Vacant,
                 _ => Holder::Another,
             };
@@ -83,7 +84,7 @@ impl Terminal {
     }
 
     pub(super) fn give(self, pgid: Pid) -> nix::Result<()> {
-        // A process in the background is stopped for that, unless it has this blocked.
+        // SIGTTOU stops a process in the background that does this, unless it is blocked.
         let mask = [Named::SIGTTOU].into_iter().collect::<SigSet>().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let given = self.with(|terminal| tcsetpgrp(terminal, pgid));
         mask.thread_set_mask()?;
@@ -100,22 +101,22 @@ impl Terminal {
     }
 }
 
-/// The turn of one deadbeat to see that its group has the foreground and to give that away. Others of its group wait: a
-/// command that was lent it for a moment reads part of a line that is another's.
+/// Held by one deadbeat while it checks that its group has the foreground and gives it away. Others of its group wait:
+/// a command that was lent the terminal for a moment would read part of a line that is meant for another.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct TerminalLock {
     _lock: Option<Flock<OwnedFd>>,
 }
 
-impl Turn {
-    /// `None`: another process has it. Where there is nothing to lock each has it.
-    pub(super) fn take() -> Option<Turn> {
-        // Not standard input, which those of one group share with its lock.
-        let Ok(terminal) = open_by_name() else { return Some(Turn { _lock: None }) };
+impl TerminalLock {
+    /// `None` if another process holds it. Where there is nothing to lock, each process has it.
+    pub(super) fn take() -> Option<TerminalLock> {
+        // Standard input will not do: processes of one group share that open file, and so its lock.
+        let Ok(terminal) = open_by_name() else { return Some(TerminalLock { _lock: None }) };
         match Flock::lock(terminal, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Some(Turn { _lock: Some(lock) }),
+            Ok(lock) => Some(TerminalLock { _lock: Some(lock) }),
             Err((_, Errno::EWOULDBLOCK)) => None,
-            Err(_) => Some(Turn { _lock: None }),
+            Err(_) => Some(TerminalLock { _lock: None }),
         }
     }
 }
@@ -130,25 +131,26 @@ pub(super) fn is_empty(group: Pid) -> bool {
     killpg(group, None) == Err(Errno::ESRCH)
 }
 
-/// A shell's other jobs have a parent in another group than this one.
-fn is_a_childs_of_our_group(group: Pid) -> bool {
-    let is_theirs = |pid| parent(pid).is_some_and(|parent| getpgid(Some(Pid::from_raw(parent))) == Ok(getpgrp()));
-    is_theirs(group.as_raw()) || others(group).into_iter().any(is_theirs)
+/// Whether a group is the command of another deadbeat: a parent of it is in the group of this process. The other jobs
+/// of a shell have a parent elsewhere.
+fn is_siblings(group: Pid) -> bool {
+    let has_parent_here = |pid| parent(pid).is_some_and(|parent| getpgid(Some(Pid::from_raw(parent))) == Ok(getpgrp()));
+    has_parent_here(group.as_raw()) || members(group).into_iter().any(has_parent_here)
 }
 
-/// The members of a group whose leader is reaped: of a command that is over, its listener.
+/// The members of a group. If the leader is reaped, the listener of its command may be left.
 #[cfg(target_os = "linux")]
-fn others(group: Pid) -> Vec<i32> {
+fn members(group: Pid) -> Vec<i32> {
     crate::group::kin::members(group.as_raw())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn others(_group: Pid) -> Vec<i32> {
+fn members(_group: Pid) -> Vec<i32> {
     Vec::new()
 }
 
-/// As the groups do that a shell within the command opens for its own jobs.
-fn descends_from_us(leader: Pid) -> bool {
+/// Whether a group is within the command, as a shell there opens groups for its jobs.
+fn descends_from_this(leader: Pid) -> bool {
     #[cfg(target_os = "linux")]
     return crate::group::descendants::is_descendant(leader.as_raw(), &[]);
     #[cfg(not(target_os = "linux"))]

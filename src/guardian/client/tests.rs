@@ -22,9 +22,9 @@ impl Client {
         let (connection, guardians) = Connection::to_test();
         let guardian = AtomicI32::new(connection.pid());
         let state = Mutex::new(ClientState { connection: Some(connection), ..ClientState::default() });
-        let (program, startup) = (GuardianProgram::Named("true".into()), Startup::NotAwaited);
+        let (program, start_wait) = (GuardianProgram::Named("true".into()), StartWait::NotAwaited);
         let mark = "DEADBEAT_TEST_CLIENT".to_owned();
-        (Arc::new(Client { program, startup, mark, guardian, state }), guardians)
+        (Arc::new(Client { program, start_wait, mark, guardian, state }), guardians)
     }
 
     /// Holds the lock, as another thread does that waits for the guardian, until this is dropped.
@@ -39,7 +39,7 @@ fn scripted(dir: &Path, script: &str) -> Client {
     std::fs::write(&program, script).unwrap();
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
     loop {
-        match Client::open(GuardianProgram::Named(program.clone()), Startup::NotAwaited) {
+        match Client::open(GuardianProgram::Named(program.clone()), StartWait::NotAwaited) {
             // Another test's child, which has not come to its exec yet, can have it open for writing too.
             Err(error) if error.kind() == io::ErrorKind::ExecutableFileBusy => pause(Duration::from_millis(1)),
             client => return client.unwrap(),

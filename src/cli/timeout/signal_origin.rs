@@ -1,7 +1,7 @@
-//! Where signals to us came from, and which came first: noted in their handlers.
+//! Where the signals to deadbeat came from, and which came first: noted in their handlers.
 //!
-//! What the terminal sent is passed on and asks for nothing; what a process sent is a request. A SIGCONT calls off a stop
-//! that came before it, also one that is not heeded yet.
+//! A signal from a key of the terminal is passed on and asks deadbeat for nothing; a signal from a process is a
+//! request. A SIGCONT calls off a stop signal that came before it, even one that is not handled yet.
 
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -10,29 +10,31 @@ use signal_hook::consts::{SIGALRM, SIGCONT, SIGINT, SIGQUIT, SIGTSTP, SIGTTIN, S
 
 use crate::group::sender::{Sender, on_signal};
 
-/// One bit a signal number.
-static TYPED: AtomicU32 = AtomicU32::new(0);
+/// The signals that came from a key since they were asked for last: one bit for each number.
+static BY_KEY: AtomicU32 = AtomicU32::new(0);
+
+/// The signals that came from a process since they were asked for last: one bit for each number.
 static REQUESTED: AtomicU32 = AtomicU32::new(0);
 
-/// How many times we were continued, and how many of them came before the last stop signal.
+/// How many times this process was continued, and how many of them came before the last stop signal.
 static CONTINUED: AtomicU32 = AtomicU32::new(0);
 static BEFORE_STOP: AtomicU32 = AtomicU32::new(0);
 
-/// The process whose signals are those of the terminal's that it has passed on; 0 is none.
-static PASSES_ON: AtomicI32 = AtomicI32::new(0);
+/// The process that only passes on signals of the terminal's; 0 is none.
+static RELAY: AtomicI32 = AtomicI32::new(0);
 
-/// The process that sends our job what the terminal has sent the command; it means the others of it.
-static PASSED_OVER: AtomicI32 = AtomicI32::new(0);
+/// The listener that this process has started: its signals are meant for the rest of the job. 0 is none.
+static OWN_LISTENER: AtomicI32 = AtomicI32::new(0);
 
-/// The process that has sent the last SIGALRM.
+/// The process that sent the last SIGALRM.
 static TIMED_BY: AtomicI32 = AtomicI32::new(0);
 
-/// Begins to note, of those of `signals` where it matters.
+/// Begins to note the origins of these signals, as far as they matter.
 pub(super) fn note(signals: &[i32]) -> nix::Result<()> {
     let parent = getppid().as_raw();
-    // An outer deadbeat: it has passed on what the terminal sent it, or gives us a grace that it keeps itself.
+    // An outer deadbeat: what it sends is a key's signal that it passes on, or begins a grace that it keeps itself.
     if crate::guardian::marked_by(parent) {
-        PASSES_ON.store(parent, Ordering::SeqCst);
+        RELAY.store(parent, Ordering::SeqCst);
     }
     let us = getpid().as_raw();
     for signal in signals.iter().copied() {
@@ -57,38 +59,39 @@ pub(super) fn note(signals: &[i32]) -> nix::Result<()> {
 
 fn note_key(signal: i32, sender: Sender, us: i32) {
     let kind = match sender {
-        Sender::Kernel => &TYPED,
-        // To the rest of our job.
+        Sender::Kernel => &BY_KEY,
+        // It was meant for the rest of the job.
         Sender::Process(pid) if pid == us => return,
-        Sender::Process(pid) if pid > 0 && pid == PASSED_OVER.load(Ordering::SeqCst) => return,
-        Sender::Process(pid) if pid > 0 && pid == PASSES_ON.load(Ordering::SeqCst) => &TYPED,
+        Sender::Process(pid) if pid > 0 && pid == OWN_LISTENER.load(Ordering::SeqCst) => return,
+        Sender::Process(pid) if pid > 0 && pid == RELAY.load(Ordering::SeqCst) => &BY_KEY,
         Sender::Process(_) => &REQUESTED,
     };
     kind.fetch_or(1 << signal, Ordering::SeqCst);
 }
 
-/// What this process sends from here on asks nothing of us.
-pub(super) fn pass_over(pid: i32) {
-    PASSED_OVER.store(pid, Ordering::SeqCst);
+/// Ignores what this process sends from here on: it is the listener that this process has started.
+pub(super) fn set_own_listener(pid: i32) {
+    OWN_LISTENER.store(pid, Ordering::SeqCst);
 }
 
-/// Of SIGINT or SIGQUIT, since it was asked last: whether the terminal sent it, and whether a process did.
+/// Whether a key sent this SIGINT or SIGQUIT, and whether a process did, since this was asked last.
 pub(super) fn take(signal: i32) -> (bool, bool) {
     let bit = 1 << signal;
     let was_set = |kind: &AtomicU32| kind.fetch_and(!bit, Ordering::SeqCst) & bit != 0;
-    (was_set(&TYPED), was_set(&REQUESTED))
+    (was_set(&BY_KEY), was_set(&REQUESTED))
 }
 
+/// How many times this process was continued.
 pub(super) fn continued() -> u32 {
     CONTINUED.load(Ordering::SeqCst)
 }
 
-/// As of the last stop signal.
+/// How many times this process had been continued when the last stop signal came.
 pub(super) fn continued_before_stop() -> u32 {
     BEFORE_STOP.load(Ordering::SeqCst)
 }
 
-/// Whether this process, our guardian, has ended the command, because its time was over while we were stopped.
+/// Whether the guardian has ended the command, because its time was over while this process was stopped.
 pub(super) fn timed_by(guardian: i32) -> bool {
     TIMED_BY.load(Ordering::SeqCst) == guardian
 }
@@ -98,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_terminal_sent_is_told_from_what_a_process_sent_and_our_own_is_passed_over() {
+    fn what_a_key_sent_is_told_from_what_a_process_sent_and_our_own_is_ignored() {
         note_key(SIGINT, Sender::Process(7), 7);
         assert_eq!(take(SIGINT), (false, false));
         note_key(SIGINT, Sender::Kernel, 7);
@@ -108,7 +111,7 @@ mod tests {
         note_key(SIGINT, Sender::Process(0), 7);
         note_key(SIGINT, Sender::Kernel, 7);
         assert_eq!((take(SIGINT), take(SIGQUIT)), ((true, true), (false, true)));
-        PASSES_ON.store(9, Ordering::SeqCst);
+        RELAY.store(9, Ordering::SeqCst);
         note_key(SIGINT, Sender::Process(9), 7);
         assert_eq!(take(SIGINT), (true, false), "an outer deadbeat's");
     }
