@@ -126,6 +126,23 @@ impl Suite {
 
     /// The cells of the subjects and of the control; `Err` if the settings make no sense.
     fn checked_cells(&self) -> Result<Vec<Cell>, String> {
+        self.check_subjects()?;
+        let fixtures = self.fixtures.iter().map(|fixture| fixture.name.to_owned()).collect();
+        let runtimes = self.runtimes.iter().copied().map(runtime_name).collect();
+        for (kind, names) in [("fixture", fixtures), ("runtime", runtimes), ("shell", self.shells.clone())] {
+            once_each(kind, &names)?;
+        }
+        fixture::is_polite(self.policy.signal)?;
+        self.check_times()?;
+        let mut cells = self.cells();
+        self.declared.iter().try_for_each(|declared| check_declared(declared, &cells))?;
+        let control = built_in().into_iter().take(1).map(|naive| naive.called(CONTROL)).collect::<Vec<_>>();
+        let control = self.clone().subjects(control).fixtures(Vec::from_iter(fixture::named(CONTROL_FIXTURE)));
+        cells.extend(control.cells());
+        Ok(cells)
+    }
+
+    fn check_subjects(&self) -> Result<(), String> {
         let subjects: Vec<_> = self.subjects.iter().flatten().map(Subject::name).collect();
         if subjects.is_empty() {
             return Err("there is no subject: name a kill function with .subject(..)".into());
@@ -140,12 +157,10 @@ impl Suite {
                 return Err(format!("two subjects are called {name:?}: give each a name of its own"));
             }
         }
-        let fixtures = self.fixtures.iter().map(|fixture| fixture.name.to_owned()).collect();
-        let runtimes = self.runtimes.iter().copied().map(runtime_name).collect();
-        for (kind, names) in [("fixture", fixtures), ("runtime", runtimes), ("shell", self.shells.clone())] {
-            once_each(kind, &names)?;
-        }
-        fixture::is_polite(self.policy.signal)?;
+        Ok(())
+    }
+
+    fn check_times(&self) -> Result<(), String> {
         let (grace, deadline) = (self.policy.grace, self.settings().deadline);
         for (what, time, bounds) in [("grace", grace, &GRACES), ("deadline", deadline, &DEADLINES)] {
             if !bounds.contains(&time) {
@@ -166,25 +181,7 @@ impl Suite {
                 "a budget of {budget:?} sees no stall: it must be less than half of the grace, {grace:?}"
             ));
         }
-        let mut cells = self.cells();
-        for declared in &self.declared {
-            let Declared { as_what, pattern, reason, until } = declared;
-            let known = as_what.name();
-            if reason.trim().is_empty() {
-                return Err(format!("the {known} {pattern:?} has no reason: say why it fails"));
-            }
-            if let Some(day) = until.as_ref().filter(|day| !is_date(day)) {
-                return Err(format!("{day:?} is no date: write the last day of the {known} {pattern:?} as YYYY-MM-DD"));
-            }
-            if !cells.iter().any(|cell| declared.is_of(&cell.name())) {
-                return Err(format!("the {known} {pattern:?} is no cell: --list shows those there are"));
-            }
-        }
-        let control = self
-            .clone()
-            .subjects(built_in().into_iter().take(1).map(|naive| naive.called(CONTROL)).collect::<Vec<_>>());
-        cells.extend(control.fixtures(Vec::from_iter(fixture::named(CONTROL_FIXTURE))).cells());
-        Ok(cells)
+        Ok(())
     }
 
     fn try_cell(&self, cell: &Cell) -> Result<(), Failed> {
@@ -275,6 +272,22 @@ fn judge(report: &CellReport, declared: Option<&Declared>) -> Result<(), String>
             return Err(why.clone() + &about);
         }
         (CellVerdict::Inconclusive, _) => return Err(format!("inconclusive: {why}")),
+    }
+    Ok(())
+}
+
+/// Checks that a declaration has a reason and is of some cell, and that its last day is a date.
+fn check_declared(declared: &Declared, cells: &[Cell]) -> Result<(), String> {
+    let Declared { as_what, pattern, reason, until } = declared;
+    let known = as_what.name();
+    if reason.trim().is_empty() {
+        return Err(format!("the {known} {pattern:?} has no reason: say why it fails"));
+    }
+    if let Some(day) = until.as_ref().filter(|day| !is_date(day)) {
+        return Err(format!("{day:?} is no date: write the last day of the {known} {pattern:?} as YYYY-MM-DD"));
+    }
+    if !cells.iter().any(|cell| declared.is_of(&cell.name())) {
+        return Err(format!("the {known} {pattern:?} is no cell: --list shows those there are"));
     }
     Ok(())
 }
