@@ -31,7 +31,7 @@ fn main() {
         println!("  watched, blocking pool  {all:.3} %");
         for flavor in [Flavor::CurrentThread, Flavor::MultiThread(2)] {
             let lab = Lab::new(flavor);
-            let run = move || lab.run(|| tokio::time::sleep(IDLE)).expect("nothing hangs");
+            let run = move || lab.run_root(|| tokio::time::sleep(IDLE)).expect("nothing hangs");
             let lab = cpu_share(async { drop(tokio::task::spawn_blocking(run).await) }).await;
             println!("  {:<22}  {lab:.3} %", format!("lab, {flavor}"));
         }

@@ -161,8 +161,8 @@ impl Test {
         };
         match make.clone() {
             // Its pool takes over no worker, and a full one is no stall.
-            Make::Root(make) => lab(Flavor::CurrentThread, Some(false)).run(move || caught(make())),
-            Make::Task(workers, make) => lab(Flavor::MultiThread(workers), None).run(move || async move {
+            Make::Root(make) => lab(Flavor::CurrentThread, Some(false)).run_root(move || caught(make())),
+            Make::Task(workers, make) => lab(Flavor::MultiThread(workers), None).run_root(move || async move {
                 let task = tokio::spawn(async move { caught(make()).await });
                 task.await.unwrap_or_else(|error| BodyEnd::Panicked(error.into_panic()))
             }),

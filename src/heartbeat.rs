@@ -41,9 +41,18 @@
 //! - A beat on time vouches for the thread that it came on: its clocks are then not read anew for up to two fifths of the
 //!   budget. Some of what it waited for a CPU meanwhile can excuse the stall that follows, at most that much.
 //!
-//! [`Heartbeat::watch`] works inside a runtime you have. Where that has several workers it can prove that the watched
-//! future blocked, never that nothing did: for that there is [`Lab`]. A test of this kind is worth what it catches, so
-//! run it on a known-bad implementation too: [`with_teeth`].
+//! # Which call?
+//!
+//! | the code under test | call |
+//! | --- | --- |
+//! | runs in a current_thread runtime of yours, as in `#[tokio::test]` | [`Heartbeat::watch`] |
+//! | needs several workers, or may hang | [`Lab::run`] |
+//! | is not [`Send`] | [`Lab::run_root`] |
+//! | has a version that is known to block | [`Lab::with_teeth`] |
+//! | is watched in another way than by a lab, beside a version that is known to block | [`with_teeth`] |
+//!
+//! Where a runtime of yours has several workers, [`Heartbeat::watch`] can prove that the watched future blocked, never that
+//! nothing did. A test of this kind is worth what it catches, so run it on a version that is known to block too.
 
 mod beats_over_time;
 mod config;
@@ -75,7 +84,7 @@ pub(crate) mod fuzzing {
 pub use beats_over_time::BeatsOverTime;
 pub use config::{ConfigError, Flavor, Heartbeat};
 pub use culprit::{Culprit, NoLine};
-pub use lab::{Lab, LabError};
+pub use lab::{Lab, LabError, PanicPayload, TestOutput};
 pub use lateness::Lateness;
 #[cfg(any(feature = "cli", feature = "conformance"))]
 pub(crate) use observer::sample::what_its_threads_do;

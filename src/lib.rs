@@ -67,7 +67,7 @@
 //!
 //! ```
 //! use std::time::Duration;
-//! use deadbeat::heartbeat::{Flavor, Lab, with_teeth};
+//! use deadbeat::heartbeat::{Flavor, Lab};
 //!
 //! async fn my_old_shutdown() {
 //!     std::thread::park_timeout(Duration::from_millis(120)); // waits on the worker
@@ -76,15 +76,10 @@
 //!     tokio::time::sleep(Duration::from_millis(120)).await;
 //! }
 //!
-//! let lab = Lab::new(Flavor::MultiThread(2));
-//! with_teeth(
-//!     || lab.run(|| async { tokio::spawn(my_old_shutdown()).await.unwrap() }).unwrap().pulse,
-//!     || lab.run(|| async { tokio::spawn(my_shutdown()).await.unwrap() }).unwrap().pulse,
-//! );
+//! Lab::new(Flavor::MultiThread(2)).with_teeth(my_old_shutdown, my_shutdown);
 //! ```
 //!
-//! The inner `unwrap` makes a task that panics fail the test: without it the `JoinError` would be dropped with the
-//! output, and code that ends at once blocks no worker.
+//! A panic of either fails the test, and so does an `Err` that the second returns.
 //!
 //! Of your own kill function, against the fixtures:
 //!

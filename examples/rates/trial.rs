@@ -147,7 +147,7 @@ impl Trial {
             }
             Runtime::Lab(flavor) => {
                 let lab = Lab::new(flavor).heartbeat(heartbeat).deadline(Duration::from_secs(120));
-                let watched = lab.run(move || async move {
+                let watched = lab.run_root(move || async move {
                     let ticking = theirs.start();
                     tokio::spawn(async move { this.act().await }).await.expect("no panic");
                     ticking.stop().await;

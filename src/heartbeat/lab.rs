@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvError, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -14,13 +15,18 @@ use tokio::sync::oneshot;
 
 mod counters;
 mod hung;
+mod panic_payload;
 mod runtime;
 mod shutdown;
+mod test_output;
 mod thread;
 mod time_budget;
 mod unfinished;
 mod worker;
 mod workers;
+
+pub use panic_payload::PanicPayload;
+pub use test_output::TestOutput;
 
 use runtime::WatchedRuntime;
 use shutdown::ShutdownEnd;
@@ -30,7 +36,8 @@ use time_budget::{TimeBudget, left};
 use crate::heartbeat::config::{ConfigError, Flavor, Heartbeat};
 use crate::heartbeat::lines::{self, LINES};
 use crate::heartbeat::pulse::{Pulse, RuntimeShutdown, Watched};
-use crate::heartbeat::verdict::Why;
+use crate::heartbeat::teeth::with_teeth;
+use crate::heartbeat::verdict::{Verdict, Why};
 use crate::heartbeat::watch::UNDRIVEN;
 use crate::heartbeat::watch::state::WatchState;
 
@@ -61,10 +68,7 @@ pub enum LabError {
     /// The runtime, or a thread to run it on, could not be had.
     Runtime(std::io::Error),
     /// The future panicked. If it does so in a lab alone, see how a [`Lab`] orders polls.
-    Panicked {
-        /// With what, if that was a text.
-        message: String,
-    },
+    Panicked(PanicPayload),
 }
 
 impl fmt::Display for LabError {
@@ -76,7 +80,7 @@ impl fmt::Display for LabError {
             },
             Self::Config(error) => error.fmt(f),
             Self::Runtime(error) => write!(f, "no runtime to watch could be started: {error}"),
-            Self::Panicked { message } => write!(f, "the future under watch panicked: {message}\n{OTHER_ORDER}"),
+            Self::Panicked(payload) => write!(f, "the future under watch panicked: {payload}\n{OTHER_ORDER}"),
         }
     }
 }
@@ -105,7 +109,7 @@ impl std::error::Error for LabError {
         match self {
             Self::Config(error) => Some(error),
             Self::Runtime(error) => Some(error),
-            Self::Hung { .. } | Self::Panicked { .. } => None,
+            Self::Hung { .. } | Self::Panicked(_) => None,
         }
     }
 }
@@ -122,10 +126,7 @@ impl std::error::Error for LabError {
 ///
 /// let lab = Lab::new(Flavor::MultiThread(2));
 /// # for left in (0..5).rev() { // a busy machine may leave a doubt
-/// let watched = lab.run(|| async {
-///     let blocks = tokio::spawn(async { std::thread::park_timeout(Duration::from_millis(120)) });
-///     blocks.await.unwrap();
-/// });
+/// let watched = lab.run(|| async { std::thread::park_timeout(Duration::from_millis(120)) });
 /// # if left > 0 && matches!(watched.as_ref().unwrap().pulse.verdict(), Verdict::Inconclusive { .. }) { continue }
 /// assert_eq!(watched.unwrap().pulse.verdict(), Verdict::Starved);
 /// # break }
@@ -164,7 +165,7 @@ impl Lab {
         self
     }
 
-    /// Runs the future that `f` makes as the root of `block_on`, on a new thread, and drops the runtime.
+    /// Runs the future that `f` makes as a task of a runtime on a new thread, and drops the runtime.
     ///
     /// The runtime is dropped when this returns, unless the machine had no CPU for the threads that were to end, and they
     /// had nothing else to wait for: after half a second they are left to end by themselves ([`RuntimeShutdown::over`]).
@@ -177,6 +178,26 @@ impl Lab {
     /// [`LabError::Hung`] if that is not over at the deadline. A thread that is stuck cannot be ended: it is left
     /// behind, and what it holds with it.
     pub fn run<F, Fut, T>(&self, f: F) -> Result<Watched<T>, LabError>
+    where
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run_root(move || async move {
+            let task = tokio::spawn(async move { f().await });
+            task.await.unwrap_or_else(|error| resume_unwind(error.into_panic()))
+        })
+    }
+
+    /// Runs the future that `f` makes as the root of `block_on`, which need not be [`Send`]; else as [`run`](Self::run).
+    ///
+    /// On [`Flavor::MultiThread`] the root is polled on a thread that is no worker, so a block in it proves nothing
+    /// ([`Why::RootBlocked`]): what is to be watched there goes into `tokio::spawn`.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`run`](Self::run).
+    pub fn run_root<F, Fut, T>(&self, f: F) -> Result<Watched<T>, LabError>
     where
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = T> + 'static,
@@ -201,6 +222,46 @@ impl Lab {
         Waiting { runtime, state, messages, stop: Some(stop), deadline }.wait()
     }
 
+    /// Runs a control that is known to block and then the subject, each as [`run`](Self::run) does, and returns the subject's
+    /// pulse. Where the machine left a doubt, the one concerned is run again, three times in all.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use deadbeat::heartbeat::{Flavor, Lab};
+    ///
+    /// async fn old_shutdown() {
+    ///     std::thread::park_timeout(Duration::from_millis(120)); // waits on the worker
+    /// }
+    /// async fn shutdown() {
+    ///     tokio::time::sleep(Duration::from_millis(120)).await;
+    /// }
+    ///
+    /// Lab::new(Flavor::MultiThread(2)).with_teeth(old_shutdown, shutdown);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// With the panic of the control or of the subject, if it panics. If the control was not caught: a test that cannot fail
+    /// proves nothing. If the subject was not steady, or returned an `Err`, or did not end.
+    #[track_caller]
+    pub fn with_teeth<C, CFut, S, SFut>(&self, control: C, subject: S) -> Pulse
+    where
+        C: FnOnce() -> CFut + Clone + Send + 'static,
+        CFut: Future<Output: TestOutput> + Send + 'static,
+        S: FnOnce() -> SFut + Clone + Send + 'static,
+        SFut: Future<Output: TestOutput> + Send + 'static,
+    {
+        let control = || match self.run(control.clone()) {
+            // A control that is caught has done its part, whatever it returns.
+            Ok(watched) if watched.pulse.verdict() == Verdict::Starved => watched.pulse,
+            Ok(watched) => passed("control", watched),
+            Err(LabError::Hung { pulse }) => *pulse,
+            Err(error) => error.fail(),
+        };
+        let subject = || self.run(subject.clone()).map_or_else(LabError::fail, |watched| passed("subject", watched));
+        with_teeth(control, subject)
+    }
+
     fn ends(&self, began: Instant) -> Instant {
         began + self.deadline.min(NO_DEADLINE)
     }
@@ -210,6 +271,26 @@ impl Lab {
     fn judged_by(&self, began: Instant, done: Instant) -> TimeBudget {
         let ends = self.ends(began);
         TimeBudget::until(if done <= ends { Instant::now() + ANSWER } else { ends + REPORT / 2 })
+    }
+}
+
+/// The pulse of what returned no error.
+#[track_caller]
+fn passed(what: &str, watched: Watched<impl TestOutput>) -> Pulse {
+    match watched.output.error() {
+        None => watched.pulse,
+        Some(error) => panic!("the {what} failed: {error}\n{}", watched.pulse),
+    }
+}
+
+impl LabError {
+    /// Fails the test that the lab runs in: with the future's own panic, if it panicked.
+    #[track_caller]
+    fn fail(self) -> Pulse {
+        match self {
+            Self::Panicked(payload) => resume_unwind(payload.into_inner()),
+            error => panic!("{error}"),
+        }
     }
 }
 
@@ -234,7 +315,7 @@ impl<T> Waiting<T> {
     fn wait(self) -> Result<Watched<T>, LabError> {
         match self.next(self.deadline) {
             Ok(LabMessage::Done(at)) => self.judged(at),
-            Ok(LabMessage::Panicked(message)) => Err(LabError::Panicked { message }),
+            Ok(LabMessage::Panicked(payload)) => Err(LabError::Panicked(payload)),
             Err(RecvTimeoutError::Timeout) => self.stop(),
             _ => Err(vanished()),
         }
@@ -250,7 +331,7 @@ impl<T> Waiting<T> {
         };
         let watched = match said {
             Ok(LabMessage::Finished(watched)) => *watched,
-            Ok(LabMessage::Panicked(message)) => return Err(LabError::Panicked { message }),
+            Ok(LabMessage::Panicked(payload)) => return Err(LabError::Panicked(payload)),
             Err(RecvTimeoutError::Timeout) => return Err(self.described(reported_by(Instant::now()))),
             _ => return Err(vanished()),
         };
@@ -328,7 +409,7 @@ fn reported_by(deadline: Instant) -> TimeBudget {
 
 /// The thread ended without a word, which only a panic while it dropped things can make it do.
 fn vanished() -> LabError {
-    LabError::Panicked { message: "the lab's thread ended early".to_owned() }
+    LabError::Panicked(PanicPayload::new(Box::new("the lab's thread ended early")))
 }
 
 #[cfg(test)]

@@ -207,7 +207,7 @@ fn call(
     let CellSettings { policy, budget, deadline } = settings.clone();
     let heartbeat = Heartbeat::new().interval(Duration::from_millis(5).min(budget)).budget(budget);
     let (kill, times) = (Arc::clone(kill), Arc::clone(times));
-    let watched = Lab::new(flavor).heartbeat(heartbeat).deadline(deadline).run(move || async move {
+    let watched = Lab::new(flavor).heartbeat(heartbeat).deadline(deadline).run_root(move || async move {
         let _ = times.began.set(Instant::now());
         let killing = tokio::spawn(async move {
             let start = Instant::now();
@@ -217,9 +217,9 @@ fn call(
             let _ = times.returned.set(returned);
             (self_report, returned - start)
         });
-        killing.await
+        killing.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
     })?;
-    let (self_report, elapsed) = watched.output.map_err(|error| LabError::Panicked { message: error.to_string() })?;
+    let (self_report, elapsed) = watched.output;
     Ok(SubjectResult { self_report, elapsed, pulse: Some(watched.pulse), program_fault: None })
 }
 

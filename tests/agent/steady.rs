@@ -52,7 +52,7 @@ fn beats_on(test: &str, flavor: Flavor) {
                 })
                 .await
             };
-            lab(flavor).run(kill).unwrap().pulse
+            lab(flavor).run_root(kill).unwrap().pulse
         },
         || {
             let trees: [Tree; 4] = std::array::from_fn(|_| Tree::new());
@@ -78,7 +78,7 @@ fn beats_on(test: &str, flavor: Flavor) {
                 leaves.await.unwrap().unwrap().leftovers.expect("not reported").unwrap();
                 is_asked.await.unwrap().unwrap_err();
             };
-            let pulse = lab(flavor).run(runs).unwrap().pulse;
+            let pulse = lab(flavor).run_root(runs).unwrap().pulse;
             eventually("all are dead", || trees.iter().all(|tree| tree.pids().is_empty()));
             let registries = [ended_registry, registry];
             eventually("the registries are empty", || registries.iter().all(|registry| registry.list().is_empty()));
@@ -126,12 +126,12 @@ fn the_worker_beats_on_however_many_children_a_subreaper_has() {
     let lab = || Lab::new(Flavor::CurrentThread).deadline(Duration::from_secs(120));
     let longest = |pulse: Pulse| pulse.longest.max(pulse.worst().map_or(Duration::ZERO, Stall::charged));
     println!("{} children", many_children());
-    let look = longest(lab().run(|| async { look_at_all() }).unwrap().pulse);
+    let look = longest(lab().run_root(|| async { look_at_all() }).unwrap().pulse);
     // One that looks at all of them does so every time; a fork that takes as long on a busy machine does not.
     let run = || {
         let (options, _, _) = isolated();
         let command = Tree::new().sh("exit 0");
-        let watched = lab().run(move || async move { run_subprocess_agent(command, &options).await }).unwrap();
+        let watched = lab().run_root(move || async move { run_subprocess_agent(command, &options).await }).unwrap();
         assert!(watched.output.unwrap().leftovers.is_none());
         longest(watched.pulse)
     };

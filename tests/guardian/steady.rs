@@ -50,7 +50,7 @@ pub(crate) fn no_worker_waits_for_a_guardian_that_does_not_listen() {
     with_teeth(
         || {
             let (guardian, _) = stopped();
-            let watched = lab().run(move || async move { announced(&guardian, 10_000) }).unwrap();
+            let watched = lab().run_root(move || async move { announced(&guardian, 10_000) }).unwrap();
             fit.send(watched.output.len() - 1).unwrap();
             watched.pulse
         },
@@ -60,7 +60,7 @@ pub(crate) fn no_worker_waits_for_a_guardian_that_does_not_listen() {
             let _guarded = announced(&guardian, how_many.recv().unwrap());
             assert_eq!(guardian.pid(), Some(stopped), "it was found out too early to show anything");
             let options = AgentOptions::default().guardian(guardian.clone());
-            let watched = lab().run(move || async move {
+            let watched = lab().run_root(move || async move {
                 run_subprocess_agent(Command::new("true"), &options).await.unwrap();
                 let second = guardian.pid().unwrap();
                 kill_wholly(second).await;

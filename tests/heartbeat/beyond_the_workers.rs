@@ -33,7 +33,7 @@ fn a_full_blocking_pool_is_starved_though_the_workers_are_steady() {
 
 #[test]
 fn a_lab_takes_the_pulse_of_the_blocking_pool_unless_told_not_to() {
-    let pool = |lab: Lab| lab.run(|| async { tokio::time::sleep(LONG).await }).unwrap().pulse.blocking_pool;
+    let pool = |lab: Lab| lab.run_root(|| async { tokio::time::sleep(LONG).await }).unwrap().pulse.blocking_pool;
     let lab = Lab::new(Flavor::CurrentThread);
     let mut pools = (0..5).map(|_| pool(lab.clone()).unwrap());
     assert!(pools.any(|pool| pool.probes > 0 || pool.pending), "in five times it was not asked");
@@ -50,10 +50,10 @@ fn is_told(slow: &RuntimeShutdown) -> bool {
 fn a_shutdown_takes_as_long_as_the_closure_it_waits_for() {
     let lab = Lab::new(Flavor::CurrentThread);
     // Where the machine has no time for the dropping, the closure is over before it begins.
-    let slow = || lab.run(|| async { drop(tokio::task::spawn_blocking(|| block(LONG))) }).unwrap().pulse.shutdown;
+    let slow = || lab.run_root(|| async { drop(tokio::task::spawn_blocking(|| block(LONG))) }).unwrap().pulse.shutdown;
     let mut slow = (0..10).map(|_| slow().unwrap()).inspect(|slow| println!("{slow}"));
     let slow = slow.find(|slow| slow.over && slow.took >= LONG / 2 && is_told(slow));
     let slow = slow.expect("in ten times it did not wait, or not behind the closure");
-    let quick = || lab.run(|| async {}).unwrap().pulse.shutdown.unwrap();
+    let quick = || lab.run_root(|| async {}).unwrap().pulse.shutdown.unwrap();
     assert!((0..10).map(|_| quick()).any(|quick| quick.over && quick.took < slow.took), "none was quicker than {slow}");
 }

@@ -70,7 +70,7 @@ async fn short_work(times: u32) {
 fn a_block_is_found_though_its_worker_has_been_busy_ever_since() {
     let pulse = |block: fn(Duration)| {
         let lab = Lab::new(Flavor::MultiThread(2));
-        let watched = lab.run(move || async move {
+        let watched = lab.run_root(move || async move {
             let (sender, receiver) = tokio::sync::oneshot::channel();
             tokio::spawn(async move {
                 block(LONG);

@@ -42,7 +42,7 @@ where
     Fut: Future<Output = ()> + 'static,
 {
     let begun = Instant::now();
-    let result = Lab::new(flavor).deadline(DEADLINE).run(f);
+    let result = Lab::new(flavor).deadline(DEADLINE).run_root(f);
     let took = begun.elapsed();
     assert!(matches!(result, Err(LabError::Hung { .. })), "not hung: {result:?}");
     // A loaded machine delays the waker of the test, not the verdict.
@@ -69,7 +69,7 @@ fn a_worker_that_waits_for_ever_is_named_with_its_call() {
         let culprit = pulse.worst().unwrap().culprit.as_ref();
         assert_waits_for_a_lock(culprit);
         // The process is as good as before.
-        assert_steady(&Lab::new(flavor).run(|| tokio::time::sleep(LONG)).unwrap().pulse);
+        assert_steady(&Lab::new(flavor).run_root(|| tokio::time::sleep(LONG)).unwrap().pulse);
     }
 }
 

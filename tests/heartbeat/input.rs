@@ -74,9 +74,9 @@ fn a_budget_below_the_interval_is_refused() {
 #[test]
 fn a_lab_refuses_what_it_cannot_use() {
     let lab = Lab::new(Flavor::CurrentThread).heartbeat(Heartbeat::new().interval(ZERO));
-    assert!(matches!(lab.run(|| async {}), Err(LabError::Config(ConfigError::ZeroInterval))));
+    assert!(matches!(lab.run_root(|| async {}), Err(LabError::Config(ConfigError::ZeroInterval))));
     let lab = Lab::new(Flavor::MultiThread(0));
-    assert!(matches!(lab.run(|| async {}), Err(LabError::Config(ConfigError::NoWorkers))));
+    assert!(matches!(lab.run_root(|| async {}), Err(LabError::Config(ConfigError::NoWorkers))));
 }
 
 #[tokio::test]
@@ -89,10 +89,10 @@ async fn a_time_beyond_all_clocks_is_refused_or_no_limit_at_all_and_never_a_pani
         assert_eq!((watched.output, watched.pulse.verdict()), (7, Verdict::Inconclusive { why }));
     }
     // And what is watched next is looked at as ever.
-    let next = || starved(|| Lab::new(Flavor::CurrentThread).run(|| async { block(LONG) }).unwrap().pulse);
+    let next = || starved(|| Lab::new(Flavor::CurrentThread).run_root(|| async { block(LONG) }).unwrap().pulse);
     tokio::task::spawn_blocking(next).await.unwrap();
     let lab = Lab::new(Flavor::CurrentThread).deadline(Duration::MAX);
-    let ran = tokio::task::spawn_blocking(move || lab.run(|| async { 7 }).unwrap().output);
+    let ran = tokio::task::spawn_blocking(move || lab.run_root(|| async { 7 }).unwrap().output);
     assert_eq!(ran.await.unwrap(), 7);
 }
 

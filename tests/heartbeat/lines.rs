@@ -192,7 +192,7 @@ fn code_that_was_over_in_time_is_not_hung_for_the_reading_of_symbols() {
             });
         }
         let (tell, told) = mpsc::channel();
-        let result = Lab::new(Flavor::CurrentThread).deadline(deadline).run(move || async move {
+        let result = Lab::new(Flavor::CurrentThread).deadline(deadline).run_root(move || async move {
             block(Duration::from_millis(300));
             tell.send(Instant::now()).unwrap();
         });

@@ -60,7 +60,7 @@ fn waits_for_a_lock(flavor: Flavor, ready: fn() -> bool, work: fn()) -> Option<P
         waiting.send(()).unwrap();
         drop(lock.lock());
     };
-    let watched = Lab::new(flavor).run(|| async move { tokio::spawn(waits).await.unwrap() });
+    let watched = Lab::new(flavor).run(|| waits);
     holder.join().unwrap();
     Some(watched.unwrap().pulse)
 }

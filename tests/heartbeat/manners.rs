@@ -22,9 +22,9 @@ async fn its_panic_passes_through() {
 
 #[test]
 fn its_panic_in_a_lab_is_an_error_with_its_words() {
-    let result = Lab::new(Flavor::CurrentThread).run(|| async { panic!("mine") });
-    let Err(LabError::Panicked { message }) = result else { panic!("{result:?}") };
-    assert_eq!(message, "mine");
+    let result = Lab::new(Flavor::CurrentThread).run_root(|| async { panic!("mine") });
+    let Err(LabError::Panicked(payload)) = result else { panic!("{result:?}") };
+    assert_eq!(payload.text(), "mine");
 }
 
 /// Beats wake the task, but the future is polled only when it asked for it.

@@ -47,7 +47,7 @@ fn the_one_meddled_with() {
             }
             block(if at_once { LONG * 10 } else { LONG });
         };
-        Lab::new(Flavor::CurrentThread).run(blocks).unwrap().pulse
+        Lab::new(Flavor::CurrentThread).run_root(blocks).unwrap().pulse
     };
     println!("\ncharged {}", pulse.longest.as_millis());
     println!("\nverdict {}", pulse.verdict());

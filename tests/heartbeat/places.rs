@@ -8,7 +8,7 @@ use crate::support::{LONG, assert_starved, assert_steady, block};
 #[test]
 fn a_lab_runs_on_a_plain_thread() {
     let lab = Lab::new(Flavor::CurrentThread);
-    let thread = std::thread::spawn(move || lab.run(|| async { 7 }).unwrap().output);
+    let thread = std::thread::spawn(move || lab.run_root(|| async { 7 }).unwrap().output);
     assert_eq!(thread.join().unwrap(), 7);
 }
 
@@ -16,8 +16,8 @@ fn a_lab_runs_on_a_plain_thread() {
 async fn a_lab_runs_on_another_runtimes_blocking_pool() {
     let in_lab = || {
         let lab = Lab::new(Flavor::MultiThread(2));
-        let bad = || lab.run(|| async { tokio::spawn(async { block(LONG) }).await.unwrap() }).unwrap().pulse;
-        with_teeth(bad, || lab.run(|| tokio::time::sleep(LONG)).unwrap().pulse)
+        let bad = || lab.run(|| async { block(LONG) }).unwrap().pulse;
+        with_teeth(bad, || lab.run_root(|| tokio::time::sleep(LONG)).unwrap().pulse)
     };
     tokio::task::spawn_blocking(in_lab).await.unwrap();
 }
@@ -29,7 +29,7 @@ fn a_lab_takes_a_future_that_is_not_send() {
         tokio::task::yield_now().await;
         *shared
     };
-    assert_eq!(Lab::new(Flavor::MultiThread(2)).run(run).unwrap().output, 7);
+    assert_eq!(Lab::new(Flavor::MultiThread(2)).run_root(run).unwrap().output, 7);
 }
 
 #[tokio::test]

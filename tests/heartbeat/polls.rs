@@ -59,7 +59,7 @@ fn a_block_before_a_handover_is_not_missed() {
 
 /// Polls in a row with a `yield_now` between them, and what the longest took by the task's own clock.
 fn in_a_row(workers: usize, polls: u32, poll: fn(Duration), time: Duration) -> (Pulse, Duration) {
-    let watched = Lab::new(Flavor::MultiThread(workers)).run(move || async move {
+    let watched = Lab::new(Flavor::MultiThread(workers)).run_root(move || async move {
         let task = tokio::spawn(async move {
             let mut longest = Duration::ZERO;
             for _ in 0..polls {

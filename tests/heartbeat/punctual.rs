@@ -20,7 +20,7 @@ const FLAVORS: [Flavor; 3] = [Flavor::CurrentThread, Flavor::MultiThread(2), Fla
 /// What came of one, and how long after its code.
 fn lab(nth: u32) -> (Pulse, Duration) {
     let lab = Lab::new(FLAVORS[nth as usize % FLAVORS.len()]);
-    let watched = lab.run(move || async move { tokio::spawn(code(nth)).await.unwrap() }).unwrap();
+    let watched = lab.run(move || code(nth)).unwrap();
     (watched.pulse, watched.output.elapsed())
 }
 

@@ -10,7 +10,7 @@ use crate::support::{LONG, block, starved};
 fn a_report_says_what_happened_and_what_to_do() {
     let heartbeat = Heartbeat::new().interval(Duration::from_millis(7)).budget(Duration::from_millis(40));
     let lab = Lab::new(Flavor::CurrentThread).heartbeat(heartbeat);
-    let report = starved(|| lab.run(|| async { block(LONG) }).unwrap().pulse).to_string();
+    let report = starved(|| lab.run_root(|| async { block(LONG) }).unwrap().pulse).to_string();
     for part in [
         "starved",
         "every 7.0 ms",
@@ -51,7 +51,7 @@ async fn stalls_are_told_in_the_order_in_which_they_began() {
 #[test]
 #[cfg(feature = "serde")]
 fn a_pulse_serializes_in_milliseconds() {
-    let pulse = starved(|| Lab::new(Flavor::CurrentThread).run(|| async { block(LONG) }).unwrap().pulse);
+    let pulse = starved(|| Lab::new(Flavor::CurrentThread).run_root(|| async { block(LONG) }).unwrap().pulse);
     let json = serde_json::to_value(&pulse).unwrap();
     let stall = &json["stalls"][0];
     for key in ["at_ms", "wall_ms", "on_cpu_ms"] {

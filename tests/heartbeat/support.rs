@@ -41,7 +41,7 @@ where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    Lab::new(flavor).run(|| async { tokio::spawn(f()).await.unwrap() }).unwrap().pulse
+    Lab::new(flavor).run(f).unwrap().pulse
 }
 
 /// Where the kernel keeps no schedstat, a noisy machine leaves doubt; anywhere, so do a hypervisor that took as much as

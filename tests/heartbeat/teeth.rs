@@ -7,20 +7,21 @@ use deadbeat::heartbeat::{Flavor, Lab, Pulse, with_teeth};
 use crate::support::{LONG, block};
 
 fn bad() -> Pulse {
-    Lab::new(Flavor::CurrentThread).run(|| async { block(LONG) }).unwrap().pulse
+    Lab::new(Flavor::CurrentThread).run_root(|| async { block(LONG) }).unwrap().pulse
 }
 
 fn good() -> Pulse {
-    Lab::new(Flavor::CurrentThread).run(|| tokio::time::sleep(LONG)).unwrap().pulse
+    Lab::new(Flavor::CurrentThread).run_root(|| tokio::time::sleep(LONG)).unwrap().pulse
 }
 
 fn vacuous() -> Pulse {
-    Lab::new(Flavor::MultiThread(2)).run(|| async { block(LONG) }).unwrap().pulse
+    Lab::new(Flavor::MultiThread(2)).run_root(|| async { block(LONG) }).unwrap().pulse
 }
 
 fn panic_of(test: impl FnOnce()) -> String {
     let panic = catch_unwind(AssertUnwindSafe(test)).expect_err("it should have panicked");
-    *panic.downcast::<String>().expect("a message")
+    let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    literal.unwrap_or_else(|| *panic.downcast::<String>().expect("a message"))
 }
 
 #[test]
@@ -59,27 +60,41 @@ fn a_real_thing_that_proves_nothing_fails_with_a_remedy() {
     assert!(message.starts_with("the watch proves nothing") && message.contains("tokio::spawn"), "{message}");
 }
 
-/// The examples of README.md and of the crate's pages, of which a test is copied more often than it is written.
-const EXAMPLES: [(&str, &str); 4] = [
-    ("README.md", include_str!("../../README.md")),
-    ("src/lib.rs", include_str!("../../src/lib.rs")),
-    ("src/heartbeat.rs", include_str!("../../src/heartbeat.rs")),
-    ("src/heartbeat/teeth.rs", include_str!("../../src/heartbeat/teeth.rs")),
-];
+async fn blocks() {
+    block(LONG);
+}
 
-/// What ends at once blocks nothing, so a panic must not be dropped with the output.
+async fn sleeps() {
+    tokio::time::sleep(LONG).await;
+}
+
+async fn panics() {
+    panic!("at once")
+}
+
 #[test]
-fn a_real_thing_that_panics_at_once_fails_the_test_as_the_examples_are_written() {
-    let panics = || async { tokio::spawn(async { panic!("at once") }).await.unwrap() };
-    let message = panic_of(|| drop(with_teeth(bad, || Lab::new(Flavor::MultiThread(2)).run(panics).unwrap().pulse)));
-    assert!(message.contains("at once"), "{message}");
-    let spawns = |line: &&str| line.contains(".run(") && line.contains("tokio::spawn(");
-    let mut shown = 0;
-    for (file, text) in EXAMPLES {
-        for line in text.lines().filter(spawns) {
-            shown += 1;
-            assert!(line.contains(".await.unwrap() })"), "{file} drops a panic: {line}");
-        }
+fn a_lab_holds_a_subject_to_a_control_that_has_to_be_caught() {
+    for flavor in [Flavor::CurrentThread, Flavor::MultiThread(2)] {
+        assert!(Lab::new(flavor).with_teeth(blocks, sleeps).stalls.is_empty());
     }
-    assert!(shown >= 4, "of {shown} examples");
+    let lab = Lab::new(Flavor::MultiThread(2));
+    let message = panic_of(|| drop(lab.with_teeth(sleeps, sleeps)));
+    assert!(message.contains("no teeth"), "{message}");
+    let message = panic_of(|| drop(lab.with_teeth(blocks, blocks)));
+    assert!(message.contains("the runtime was starved"), "{message}");
+}
+
+/// What ends at once blocks nothing: neither a panic nor an error may be dropped with the output.
+#[test]
+fn a_subject_that_panics_or_fails_at_once_fails_the_test() {
+    let lab = Lab::new(Flavor::MultiThread(2));
+    let message = panic_of(|| drop(lab.with_teeth(blocks, panics)));
+    assert_eq!(message, "at once");
+    let message = panic_of(|| drop(lab.with_teeth(blocks, || async { Err::<(), _>("no such file") })));
+    assert!(message.contains(r#"the subject failed: "no such file""#), "{message}");
+    let message = panic_of(|| drop(lab.with_teeth(panics, sleeps)));
+    assert_eq!(message, "at once");
+    let message = panic_of(|| drop(lab.with_teeth(|| async { Err::<(), _>("not begun") }, sleeps)));
+    assert!(message.contains(r#"the control failed: "not begun""#), "{message}");
+    lab.with_teeth(blocks, || async { Ok::<_, std::io::Error>(7) });
 }

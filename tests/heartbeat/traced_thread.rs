@@ -43,7 +43,7 @@ fn short_polls(flavor: Flavor, meanwhile: fn(Pid) -> bool) -> (bool, Pulse) {
         }
         meanwhile.await.unwrap()
     };
-    let watched = Lab::new(flavor).run(|| async move { tokio::spawn(polls).await.unwrap() }).unwrap();
+    let watched = Lab::new(flavor).run(|| polls).unwrap();
     (watched.output, watched.pulse)
 }
 
@@ -58,7 +58,7 @@ fn a_thread_that_was_traced_for_a_while_is_not_accused() {
         let by_a_tracer = |why: &Why| matches!(why, Why::Traced { .. });
         assert!(pulse.stalls.iter().filter_map(|stall| stall.doubt.as_ref()).any(by_a_tracer), "\n{pulse}");
         // The control: as long a stop, by the code itself.
-        let blocks = || Lab::new(flavor).run(|| async { tokio::spawn(async { block(LONG) }).await.unwrap() });
+        let blocks = || Lab::new(flavor).run(|| async { block(LONG) });
         assert_eq!(starved(|| blocks().unwrap().pulse).verdict(), Verdict::Starved);
     }
 }

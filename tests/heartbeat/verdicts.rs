@@ -83,14 +83,14 @@ fn a_lab_sees_a_blocked_worker_whichever_it_is(#[case] flavor: Flavor) {
 fn a_lab_sees_a_block_in_the_root_future_of_current_thread() {
     let lab = Lab::new(Flavor::CurrentThread);
     with_teeth(
-        || lab.run(|| async { block(LONG) }).unwrap().pulse,
-        || lab.run(|| tokio::time::sleep(LONG)).unwrap().pulse,
+        || lab.run_root(|| async { block(LONG) }).unwrap().pulse,
+        || lab.run_root(|| tokio::time::sleep(LONG)).unwrap().pulse,
     );
 }
 
 #[test]
 fn a_block_in_the_root_of_a_multi_thread_runtime_starves_no_worker_and_proves_nothing() {
-    let mut pulses = (0..5).map(|_| Lab::new(Flavor::MultiThread(2)).run(|| async { block(LONG) }).unwrap().pulse);
+    let mut pulses = (0..5).map(|_| Lab::new(Flavor::MultiThread(2)).run_root(|| async { block(LONG) }).unwrap().pulse);
     // A machine that stands still leaves another doubt, or sees no culprit; none of them is a verdict.
     let named = |pulse: &Pulse| {
         let Verdict::Inconclusive { why } = pulse.verdict() else { panic!("{pulse}") };

@@ -19,7 +19,7 @@ where
     Fut: Future<Output = ()> + Send + 'static,
 {
     let lab = Lab::new(flavor).heartbeat(Heartbeat::new().budget(BUDGET)).deadline(Duration::from_secs(60));
-    let watched = lab.run(move || async move {
+    let watched = lab.run_root(move || async move {
         let start = Instant::now();
         tokio::spawn(kill()).await.unwrap();
         start.elapsed()

@@ -43,7 +43,7 @@ fn what_hangs_is_said_to_be_the_code_or_the_drop_of_its_runtime() {
 
 #[test]
 fn a_panic_is_told_with_what_is_different_in_a_lab() {
-    let said = LabError::Panicked { message: "mine".to_owned() }.to_string();
+    let said = LabError::Panicked(PanicPayload::new(Box::new("mine"))).to_string();
     let lines: Vec<_> = said.lines().collect();
     assert_eq!(lines[0], "the future under watch panicked: mine");
     assert!(lines[1].contains("`#[tokio::test]`") && lines[1].contains("order") && lines.len() == 2, "{said}");
@@ -71,7 +71,7 @@ fn a_task_that_yields_is_polled_again_in_another_order_than_by_tokios_own_interv
         order
     }
     let plain = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(order());
-    let lab = Lab::new(Flavor::CurrentThread).run(order).unwrap().output;
+    let lab = Lab::new(Flavor::CurrentThread).run_root(order).unwrap().output;
     assert_eq!(lab, [0, 1, 2, 10, 11, 12], "each yields behind the others");
     assert_ne!(lab, plain, "then there is nothing to explain");
 }
@@ -81,7 +81,7 @@ fn an_error_that_has_a_cause_names_it() {
     let causes = [
         (LabError::Config(ConfigError::NoWorkers), Some("at least one worker")),
         (LabError::Runtime(io::Error::from(io::ErrorKind::OutOfMemory)), Some("out of memory")),
-        (LabError::Panicked { message: "mine".to_owned() }, None),
+        (LabError::Panicked(PanicPayload::new(Box::new("mine"))), None),
         (LabError::Hung { pulse: Box::new(Pulse::empty(Heartbeat::new())) }, None),
     ];
     for (error, cause) in causes {
@@ -98,7 +98,7 @@ fn a_runtime_that_cannot_be_had_is_not_taken_for_a_panic() {
     let refused = beginning::<()>(Ok(LabMessage::NoRuntime(io::Error::from(io::ErrorKind::OutOfMemory))));
     assert!(matches!(refused, Err(LabError::Runtime(error)) if error.kind() == io::ErrorKind::OutOfMemory));
     let nothing = beginning::<()>(Err(RecvError));
-    assert!(matches!(nothing, Err(LabError::Panicked { message }) if message.contains("ended early")));
+    assert!(matches!(nothing, Err(LabError::Panicked(payload)) if payload.text().contains("ended early")));
 }
 
 #[test]
@@ -127,21 +127,20 @@ fn a_report_is_due_after_the_deadline_and_within_a_second_of_it() {
 }
 
 #[test]
-fn a_panic_is_told_in_its_own_words_if_it_has_any() {
-    assert_eq!(thread::message(&"of a literal"), "of a literal");
-    assert_eq!(thread::message(&String::from("of a format")), "of a format");
-    assert_eq!(thread::message(&7), "(no text)");
+fn an_error_can_be_shared_between_threads() {
+    fn is_shared<E: std::error::Error + Send + Sync + 'static>() {}
+    is_shared::<LabError>();
 }
 
 #[test]
 fn what_the_code_returns_comes_back_with_the_end_of_its_runtime_or_why_it_never_ran() {
     for flavor in [Flavor::CurrentThread, Flavor::MultiThread(2)] {
-        let watched = Lab::new(flavor).run(|| async { 7 }).unwrap();
+        let watched = Lab::new(flavor).run_root(|| async { 7 }).unwrap();
         assert_eq!(watched.output, 7, "{flavor}");
         let shutdown = watched.pulse.shutdown.unwrap();
         assert!(shutdown.over && !shutdown.cut_short, "{shutdown}");
     }
-    let refused = Lab::new(Flavor::MultiThread(0)).run(|| async { 7 });
+    let refused = Lab::new(Flavor::MultiThread(0)).run_root(|| async { 7 });
     assert!(matches!(refused, Err(LabError::Config(ConfigError::NoWorkers))));
 }
 
@@ -232,7 +231,7 @@ fn the_clock_stands_still_while_what_was_seen_is_judged() {
 fn code_that_merely_waits_is_dropped_at_the_deadline_so_its_shutdown_is_called_cut_short() {
     let lab = Lab::new(Flavor::CurrentThread).deadline(MS * 5);
     let cut_short = || {
-        let Err(LabError::Hung { pulse }) = lab.run(pending::<()>) else { panic!("it was over") };
+        let Err(LabError::Hung { pulse }) = lab.run_root(pending::<()>) else { panic!("it was over") };
         pulse.shutdown.inspect(|shutdown| assert!(shutdown.cut_short, "{shutdown}"))
     };
     assert!((0..20).any(|_| cut_short().is_some_and(|shutdown| shutdown.over)));

@@ -1,6 +1,5 @@
 //! The life of a lab's own thread: it builds the runtime, runs the future and drops the runtime, and says how far it is.
 
-use std::any::Any;
 use std::cell::OnceCell;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+use crate::heartbeat::lab::panic_payload::PanicPayload;
 use crate::heartbeat::lab::runtime::WatchedRuntime;
 use crate::heartbeat::lab::time_budget::TimeBudget;
 use crate::heartbeat::pulse::Watched;
@@ -28,7 +28,7 @@ pub(super) enum LabMessage<T> {
     /// What was seen.
     Finished(Box<Watched<Option<T>>>),
     /// It panicked.
-    Panicked(String),
+    Panicked(PanicPayload),
     NoRuntime(std::io::Error),
     /// The runtime is gone.
     ShutDown(Duration),
@@ -54,7 +54,7 @@ pub(super) fn run<F, Fut, T>(
     let finished = catch_unwind(AssertUnwindSafe(|| watch(runtime, &built, judged_by, future, messages)));
     let _ = messages.send(match finished {
         Ok(watched) => LabMessage::Finished(Box::new(watched)),
-        Err(panic) => LabMessage::Panicked(message(&*panic)),
+        Err(panic) => LabMessage::Panicked(PanicPayload::new(panic)),
     });
     let begun = Instant::now();
     drop(built);
@@ -101,9 +101,4 @@ where
         Poll::Ready(Err(_)) | Poll::Pending => future.as_mut().poll(cx).map(Some),
     })
     .await
-}
-
-pub(super) fn message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(no text)".to_owned())
 }

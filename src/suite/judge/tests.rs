@@ -251,7 +251,7 @@ fn a_stubborn_group_that_was_not_looked_at_when_half_the_grace_was_over_is_uncle
 #[test]
 fn a_pulse_has_to_be_what_is_expected_of_the_subject() {
     let lab = Lab::new(Flavor::CurrentThread);
-    let pulse_of = |nap| lab.run(move || async move { std::thread::park_timeout(nap) }).unwrap().pulse;
+    let pulse_of = |nap| lab.run_root(move || async move { std::thread::park_timeout(nap) }).unwrap().pulse;
     let with = |pulse| Observation { pulse: Some(pulse), ..seen(GRACE, GRACE) };
     // A watch that is shorter than the budget is steady.
     let steady = with(while_inconclusive(|| pulse_of(Duration::ZERO), |pulse| pulse.verdict() != Verdict::Steady));
