@@ -332,3 +332,67 @@ fn worst(pulse: &Pulse) -> String {
 fn to_stderr(line: &str) {
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heartbeat::Why;
+
+    const PLAIN: Test = Test::new("ours::net", "connects");
+
+    fn run(end: BodyEnd, doubt: Option<Why>) -> Result<Watched<BodyEnd>, LabError> {
+        let mut watched = Lab::new(Flavor::CurrentThread).run(|| async {}).unwrap();
+        watched.pulse.uncovered = doubt;
+        Ok(Watched { output: end, pulse: watched.pulse })
+    }
+
+    fn panicked() -> BodyEnd {
+        BodyEnd::Panicked(Box::new("mine"))
+    }
+
+    #[test]
+    fn only_what_passes_and_the_machine_kept_in_doubt_is_run_again() {
+        let doubt = || Some(Why::Memory);
+        for (test, end, doubt, again) in [
+            (PLAIN, BodyEnd::Returned(ExitCode::SUCCESS), doubt(), true),
+            (PLAIN, BodyEnd::Returned(ExitCode::SUCCESS), None, false),
+            (PLAIN, BodyEnd::Returned(ExitCode::SUCCESS), Some(Why::PausedClock), false),
+            (PLAIN, BodyEnd::Returned(ExitCode::FAILURE), doubt(), false),
+            (PLAIN, panicked(), doubt(), false),
+            (PLAIN.should_panic(), panicked(), doubt(), true),
+            (PLAIN.should_panic(), BodyEnd::Returned(ExitCode::SUCCESS), doubt(), false),
+        ] {
+            let should_panic = test.should_panic;
+            assert_eq!(
+                test.is_worth_another(&run(end, doubt.clone())),
+                again,
+                "{doubt:?}, should panic: {should_panic}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_doubt_that_stays_says_that_three_runs_had_it() {
+        let pulse = run(panicked(), Some(Why::Memory)).unwrap().pulse;
+        let report = PLAIN.report(TestVerdict::Inconclusive, &pulse);
+        assert!(report.starts_with("three runs prove nothing; inconclusive: the worker waited for memory"), "{report}");
+        assert!(report.contains("  verdict      inconclusive"), "{report}");
+    }
+
+    #[test]
+    fn a_test_is_called_as_its_harness_calls_it() {
+        assert_eq!(PLAIN.path(), ("ours", "net::connects".to_owned()));
+        assert_eq!(Test::new("ours", "connects").path(), ("ours", "connects".to_owned()));
+    }
+
+    #[test]
+    fn a_body_runs_unwatched_as_in_plain_tokio() {
+        let make = || Make::Root(Arc::new(|| Box::pin(async { ExitCode::FAILURE })));
+        assert_eq!(make().run_unwatched(), ExitCode::FAILURE);
+        let workers = Make::Task(
+            3,
+            Arc::new(|| Box::pin(async { (tokio::runtime::Handle::current().metrics().num_workers() as u8).into() })),
+        );
+        assert_eq!(workers.run_unwatched(), ExitCode::from(3));
+    }
+}

@@ -59,6 +59,30 @@ fn many_processes_append_to_one_file_and_no_line_is_torn() {
 }
 
 #[test]
+fn what_proves_nothing_passes_where_that_is_asked_for_and_nothing_else_does() {
+    let tests = ["bad::pauses_the_clock", "bad::thread_sleep", "bad::never_returns"];
+    let output = suite().args(tests).env("DEADBEAT_INCONCLUSIVE", "pass").output().unwrap();
+    let (said, results) = (text(&output), results(&output.stdout));
+    let result = tests.map(|name| results[name].0.as_str());
+    assert_eq!(result, ["ok", "FAILED", "FAILED"], "{said}");
+    let note = "deadbeat: bad::pauses_the_clock: it proves nothing; inconclusive: tokio's clock is paused";
+    assert!(said.lines().any(|line| line.starts_with(note)), "{said}");
+}
+
+#[test]
+fn a_test_without_an_end_fails_in_report_too_and_is_written_down() {
+    let dir = tempfile::tempdir().unwrap();
+    let report = dir.path().join("stalls.jsonl");
+    let mut command = suite();
+    command.arg("bad::never_returns").env("DEADBEAT", "report").env("DEADBEAT_REPORT", &report);
+    let output = command.output().unwrap();
+    assert!(text(&output).contains("was not over after") && !output.status.success(), "{}", text(&output));
+    let line: serde_json::Value = serde_json::from_str(&fs::read_to_string(&report).unwrap()).unwrap();
+    assert_eq!([&line["test"], &line["verdict"]], ["bad::never_returns", "hung"]);
+    assert!(line["culprit"].as_str().unwrap().contains("futex"), "{line}");
+}
+
+#[test]
 fn off_is_plain_tokio_and_says_nothing() {
     let tests = ["bad::thread_sleep", "bad::block_in_the_body_on_two_workers", "bad::a_known_stall", "good::not_send"];
     let output = suite().args(tests).env("DEADBEAT", "off").output().unwrap();

@@ -29,7 +29,7 @@ deadbeat = { path = "REPOSITORY", default-features = false }
 [dev-dependencies]
 rstest = { version = "0.26", default-features = false }
 test-log = { version = "0.2", default-features = false }
-tokio = { version = "1.45", features = ["macros", "rt-multi-thread", "time"] }
+tokio = { version = "1.45", features = ["macros", "rt-multi-thread", "test-util", "time"] }
 
 [profile.dev]
 debug = "line-tables-only"
@@ -53,7 +53,13 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
         new.persist(file).unwrap();
     };
     fs::create_dir_all(folder().join("tests")).unwrap();
-    write("Cargo.toml", &MANIFEST.replace("REPOSITORY", REPOSITORY));
+    let mut manifest = MANIFEST.replace("REPOSITORY", REPOSITORY);
+    // Of an unpacked package the attribute's crate is beside it: see scripts/check-package.
+    let beside = format!("{REPOSITORY}/../deadbeat-macros-{}", env!("CARGO_PKG_VERSION"));
+    if Path::new(&beside).exists() {
+        manifest += &format!("\n[patch.crates-io]\ndeadbeat-macros = {{ path = {beside:?} }}\n");
+    }
+    write("Cargo.toml", &manifest);
     write("lib.rs", "");
     write("tests/suite.rs", include_str!("suite.rs"));
     write("tests/mistakes.rs", super::mistakes::SOURCE);

@@ -130,6 +130,13 @@ mod bad {
         panic!("its own panic");
     }
 
+    #[deadbeat::test]
+    async fn pauses_the_clock() {
+        begins("bad::pauses_the_clock");
+        tokio::time::pause();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+    }
+
     #[deadbeat::test(known = "it blocked once, issue 12", until = "9999-12-31")]
     async fn a_known_stall_that_is_gone() {
         begins("bad::a_known_stall_that_is_gone");

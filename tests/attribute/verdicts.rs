@@ -5,7 +5,7 @@ use std::process::Command;
 use super::outside::{cargo, results, suite, text};
 
 /// Of each bad test, in order: words that it is shown with, and none that must not be there.
-const BAD: [(&str, &[&str]); 15] = [
+const BAD: [(&str, &[&str]); 16] = [
     ("a_computation", &["the runtime was starved", "running"]),
     ("a_known_stall_for_too_long", &["until 2020-02-29, which is over (it blocks, issue 12): ", "clock_nanosleep"]),
     ("a_known_stall_that_is_gone", &["the known stall did not happen: remove `known`", "it blocked once, issue 12"]),
@@ -15,6 +15,7 @@ const BAD: [(&str, &[&str]); 15] = [
     ("never_returns", &["was not over after", "futex", "more time than 1s: `deadline = \"..\"`"]),
     ("one_of_two_workers_blocks", &["the runtime was starved", "clock_nanosleep: 200 ms asked for"]),
     ("panics", &["its own panic", "thread 'bad::panics'", "tests/suite.rs"]),
+    ("pauses_the_clock", &["it proves nothing; inconclusive: tokio's clock is paused", "run without `start_paused`"]),
     ("process_output", &["the runtime was starved", "culprit"]),
     ("returns_an_error", &["its own error"]),
     ("stalls_and_does_not_panic", &["the runtime was starved", "test did not panic as expected"]),
