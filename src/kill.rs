@@ -32,6 +32,7 @@ mod escalation;
 mod in_progress;
 mod kill_thread;
 mod policy;
+mod reaping;
 mod report;
 pub(crate) mod runner;
 mod runtime_task;
@@ -40,6 +41,7 @@ pub(crate) mod target_batch;
 pub(crate) mod testing;
 
 use std::io;
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -196,11 +198,19 @@ impl KillPolicy {
         }
         // While it listens, SIGCHLD is not ignored, and a leader that dies stays until it is waited for.
         let _children = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::child());
-        let kill = Kill::new(group, self).if_identified()?.wait_for_leader(self.reap_within());
-        let report = runner::off_worker(kill).await?;
-        let status = match group.leader_has_exited() {
-            true => child.wait().await.map(Some),
-            false => child.try_wait(),
+        let mut kill = Kill::new(group, self).if_identified()?.wait_for_leader(self.reap_within());
+        let may_reap = kill.expect_leader_reaped();
+        let kill = pin!(runner::off_worker(kill));
+        let (report, status) = match may_reap {
+            // Once the leader is reaped the kernel says when the group is empty, so the process table is not walked.
+            true => reaping::until(kill, child).await,
+            false => (kill.await, None),
+        };
+        let report = report?;
+        let status = match status {
+            Some(status) => status.map(Some),
+            None if group.leader_has_exited() => child.wait().await.map(Some),
+            None => child.try_wait(),
         };
         match unless_collected(status) {
             Ok(status) => Ok(ChildKill { report, status }),

@@ -40,7 +40,7 @@ mod table;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpgid};
@@ -84,7 +84,21 @@ pub(super) struct ProcWatch {
     walk_is_due: bool,
     /// This `/proc` does not show the group: only the kernel is asked.
     blind: bool,
+    reaping: Reaping,
 }
+
+/// Whether the owner of the leader reaps it as soon as it exits. Then the kernel soon says that the group is empty, and
+/// no walk is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reaping {
+    Later,
+    AtOnce,
+    /// No member has been known to live since then.
+    Since(Instant),
+}
+
+/// How long the dead members of a group may take to be reaped, by their parents or by init, before the table is walked.
+const REAPED_WITHIN: Duration = Duration::from_millis(3);
 
 /// A walk that covers what follows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,6 +164,7 @@ impl ProcWatch {
             covering: None,
             walk_is_due: false,
             blind: false,
+            reaping: Reaping::Later,
         }
     }
 
@@ -209,6 +224,16 @@ impl ProcWatch {
             HeldMember::Member(_, pidfd) => Some(pidfd.as_fd()),
             HeldMember::Unheld(..) => None,
         }
+    }
+
+    /// Takes note that the leader will be reaped as soon as it exits, if the kernel lets the group be signalled
+    /// nevertheless, and asked whether it is empty. Whether it does.
+    pub(super) fn expect_leader_reaped(&mut self) -> bool {
+        let can = self.leader.as_ref().is_some_and(reach_groups);
+        if can {
+            self.reaping = Reaping::AtOnce;
+        }
+        can
     }
 
     /// Has the next look walk, while the group may be dying of a signal: that walk covers what follows.
@@ -356,7 +381,7 @@ fn look_by_walks<K>(watches: &mut [(K, &mut ProcWatch)], all_seen: &mut [Option<
 impl ProcWatch {
     /// What can be said of the group without a walk.
     fn without_walk(&mut self) -> Option<Seen> {
-        let walk_is_due = std::mem::take(&mut self.walk_is_due);
+        let walk_is_due = std::mem::take(&mut self.walk_is_due) && self.reaping == Reaping::Later;
         if self.is_a_strangers() {
             return Some(Seen::Gone);
         }
@@ -365,9 +390,25 @@ impl ProcWatch {
             return Some(if gone { Seen::Gone } else { Seen::Alive });
         }
         if self.holds_a_live_member() {
+            if matches!(self.reaping, Reaping::Since(_)) {
+                self.reaping = Reaping::AtOnce;
+            }
             return (!walk_is_due).then_some(Seen::Alive);
         }
-        self.is_empty().then_some(Seen::Gone)
+        if self.is_empty() {
+            return Some(Seen::Gone);
+        }
+        self.is_being_reaped().then_some(Seen::Emptying)
+    }
+
+    fn is_being_reaped(&mut self) -> bool {
+        let since = match self.reaping {
+            Reaping::Later => return false,
+            Reaping::AtOnce => Instant::now(),
+            Reaping::Since(since) => since,
+        };
+        self.reaping = Reaping::Since(since);
+        since.elapsed() < REAPED_WITHIN
     }
 
     /// What can be said after a walk that came upon these members, dead or alive. `unseen` counts the walks in a row

@@ -1,4 +1,4 @@
-//! What a look at a group tells: alive, gone, or unclear.
+//! What a look at a group tells: alive, gone, about to be, or unclear.
 
 /// What a look at a group tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -7,6 +7,8 @@ pub(crate) enum Seen {
     Alive,
     /// It could not be told: neither a living member was seen, nor that there is none.
     Unclear,
+    /// No member is known to live; those that are dead are about to be reaped, and then the kernel tells.
+    Emptying,
     /// No member can run again.
     Gone,
 }

@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollTimeout};
+use nix::poll::PollFd;
 
-/// `poll(2)`, rounded up to its milliseconds; an interrupted wait is a short one. Whether any is readable.
+/// `poll(2)`, where there is no `ppoll(2)` rounded up to its milliseconds; an interrupted wait is a short one. Whether
+/// any is readable.
 pub(crate) fn wait_readable(fds: &mut [PollFd<'_>], at_most: Duration) -> bool {
-    let millis = at_most.as_micros().div_ceil(1000);
-    let timeout = i32::try_from(millis).ok().and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::MAX);
-    match nix::poll::poll(fds, timeout) {
+    match poll(fds, at_most) {
         Ok(ready) => ready > 0,
         Err(Errno::EINTR) => false,
         Err(_) => {
@@ -18,6 +17,20 @@ pub(crate) fn wait_readable(fds: &mut [PollFd<'_>], at_most: Duration) -> bool {
             false
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn poll(fds: &mut [PollFd<'_>], at_most: Duration) -> nix::Result<i32> {
+    // Longer than a day is as good as for ever: the caller looks and waits again.
+    let at_most = at_most.min(Duration::from_secs(24 * 60 * 60));
+    nix::poll::ppoll(fds, Some(at_most.into()), None)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn poll(fds: &mut [PollFd<'_>], at_most: Duration) -> nix::Result<i32> {
+    use nix::poll::PollTimeout;
+    let millis = i32::try_from(at_most.as_micros().div_ceil(1000));
+    nix::poll::poll(fds, millis.ok().and_then(|ms| PollTimeout::try_from(ms).ok()).unwrap_or(PollTimeout::MAX))
 }
 
 /// The pause between two looks where no exit can end it.

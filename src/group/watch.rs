@@ -108,6 +108,15 @@ impl GroupWatch {
         }
     }
 
+    /// Takes note that the leader will be reaped as soon as it exits, if the group can be signalled, and asked whether
+    /// it is empty, by a leader that was reaped (Linux 6.9). Whether it can.
+    pub(crate) fn expect_leader_reaped(&mut self) -> bool {
+        match &mut self.kind {
+            WatchKind::Proc(watch) => watch.expect_leader_reaped(),
+            WatchKind::Single(_) | WatchKind::Probe(_) => false,
+        }
+    }
+
     /// Has the next look go through the process table, as is best while the group may be dying of a signal.
     pub(crate) fn walk_while_it_dies(&mut self) {
         if let WatchKind::Proc(watch) = &mut self.kind {

@@ -19,6 +19,9 @@ pub(super) const LEAVING: Duration = Duration::from_secs(10);
 /// The longest wait after a look that could not tell whether the group is gone.
 const UNCLEAR: Duration = Duration::from_millis(5);
 
+/// The wait between two looks at a group whose dead members are being reaped: a fraction of what that takes.
+const EMPTYING: Duration = Duration::from_micros(50);
+
 /// What became of a signal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
@@ -84,7 +87,7 @@ impl Escalation {
 
             (State::Confirming { .. }, Seen::Gone) => self.end(Ok(Outcome::Killed)),
             (State::Confirming { until }, _) if now < until => self.wait(until - now, seen),
-            (State::Confirming { until }, _) if now - until < LEAVING && (seen == Seen::Unclear || is_leaving()) => {
+            (State::Confirming { until }, _) if now - until < LEAVING && (seen != Seen::Alive || is_leaving()) => {
                 self.wait(LEAVING - (now - until), seen)
             }
             (State::Confirming { .. }, _) => self.end(Ok(Outcome::Survived)),
@@ -146,9 +149,13 @@ impl Escalation {
     }
 
     /// The one place where the length of a wait is decided: until the next deadline, but for no longer than the poll
-    /// interval, and after an unclear look for a moment only.
+    /// interval, and for a moment only where the next look may tell what this one could not.
     fn wait(&self, left: Duration, seen: Seen) -> Next {
-        let longest = if seen == Seen::Unclear { UNCLEAR } else { Duration::MAX };
+        let longest = match seen {
+            Seen::Unclear => UNCLEAR,
+            Seen::Emptying => EMPTYING,
+            Seen::Alive | Seen::Gone => Duration::MAX,
+        };
         Next::Wait(self.policy.poll_interval.min(left).min(longest))
     }
 

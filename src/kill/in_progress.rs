@@ -64,6 +64,12 @@ impl Kill {
         self
     }
 
+    /// Takes note that the caller reaps the leader as soon as it exits, unless a process that gets the number could then
+    /// be signalled in its place. Whether the caller may.
+    pub(super) fn expect_leader_reaped(&mut self) -> bool {
+        self.watch.expect_leader_reaped()
+    }
+
     /// Sends the first signals before any thread takes the kill over: this process may end first. There is no look,
     /// which could take a walk through the process table; so this is for a group whose leader the caller has yet to
     /// reap, and that is taken for alive.

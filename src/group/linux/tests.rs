@@ -360,6 +360,31 @@ fn a_look_after_a_signal_walks_although_a_member_is_known_to_live() {
 }
 
 #[test]
+fn of_a_leader_that_is_reaped_at_once_no_walk_is_asked_for_at_first() {
+    let mut leader = Started::leader();
+    let mut watch = ProcWatch::new(leader.pid());
+    assert_eq!(watch.expect_leader_reaped(), reach(&watch));
+    if !reach(&watch) {
+        return;
+    }
+    watch.walk_while_it_dies();
+    assert_eq!((look_at(&mut watch), watch.covering), (Seen::Alive, None), "there was no walk");
+    leader.kill();
+    let start = Instant::now();
+    let mut looks = Vec::new();
+    while looks.last() != Some(&None) {
+        looks.push(watch.without_walk());
+    }
+    assert!(start.elapsed() >= REAPED_WITHIN);
+    // A machine that stands still that long asks once.
+    assert_eq!(looks[0], Some(Seen::Emptying), "{looks:?}");
+    assert_eq!(look_at(&mut watch), Seen::Gone, "by walks");
+    leader.reap();
+    assert_eq!(watch.without_walk(), Some(Seen::Gone));
+    assert!(!ProcWatch::over(leader.pid(), Err(Errno::EMFILE)).expect_leader_reaped(), "nothing to ask by");
+}
+
+#[test]
 fn no_more_members_are_held_than_leave_room_for_other_kills() {
     let pair = Pair::start();
     let mut watch = ProcWatch::new(pair.leader.pid());
