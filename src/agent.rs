@@ -17,7 +17,7 @@ pub use end::{AgentError, AgentExit};
 #[cfg(feature = "cli")]
 pub(crate) use options::Escaped;
 pub use options::{AgentOptions, Leftovers, Stdin};
-use run::{AgentRun, RunEnd};
+use run::{AgentEnd, AgentRun};
 #[cfg(feature = "cli")]
 pub(crate) use start::Preparation;
 pub use start::{StartError, StartStep};
@@ -76,12 +76,12 @@ pub use start::{StartError, StartStep};
 pub async fn run_subprocess_agent(command: Command, options: &AgentOptions) -> Result<AgentExit, AgentError> {
     let mut run = AgentRun::start(command, options).await?;
     match run.until_it_ends().await {
-        RunEnd::Exited => run.finish().await,
-        RunEnd::TimedOut(timeout) => {
+        AgentEnd::Exited => run.finish().await,
+        AgentEnd::TimedOut(timeout) => {
             let (kill, status) = run.kill().await;
             Err(AgentError::TimedOut { timeout, kill, status })
         }
-        RunEnd::ShutdownRequested => {
+        AgentEnd::ShutdownRequested => {
             run.use_signal(options.shutdown.signal());
             let (kill, status) = run.kill().await;
             Err(AgentError::ShutdownRequested { kill: Some(kill), status })

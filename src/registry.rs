@@ -156,7 +156,7 @@ impl Registry {
     /// use this registry.
     pub fn reap<T, E>(&self, pgid: i32, reap: impl FnOnce() -> Result<Option<T>, E>) -> Result<Option<T>, E> {
         let mut groups = self.groups();
-        let _held = Held::over(self);
+        let _held = HeldOver::over(self);
         let reaped = reap()?;
         if reaped.is_some() {
             groups.live.remove(&pgid);
@@ -268,17 +268,17 @@ fn kill_late(kill: Kill) {
     }
 }
 
-/// Held while this thread holds the lock over a call of the caller's code.
-struct Held<'a>(&'a Registry);
+/// HeldOver while this thread holds the lock over a call of the caller's code.
+struct HeldOver<'a>(&'a Registry);
 
-impl Held<'_> {
-    fn over(registry: &Registry) -> Held<'_> {
+impl HeldOver<'_> {
+    fn over(registry: &Registry) -> HeldOver<'_> {
         *registry.holder() = Some(std::thread::current().id());
-        Held(registry)
+        HeldOver(registry)
     }
 }
 
-impl Drop for Held<'_> {
+impl Drop for HeldOver<'_> {
     fn drop(&mut self) {
         *self.0.holder() = None;
     }

@@ -26,7 +26,7 @@ use crate::signal::Signal;
 type Leftover = Option<Result<KillReport, KillError>>;
 
 /// Why a run is over.
-pub(super) enum RunEnd {
+pub(super) enum AgentEnd {
     Exited,
     TimedOut(Duration),
     ShutdownRequested,
@@ -111,7 +111,7 @@ impl<'a> AgentRun<'a> {
 
     /// Waits for what ends the run first. The leader is not reaped by that: it has to pin the pgid until all others are
     /// dead.
-    pub(super) async fn until_it_ends(&mut self) -> RunEnd {
+    pub(super) async fn until_it_ends(&mut self) -> AgentEnd {
         let (group, options) = (self.group, self.options);
         let mut exited = pin!(self.exit.of(group, options.policy.poll_interval));
         let mut timeout = pin!(async {
@@ -127,12 +127,12 @@ impl<'a> AgentRun<'a> {
         // A command that has ended has ended, even if its time is over by now.
         poll_fn(|cx| {
             if exited.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(RunEnd::Exited);
+                return Poll::Ready(AgentEnd::Exited);
             }
             if let Poll::Ready(after) = timeout.as_mut().poll(cx) {
-                return Poll::Ready(RunEnd::TimedOut(after));
+                return Poll::Ready(AgentEnd::TimedOut(after));
             }
-            request.as_mut().poll(cx).map(|()| RunEnd::ShutdownRequested)
+            request.as_mut().poll(cx).map(|()| AgentEnd::ShutdownRequested)
         })
         .await
     }

@@ -14,12 +14,12 @@
 //!
 //! Suppose that a member lives. If its number was handed out before step 1 and it was in the table before step 3, the
 //! second walk has shown it. If it came into the table later, its parent lived from step 1 to step 3 and was held: it
-//! has exited. If its number was handed out after step 1, it is asked for in step 4, unless it was not in the table yet.
+//! has exited. If its number was handed out after step 1, step 4 asks for it, unless it was not in the table yet.
 //! Its parent, which was, lived then; that one's number is older, so it was asked for before or falls under the cases
 //! above. What stays open is a process from outside that joins the group by `setpgid`.
 //!
 //! The first walk is made while the group is dying, right after a signal, and costs little time then. The members that
-//! it found are held until they exit, at most [`MOST_HELD`] of a group, and all kills together never take more than half
+//! it found are held until they exit, at most [`MOST_HELD`] of a group, and all kills together never take over half
 //! of what this process may open. Members beyond that are known by number: such a walk covers nothing, and two more are
 //! made when they are dead. While a held member has not exited and is still in the group, the group is not gone, and no
 //! walk is needed to know that.
@@ -423,8 +423,7 @@ impl ProcWatch {
             }
             *unseen += 1;
             self.covering = None;
-            // The kernel knows of members, and this `/proc` does not show them; or they are born and dead between
-            // walks.
+            // The kernel knows of members, and this `/proc` does not show them; or they start and end between walks.
             self.blind = *unseen >= 2 && new.members(walk.since, self.pgid).is_some_and(|born| born.is_empty());
             return self.blind.then_some(Seen::Alive);
         }

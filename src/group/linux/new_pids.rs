@@ -81,7 +81,7 @@ impl NewPids {
     }
 
     /// The new members of this group since `before` was handed out, dead or alive, in the order of their birth; `None`
-    /// if there are too many new processes to be asked. Where the system does not say what it hands out, there are none.
+    /// if there are too many new processes to be asked. Where the system does not say what it hands out, none.
     ///
     /// They may include some that are a little older, where they were asked for already.
     pub(super) fn members(&mut self, before: Option<i32>, pgid: i32) -> Option<Vec<i32>> {
