@@ -170,8 +170,8 @@ fn survivors(report: &KillReport) -> String {
     let pgid = report.pgid;
     if report.survivors.is_empty() {
         return format!(
-            "process group {pgid} was sent SIGKILL and cannot be seen to be gone: without /proc a zombie that its parent \
-             has not waited for looks alive"
+            "process group {pgid} was sent SIGKILL and cannot be seen to be gone: without /proc a zombie that its \
+             parent has not waited for looks alive"
         );
     }
     let names: Vec<_> = report.survivors.iter().map(ToString::to_string).collect();

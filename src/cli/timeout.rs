@@ -51,7 +51,7 @@ use super::startup::Pipe;
 use crate::group::descendants::{hides_processes, sees_beyond_children};
 use crate::guardian::Guardian;
 use crate::signal::Signal;
-use end::{FAILED, RunEnd, RunFailure};
+use end::{FAILED, RunFailure, TimeoutEnd};
 use events::Events;
 use grammar::{TimeoutCall, TimeoutRequest};
 pub(super) use helper_main::main_if_requested;
@@ -89,7 +89,7 @@ fn printed(status: ExitCode) -> ExitCode {
     if status == ExitCode::SUCCESS { status } else { ExitCode::from(FAILED as u8) }
 }
 
-fn run(call: &TimeoutCall, pipe: Pipe) -> Result<RunEnd, RunFailure> {
+fn run(call: &TimeoutCall, pipe: Pipe) -> Result<TimeoutEnd, RunFailure> {
     let failed = |what: &str, error: io::Error| RunFailure::of_preparation(what, &error);
     // Without a group of its own the command is in the terminal's foreground whenever this process is.
     let terminal = if call.foreground { None } else { Terminal::find() };

@@ -22,7 +22,7 @@ const CANNOT_INVOKE: i32 = 126;
 const NOT_FOUND: i32 = 127;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct RunEnd {
+pub(super) struct TimeoutEnd {
     /// The command's; `None` if not even SIGKILL ends it.
     pub(super) status: Option<ExitStatus>,
     pub(super) timed_out: bool,
@@ -77,15 +77,15 @@ fn system_message(error: &io::Error) -> String {
     text.split_once(" (os error ").map_or(text.as_str(), |(words, _)| words).to_owned()
 }
 
-impl RunEnd {
+impl TimeoutEnd {
     /// `had_terminal`: the command was in the foreground of a terminal whose keys send signals, to its end. `sent` is
     /// what deadbeat sent it.
-    pub(super) fn new(status: Option<ExitStatus>, timed_out: bool, had_terminal: bool, sent: &[Signal]) -> RunEnd {
+    pub(super) fn new(status: Option<ExitStatus>, timed_out: bool, had_terminal: bool, sent: &[Signal]) -> TimeoutEnd {
         let died_of = status.and_then(|status| status.signal());
         let by_terminal = had_terminal
             && died_of.is_some_and(|signal| [SIGINT, SIGQUIT].contains(&signal))
             && !sent.iter().any(|sent| Some(sent.as_raw()) == died_of);
-        RunEnd { status, timed_out, by_terminal }
+        TimeoutEnd { status, timed_out, by_terminal }
     }
 
     /// Ends this process.
@@ -150,7 +150,7 @@ mod tests {
         #[case] preserve: bool,
         #[case] code: i32,
     ) {
-        let end = RunEnd::new(Some(ExitStatus::from_raw(raw)), timed_out, false, &[]);
+        let end = TimeoutEnd::new(Some(ExitStatus::from_raw(raw)), timed_out, false, &[]);
         assert_eq!(end.code(preserve), code);
     }
 
@@ -179,6 +179,9 @@ mod tests {
         #[case] sent: &[Signal],
         #[case] by_terminal: bool,
     ) {
-        assert_eq!(RunEnd::new(Some(ExitStatus::from_raw(raw)), false, had_terminal, sent).by_terminal, by_terminal);
+        assert_eq!(
+            TimeoutEnd::new(Some(ExitStatus::from_raw(raw)), false, had_terminal, sent).by_terminal,
+            by_terminal
+        );
     }
 }

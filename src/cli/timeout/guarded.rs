@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal as Named;
 
-use super::end::{RunEnd, RunFailure};
+use super::end::{RunFailure, TimeoutEnd};
 use super::events::{Alarm, Event, Events};
 use super::grammar::TimeoutCall;
 use super::inherited::Inherited;
@@ -56,7 +56,7 @@ pub(super) async fn run(
     inherited: &Inherited,
     terminal: Option<Terminal>,
     events: &mut Events,
-) -> Result<RunEnd, RunFailure> {
+) -> Result<TimeoutEnd, RunFailure> {
     let policy = KillPolicy::default().signal(first_signal(call.signal)).grace(call.kill_after);
     let subreaper = Subreaper::new(guardian.clone(), policy.clone());
     let mut run = GuardedRun {
@@ -179,7 +179,7 @@ impl GuardedRun<'_> {
         end: Result<AgentExit, AgentError>,
         escaped: EscapedReport,
         had_terminal: bool,
-    ) -> Result<RunEnd, RunFailure> {
+    ) -> Result<TimeoutEnd, RunFailure> {
         let (status, timed_out) = match end {
             Ok(exit) => {
                 if let Some(leftovers) = exit.leftovers {
@@ -218,7 +218,7 @@ impl GuardedRun<'_> {
             say(&"processes that were started before deadbeat fork on: \
                  one of the command's that left its group may live on among them");
         }
-        Ok(RunEnd::new(status, timed_out, had_terminal, &self.sent))
+        Ok(TimeoutEnd::new(status, timed_out, had_terminal, &self.sent))
     }
 
     /// With `--verbose`, says what it took to kill processes that the command left behind.

@@ -7,7 +7,7 @@ use std::pin::pin;
 use nix::sys::signal::Signal as Named;
 use nix::unistd::{Pid, getpgid, getpgrp};
 
-use super::end::{RunEnd, RunFailure};
+use super::end::{RunFailure, TimeoutEnd};
 use super::events::{Alarm, Event, Events};
 use super::grammar::TimeoutCall;
 use super::inherited::Inherited;
@@ -34,7 +34,7 @@ pub(super) async fn run(
     inherited: &Inherited,
     terminal: Option<Terminal>,
     events: &mut Events,
-) -> Result<RunEnd, RunFailure> {
+) -> Result<TimeoutEnd, RunFailure> {
     let death = call.signal.and_then(|signal| Named::try_from(signal.as_raw()).ok());
     let mut command = inherited.command(call, death);
     if !call.foreground {
@@ -53,7 +53,7 @@ pub(super) async fn run(
     let status = events.handle_until(pin!(child.wait()), |event| run.handle(event)).await;
     let had_terminal = run.job.end(pid);
     let status = status.map_err(|error| RunFailure::of_ours(&error))?;
-    Ok(RunEnd::new(Some(status), run.requests.timed_out(), had_terminal, &run.sent))
+    Ok(TimeoutEnd::new(Some(status), run.requests.timed_out(), had_terminal, &run.sent))
 }
 
 impl PlainRun<'_> {
