@@ -149,6 +149,8 @@ impl Test {
                 self.record(TestVerdict::Hung, pulse, &settings);
                 self.fail(&self.report(TestVerdict::Hung, pulse))
             }
+            // Not of the body, whose own is caught: of what was dropped when it was over.
+            Err(LabError::Panicked(payload)) => resume_unwind(payload.into_inner()),
             Err(error) => panic!("{error}"),
         }
     }
@@ -162,10 +164,7 @@ impl Test {
         match make.clone() {
             // Its pool takes over no worker, and a full one is no stall.
             Make::Root(make) => lab(Flavor::CurrentThread, Some(false)).run_root(move || caught(make())),
-            Make::Task(workers, make) => lab(Flavor::MultiThread(workers), None).run_root(move || async move {
-                let task = tokio::spawn(async move { caught(make()).await });
-                task.await.unwrap_or_else(|error| BodyEnd::Panicked(error.into_panic()))
-            }),
+            Make::Task(workers, make) => lab(Flavor::MultiThread(workers), None).run(move || caught(make())),
         }
     }
 

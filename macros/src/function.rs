@@ -116,7 +116,7 @@ fn is_group(token: &TokenTree) -> bool {
     matches!(token, TokenTree::Group(_))
 }
 
-/// Whether no type is among these generic parameters: rstest keeps the lifetimes of the parameters that it has taken away.
+/// Whether no type is among these generic parameters: rstest keeps the lifetimes of parameters it has taken away.
 fn are_lifetimes(generics: &[TokenTree]) -> bool {
     let mut before = ' ';
     generics.iter().all(|token| {

@@ -100,7 +100,7 @@ mod tests {
 
     fn starved() -> Pulse {
         let blocks =
-            || Lab::new(Flavor::CurrentThread).run_root(|| async { crate::group::pause(Duration::from_millis(120)) });
+            || Lab::new(Flavor::CurrentThread).run(|| async { crate::group::pause(Duration::from_millis(120)) });
         let pulses = std::iter::repeat_with(|| blocks().unwrap().pulse).take(5);
         pulses.into_iter().find(|pulse| pulse.verdict() == Verdict::Starved).expect("five times in doubt")
     }
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn what_has_no_stall_has_a_line_too() {
-        let pulse = Lab::new(Flavor::CurrentThread).run_root(|| async {}).unwrap().pulse;
+        let pulse = Lab::new(Flavor::CurrentThread).run(|| async {}).unwrap().pulse;
         let verdict = TestVerdict::NoLongerStalls;
         let known = Some(KnownStall { why: "gone", until: Some("2027-03-01") });
         let entry = ReportEntry { of_crate: "ours", test: "steady", verdict, known, pulse: &pulse };
@@ -147,7 +147,7 @@ mod tests {
     fn lines_are_appended_to_what_is_there() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("stalls.jsonl");
-        let pulse = Lab::new(Flavor::CurrentThread).run_root(|| async {}).unwrap().pulse;
+        let pulse = Lab::new(Flavor::CurrentThread).run(|| async {}).unwrap().pulse;
         let entry =
             ReportEntry { of_crate: "ours", test: "one", verdict: TestVerdict::Starved, known: None, pulse: &pulse };
         for _ in 0..3 {
