@@ -4,7 +4,7 @@
 //! # What goes wrong without it
 //!
 //! A test that guards against a blocked worker times a ticker and compares with a clock on the wall. On a multi-thread
-//! runtime the ticker runs on another worker and sees nothing. On a slow machine it is late though nobody blocked. A
+//! runtime the ticker runs on another worker and sees nothing. On a slow machine it is late though nothing blocked. A
 //! detector that counts CPU time instead is blind to everything that sleeps.
 //!
 //! # What is done instead
@@ -17,7 +17,8 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() {
 //! # for left in (0..5).rev() { // a busy machine may leave a doubt
-//! let watched = Heartbeat::new().watch(async { tokio::time::sleep(std::time::Duration::from_millis(80)).await }).await;
+//! let watched = Heartbeat::new().watch(async { tokio::time::sleep(std::time::Duration::from_millis(80)).await
+//! }).await;
 //! # if left > 0 && matches!(watched.pulse.verdict(), deadbeat::heartbeat::Verdict::Inconclusive { .. }) { continue }
 //! watched.pulse.assert_steady();
 //! # break } }
@@ -25,21 +26,22 @@
 //!
 //! # What is charged, and what is not
 //!
-//! - A wait for a child, a lock or a channel is charged. Of a wait for another thread of this process (a lock, a channel, a
-//!   join, without a time limit) so much may be the machine's doing as any one of them waited for a CPU or for memory
-//!   meanwhile: where that decides, the stall is a doubt.
-//! - A wait for memory is not held against anybody, since no code can avoid it: a page fault, `mmap`, glibc's own lock in
-//!   `malloc`. If it is what makes a stall too long, the stall is a doubt. Pages of mapped files and the C library's other locks
-//!   (stdio, `getpwnam`) cannot be told from it, so a stall there is a doubt too, never [`Verdict::Steady`].
-//! - Many polls are not one. In a [`Lab`] each is followed by a turn of the driver, or by news of the worker's busy time,
-//!   and is told from the next. In a current_thread runtime of yours
+//! - A wait for a child, a lock or a channel is charged. Of a wait for another thread of this process (a lock, a
+//!   channel, a join, without a time limit) so much may be the machine's doing as any one of them waited for a CPU or
+//!   for memory meanwhile: where that decides, the stall is a doubt.
+//! - A wait for memory is not charged, since no code can avoid it: a page fault, `mmap`, glibc's own lock in
+//!   `malloc`. If it is what makes a stall too long, the stall is a doubt. Pages of mapped files and the C library's
+//!   other locks (stdio, `getpwnam`) cannot be told from it, so a stall there is a doubt too, never
+//!   [`Verdict::Steady`].
+//! - Many polls are not one. In a [`Lab`] each is followed by a turn of the driver, or by news of the worker's busy
+//!   time, and is told from the next. In a current_thread runtime of yours
 //!   the driver is turned every 61 polls, and what lies between two turns is told apart by the tasks that end in it. If
 //!   none ends, and each takes a good part of the budget, they are taken for one: use a [`Lab`].
-//! - A task that spins on `tokio::task::yield_now` is back in its scheduler at each turn. It makes others queue, which is
-//!   [`Pulse::queue_delay`], and stalls nobody.
+//! - A task that spins on `tokio::task::yield_now` is back in its scheduler at each turn. It makes others queue, which
+//!   is [`Pulse::queue_delay`], and is no stall.
 //! - A full blocking pool starves no worker: see [`PoolPulse::is_starved`].
-//! - A beat on time vouches for the thread that it came on: its clocks are then not read anew for up to two fifths of the
-//!   budget. Some of what it waited for a CPU meanwhile can excuse the stall that follows, at most that much.
+//! - A beat on time vouches for the thread that it came on: its clocks are then not read anew for up to two fifths of
+//!   the budget. Some of what it waited for a CPU meanwhile can excuse the stall that follows, at most that much.
 //!
 //! # Which call?
 //!
@@ -51,8 +53,8 @@
 //! | has a version that is known to block | [`Lab::with_teeth`] |
 //! | is watched in another way than by a lab, beside a version that is known to block | [`with_teeth`] |
 //!
-//! Where a runtime of yours has several workers, [`Heartbeat::watch`] can prove that the watched future blocked, never that
-//! nothing did. A test of this kind is worth what it catches, so run it on a version that is known to block too.
+//! Where a runtime of yours has several workers, [`Heartbeat::watch`] can prove that the watched future blocked, never
+//! that nothing did. A test of this kind is worth what it catches, so run it on a version that is known to block too.
 
 mod beats_over_time;
 mod config;

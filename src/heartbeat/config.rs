@@ -31,8 +31,8 @@ pub enum ConfigError {
     NoWorkers,
     /// There is no tokio runtime to watch here.
     NoRuntime,
-    /// The runtime has no timer, so no beat can come. This is found out by catching tokio's panic: a program that was built
-    /// with `panic = "abort"` ends instead.
+    /// The runtime has no timer, so no beat can come. This is found out by catching tokio's panic: a program that was
+    /// built with `panic = "abort"` ends instead.
     NoTimer,
     /// The interval or the budget is longer than a day.
     TooLong,
@@ -78,9 +78,9 @@ impl Heartbeat {
     }
 
     /// How long a worker may stay away from its scheduler, waits for a CPU excluded. Nothing shorter than the budget
-    /// is a stall; what exceeds it by less than two intervals may be missed, and so may what waited for a CPU within two fifths of the
-    /// budget before it. [`watch`](Self::watch) ends a stretch wherever the watched future is polled: of a task that joins
-    /// it with another future, the polls of the two are not added up.
+    /// is a stall; what exceeds it by less than two intervals may be missed, and so may what waited for a CPU within
+    /// two fifths of the budget before it. [`watch`](Self::watch) ends a stretch wherever the watched future is polled:
+    /// of a task that joins it with another future, the polls of the two are not added up.
     pub const fn budget(mut self, budget: Duration) -> Self {
         self.budget = budget;
         self
@@ -89,7 +89,8 @@ impl Heartbeat {
     /// Whether to take the blocking pool's pulse too, with a trivial `spawn_blocking` on every beat. A [`Lab`] does
     /// unless told not to; [`watch`](Self::watch) does not unless told to, since it starts a thread in your runtime.
     ///
-    /// Where no thread can be started, `spawn_blocking` panics; that is caught and reported. A program that was built with
+    /// Where no thread can be started, `spawn_blocking` panics; that is caught and reported. A program that was built
+    /// with
     /// `panic = "abort"` would end, so there a lab does not unless told to either.
     pub const fn blocking_pool(mut self, blocking_pool: bool) -> Self {
         self.blocking_pool = Some(blocking_pool);

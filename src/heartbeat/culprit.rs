@@ -23,12 +23,12 @@ pub struct Culprit {
     /// The call's telling argument: the child waited for, the time asked for, the file behind the descriptor.
     pub detail: Option<String>,
     /// The source line of the innermost call that is neither the standard library's, tokio's nor another dependency's.
-    /// Needs the feature `backtrace` and debug info. `None` for a thread that was running: the kernel shows the registers
-    /// of a thread only while it waits.
+    /// Needs the feature `backtrace` and debug info. `None` for a thread that was running: the kernel shows the
+    /// registers of a thread only while it waits.
     pub line: Option<String>,
-    /// Whether `line` is a guess. The calls that a thread is in are unwound from a copy of its stack; where that ends too
-    /// early, the first word on the stack that looks like a return address is taken for one, and may be left over from a
-    /// call that was over.
+    /// Whether `line` is a guess. The calls that a thread is in are unwound from a copy of its stack; where that ends
+    /// too early, the first word on the stack that looks like a return address is taken for one, and may be left over
+    /// from a call that was over.
     #[cfg_attr(feature = "serde", serde(default))]
     pub guessed: bool,
     /// Why `line` is not there, though it was looked for.
@@ -187,9 +187,9 @@ impl fmt::Display for Culprit {
     }
 }
 
-/// Blocked where any code may be: nobody calls `mmap` or `malloc` or starts a thread in order to wait. Neither the page
-/// that a fault waits for nor the lock of the C library's can be told, so a read of a mapped file and `getpwnam` are
-/// taken for that too.
+/// Blocked where any code may be: no code calls `mmap` or `malloc` or starts a thread in order to wait. Neither the
+/// page that a fault waits for nor the lock of the C library's can be told, so a read of a mapped file and `getpwnam`
+/// are taken for that too.
 pub(super) fn waits_for_memory(syscall: &str, detail: Option<&str>) -> bool {
     [PAGE_FAULT, "mmap", "munmap", "mprotect", "mremap", "madvise", "brk"].contains(&syscall)
         || matches!(detail, Some(C_LIBRARY | NEW_THREAD))

@@ -8,7 +8,7 @@ use crate::heartbeat::culprit::Culprit;
 use crate::heartbeat::reading::thread::{Account, ThreadId};
 use crate::heartbeat::stretch::{Spent, Stretch};
 
-/// A stretch somebody wants to know more about.
+/// What the observer is asked about: a stretch of a thread's time, and what the thread's own clocks say of it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Query {
     pub(crate) thread: ThreadId,
@@ -33,7 +33,7 @@ impl From<&Stretch> for Query {
     }
 }
 
-/// What the observer saw of it. By default nothing, which is no proof of anything.
+/// What the observer saw of a stretch. By default nothing, which is no proof of anything.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Observed {
     pub(crate) culprit: Option<Culprit>,
@@ -94,7 +94,8 @@ impl WorkersLook {
 pub(crate) struct MachineEffects {
     /// How long the observer overslept without waiting for a CPU.
     pub(crate) stood_still: Duration,
-    /// The same, with the sleeps in which that must have begun.
+    /// How long the process may have stood still at most: with the sleeps of the observer in which that must have
+    /// begun.
     pub(crate) stood_still_at_most: Duration,
     /// How late the observer was at worst, for whatever reason.
     pub(crate) control: Duration,
@@ -104,7 +105,7 @@ pub(crate) struct MachineEffects {
     pub(crate) tracer: Option<u32>,
     /// Where the thread was, in all looks at it.
     pub(crate) looks: SampleCounts,
-    /// Whether no look at the thread says what it did, though it can be looked at: whoever was to look was itself held up.
+    /// Whether no look at the thread says what it did, though it can be looked at: the observer was itself held up.
     pub(crate) overlooked: bool,
 }
 
@@ -128,7 +129,8 @@ pub(crate) struct SampleCounts {
     pub(crate) traced: Duration,
     /// How long it waited for CPUs that it had given away itself (`sched_yield`).
     pub(crate) yielded: Duration,
-    /// How long it may have been blocked elsewhere while it was not looked at, if its culprit is what any code may be in.
+    /// How long it may have been blocked elsewhere while it was not looked at, if its culprit is what any code may be
+    /// in.
     pub(crate) unseen: Duration,
 }
 
@@ -170,7 +172,7 @@ impl WorkerNumbers {
     }
 }
 
-/// What the runtime had published of every worker at one end of a spell.
+/// What the runtime had published of every worker at one end of a busy period.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Published {
     /// By index. None: it is not known.

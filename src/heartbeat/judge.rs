@@ -1,5 +1,23 @@
-//! Whether a stretch of a thread's time was a stall: a pure function of the stretch, of what was observed of it and of the
-//! budget.
+//! Whether a stretch of a thread's time was a stall: a pure function of the stretch, of what was observed of it and of
+//! the budget. No clock is read here and no system call made, so each case can be written down and judged again.
+//!
+//! A stretch begins when a worker leaves its scheduler and ends when it is back. By the kernel's own account it
+//! divides: wall = on-CPU + run-queue wait + blocked. On-CPU and blocked time are what the code did, and they are
+//! charged. The run-queue wait is time in which the thread was ready and got no CPU: that is the machine's doing and
+//! never charged. So a busy machine cannot turn short code into a stall, and it excuses nothing either: a sleep of 120
+//! ms is 120 ms blocked, however long the thread then waits for a CPU, and above a budget of 50 ms it is a stall.
+//!
+//! The steps:
+//!
+//! 1. *Cap*, before this is called ([`Stretch::capped_at`]). Since Linux 6.12 the kernel books some sleeps as run-queue
+//!    waits. A thread that was seen blocked for `b` cannot have waited for a CPU for more than `wall - b`; the rest is
+//!    blocked.
+//! 2. *Charge and doubt* ([`machine`]): on-CPU and blocked, against the budget. What the machine may have caused (a
+//!    stopped process, stolen time, a page fault, a lock whose holder had no CPU) makes a doubt if the charge would be
+//!    within the budget without it.
+//! 3. *Divide* ([`one_poll_or_many`], [`handover`], [`busy_period`]): many short polls are no stall, and nor is a poll
+//!    whose worker another thread took over.
+//! 4. *Name* the culprit: the call that most looks found the thread in.
 
 use std::time::{Duration, Instant};
 
@@ -8,9 +26,7 @@ use crate::heartbeat::judge::handover::{free_since, looked_for, may_begin_late};
 use crate::heartbeat::judge::machine::{blame_machine, unobserved};
 use crate::heartbeat::judge::one_poll_or_many::{Bounds, bounds};
 use crate::heartbeat::stall::Stall;
-use crate::heartbeat::stretch::Origin;
-use crate::heartbeat::stretch::PollDoubt;
-use crate::heartbeat::stretch::Stretch;
+use crate::heartbeat::stretch::{Origin, PollDoubt, Stretch};
 use crate::heartbeat::verdict::Why;
 
 pub(super) mod busy_period;
@@ -20,19 +36,19 @@ mod one_poll_or_many;
 #[cfg(any(test, deadbeat_record))]
 pub(super) mod record;
 
-/// The root of a multi-thread runtime is no worker: that it was away starves nobody, and its beats prove nothing.
+/// Why a watch proves nothing whose future is the root of a multi-thread runtime and blocked there: the root's thread
+/// is no worker, so no worker was starved, and nothing is known of the workers.
 pub(super) fn root_blocked((stretch, observed): (&Stretch, Observed)) -> Why {
     Why::RootBlocked { charged: stretch.away(), culprit: observed.culprit }
 }
 
-/// What is left of the stretches once the circumstances are weighed, with their culprits.
+/// Those of the stretches that are stalls. `answers` are in their order; a stretch without one was not observed.
 pub(super) fn stalls(found: &[Stretch], answers: Vec<Observed>, began: Instant, budget: Duration) -> Vec<Stall> {
     let answers = answers.into_iter().chain(std::iter::repeat_with(Observed::default));
     found.iter().zip(answers).filter_map(|(stretch, seen)| judge(stretch, seen, began, budget)).collect()
 }
 
-/// Whether a stretch is a stall of a watch that began at `began`, by what was observed of it. Pure: it asks no clock and
-/// nothing of the system.
+/// The stall that a stretch is, if it is one, of a watch that began at `began`.
 fn judge(stretch: &Stretch, seen: Observed, began: Instant, budget: Duration) -> Option<Stall> {
     #[cfg(deadbeat_record)]
     let observed = seen.clone();
@@ -49,6 +65,9 @@ fn charge(stretch: &Stretch, seen: Observed, began: Instant, budget: Duration) -
         Some(machine) => blame_machine(stall, unexplained, budget, machine)?,
         None => unobserved(stall, unexplained, budget)?,
     };
+    // The polls of a stretch between two turns of the driver can be told apart by the tasks that ended in it, and a
+    // poll that handed its worker over by the numbers of all workers. What was not looked at is taken for one poll that
+    // blocked.
     let (charged, late) = (stall.charged(), stretch.from + budget);
     let (free, workers) = (free_since(&seen.workers, stretch.to), &seen.workers);
     let briefly = looked_for(workers).is_some_and(|time| time < budget / 4);
@@ -62,6 +81,7 @@ fn charge(stretch: &Stretch, seen: Observed, began: Instant, budget: Duration) -
         };
         stall.doubt.get_or_insert(why);
     }
+    // The polls of a busy period were told apart before, see `busy_period`; what was unclear there is a doubt.
     match stretch.origin {
         Origin::BusyPeriod(Some(PollDoubt::OneOrMany)) => drop(stall.doubt.get_or_insert(Why::Undecided { charged })),
         Origin::BusyPeriod(Some(PollDoubt::HandedOver)) => {
@@ -73,15 +93,16 @@ fn charge(stretch: &Stretch, seen: Observed, began: Instant, budget: Duration) -
     Some(stall)
 }
 
-/// What its runtime's public numbers make of a stall.
+/// What the public numbers of a runtime say of a stall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finding {
-    /// It was none.
+    /// It was many short polls, or the worker was handed over in time.
     NotAStall,
-    /// It may be none.
+    /// The stall may not be real: the looks cannot tell.
     Undecided,
-    /// Nor may it if a thread that begins was to take the worker over.
+    /// A new thread may have been about to take this worker over, so the stall may not be real.
     HandedOver,
+    /// They leave the stall as it is.
     Stall,
 }
 
@@ -93,8 +114,8 @@ fn by_the_tasks(bounds: Option<Bounds>, budget: Duration) -> Finding {
     }
 }
 
-/// `free`: from when on no worker can have been in that poll. At `late` it had been for as long as it may. `briefly`: they
-/// were looked at for so short a time that one may just have seemed to stand still.
+/// `free`: the moment from which no worker can still have been in this poll. `late`: the moment the poll exceeded the
+/// budget. `briefly`: the looks span too short a time to tell a stuck worker from a slow one.
 fn by_the_workers(free: Option<Instant>, late: Instant, briefly: bool, begins_late: impl FnOnce() -> bool) -> Finding {
     match free {
         Some(free) if free <= late => Finding::NotAStall,

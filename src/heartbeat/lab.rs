@@ -50,8 +50,8 @@ const ANSWER: Duration = Duration::from_secs(10);
 const NO_DEADLINE: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What a future that panics only in a lab may depend on.
-const OTHER_ORDER: &str = "a lab turns the runtime's driver after every poll, not after 61: if the future passes in `#[tokio::test]`, \
-    it may depend on the order in which ready tasks are polled, which tokio does not promise";
+const OTHER_ORDER: &str = "a lab turns the runtime's driver after every poll, not after 61: if the future passes in \
+    `#[tokio::test]`, it may depend on the order in which ready tasks are polled, which tokio does not promise";
 
 /// Why a lab has nothing to show. `Debug` prints what `Display` does, so that `unwrap` shows a report.
 #[non_exhaustive]
@@ -116,9 +116,10 @@ impl std::error::Error for LabError {
 
 /// Builds a runtime, runs a future in it and watches every worker.
 ///
-/// Its runtime turns the driver after every poll (`event_interval(1)`), so that one poll is told from the next. Timers and
-/// sockets that are ready, and tasks in `yield_now`, come to their turn earlier for it than in `#[tokio::test]`, where that
-/// is done after 61 polls. tokio promises neither order: a future that passes there and fails here depends on it.
+/// Its runtime turns the driver after every poll (`event_interval(1)`), so that one poll is told from the next. Timers
+/// and sockets that are ready, and tasks in `yield_now`, come to their turn earlier for it than in `#[tokio::test]`,
+/// where that is done after 61 polls. tokio promises neither order: a future that passes there and fails here depends
+/// on it.
 ///
 /// ```
 /// use std::time::Duration;
@@ -152,8 +153,8 @@ impl Lab {
     }
 
     /// How long the future and the shutdown of its runtime may take together, from when the lab is ready to run it.
-    /// What does not keep to it is reported within a second more. What the lab itself takes to judge what was seen, and to
-    /// read the symbols for source lines, is not counted.
+    /// What does not keep to it is reported within a second more. What the lab itself takes to judge what was seen, and
+    /// to read the symbols for source lines, is not counted.
     pub const fn deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -167,8 +168,9 @@ impl Lab {
 
     /// Runs the future that `f` makes as a task of a runtime on a new thread, and drops the runtime.
     ///
-    /// The runtime is dropped when this returns, unless the machine had no CPU for the threads that were to end, and they
-    /// had nothing else to wait for: after half a second they are left to end by themselves ([`RuntimeShutdown::over`]).
+    /// The runtime is dropped when this returns, unless the machine had no CPU for the threads that were to end, and
+    /// they had nothing else to wait for: after half a second they are left to end by themselves
+    /// ([`RuntimeShutdown::over`]).
     ///
     /// Blocks the calling thread, so call it from a plain thread, a `#[test]` or `spawn_blocking`. What `f` does before
     /// it returns the future is watched as well.
@@ -189,7 +191,8 @@ impl Lab {
         })
     }
 
-    /// Runs the future that `f` makes as the root of `block_on`, which need not be [`Send`]; else as [`run`](Self::run).
+    /// Runs the future that `f` makes as the root of `block_on`, which need not be [`Send`]; else as
+    /// [`run`](Self::run).
     ///
     /// On [`Flavor::MultiThread`] the root is polled on a thread that is no worker, so a block in it proves nothing
     /// ([`Why::RootBlocked`]): what is to be watched there goes into `tokio::spawn`.
@@ -222,8 +225,8 @@ impl Lab {
         Waiting { runtime, state, messages, stop: Some(stop), deadline }.wait()
     }
 
-    /// Runs a control that is known to block and then the subject, each as [`run`](Self::run) does, and returns the subject's
-    /// pulse. Where the machine left a doubt, the one concerned is run again, three times in all.
+    /// Runs a control that is known to block and then the subject, each as [`run`](Self::run) does, and returns the
+    /// subject's pulse. Where the machine left a doubt, the one concerned is run again, three times in all.
     ///
     /// ```
     /// use std::time::Duration;
@@ -241,8 +244,8 @@ impl Lab {
     ///
     /// # Panics
     ///
-    /// With the panic of the control or of the subject, if it panics. If the control was not caught: a test that cannot fail
-    /// proves nothing. If the subject was not steady, or returned an `Err`, or did not end.
+    /// With the panic of the control or of the subject, if it panics. If the control was not caught: a test that cannot
+    /// fail proves nothing. If the subject was not steady, or returned an `Err`, or did not end.
     #[track_caller]
     pub fn with_teeth<C, CFut, S, SFut>(&self, control: C, subject: S) -> Pulse
     where
@@ -266,8 +269,8 @@ impl Lab {
         began + self.deadline.min(NO_DEADLINE)
     }
 
-    /// When the lab's thread has judged what was seen of a future that was done at `done`: in time, which the judging is
-    /// not counted to, or too late, and then it is listened to for a while after the deadline.
+    /// When the lab's thread has judged what was seen of a future that was done at `done`: in time, which the judging
+    /// is not counted to, or too late, and then it is listened to for a while after the deadline.
     fn judged_by(&self, began: Instant, done: Instant) -> TimeBudget {
         let ends = self.ends(began);
         TimeBudget::until(if done <= ends { Instant::now() + ANSWER } else { ends + REPORT / 2 })
@@ -321,8 +324,8 @@ impl<T> Waiting<T> {
         }
     }
 
-    /// The future was done in time. The clock stands still while what was seen is judged; until that begins, other tasks of
-    /// its thread can keep it from the last beat.
+    /// The future was done in time. The clock stands still while what was seen is judged; until that begins, other
+    /// tasks of its thread can keep it from the last beat.
     fn judged(self, done: Instant) -> Result<Watched<T>, LabError> {
         let last_beat = self.deadline.max(done + UNDRIVEN + REPORT);
         let said = match self.next(last_beat) {
@@ -354,33 +357,33 @@ impl<T> Waiting<T> {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(());
         }
-        let patience = reported_by(self.deadline);
-        let mut said = self.next(patience.half());
+        let time = reported_by(self.deadline);
+        let mut said = self.next(time.half());
         while let Ok(LabMessage::Done(_) | LabMessage::Judging) = said {
             match said {
                 Ok(LabMessage::Done(at)) if at <= self.deadline => return self.judged(at),
-                _ => said = self.next(patience.half()),
+                _ => said = self.next(time.half()),
             }
         }
         // It has come to its end and judges what was seen, slowly. No other thread can.
         if matches!(said, Err(RecvTimeoutError::Timeout)) && self.runtime.is_closed() {
-            said = self.next(patience.half());
+            said = self.next(time.half());
         }
-        let Ok(LabMessage::Finished(watched)) = said else { return Err(self.described(patience)) };
+        let Ok(LabMessage::Finished(watched)) = said else { return Err(self.described(time)) };
         let mut pulse = watched.pulse;
-        let (shutdown, _) = self.shutdown(patience.half());
+        let (shutdown, _) = self.shutdown(time.half());
         pulse.shutdown = Some(RuntimeShutdown { cut_short: true, ..shutdown });
-        Err(self.hung(pulse, patience))
+        Err(self.hung(pulse, time))
     }
 
     /// What is stuck, seen from outside.
-    fn described(&self, patience: TimeBudget) -> LabError {
-        self.hung(hung::describe(&self.runtime, &self.state, patience), patience)
+    fn described(&self, time: TimeBudget) -> LabError {
+        self.hung(hung::describe(&self.runtime, &self.state, time), time)
     }
 
-    fn hung(&self, mut pulse: Pulse, patience: TimeBudget) -> LabError {
+    fn hung(&self, mut pulse: Pulse, time: TimeBudget) -> LabError {
         self.runtime.doubt_late_handovers(&mut pulse);
-        lines::add_by(&mut pulse, patience.end());
+        lines::add_by(&mut pulse, time.end());
         hung(pulse)
     }
 

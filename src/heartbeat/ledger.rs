@@ -1,5 +1,5 @@
-//! What a watch keeps until it is judged: the stretches that were too long, those that only a wait for a CPU excuses, and the
-//! longest of the others.
+//! What a watch keeps until it is judged: the stretches that were too long, those that only a wait for a CPU excuses,
+//! and the longest of the others.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use super::stretch::Stretch;
 /// The others would take their places: only so many excused ones are kept, the last.
 const EXCUSED_KEPT: usize = 256;
 
-/// So many of those below the budget are kept, for the longest poll in them: a busy period of many short polls may be longer
-/// than one that is a single long poll.
+/// So many of those below the budget are kept, for the longest poll in them: a busy period of many short polls may be
+/// longer than one that is a single long poll.
 const SHORT_KEPT: usize = 16;
 
 /// `T` is what is kept of a stretch: itself, or the busy period that it is the whole of.
@@ -19,7 +19,8 @@ pub(super) struct Ledger<T> {
     too_long: Vec<T>,
     /// Excused by a wait for a CPU, of threads that have slept. The kernel may have booked that sleep as a wait.
     excused_asleep: VecDeque<T>,
-    /// Excused without a sleep, which a spin on `sched_yield` is too. Kept apart, so that neither kind displaces the other.
+    /// Excused without a sleep, which a spin on `sched_yield` is too. Kept apart, so that neither kind displaces the
+    /// other.
     excused_awake: VecDeque<T>,
     /// In the order of what they were charged, which is the number beside them.
     short: Vec<(Duration, T)>,
@@ -33,8 +34,8 @@ impl<T> Default for Ledger<T> {
 }
 
 impl<T: Clone> Ledger<T> {
-    /// Enters a stretch as what `item` makes of it, which is not asked if nothing is to be kept. `slept`: whether the thread
-    /// has, or may have.
+    /// Enters a stretch as what `item` makes of it, which is not asked if nothing is to be kept. `slept`: whether the
+    /// thread has, or may have.
     pub(super) fn add(&mut self, stretch: &Stretch, slept: bool, budget: Duration, item: impl FnOnce() -> T) {
         let charged = stretch.split.charged();
         let (is_long, is_excused) = (stretch.is_too_long(budget), stretch.is_excused(budget));

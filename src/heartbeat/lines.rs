@@ -22,8 +22,8 @@ use crate::heartbeat::lines::symbols::find_lines;
 use crate::heartbeat::observer::Observer;
 use crate::heartbeat::pulse::Pulse;
 
-/// How long the lines are waited for where nothing else presses. The first read of a program's symbols takes some tenths of a
-/// second of CPU time, for which a busy machine takes many seconds; those after it take a few milliseconds.
+/// How long the lines are waited for where nothing else presses. The first read of a program's symbols takes some
+/// tenths of a second of CPU time, for which a busy machine takes many seconds; those after it take a few milliseconds.
 pub(super) const LINES: Duration = Duration::from_secs(30);
 
 #[cfg(not(all(target_os = "linux", not(deadbeat_portable), feature = "backtrace")))]

@@ -67,7 +67,7 @@ impl Observer {
         self.tell(ObserverCommand::Watch(away));
     }
 
-    /// One that hears everything and does nothing.
+    /// An observer that answers nothing.
     #[cfg(test)]
     pub(super) fn deaf() -> Self {
         let (sender, receiver) = channel();
@@ -75,7 +75,7 @@ impl Observer {
         Self(sender)
     }
 
-    /// Says that whoever it is asked for was blocked for so long.
+    /// An observer that says of every thread that it was blocked for so long.
     #[cfg(test)]
     pub(super) fn sure(blocked: Duration) -> Self {
         let (sender, receiver) = channel();
@@ -152,7 +152,8 @@ impl ObserverLoop {
             };
             self.control.woke_after(wait);
             match command {
-                // All that were called meanwhile: a round among many threads takes long, and somebody waits for each answer.
+                // All that were sent meanwhile: a round among many threads takes long, and a caller waits for each
+                // answer.
                 Ok(first) => std::iter::once(first).chain(commands.try_iter()).for_each(|command| self.obey(command)),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
@@ -228,8 +229,8 @@ impl ObserverLoop {
         looks.chain(alarms).min().map(|wait| wait.max(FIRST_LOOKS))
     }
 
-    /// How long any one other thread waited for a CPU or for memory while this one waited for a lock, and for how long before
-    /// the others were not looked at.
+    /// How long any one other thread waited for a CPU or for memory while this one waited for a lock, and for how long
+    /// before the others were not looked at.
     fn waited_by_another(&self, question: &Query) -> (Duration, Duration) {
         let is_it = |others: &&OtherThreads| {
             others.thread == question.thread && (question.from..=question.to).contains(&others.begun)

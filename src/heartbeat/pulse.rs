@@ -166,9 +166,9 @@ pub struct PoolPulse {
 impl PoolPulse {
     /// Whether the pool kept a trivial closure waiting for longer than `budget`, or refused it.
     ///
-    /// That starves whoever reads a file or resolves a name, but no worker: neither
-    /// [`Pulse::verdict`](super::Pulse::verdict) nor [`Pulse::assert_steady`](super::Pulse::assert_steady) looks at it, so
-    /// assert on it beside them.
+    /// That keeps tasks waiting that read a file or resolve a name, but starves no worker: neither
+    /// [`Pulse::verdict`](super::Pulse::verdict) nor [`Pulse::assert_steady`](super::Pulse::assert_steady) looks at it,
+    /// so assert on it beside them.
     pub fn is_starved(&self, budget: Duration) -> bool {
         self.refused || self.longest > budget
     }

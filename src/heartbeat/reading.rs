@@ -24,10 +24,11 @@ use thread::ThreadId;
 pub(super) mod booked {
     use std::time::Duration;
 
-    /// A tick at 250 Hz, the usual rate: a look may show CPU time that is older by this. Counted for each look at a worker's
-    /// tasks, where a larger allowance would make many polls of one.
+    /// A tick at 250 Hz, the usual rate: a look may show CPU time that is older by this. Counted for each look at a
+    /// worker's tasks, where a larger allowance would make many polls of one.
     pub(crate) const AT_A_TICK: Duration = Duration::from_millis(4);
-    /// Two such ticks and what they come late: an account that stands still for as long is that of a thread that sleeps.
+    /// Two such ticks and what they come late: an account that stands still for as long is that of a thread that
+    /// sleeps.
     pub(crate) const IN_TWO_TICKS: Duration = Duration::from_millis(9);
     /// A tick at 100 Hz, the slowest that kernels are built with: more CPU time than this is never missing.
     pub(crate) const BY_ANY_KERNEL: Duration = Duration::from_millis(10);
@@ -62,8 +63,8 @@ impl Reading {
         reading
     }
 
-    /// The calling thread's clocks if they were last read longer than `age` ago, else what they said then, for the price
-    /// of the wall clock.
+    /// The calling thread's clocks if they were last read longer than `age` ago, else what they said then, for the
+    /// price of the wall clock.
     ///
     /// What the thread has waited for a CPU since will be taken for a part of whatever begins now, and excuse it. So it
     /// is for where that is little, and `age` bounds it.

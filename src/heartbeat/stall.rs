@@ -25,8 +25,8 @@ pub struct Stall {
     #[cfg_attr(feature = "serde", serde(rename = "on_cpu_ms", with = "crate::millis"))]
     pub on_cpu: Duration,
     /// How much of it the thread was ready to run and waited for a CPU: the machine was busy. Never charged.
-    /// `None` where the kernel does not say (no `/proc/thread-self/schedstat`). Where it says more than the thread was seen
-    /// to leave room for, it is what there was room for.
+    /// `None` where the kernel does not say (no `/proc/thread-self/schedstat`). Where it says more than the thread was
+    /// seen to leave room for, it is what there was room for.
     #[cfg_attr(feature = "serde", serde(rename = "run_queue_ms", with = "crate::millis::maybe"))]
     pub run_queue: Option<Duration>,
     /// The rest: asleep, or waiting for a lock, a child, a file. `None` where it cannot be told from `run_queue`.
@@ -34,7 +34,7 @@ pub struct Stall {
     pub blocked: Option<Duration>,
     /// What it was doing or waiting for, as far as it could be seen from outside.
     pub culprit: Option<Culprit>,
-    /// Why it may not have been the code's doing, if so: then it starves nobody.
+    /// Why it may not have been the code's doing, if so: then it proves nothing.
     pub doubt: Option<Why>,
 }
 
@@ -44,7 +44,7 @@ impl Stall {
         self.on_cpu + self.blocked.unwrap_or_default()
     }
 
-    /// If nobody could look, the clocks can still tell a computation from a wait.
+    /// The culprit where there were no looks: the clocks can still tell a computation from a wait.
     pub(super) fn culprit_by_the_clocks(&self) -> Option<Culprit> {
         (self.on_cpu > self.wall / 2 || self.on_cpu > self.blocked?).then(Culprit::running_by_the_clocks)
     }
@@ -71,7 +71,7 @@ impl fmt::Display for Stall {
         writeln!(f, "               {} waiting for a CPU (not charged)", known(self.run_queue))?;
         match &self.culprit {
             Some(culprit) => writeln!(f, "  culprit      {culprit}")?,
-            None => writeln!(f, "  culprit      not seen: it was over before anyone could look")?,
+            None => writeln!(f, "  culprit      not seen: it was over before it could be looked at")?,
         }
         match &self.doubt {
             Some(doubt) => writeln!(f, "  doubt        {doubt}"),

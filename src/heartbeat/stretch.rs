@@ -138,12 +138,12 @@ impl Split {
         Self { wall, on_cpu, run_queue }
     }
 
-    /// The same for a thread that was seen to be blocked for so long. That leaves less room for waits for a CPU than the
-    /// kernel may have booked: since Linux 6.12 a thread that is moved to another CPU while it falls asleep has all its
-    /// sleep booked as one, some two in a thousand on a busy machine.
+    /// The same for a thread that was seen to be blocked for so long. That leaves less room for waits for a CPU than
+    /// the kernel may have booked: since Linux 6.12 a thread that is moved to another CPU while it falls asleep has all
+    /// its sleep booked as one, some two in a thousand on a busy machine.
     ///
-    /// Charged is then what was seen, or what was charged before if that is more, and never their sum: some of the CPU time
-    /// may lie before the stretch.
+    /// Charged is then what was seen, or what was charged before if that is more, and never their sum: some of the CPU
+    /// time may lie before the stretch.
     pub(super) fn capped_at(self, blocked: Duration) -> Self {
         let room = self.wall.saturating_sub(blocked);
         let run_queue = self.run_queue.map(|wait| wait.min(room));

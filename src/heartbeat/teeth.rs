@@ -8,9 +8,9 @@ use crate::heartbeat::verdict::Verdict;
 
 /// Runs a known-bad implementation and then the real one, and returns the real one's pulse.
 ///
-/// Both closures run whatever is under test and return its pulse; `bad` must be [`Starved`](Verdict::Starved), `good` must
-/// be [`Steady`](Verdict::Steady). One that proves nothing because of what the machine did meanwhile is run again, three
-/// times in all; what failed never is.
+/// Both closures run whatever is under test and return its pulse; `bad` must be [`Starved`](Verdict::Starved), `good`
+/// must be [`Steady`](Verdict::Steady). One that proves nothing because of what the machine did meanwhile is run again,
+/// three times in all; what failed never is.
 ///
 /// ```
 /// use std::time::Duration;
@@ -57,7 +57,7 @@ mod tests {
     #[test]
     fn a_doubt_that_the_machine_left_is_looked_into_again_and_no_other() {
         let holder = Why::LockHolder { waited: Duration::from_millis(70) };
-        for (why, times) in [(Why::Memory, 3), (holder, 3), (Why::Unwitnessed, 3), (Why::MultiThread, 1)] {
+        for (why, times) in [(Why::Memory, 3), (holder, 3), (Why::Unobserved, 3), (Why::MultiThread, 1)] {
             let mut measured = 0;
             let measure = || {
                 measured += 1;

@@ -3,8 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::reading::thread::ThreadId;
-use crate::heartbeat::stretch::Origin;
-use crate::heartbeat::stretch::{Split, Stretch};
+use crate::heartbeat::stretch::{Origin, Split, Stretch};
 
 /// All of it blocked, of a thread that there is not.
 pub(super) fn slept(from: Instant, wall: u32) -> Stretch {

@@ -26,7 +26,7 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Why {
-    /// The watch outlasted the budget, but hardly a beat came: nobody turned the driver of the runtime.
+    /// The watch outlasted the budget, but hardly a beat came: the driver of the runtime was not turned.
     TooFewBeats {
         /// How many came.
         beats: u64,
@@ -40,7 +40,8 @@ pub enum Why {
         /// In what, if it was seen.
         culprit: Option<Culprit>,
     },
-    /// The code, or dropping its runtime, was not over at the deadline of its lab, and no worker was seen to stand still.
+    /// The code, or dropping its runtime, was not over at the deadline of its lab, and no worker was seen to stand
+    /// still.
     Unfinished,
     /// There is no runtime here, so there are no beats.
     NoRuntime,
@@ -69,10 +70,10 @@ pub enum Why {
         pid: u32,
     },
     /// The thread waited for memory, in a page fault, in `mmap` and the like, in the kernel's part of the start of a
-    /// thread, or for a lock of the C library's (`malloc`, thread stacks): for a page, or for another thread that itself
-    /// waited for a page or for a CPU.
-    /// Not told from it are a page of a mapped file, which is a read, and the C library's locks on stdio and name lookups:
-    /// code that blocks there is doubted, not convicted.
+    /// thread, or for a lock of the C library's (`malloc`, thread stacks): for a page, or for another thread that
+    /// itself waited for a page or for a CPU.
+    /// Not told from it are a page of a mapped file, which is a read, and the C library's locks on stdio and name
+    /// lookups: code that blocks there is doubted.
     Memory,
     /// The thread waited for a lock, a channel or a join, and another thread of this process, which may be the one it
     /// waited for, itself waited for a CPU or for memory meanwhile.
@@ -80,8 +81,8 @@ pub enum Why {
         /// For how long: the most that any one thread did.
         waited: Duration,
     },
-    /// The thread gave its CPU away again and again (`sched_yield`, as spin locks do), and what it waited for the next turns
-    /// is what makes the stall too long: its own choice as much as the machine's doing.
+    /// The thread gave its CPU away again and again (`sched_yield`, as spin locks do), and what it waited for the next
+    /// turns is what makes the stall too long: its own choice as much as the machine's doing.
     Yielded {
         /// For how long.
         waited: Duration,
@@ -96,19 +97,19 @@ pub enum Why {
         /// For how long, run-queue wait excluded.
         charged: Duration,
     },
-    /// A thread was started while a worker blocked, or woken in the pool, and was late: it had to wait for a CPU itself, or
-    /// for memory. If it was to take the worker over (`block_in_place`), the machine alone was to blame. Or a worker
-    /// stood still before it was handed over: in a poll, or until the other thread came.
+    /// A thread was started while a worker blocked, or woken in the pool, and was late: it had to wait for a CPU
+    /// itself, or for memory. If it was to take the worker over (`block_in_place`), the machine alone was to blame. Or
+    /// a worker stood still before it was handed over: in a poll, or until the other thread came.
     HandedOver {
         /// How late it was; of a [`Heartbeat::watch`](super::Heartbeat::watch), at least.
         waited: Duration,
     },
-    /// A worker of the runtime was never seen, or a thread that took one over (`block_in_place`) was seen too late to say
-    /// what it did.
+    /// A worker of the runtime was never seen, or a thread that took one over (`block_in_place`) was seen too late to
+    /// say what it did.
     WorkerUnseen,
     /// The observer, a thread of this library's, could not be started, did not answer in time or never saw what a
     /// thread waited for. Whether that was for the machine is not known.
-    Unwitnessed,
+    Unobserved,
 }
 
 impl Why {
@@ -125,7 +126,7 @@ impl Why {
             | Self::Undecided { .. }
             | Self::HandedOver { .. }
             | Self::WorkerUnseen
-            | Self::Unwitnessed => true,
+            | Self::Unobserved => true,
             Self::TooFewBeats { .. }
             | Self::MultiThread
             | Self::RootBlocked { .. }
@@ -143,10 +144,12 @@ impl fmt::Display for Why {
         match self {
             Self::TooFewBeats { beats } => write!(
                 f,
-                "only {beats} beats came: nobody turned the runtime's timer; watch inside `Runtime::block_on`, a task, or a `Lab`"
+                "only {beats} beats came: the runtime's driver was not turned; watch inside `Runtime::block_on`, a \
+                task, or a `Lab`"
             ),
             Self::MultiThread => f.write_str(
-                "a beat on one worker of a multi-thread runtime says nothing about the others; use `Lab`, or a current_thread runtime",
+                "a beat on one worker of a multi-thread runtime says nothing about the others; use `Lab`, or a \
+                current_thread runtime",
             ),
             Self::RootBlocked { charged, culprit } => {
                 write!(f, "the root future of `block_on` blocked for {charged:.1?}")?;
@@ -156,48 +159,64 @@ impl fmt::Display for Why {
                 f.write_str(", but its thread is no worker; put the code in `tokio::spawn`")
             }
             Self::Unfinished => f.write_str(
-                "no worker was seen to stand still, but the code, or dropping its runtime, was not over at the deadline: it awaits what did not come; see to that, or raise `Lab::deadline`",
+                "no worker was seen to stand still, but the code, or dropping its runtime, was not over at the \
+                deadline: it awaits what did not come; see to that, or raise `Lab::deadline`",
             ),
-            Self::NoRuntime => f.write_str("there is no tokio runtime here, so no beat can come; watch inside one, or use `Lab`"),
+            Self::NoRuntime => f.write_str(
+                "there is no tokio runtime here, so no beat can come; watch inside one, \
+            or use `Lab`",
+            ),
             Self::Config(error) => error.fmt(f),
-            Self::PausedClock => {
-                f.write_str("tokio's clock is paused, so beats prove nothing; run without `start_paused` and `tokio::time::pause`")
-            }
+            Self::PausedClock => f.write_str(
+                "tokio's clock is paused, so beats prove nothing; run without `start_paused` and \
+                `tokio::time::pause`",
+            ),
             Self::ProcessStopped { stood_still } => write!(
                 f,
-                "the whole process stood still for {stood_still:.1?} (SIGSTOP, a frozen cgroup or machine); run again undisturbed"
+                "the whole process stood still for {stood_still:.1?} (SIGSTOP, a frozen cgroup or machine); run \
+                again undisturbed"
             ),
             Self::Suspended { asleep } => write!(f, "the machine was suspended for {asleep:.1?}; run again"),
             Self::Stolen { stolen } => {
                 write!(f, "the hypervisor took {stolen:.1?} of CPU time; run again, or on a quieter host")
             }
-            Self::Traced { pid } => write!(f, "process {pid} traces this one, or traced a thread of it, and may have stopped it; run without it"),
+            Self::Traced { pid } => write!(
+                f,
+                "process {pid} traces this one, or traced a thread of it, and may \
+            have stopped it; run without it"
+            ),
             Self::Memory => f.write_str(
                 "the worker waited for memory, which any code may have to; run again, or start fewer threads at once",
             ),
             Self::LockHolder { waited } => write!(
                 f,
-                "the worker waited for another thread, and one of this process waited {waited:.1?} for a CPU or for memory meanwhile; run again on a quieter machine"
+                "the worker waited for another thread, and one of this process waited {waited:.1?} for a CPU or for \
+                memory meanwhile; run again on a quieter machine"
             ),
             Self::Yielded { waited } => write!(
                 f,
-                "the worker gave its CPU away again and again (`sched_yield`, a spin lock) and waited {waited:.1?} to get it back; await instead, or run again on a quieter machine"
+                "the worker gave its CPU away again and again (`sched_yield`, a spin lock) and waited {waited:.1?} \
+                to get it back; await instead, or run again on a quieter machine"
             ),
             Self::SlowMachine { control } => write!(
                 f,
-                "how long the worker waited for a CPU is not known, and a control thread was {control:.1?} late too; run on a quieter machine"
+                "how long the worker waited for a CPU is not known, and a control thread was {control:.1?} late \
+                too; run on a quieter machine"
             ),
             Self::Undecided { charged } => write!(
                 f,
-                "a worker was busy for {charged:.1?}, but the machine was too busy to see with one poll or with many; run again, or with `Flavor::CurrentThread`"
+                "a worker was busy for {charged:.1?}, but the machine was too busy to see with one poll or with \
+                many; run again, or with `Flavor::CurrentThread`"
             ),
             Self::HandedOver { waited } => write!(
                 f,
-                "a thread that may have been meant to take the worker over (`block_in_place`) came {waited:.1?} late; run again on a quieter machine"
+                "a thread that may have been meant to take the worker over (`block_in_place`) came {waited:.1?} \
+                late; run again on a quieter machine"
             ),
             Self::WorkerUnseen => f.write_str("a worker of the runtime was not seen all the time; run again"),
-            Self::Unwitnessed => f.write_str(
-                "the thread that looks at the workers could not be started or was held up itself; run again on a quieter machine, or raise the limit on threads",
+            Self::Unobserved => f.write_str(
+                "the thread that looks at the workers could not be started or was held up itself; run again on a \
+                quieter machine, or raise the limit on threads",
             ),
         }
     }

@@ -27,7 +27,7 @@ use crate::heartbeat::watch::beat::{Beat, has_timer};
 use crate::heartbeat::watch::place::Place;
 use crate::heartbeat::watch::state::{PollTimestamps, WatchState, clock_paused};
 
-/// A runtime that does not turn its driver for so long when nothing is left to do is not driven by anyone.
+/// A runtime that does not turn its driver for so long when nothing is left to do is not driven by any thread.
 pub(super) const UNDRIVEN: Duration = Duration::from_secs(1);
 
 async fn watch<F: Future>(state: Arc<WatchState>, future: F) -> Watched<F::Output> {
@@ -37,16 +37,17 @@ async fn watch<F: Future>(state: Arc<WatchState>, future: F) -> Watched<F::Outpu
 }
 
 impl Heartbeat {
-    /// Runs `future` and watches the runtime it runs in. Its output comes back beside the pulse; a panic passes through.
+    /// Runs `future` and watches the runtime it runs in. Its output comes back beside the pulse; a panic passes
+    /// through.
     ///
-    /// A poll that hands its worker over (`block_in_place`) is not charged if the worker was seen to be free. If an idle thread of the
-    /// pool is to take it over and gets no CPU for longer than the budget, nobody can tell: the poll is charged. A [`Lab`]
-    /// can tell.
+    /// A poll that hands its worker over (`block_in_place`) is not charged if the worker was seen to be free. If an
+    /// idle thread of the pool is to take it over and gets no CPU for longer than the budget, the two cannot be told
+    /// apart: the poll is charged. A [`Lab`] can tell.
     ///
     /// On a current_thread runtime everything is covered: the future, its siblings, the root of `block_on`. On a
     /// multi-thread one only the future's own polls are, and the verdict is never [`Verdict::Steady`]. Outside any
-    /// runtime, in one without a timer, with tokio's clock paused, or with settings that cannot be used, the future runs all the same and the
-    /// verdict is [`Verdict::Inconclusive`], unless the future blocked in its own polls.
+    /// runtime, in one without a timer, with tokio's clock paused, or with settings that cannot be used, the future
+    /// runs all the same and the verdict is [`Verdict::Inconclusive`], unless the future blocked in its own polls.
     ///
     /// If a stall was found, the future returns only when the observer has said what it saw of it: some milliseconds
     /// later.
@@ -58,8 +59,8 @@ impl Heartbeat {
     ///
     /// # Errors
     ///
-    /// Settings that cannot be used, no runtime, or one without a timer. In the last case tokio's own panic is caught, so
-    /// a program built with `panic = "abort"` ends here, and in [`watch`](Self::watch).
+    /// Settings that cannot be used, no runtime, or one without a timer. In the last case tokio's own panic is caught,
+    /// so a program built with `panic = "abort"` ends here, and in [`watch`](Self::watch).
     pub async fn try_watch<F: Future>(self, future: F) -> Result<Watched<F::Output>, ConfigError> {
         self.check()?;
         match tokio::runtime::Handle::try_current() {
@@ -163,7 +164,7 @@ impl Watch {
 
     /// Until it has come, or has not for so long that no thread can be turning the driver.
     async fn awaited_beat(&self) -> WatchEnd {
-        let (begun, patience) = (self.state.config.reading(), self.beat_comes_within());
+        let (begun, within) = (self.state.config.reading(), self.beat_comes_within());
         let mut alarmed = None;
         poll_fn(|cx| {
             self.state.task().set(cx.waker());
@@ -174,8 +175,8 @@ impl Watch {
             // While this thread waited for a CPU it could turn no driver.
             let waited = || Split::between(&begun, &self.state.config.reading()).and_then(|split| split.run_queue);
             let give_up = match alarmed {
-                Some(before) if end.at >= before => begun.at + patience + waited().unwrap_or_default(),
-                before => before.unwrap_or(begun.at + patience),
+                Some(before) if end.at >= before => begun.at + within + waited().unwrap_or_default(),
+                before => before.unwrap_or(begun.at + within),
             };
             if alarmed.is_some() && end.at >= give_up {
                 return Poll::Ready(end);

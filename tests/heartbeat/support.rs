@@ -58,7 +58,7 @@ pub(crate) fn assert_starved(pulse: &Pulse) {
                 Why::Stolen { .. }
                 | Why::Memory
                 | Why::LockHolder { .. }
-                | Why::Unwitnessed
+                | Why::Unobserved
                 | Why::WorkerUnseen
                 | Why::HandedOver { .. }
                 | Why::Undecided { .. }
@@ -74,7 +74,7 @@ pub(crate) fn assert_starved(pulse: &Pulse) {
 
 /// Whether the machine kept the watch from seeing anything.
 fn saw_nothing(pulse: &Pulse, why: &Why) -> bool {
-    pulse.stalls.is_empty() && matches!(why, Why::Unwitnessed | Why::WorkerUnseen | Why::Suspended { .. })
+    pulse.stalls.is_empty() && matches!(why, Why::Unobserved | Why::WorkerUnseen | Why::Suspended { .. })
 }
 
 /// The pulse of one that blocks, once it is seen to for certain: a doubt is looked into again, and so is a watch on a
@@ -103,7 +103,7 @@ pub(crate) fn assert_steady(pulse: &Pulse) {
             why:
                 Why::Memory
                 | Why::LockHolder { .. }
-                | Why::Unwitnessed
+                | Why::Unobserved
                 | Why::WorkerUnseen
                 | Why::HandedOver { .. }
                 | Why::Undecided { .. }

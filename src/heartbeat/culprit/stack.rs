@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// So many stacks of one stall are looked at for its source line. One look costs little, but the first reads the symbols.
+/// So many stacks of one stall are looked at for its source line. One look costs little, but the first reads the
+/// symbols.
 const STACKS: usize = 8;
 
 /// Registers that unwinding follows, by their DWARF numbers, and those that a called function leaves as they were.

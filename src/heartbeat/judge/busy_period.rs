@@ -1,11 +1,12 @@
-//! One busy spell of a worker, from coming back to going idle: was it one long poll or many short ones?
+//! One busy period of a worker, from coming back to going idle: was it one long poll or many short ones?
 //!
 //! The worker's own readings at both ends are exact, but say nothing of what lay between. The looks from outside are
 //! sparse on a busy machine, but a stuck worker shows the same park count and busy time in all of them, and once it is
 //! back its busy time has grown by all that its polls took. So each poll is bounded from both sides:
 //!
 //! - *at least*: what the thread did while the numbers were seen standing still, less what else has room there;
-//! - *at most*: the CPU time between the looks around that, plus blocked time, and no more than the busy time has grown.
+//! - *at most*: the CPU time between the looks around that, plus blocked time, and no more than the busy time has
+//!   grown.
 //!
 //! Between the two bounds nothing is claimed. A thread that hands its worker over (`block_in_place`) has no worker from
 //! then on: it is not charged for what it does after the worker's numbers moved without it. tokio begins a poll's time
@@ -15,23 +16,20 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::evidence::{CountersLook, Published};
-use crate::heartbeat::judge::one_poll_or_many::Part;
-use crate::heartbeat::judge::one_poll_or_many::least_of_one_poll;
-use crate::heartbeat::judge::one_poll_or_many::most_of_one_poll;
-use crate::heartbeat::reading::Reading;
-use crate::heartbeat::reading::booked;
+use crate::heartbeat::judge::one_poll_or_many::{Part, least_of_one_poll, most_of_one_poll};
 use crate::heartbeat::reading::thread::{Account, ThreadId};
-use crate::heartbeat::stretch::Origin;
-use crate::heartbeat::stretch::{Split, Stretch};
+use crate::heartbeat::reading::{Reading, booked};
+use crate::heartbeat::stretch::{Origin, Split, Stretch};
 
-/// A spell of one thread.
+/// A busy period of one thread: the time from its return from being idle until it goes idle again.
 #[derive(Debug, Clone)]
 pub(crate) struct BusyPeriod {
     pub(crate) from: Reading,
     pub(crate) to: Reading,
     /// How often the thread went to sleep in it.
     pub(crate) sleeps: u64,
-    /// Which of the runtime's workers it can be, a bit each. None: nobody knows, for there are more workers than bits.
+    /// Which of the runtime's workers it can be, a bit each. None: it is not known, for there are more workers than
+    /// bits.
     pub(crate) indices: u64,
     /// What the workers showed at `from` and at `to`.
     pub(crate) published: [Published; 2],
@@ -59,7 +57,7 @@ pub(crate) enum PeriodJudgement {
 /// The busy time grows by all of a poll but for what the scheduler does around it: less than this.
 const AROUND_A_POLL: Duration = Duration::from_millis(1);
 
-/// What was known of one worker and of the thread at one moment of the spell.
+/// What was known of one worker and of the thread at one moment of the busy period.
 #[derive(Debug, Clone, Copy)]
 struct Point {
     at: Instant,
@@ -85,7 +83,7 @@ struct PollBounds {
     around: Stretch,
 }
 
-/// The polls of a spell, if the thread was that worker.
+/// The polls of a busy period, if the thread was that worker.
 struct WorkerView {
     polls: Vec<PollBounds>,
     /// From when on it was that worker no more.
@@ -121,8 +119,8 @@ impl BusyPeriod {
         Some(Stretch { origin: Origin::BusyPeriod(None), ..whole })
     }
 
-    /// The period of a thread that was seen to be blocked for so long. What is taken off its wait for a CPU is remembered: the
-    /// looks from outside show the kernel's account, which still has it.
+    /// The period of a thread that was seen to be blocked for so long. What is taken off its wait for a CPU is
+    /// remembered: the looks from outside show the kernel's account, which still has it.
     pub(crate) fn capped_at(self, blocked: Duration) -> Self {
         let wait = |stretch: Stretch| stretch.split.run_queue.unwrap_or_default();
         let overbooked = self.stretch().map_or(Duration::ZERO, |whole| wait(whole) - wait(whole.capped_at(blocked)));
@@ -167,8 +165,8 @@ impl BusyPeriod {
         }
     }
 
-    /// What the thread had spent by when it was first seen to have lost its worker, if it has been given that worker again
-    /// by the end, with the same park count: what it did in between is not read.
+    /// What the thread had spent by when it was first seen to have lost its worker, if it has been given that worker
+    /// again by the end, with the same park count: what it did in between is not read.
     pub(crate) fn lost_its_worker(&self, looks: &[CountersLook]) -> Option<Reading> {
         let [begin, over] = &self.published;
         let mut same =
@@ -182,8 +180,8 @@ impl BusyPeriod {
         Some(Reading { at, thread: self.thread(), on_cpu: account.on_cpu, run_queue })
     }
 
-    /// Of the workers that it may have been, those that it can have been all the time; if there are none, it has handed its
-    /// worker over, and each is seen as far as it can have been it.
+    /// Of the workers that it may have been, those that it can have been all the time; if there are none, it has handed
+    /// its worker over, and each is seen as far as it can have been it.
     fn views(&self, looks: &[CountersLook], split: &Split) -> Vec<WorkerView> {
         let inside = within(looks, self.from.at, self.to.at);
         let possible = (0..64).filter(|index| self.indices & (1 << index) != 0);
@@ -203,7 +201,7 @@ impl BusyPeriod {
         WorkerView { polls, cut: cut.map(|cut| points[cut].at) }
     }
 
-    /// The beginning of the spell, every look in it, and its end.
+    /// The beginning of the period, every look in it, and its end.
     fn points(&self, inside: &[CountersLook], index: usize) -> Vec<Point> {
         let end = |reading: &Reading, published: &Published| {
             let worker = published.workers.get(index);
@@ -232,8 +230,8 @@ impl BusyPeriod {
         std::iter::once(end(&self.from, begin)).chain(looks).chain([end(&self.to, over)]).collect()
     }
 
-    /// The first point at which this thread is that worker no more: the worker has gone idle, which this thread would have
-    /// told, or its numbers moved while this thread slept on.
+    /// The first point at which this thread is that worker no more: the worker has gone idle, which this thread would
+    /// have told, or its numbers moved while this thread slept on.
     fn handed_over(&self, points: &[Point]) -> Option<usize> {
         let parks = points.iter().find_map(|point| point.parks);
         let has_parked = |point: &Point| point.parks.is_some_and(|now| now % 2 == 1 || Some(now) != parks);
@@ -263,7 +261,8 @@ impl BusyPeriod {
     }
 
     /// How long the thread waited for a CPU, at least, in the poll that was seen from `first` to `last` and was over at
-    /// `next`. What it waited in the poll before was booked when the new numbers were published, which a look reads last.
+    /// `next`. What it waited in the poll before was booked when the new numbers were published, which a look reads
+    /// last.
     fn queued_in(&self, points: &[Point], first: usize, last: usize, next: usize) -> Duration {
         let first = if points[first].account.is_some() { first + 1 } else { first };
         let booked = |from: usize, to: usize| {
@@ -309,8 +308,9 @@ impl BusyPeriod {
         (least, self.part(first.at, last.at, split))
     }
 
-    /// A thread that slept once slept in one poll, and of several sleeps one is at least as long as the average. That goes
-    /// for sleeps in its polls, which are in the busy time, if that is known: those of a thread that has no worker are not.
+    /// A thread that slept once slept in one poll, and of several sleeps one is at least as long as the average. That
+    /// goes for sleeps in its polls, which are in the busy time, if that is known: those of a thread that has no worker
+    /// are not.
     fn one_sleep(&self, views: &[WorkerView], whole: &Stretch, budget: Duration) -> Option<Vec<Stretch>> {
         let sleeps = u32::try_from(self.sleeps).unwrap_or(u32::MAX);
         if sleeps == 0 || views.iter().any(|view| view.cut.is_some()) {

@@ -1,19 +1,20 @@
-//! A poll that blocks in `block_in_place` keeps no worker: another thread has taken it over. In somebody else's
-//! multi-thread runtime the workers' public numbers tell.
+//! A poll that blocks in `block_in_place` keeps no worker: another thread has taken it over. Inside a
+//! multi-thread runtime that is no lab's the workers' public numbers tell.
 //!
 //! A worker that is stuck in a poll is awake and shows the same numbers in every look. So if each of them was idle in
 //! some look, or has moved since the first, none was.
 //!
-//! The thread that is to take it over is often a new one, and until that has begun to run the worker shows what it shows
-//! when it is stuck. So a new thread that had not come to rest all the while is a doubt. One that was idle in the pool
-//! before cannot be told from the others there: if it wakes late, the poll is taken for one that blocks its worker.
+//! The thread that is to take it over is often a new one, and until that has begun to run the worker shows what it
+//! shows when it is stuck. So a new thread that had not come to rest all the while is a doubt. One that was idle in the
+//! pool before cannot be told from the others there: if it wakes late, the poll is taken for one that blocks its
+//! worker.
 
 use std::time::{Duration, Instant};
 
 use crate::heartbeat::evidence::WorkersLook;
 
-/// From when on no worker can have been in the poll that was over at `end` and that all `looks` begin in; `None` if one may
-/// have been to the end.
+/// From when on no worker can have been in the poll that was over at `end` and that all `looks` begin in; `None` if one
+/// may have been to the end.
 pub(crate) fn free_since(looks: &[WorkersLook], end: Instant) -> Option<Instant> {
     let first = looks.first()?;
     let mut stuck = vec![true; first.workers.len()];
@@ -25,7 +26,8 @@ pub(crate) fn free_since(looks: &[WorkersLook], end: Instant) -> Option<Instant>
     })
 }
 
-/// For how long the workers were looked at: what is seen once may have been so for that moment. `None`: nobody can look.
+/// For how long the workers were looked at: what is seen once may have been so for that moment. `None`: there were no
+/// looks.
 pub(crate) fn looked_for(looks: &[WorkersLook]) -> Option<Duration> {
     Some(looks.last()?.at - looks.first()?.at)
 }
@@ -66,7 +68,7 @@ mod tests {
     #[test]
     fn a_worker_that_stands_still_is_stuck_whatever_the_others_do() {
         assert_eq!(free_since(&looks(&[[2, 1], [2, 2], [3, 3]]), Instant::now()), None);
-        assert_eq!(free_since(&[], Instant::now()), None, "nobody looked");
+        assert_eq!(free_since(&[], Instant::now()), None, "there were no looks");
     }
 
     #[test]
@@ -78,7 +80,7 @@ mod tests {
         assert!(!may_begin_late(&looks, late), "it came to rest in time, and took nothing over");
         looks[1].begins = true;
         assert!(may_begin_late(&looks, late));
-        assert!(!may_begin_late(&[], late), "nobody looked");
+        assert!(!may_begin_late(&[], late), "there were no looks");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::heartbeat::verdict::Why;
 /// A timer's own slack, and a little more.
 const CONTROL_ON_TIME: Duration = Duration::from_millis(3);
 
-/// Judges a stretch of `unexplained` time off the CPU by the control, then doubts the stall if the circumstances could
+/// Judges a stretch of `unexplained` time off the CPU by the control thread, then doubts the stall if the machine may
 /// have caused it. `None`: it was no stall.
 pub(crate) fn blame_machine(
     mut stall: Stall,
@@ -18,8 +18,8 @@ pub(crate) fn blame_machine(
     seen: &MachineEffects,
 ) -> Option<Stall> {
     if !unexplained.is_zero() {
-        // No schedstat. A control thread that was punctual all the while proves that CPUs were to be had for those who
-        // sleep much. Those who work wait longer, so it speaks only for a thread that did not.
+        // No schedstat. A control thread that was punctual all the while proves that CPUs were to be had for threads
+        // that sleep much. Threads that work wait longer, so it speaks only for a thread that did not work.
         let few = stall.wall / 20;
         if seen.control <= CONTROL_ON_TIME.max(few) && stall.on_cpu <= few {
             stall.blocked = Some(unexplained);
@@ -31,7 +31,7 @@ pub(crate) fn blame_machine(
     if stall.charged() <= budget {
         return None;
     }
-    // A stopped process uses no CPU, and who waits in a call has no CPU to be stolen.
+    // A stopped process uses no CPU, and a thread that waits in a call has no CPU to be stolen.
     let stopped = seen.stood_still_at_most.min(stall.blocked.unwrap_or_default());
     let by_a_stop = stall.charged() - stopped <= budget;
     if !by_a_stop {
@@ -67,7 +67,7 @@ pub(crate) fn blame_machine(
         Some(Why::LockHolder { waited: lock })
     } else if (seen.overlooked && stall.on_cpu <= budget) || explains(lock + late + memory + unseen) {
         // It may have waited for memory, or for a thread that did, as the observer may have.
-        Some(Why::Unwitnessed)
+        Some(Why::Unobserved)
     } else {
         // Enough is left without it, and only that is charged.
         stall.wall -= lock;
@@ -77,15 +77,17 @@ pub(crate) fn blame_machine(
     Some(stall)
 }
 
-/// How much of a stall may have been spent on a CPU, or stolen from there. A thread that waits for a CPU looks as if it ran.
+/// How much of a stall may have been spent on a CPU, or stolen from there. A thread that waits for a CPU looks as if it
+/// ran.
 fn running(looks: &SampleCounts, stall: &Stall) -> Duration {
     let running = stall.wall * (looks.all - looks.waiting).max(u32::from(looks.all == 0)) / looks.all.max(1);
     running.saturating_sub(stall.run_queue.unwrap_or_default()).min(stall.charged())
 }
 
-/// Nobody can say what befell the process meanwhile: that acquits no stall, and convicts none. `None`: it was no stall.
+/// Judges a stretch without the observer: what the machine did meanwhile is not known, so a stretch that may be a stall
+/// is a doubt. `None`: it was no stall even if all of its unexplained time was blocked.
 pub(crate) fn unobserved(mut stall: Stall, unexplained: Duration, budget: Duration) -> Option<Stall> {
-    stall.doubt = Some(Why::Unwitnessed);
+    stall.doubt = Some(Why::Unobserved);
     (stall.charged() + unexplained > budget).then_some(stall)
 }
 

@@ -1,4 +1,4 @@
-//! One poll or many: in somebody else's current_thread runtime the driver is turned only after many polls, and what lies
+//! One poll or many: outside a lab a current_thread runtime turns its driver only after many polls, and what lies
 //! between two turns is no stall if some task ended in the middle of it.
 //!
 //! The runtime tells how many tasks are alive. Only its worker ends them, so whenever there are fewer than at the look
@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use crate::heartbeat::evidence::TaskLook;
 use crate::heartbeat::reading::booked;
-use crate::heartbeat::stretch::Origin;
-use crate::heartbeat::stretch::Split;
-use crate::heartbeat::stretch::Stretch;
+use crate::heartbeat::stretch::{Origin, Split, Stretch};
 
 /// What the longest poll in a stretch was charged, at least and at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,16 +25,17 @@ pub(crate) struct Part {
     pub(crate) on_cpu: Duration,
 }
 
-/// The least that a poll was charged which lasted for all of `part`. Of the time that the whole stretch was off the CPU, what
-/// does not fit beside the work in the rest of the stretch was in this part. `unbooked`: CPU time that the account of the part
-/// may have too much, since it was booked late.
+/// The least that a poll was charged which lasted for all of `part`. Of the time that the whole stretch was off the
+/// CPU, what does not fit beside the work in the rest of the stretch was in this part. `unbooked`: CPU time that the
+/// account of the part may have too much, since it was booked late.
 pub(crate) fn least_of_one_poll(whole: &Split, part: Part, unbooked: Duration) -> Duration {
     let rest = whole.wall.saturating_sub(part.wall).saturating_sub(whole.on_cpu.saturating_sub(part.on_cpu));
     (part.on_cpu.saturating_sub(unbooked) + whole.lost().saturating_sub(rest)).min(part.wall)
 }
 
-/// The most that a poll was charged which lay within `part`: all its CPU time, and as much of the time that the whole stretch
-/// was off the CPU as has room beside that and a wait of `queued` for a CPU. `unbooked`: CPU time that may be missing.
+/// The most that a poll was charged which lay within `part`: all its CPU time, and as much of the time that the whole
+/// stretch was off the CPU as has room beside that and a wait of `queued` for a CPU. `unbooked`: CPU time that may be
+/// missing.
 pub(crate) fn most_of_one_poll(whole: &Split, part: Part, queued: Duration, unbooked: Duration) -> Duration {
     let on_cpu = (part.on_cpu + unbooked).min(part.wall);
     on_cpu + whole.lost().min((part.wall - on_cpu).saturating_sub(queued))
@@ -54,7 +53,7 @@ pub(crate) fn bounds(stretch: &Stretch, looks: &[TaskLook]) -> Option<Bounds> {
     let asleep = looks.chunk_by(TaskLook::blocked_until).map(|chain| chain[chain.len() - 1].at - chain[0].at);
     let (mut least, mut most) = (asleep.max().unwrap_or_default(), Duration::ZERO);
     for run in 0..=ends.len() {
-        // Nobody was seen to end from its first look to its last.
+        // From its first look to its last no task was seen to end.
         let first = run.checked_sub(1).map_or(0, |before| ends[before]);
         let last = ends.get(run).map_or(looks.len(), |next| *next) - 1;
         let (before, after) = (if first == 0 { begin } else { looks[first - 1] }, *looks.get(last + 1).unwrap_or(&end));
@@ -142,7 +141,7 @@ mod tests {
         assert!(bounds(&stretch, &looks).unwrap().least >= MS * 140);
     }
 
-    /// Of a wait for a CPU nobody is charged, so a stretch with one of 130 ms holds 10 ms that were blocked somewhere.
+    /// A wait for a CPU is not charged, so a stretch with one of 130 ms holds 10 ms that were blocked somewhere.
     #[test]
     fn the_longest_poll_lies_between_what_one_run_of_looks_shows_and_what_its_surroundings_leave() {
         let spent = stretch(200, 60, 130);

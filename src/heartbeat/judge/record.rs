@@ -1,20 +1,21 @@
-//! What was judged and what was said of it, a line of JSON each: recorded where real threads ran, replayed by the tests.
+//! What was judged and what was said of it, a line of JSON each: recorded where real threads ran, replayed by the
+//! tests.
 //!
-//! Times are nanoseconds, counted from the beginning of the stretch. The first row of a series of looks has all its numbers.
-//! Each other has the time since the row before and then, in pairs, which column has changed and by how much.
+//! Times are nanoseconds, counted from the beginning of the stretch. The first row of a series of looks has all its
+//! numbers. Each other has the time since the row before and then, in pairs, which column has changed and by how much.
 
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use crate::heartbeat::culprit::Culprit;
-use crate::heartbeat::evidence::WorkerNumbers;
-use crate::heartbeat::evidence::{CountersLook, MachineEffects, Observed, Published, TaskLook, WorkersLook};
+use crate::heartbeat::evidence::{
+    CountersLook, MachineEffects, Observed, Published, TaskLook, WorkerNumbers, WorkersLook,
+};
 use crate::heartbeat::judge::busy_period::{BusyPeriod, PeriodJudgement};
 use crate::heartbeat::reading::Reading;
 use crate::heartbeat::stall::Stall;
-use crate::heartbeat::stretch::Origin;
-use crate::heartbeat::stretch::{Split, Stretch};
+use crate::heartbeat::stretch::{Origin, Split, Stretch};
 
 /// One stretch, what was observed of it, and the stall that it was judged to be.
 pub(crate) fn stretch_judged(

@@ -51,7 +51,7 @@ fn a_poll_that_handed_its_worker_over_in_time_is_none_and_one_that_did_so_later_
     assert_eq!((finding(Some(late - MS), false), finding(Some(late), true)), (Finding::NotAStall, Finding::NotAStall));
     assert_eq!(finding(Some(late + MS), true), Finding::Undecided);
     assert_eq!((finding(None, true), finding(None, false)), (Finding::HandedOver, Finding::Stall));
-    assert_eq!(by_the_workers(None, late, true, || false), Finding::Undecided, "nobody looked for long enough");
+    assert_eq!(by_the_workers(None, late, true, || false), Finding::Undecided, "the looks span too short a time");
 }
 
 /// Of a runtime whose worker stands still, for all that is seen of it.
@@ -81,7 +81,7 @@ fn a_thread_that_still_begins_when_the_budget_is_over_is_a_doubt_and_what_it_doe
 }
 
 #[test]
-fn a_stall_without_a_testimony_convicts_nobody() {
+fn a_stall_that_was_not_observed_is_a_doubt() {
     let (began, budget) = (Instant::now(), Heartbeat::new().budget);
     let verdict = |answers, run_queue| {
         let wall = Duration::from_millis(120);
@@ -100,8 +100,8 @@ fn a_stall_without_a_testimony_convicts_nobody() {
         stall.doubt.clone()
     };
     for run_queue in [Some(Duration::ZERO), None] {
-        assert_eq!(verdict(Vec::new(), run_queue), Some(Why::Unwitnessed), "nobody could be asked");
-        assert_eq!(verdict(vec![Observed::default()], run_queue), Some(Why::Unwitnessed), "nobody answered");
+        assert_eq!(verdict(Vec::new(), run_queue), Some(Why::Unobserved), "there was no observer");
+        assert_eq!(verdict(vec![Observed::default()], run_queue), Some(Why::Unobserved), "it did not answer");
         let machine = Some(MachineEffects::default());
         assert_eq!(verdict(vec![Observed { machine, ..Observed::default() }], run_queue), None);
     }

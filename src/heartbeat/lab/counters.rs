@@ -39,7 +39,7 @@ impl Sampler {
                 wait = until_the_next(log.look(), every);
             }
             log.look();
-            // Nobody listens any more if the lab was given up.
+            // The receiver is gone if the lab was given up.
             let _ = report.send(log.looks);
         };
         std::thread::Builder::new().name("deadbeat-sampler".to_owned()).spawn(rounds).ok()?;
@@ -62,7 +62,7 @@ impl Sampler {
     }
 }
 
-/// While all are idle, half as often: what it then misses is the beginning of a spell.
+/// While all are idle, half as often: what it then misses is the beginning of a busy period.
 fn until_the_next(anybody_busy: bool, every: Duration) -> Duration {
     if anybody_busy { every } else { every * 2 }
 }
@@ -75,7 +75,7 @@ struct Sampling {
 }
 
 impl Sampling {
-    /// Whether anybody was busy.
+    /// Whether any worker was busy.
     fn look(&mut self) -> bool {
         for member in self.workers_seen.try_iter() {
             let clocks = Clocks::of(member.thread());
@@ -124,7 +124,7 @@ mod tests {
     fn a_look_shows_every_worker_and_the_accounts_of_those_who_are_busy() {
         let (arrive, new_worker_receiver) = channel();
         let mut log = log(new_worker_receiver);
-        assert!(!log.look(), "nobody is known");
+        assert!(!log.look(), "no worker is known");
         arrive.send(Worker::of_this_thread(false)).unwrap();
         assert!(!log.look(), "the one who is, is idle");
         let busy = Worker::of_this_thread(true);

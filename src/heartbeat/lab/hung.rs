@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use super::unfinished;
-
 use crate::heartbeat::judge::{root_blocked, stalls};
 use crate::heartbeat::lab::runtime::WatchedRuntime;
 use crate::heartbeat::lab::time_budget::TimeBudget;
+use crate::heartbeat::lab::unfinished;
 use crate::heartbeat::observer::ask::ask_or_look;
 use crate::heartbeat::pulse::{Findings, Pulse};
 use crate::heartbeat::stretch::Stretch;
 use crate::heartbeat::watch::state::WatchState;
 
-/// What can be said within `time`. Without a stuck thread there is no stall: the future waits for something that never comes.
+/// What can be said within `time`. Without a stuck thread there is no stall: the future waits for something that never
+/// comes.
 pub(crate) fn describe(runtime: &WatchedRuntime, state: &WatchState, time: TimeBudget) -> Pulse {
     let (mut pulse, budget) = (state.pulse(state.began.elapsed()), state.config.budget);
     let since = |base| Stretch::between(&base, &unfinished::reading(&base, time.half(), || false)?, base.at);

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// What a future panicked with: the payload of its panic, in a type that is [`Sync`], so that an error with it can be shared.
+/// What a future panicked with: the payload of its panic, in a type that is [`Sync`], so that an error with it can be
+/// shared.
 pub struct PanicPayload {
     text: String,
     /// Locked by nothing: a `Mutex` is `Sync` though what it holds is not.

@@ -1,4 +1,4 @@
-//! One runtime with its hooks: which thread says what to whom.
+//! One runtime with its hooks: what each of its threads reports when it starts, goes idle, comes back and stops.
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::ThreadId as StdThreadId;
@@ -15,8 +15,7 @@ use crate::heartbeat::pulse::Pulse;
 use crate::heartbeat::reading::thread::ThreadId;
 use crate::heartbeat::reading::{Reading, this_thread};
 use crate::heartbeat::verdict::Why;
-use crate::heartbeat::watch::state::WatchState;
-use crate::heartbeat::watch::state::WorkerTurn;
+use crate::heartbeat::watch::state::{WatchState, WorkerTurn};
 
 /// Workers that have not shown up by then will not.
 const WORKERS_BY: Duration = Duration::from_secs(if cfg!(test) { 40 } else { 2 });
@@ -141,8 +140,9 @@ impl WatchedRuntime {
         self.workers().is_some_and(|workers| workers.is_closed())
     }
 
-    /// Every thread has been heard of that ever will be. `block_in_place` hands a worker over to a new thread; as long as
-    /// that has no CPU, the worker looks blocked. A thread that never became a worker was started for something else.
+    /// Every thread has been heard of that ever will be. `block_in_place` hands a worker over to a new thread; as long
+    /// as that has no CPU, the worker looks blocked. A thread that never became a worker was started for something
+    /// else.
     pub(crate) fn doubt_late_handovers(&self, pulse: &mut Pulse) {
         let (Some(workers), Some(state)) = (&self.0.workers, self.state()) else {
             return;
@@ -156,8 +156,8 @@ impl WatchedRuntime {
         let waited = |unseen: Unseen| Some((unseen, unseen.to.run_queue?.saturating_sub(unseen.from.run_queue?)));
         let unseen = workers.unseen().into_iter().filter_map(waited);
         let unseen: Vec<_> = unseen.filter(|(_, waited)| *waited > pulse.budget / 2).collect();
-        // The pool begins what it is given in order. So a worker that is handed to it is taken over no later than the next
-        // probe runs, and in a runtime that hands workers over, a late probe may have been behind one of them.
+        // The pool begins what it is given in order. So a worker that is handed to it is taken over no later than the
+        // next probe runs, and in a runtime that hands workers over, a late probe may have been behind one of them.
         let pool = pulse.blocking_pool.as_ref().map(|pool| pool.on_the_wall);
         let pool = pool.filter(|late| *late > pulse.budget / 2 && workers.has_handed_over());
         for stall in pulse.stalls.iter_mut().filter(|stall| stall.blocked > Some(stall.on_cpu)) {

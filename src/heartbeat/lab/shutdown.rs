@@ -9,8 +9,8 @@ use crate::heartbeat::observer::summary::{credible, majority};
 use crate::heartbeat::pulse::RuntimeShutdown;
 use crate::heartbeat::reading::thread::{Account, Clocks, ThreadId};
 
-/// So many looks at most are counted, and they are spread evenly over the whole time: the first milliseconds, in which a
-/// thread may still wait for a CPU, weigh no more than any others.
+/// So many looks at most are counted, and they are spread evenly over the whole time: the first milliseconds, in which
+/// a thread may still wait for a CPU, weigh no more than any others.
 const LOOKS: usize = 16;
 
 /// So much time a shutdown is given that waits for nothing but CPUs, and its threads must have had none for `NO_CPU`.
@@ -27,8 +27,8 @@ pub(crate) enum ShutdownEnd {
     NoCpu,
 }
 
-/// Waits for the end of a shutdown until `deadline`, or until the machine alone is in its way, and looks meanwhile at the
-/// threads that it waits for, once at least.
+/// Waits for the end of a shutdown until `deadline`, or until the machine alone is in its way, and looks meanwhile at
+/// the threads that it waits for, once at least.
 pub(crate) fn follow(
     runtime: &WatchedRuntime,
     deadline: Instant,
@@ -118,7 +118,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// A runtime that nobody has built, so it has no threads to look at.
+    /// A runtime that is not built, so it has no threads to look at.
     fn runtime() -> WatchedRuntime {
         WatchedRuntime::new(Flavor::CurrentThread, Heartbeat::new())
     }

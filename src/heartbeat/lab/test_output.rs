@@ -2,8 +2,8 @@
 
 use std::fmt::Debug;
 
-/// What the futures of [`Lab::with_teeth`](super::Lab::with_teeth) may return: `()`, or a `Result`, of which an `Err` is no
-/// pass.
+/// What the futures of [`Lab::with_teeth`](super::Lab::with_teeth) may return: `()`, or a `Result`, of which an `Err`
+/// is no pass.
 pub trait TestOutput: Send + 'static {
     /// The error, as text, if it is one.
     fn error(&self) -> Option<String>;

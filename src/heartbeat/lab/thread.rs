@@ -1,4 +1,5 @@
-//! The life of a lab's own thread: it builds the runtime, runs the future and drops the runtime, and says how far it is.
+//! The life of a lab's own thread: it builds the runtime, runs the future and drops the runtime, and says how far it
+//! is.
 
 use std::cell::OnceCell;
 use std::future::Future;
@@ -34,8 +35,8 @@ pub(super) enum LabMessage<T> {
     ShutDown(Duration),
 }
 
-/// The life of the lab's thread, to the end of its runtime. The receiver of the messages may be gone by then. `judged_by`
-/// says until when what was seen may be judged, of a watch that began and a future that was done then.
+/// The life of the lab's thread, to the end of its runtime. The receiver of the messages may be gone by then.
+/// `judged_by` says until when what was seen may be judged, of a watch that began and a future that was done then.
 pub(super) fn run<F, Fut, T>(
     runtime: &WatchedRuntime,
     judged_by: impl FnOnce(Instant, Instant) -> TimeBudget,

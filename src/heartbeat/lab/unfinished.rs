@@ -1,4 +1,4 @@
-//! A spell that has not ended, read from outside: what the kernel has not booked yet is never charged.
+//! A busy period that has not ended, read from outside: what the kernel has not booked yet is never charged.
 
 use std::thread::park_timeout;
 use std::time::{Duration, Instant};
@@ -20,8 +20,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// One that is ready to run may have waited for any part of what is not; so it is looked at until it has run, and then
 /// only the time since the look before can be such a wait.
 ///
-/// Where the kernel keeps no account, a thread is given the same time to come back by itself, as long as it is `ours` to
-/// wait for. Either is over by `until`.
+/// Where the kernel keeps no account, a thread is given the same time to come back by itself, as long as it is `ours`
+/// to wait for. Either is over by `until`.
 pub(crate) fn reading(base: &Reading, until: Instant, ours: impl Fn() -> bool) -> Option<Reading> {
     let sample = Sample::of(base.thread, false);
     let begun = Instant::now();
@@ -48,8 +48,8 @@ pub(crate) fn reading(base: &Reading, until: Instant, ours: impl Fn() -> bool) -
 /// A thread's account, and when it was read.
 type AccountLook = (Account, Instant);
 
-/// Looks at a thread that is ready to run until it has run between two close looks, or `until`. The last look, and for how
-/// long the thread may have been waiting for a CPU then, `None` if for any time; no answer if it has ended.
+/// Looks at a thread that is ready to run until it has run between two close looks, or `until`. The last look, and for
+/// how long the thread may have been waiting for a CPU then, `None` if for any time; no answer if it has ended.
 fn follow(
     first: AccountLook,
     until: Instant,
@@ -70,7 +70,8 @@ fn follow(
     Some((last, unsure))
 }
 
-/// The clocks of the thread that took `base` at a look: of what is not booked then, it may have waited `unsure` for a CPU.
+/// The clocks of the thread that took `base` at a look: of what is not booked then, it may have waited `unsure` for a
+/// CPU.
 fn as_of(base: &Reading, (account, at): AccountLook, unsure: Option<Duration>) -> Reading {
     let on_cpu = account.on_cpu.max(base.on_cpu);
     let run_queue = base.run_queue.map(|before| {
@@ -134,7 +135,7 @@ mod tests {
         assert_eq!(read(&unknown, account(40, 40), None), (40, None));
     }
 
-    /// No thread has this number, so nobody keeps an account of it.
+    /// No thread has this number, so there is no account of it.
     #[test]
     fn a_thread_without_an_account_is_given_time_while_it_is_ours_and_what_it_did_is_not_known() {
         let far = Instant::now() + LONGEST_WAIT * 2;

@@ -4,11 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::heartbeat::lab::unfinished;
-
 use crate::heartbeat::evidence::{CountersLook, Published, WorkerNumbers};
-use crate::heartbeat::judge::busy_period::BusyPeriod;
-use crate::heartbeat::judge::busy_period::stood_at_most;
+use crate::heartbeat::judge::busy_period::{BusyPeriod, stood_at_most};
+use crate::heartbeat::lab::unfinished;
 use crate::heartbeat::ledger::Ledger;
 use crate::heartbeat::observer::away_since::AwaySince;
 use crate::heartbeat::reading::Reading;
@@ -27,12 +25,12 @@ pub(crate) struct Worker {
 #[derive(Debug, Default)]
 pub(crate) struct WorkerLog {
     pub(crate) base: Option<(Reading, u64)>,
-    /// Which of the workers it can be, a bit each. None: nobody knows.
+    /// Which of the workers it can be, a bit each. None: it is not known.
     pub(crate) indices: u64,
     /// What each worker showed when this one last came back. Its park count cannot change before it parks.
     pub(crate) published: Published,
     pub(crate) ledger: Ledger<BusyPeriod>,
-    /// Certain by themselves: the driver was not turned, and this thread was to turn it.
+    /// Stretches that are certain by themselves: the driver was not turned, and this thread was to turn it.
     pub(crate) certain: Vec<Stretch>,
 }
 
@@ -68,7 +66,7 @@ impl Worker {
         self.busy.load(Ordering::Relaxed)
     }
 
-    /// The spell that has not ended, as seen from outside. How often the thread slept in it cannot be.
+    /// The busy period that has not ended, as seen from outside. How often the thread slept in it cannot be seen.
     pub(crate) fn unfinished_period(&self, until: Instant) -> Option<BusyPeriod> {
         let (from, _) = self.log().base?;
         let away = || self.log().base.is_some_and(|(base, _)| base.at == from.at);
@@ -81,7 +79,7 @@ impl Worker {
         Some(BusyPeriod { from: still, to, sleeps: 0, indices, published, overbooked: Duration::ZERO, blind })
     }
 
-    /// How long it has waited for a CPU since it was last back, as far as that is booked; `None` if nobody knows.
+    /// How long it has waited for a CPU since it was last back, as far as that is booked; `None` if that is not known.
     pub(crate) fn queued(&self) -> Option<Duration> {
         let Some((base, _)) = self.log().base else {
             return Some(Duration::ZERO);
@@ -105,9 +103,9 @@ impl WorkerLog {
         self.indices = if both == 0 { awake } else { both };
     }
 
-    /// Whether it can still be the worker that it was when it came back; whichever it can be now is known afterwards. It
-    /// has not parked since, so its number is what it was. If all of those that it may have been have moved, other threads
-    /// have taken them over, and this one has been given another.
+    /// Whether it can still be the worker that it was when it came back; whichever it can be now is known afterwards.
+    /// It has not parked since, so its number is what it was. If all of those that it may have been have moved, other
+    /// threads have taken them over, and this one has been given another.
     pub(crate) fn is_the_same(&mut self, workers: impl Iterator<Item = WorkerNumbers> + Clone) -> bool {
         let parks = workers.map(|worker| worker.parks);
         let then = self.published.workers.iter().map(|worker| worker.parks);
@@ -138,7 +136,7 @@ impl WorkerLog {
 }
 
 /// A thread became a worker some time between these two readings of its own, or another than it was (`block_in_place`).
-/// What it did before the second, nobody has read.
+/// What it did before the second reading is not known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unseen {
     pub(crate) from: Reading,

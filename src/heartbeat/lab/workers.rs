@@ -1,4 +1,4 @@
-//! Every worker of a multi-thread runtime: each thread keeps its own log, and nobody else waits for it.
+//! Every worker of a multi-thread runtime: each thread keeps its own log, so that no worker waits for another.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,16 +18,12 @@ use crate::heartbeat::lab::counters::Sampler;
 use crate::heartbeat::lab::time_budget::TimeBudget;
 use crate::heartbeat::lab::worker::{Unseen, Worker};
 use crate::heartbeat::observer::Observer;
-use crate::heartbeat::observer::ask::ask_or_look;
-use crate::heartbeat::observer::ask::ask_until;
+use crate::heartbeat::observer::ask::{ask_or_look, ask_until};
 use crate::heartbeat::observer::away_since::AwaySince;
-use crate::heartbeat::pulse::Findings;
-use crate::heartbeat::pulse::Pulse;
-use crate::heartbeat::reading::sleeps;
+use crate::heartbeat::pulse::{Findings, Pulse};
 use crate::heartbeat::reading::thread::ThreadId;
-use crate::heartbeat::reading::{Reading, this_thread};
-use crate::heartbeat::stretch::PollDoubt;
-use crate::heartbeat::stretch::Stretch;
+use crate::heartbeat::reading::{Reading, sleeps, this_thread};
+use crate::heartbeat::stretch::{PollDoubt, Stretch};
 use crate::heartbeat::verdict::Why;
 
 #[derive(Debug)]
@@ -129,9 +125,9 @@ impl Workers {
         worker.is_away_since(&now.0);
     }
 
-    /// A beat was delivered on this thread. If it was busy since before the beat was due, nobody turned the driver in
-    /// between, and it would have done so after every poll. What came before may have been long too, while others
-    /// turned the driver: that is an episode like any other.
+    /// A beat was delivered on this thread. If it was busy since before the beat was due, the driver was not turned in
+    /// between, and this thread would have turned it after every poll. What came before may have been long too, while
+    /// other threads turned the driver: that is a busy period like any other.
     pub(crate) fn turn(&self, judged_from: Option<Instant>) {
         let Some(worker) = WORKER.with_borrow(Clone::clone) else {
             return self.stranger_turns(judged_from);
@@ -161,15 +157,16 @@ impl Workers {
         worker.is_away_since(&now);
     }
 
-    /// The same on a thread that has not gone idle yet: it took a worker over (`block_in_place`). Before that the worker
-    /// was another's, who may have waited for a CPU; so what any of them did since it was last back speaks for this one.
+    /// A beat on a thread that has not gone idle yet: it just took over a worker (`block_in_place`) and has no earlier
+    /// reading. Its predecessor may have been waiting for a CPU, so the longest run-queue wait of any worker is allowed
+    /// for it.
     fn stranger_turns(&self, judged_from: Option<Instant>) {
         if self.opened.get().is_none_or(|(_, root)| *root == this_thread()) {
             return;
         }
         let worker = self.worker();
         let now = self.reading();
-        // Nobody else who is new here waits for these looks.
+        // Other new workers, which need the same lock, do not wait for these looks.
         let workers_seen = lock(&self.workers_seen).clone();
         let queued = workers_seen.iter().try_fold(Duration::ZERO, |most, worker| Some(most.max(worker.queued()?)));
         let mut log = worker.log();
@@ -180,12 +177,12 @@ impl Workers {
         worker.is_away_since(&now);
     }
 
-    /// Ends the looking, judges every spell and adds what was found to the pulse, by the end of `patience`. Called on the
-    /// root thread, which is no worker and may wait, or from outside when the deadline has passed. Whoever comes second
+    /// Ends the looking, judges every busy period and adds what was found to the pulse, within `time`. Called on the
+    /// root thread, which is no worker and may wait, or from outside when the deadline has passed. The second call
     /// finds nothing left to judge.
     pub(crate) fn close(&self, began: Instant, pulse: &mut Pulse, observer: Option<&Observer>, time: TimeBudget) {
         if self.closed.swap(true, Ordering::SeqCst) {
-            pulse.uncovered = Some(Why::Unwitnessed);
+            pulse.uncovered = Some(Why::Unobserved);
             return;
         }
         let budget = self.heartbeat.budget;
@@ -207,7 +204,7 @@ impl Workers {
         let mut findings = Findings::default();
         match rechecked(excused, observer, time) {
             Some(again) => periods.extend(again),
-            None => findings.uncovered = Some(Why::Unwitnessed),
+            None => findings.uncovered = Some(Why::Unobserved),
         }
         for period in &periods {
             #[cfg(deadbeat_record)]
@@ -228,8 +225,8 @@ impl Workers {
         pulse.add(findings);
     }
 
-    /// Ends the looking. What was seen is waited for as long as may be if the verdict depends on it (`needed`, or a worker
-    /// was not seen for too long), else for as long as the longest poll is worth.
+    /// Ends the looking. What was seen is waited for as long as may be if the verdict depends on it (`needed`, or a
+    /// worker was not seen for too long), else for as long as the longest poll is worth.
     fn looks(&self, needed: bool, opened: Instant, time: TimeBudget) -> Vec<CountersLook> {
         let may_hide = |unseen: &Unseen| unseen.to.at > opened && unseen.is_too_long(self.heartbeat.budget);
         let all = time.half();
@@ -247,7 +244,7 @@ impl Workers {
         WORKER.with_borrow_mut(|mine| Arc::clone(mine.get_or_insert_with(|| self.register())))
     }
 
-    /// What nobody has read of threads that took a worker over.
+    /// The times of threads that took a worker over which were not read.
     pub(crate) fn unseen(&self) -> Vec<Unseen> {
         lock(&self.unseen).clone()
     }
@@ -267,7 +264,7 @@ impl Workers {
         if let Some(observer) = Observer::get() {
             observer.watch(Arc::downgrade(&worker.away));
         }
-        // Nobody listens if the sampler could not be started; then nothing can be decided from outside.
+        // The receiver is gone if the sampler could not be started; then nothing can be decided from outside.
         let _ = self.new_workers.send(Arc::clone(&worker));
         lock(&self.workers_seen).push(Arc::clone(&worker));
         worker
@@ -277,8 +274,8 @@ impl Workers {
         self.heartbeat.reading()
     }
 
-    /// What the runtime publishes of each worker; of none if they are too many to tell apart. A worker reads its own park
-    /// count as it left it: even, while it is awake.
+    /// What the runtime publishes of each worker; of none if they are too many to tell apart. A worker reads its own
+    /// park count as it left it: even, while it is awake.
     fn workers_now(&self) -> impl Iterator<Item = WorkerNumbers> + Clone {
         let metrics = self.metrics.get().filter(|_| self.workers <= 64);
         metrics
@@ -291,7 +288,8 @@ impl Workers {
     }
 }
 
-/// The periods as they are once the observer has said for how long each thread was blocked; `None` if it does not answer.
+/// The periods as they are once the observer has said for how long each thread was blocked; `None` if it does not
+/// answer.
 fn rechecked(excused: Vec<BusyPeriod>, observer: Option<&Observer>, time: TimeBudget) -> Option<Vec<BusyPeriod>> {
     let stretches: Vec<_> = excused.iter().filter_map(BusyPeriod::stretch).collect();
     if stretches.is_empty() {
@@ -307,8 +305,8 @@ fn between_looks(budget: Duration) -> Duration {
     (budget / 20).clamp(Duration::from_millis(1), Duration::from_millis(5))
 }
 
-/// What a thread that was never read before was late by, if that is too long. `queued`: for how long the one that it took
-/// the worker over from may have waited for a CPU, if that is known.
+/// What a thread that was never read before was late by, if that is too long. `queued`: for how long the one that it
+/// took the worker over from may have waited for a CPU, if that is known.
 fn late(due: Instant, now: Reading, queued: Option<Duration>, budget: Duration) -> Option<Stretch> {
     let run_queue = now.run_queue.zip(queued).map(|(own, others)| own + others);
     let stretch = Stretch::first_reading(due, &Reading { run_queue, ..now }, budget)?;

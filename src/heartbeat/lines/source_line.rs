@@ -1,7 +1,8 @@
-//! A source line: that of the innermost call that belongs to code of neither the standard library, tokio nor this module.
+//! A source line: that of the innermost call that belongs to code of neither the standard library, tokio nor this
+//! module.
 //!
-//! The calls are unwound. Only where that ends too early, words of the stack that look like return addresses are taken for
-//! them, so one left over from an earlier call can be taken too: such a line is said to be a guess.
+//! The calls are unwound. Only where that ends too early, words of the stack that look like return addresses are taken
+//! for them, so one left over from an earlier call can be taken too: such a line is said to be a guess.
 
 use std::path::Path;
 

@@ -7,7 +7,6 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Instant;
 
 use super::source_line;
-
 use crate::heartbeat::culprit::stack::StackCopies;
 use crate::heartbeat::culprit::{Lines, NoLine};
 use crate::heartbeat::lines::unwind::modules::Modules;
@@ -18,8 +17,8 @@ struct LineRequest {
     answer: Box<dyn FnOnce(Lines) + Send>,
 }
 
-/// Has the line told that each points to. What is not read by `until` is answered with that; where there is no thread to
-/// be had, `answer` is dropped.
+/// Has the line told that each points to. What is not read by `until` is answered with that; where there is no thread
+/// to be had, `answer` is dropped.
 pub(crate) fn find_lines(evidence: Vec<StackCopies>, until: Instant, answer: impl FnOnce(Lines) + Send + 'static) {
     static THREAD: OnceLock<Option<Sender<LineRequest>>> = OnceLock::new();
     if let Some(thread) = THREAD.get_or_init(start) {

@@ -1,9 +1,9 @@
 //! The calls that a thread is in, from a copy of its stack and the unwind information of the modules it runs in.
 //!
-//! Nothing is guessed: where a rule needs a register that is not known, or memory that was not copied, the walk ends. One
-//! such register has a way out. The kernel does not show the frame pointer of a thread that waits, and Rust's standard
-//! library is built with frame pointers, so nearly every wait would end there; but what such a function has pushed since
-//! it set its frame pointer is in its code.
+//! Nothing is guessed: where a rule needs a register that is not known, or memory that was not copied, the walk ends.
+//! One such register has a way out. The kernel does not show the frame pointer of a thread that waits, and Rust's
+//! standard library is built with frame pointers, so nearly every wait would end there; but what such a function has
+//! pushed since it set its frame pointer is in its code.
 
 use gimli::{CfaRule, EvaluationResult, Location, Register, RegisterRule, UnwindContext, UnwindExpression, Value};
 

@@ -27,7 +27,8 @@ pub(crate) struct AwaySince {
 const IDLE: u64 = 0;
 
 impl AwaySince {
-    /// Silent for up to `patience`, nobody need look; meanwhile the observer comes by every `round`.
+    /// A thread that has been away for less than `overdue_after` is not looked at; meanwhile the observer checks the
+    /// word once in `check_every`.
     pub(crate) fn new(overdue_after: Duration, check_every: Duration) -> Self {
         // Nothing that it is told of is before that.
         epoch();
@@ -81,7 +82,7 @@ impl AwaySince {
         self.word.store(IDLE, Ordering::Relaxed);
     }
 
-    /// The thread, and since when, if that is longer than the patience.
+    /// The thread, and since when it has been away, if that is long enough to be looked at.
     pub(crate) fn overdue(&self, now: Instant) -> Option<(ThreadId, Instant)> {
         let word = self.word.load(Ordering::Relaxed);
         let since = epoch() + Duration::from_micros(word & ((1 << 40) - 1));

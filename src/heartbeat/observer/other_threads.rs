@@ -1,10 +1,10 @@
 //! How long the other threads of this process waited for a CPU or for memory while one of them waited for a lock.
 //!
-//! A wait for a lock is as long as the thread that holds it takes, and what that thread waited for a CPU or for a page is the
-//! machine's share of it. Which thread holds the lock cannot be told from outside, but the one that lets it go wakes the one
-//! that waits, and so has a CPU at that moment. A thread that had none from the last look that found the wait to the first
-//! that finds it over is not the one. Of the others the longest wait of any one is taken. That may be too much, and then a
-//! stall is doubted that was true; it is never called steady.
+//! A wait for a lock is as long as the thread that holds it takes, and what that thread waited for a CPU or for a page
+//! is the machine's share of it. Which thread holds the lock cannot be told from outside, but the one that lets it go
+//! wakes the one that waits, and so has a CPU at that moment. A thread that had none from the last look that found the
+//! wait to the first that finds it over is not the one. Of the others the longest wait of any one is taken. That may be
+//! too much, and then a stall is doubted that was true; it is never called steady.
 
 use std::time::{Duration, Instant};
 
@@ -34,8 +34,8 @@ pub(crate) struct OtherThreads {
     pub(crate) begun: Instant,
     next: Instant,
     waits: Vec<(ThreadId, Waits)>,
-    /// How often the thread had been given a CPU when it was last seen to wait for the lock: as often as then, and it is
-    /// the same wait.
+    /// How often the thread had been given a CPU when it was last seen to wait for the lock: as often as then, and it
+    /// is the same wait.
     turns: Option<u64>,
     /// The wait for the lock has ended.
     over: bool,
@@ -71,7 +71,8 @@ enum OtherDoing {
     Ready,
     /// In a page fault, or in a call in which any code may have to wait for memory.
     ForMemory,
-    /// Waiting for events or for work: it holds no lock, so what it has waited for before was not for the one that does.
+    /// Waiting for events or for work: it holds no lock, so what it has waited for before was not for the one that
+    /// does.
     Idle,
     /// Asleep, or not looked at.
     Unknown,
@@ -144,7 +145,8 @@ impl OtherThreads {
         }
     }
 
-    /// The thread was looked at and waits for a lock; `turns`: how often it had been given a CPU then, if that is known.
+    /// The thread was looked at and waits for a lock; `turns`: how often it had been given a CPU then, if that is
+    /// known.
     pub(crate) fn still_waits(&mut self, turns: Option<u64>, now: Instant) {
         if self.turns.is_some() && (self.turns != turns || self.over) {
             self.ask_who_ran();
@@ -186,8 +188,8 @@ impl OtherThreads {
         self.next = next_look(begun);
     }
 
-    /// The most that any one of them waited that may have ended the wait, or may end it yet. The threads of this crate's own
-    /// that run no code under test do not count.
+    /// The most that any one of them waited that may have ended the wait, or may end it yet. The threads of this
+    /// crate's own that run no code under test do not count.
     pub(crate) fn waited(&self) -> Duration {
         let may_be = self.waits.iter().filter(|(_, waits)| waits.ran || !self.over);
         let mut most: Vec<_> = may_be.map(|(thread, waits)| (waits.most, *thread)).collect();

@@ -1,4 +1,4 @@
-//! The observer's own beat, the control: what kept it from waking up on time kept everybody.
+//! The observer's own beat, the control: what kept it from waking up on time kept every thread of the process.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::heartbeat::reading::Reading;
 const SLACK: Duration = Duration::from_millis(1);
 /// How often the machine's counters are read while nothing is wrong: a reading costs some 50 µs.
 const COUNTERS_EVERY: Duration = Duration::from_millis(200);
-/// Shorter, and it was noise; over a long stretch that adds up.
+/// Oversleeps below this are noise. Summed over a long stretch they would look like a stop, so they are ignored.
 const STILL: Duration = Duration::from_millis(10);
 const OVERSLEEPS_KEPT: usize = 1024;
 
@@ -23,7 +23,8 @@ const READ_EVERY: Duration = Duration::from_millis(50);
 pub(crate) struct Control {
     asleep: Option<Instant>,
     woke: Option<Instant>,
-    /// The last reading before the sleep. What was waited for since, but punctual sleeps, was not worth reading.
+    /// The last clock reading. It is not refreshed before every sleep: after punctual sleeps the run-queue wait is
+    /// negligible.
     before: Option<Reading>,
     late: VecDeque<Oversleep>,
     counters: VecDeque<Counters>,
@@ -60,7 +61,7 @@ impl Counters {
 }
 
 impl Control {
-    /// The observer has done what there was to do; how long that took is nobody's lateness.
+    /// The observer has done what there was to do; how long that took is not lateness.
     pub(crate) fn falls_asleep(&mut self) {
         self.falls_asleep_at(Instant::now(), Reading::here);
     }
@@ -73,7 +74,7 @@ impl Control {
         self.asleep = Some(now);
     }
 
-    /// The observer is awake, having meant to sleep for `asked` at most; `None`: for as long as nobody calls.
+    /// The observer is awake, having meant to sleep for `asked` at most; `None`: until it is asked something.
     pub(crate) fn woke_after(&mut self, asked: Option<Duration>) {
         self.woke_at(Instant::now(), asked, Reading::here);
     }

@@ -23,7 +23,7 @@ use crate::heartbeat::evidence::{TaskLook, WorkersLook};
 use crate::heartbeat::reading::thread::{Account, Status, ThreadId};
 use crate::heartbeat::stretch::Spent;
 
-/// What the threads of another process are stuck in; here nobody can tell.
+/// What the threads of another process are stuck in: on this system it cannot be seen.
 #[cfg(all(not(all(target_os = "linux", not(deadbeat_portable))), any(feature = "cli", feature = "conformance")))]
 pub(crate) fn what_its_threads_do(_: i32) -> Vec<String> {
     Vec::new()
@@ -39,7 +39,7 @@ pub(crate) struct Sample {
     pub(crate) stack: Option<Arc<Stack>>,
     /// The kernel's account of it, read after the look, of a thread whose time is weighed.
     pub(crate) account: Option<Account>,
-    /// Who traces it, and how often it has lost its CPU; read after the account.
+    /// The process that traces it, and how often it has lost its CPU; read after the account.
     pub(crate) status: Option<Status>,
     /// If its runtime has no other worker.
     pub(crate) tasks: Option<TaskLook>,
@@ -52,7 +52,7 @@ pub(crate) enum Doing {
     Running,
     #[cfg_attr(
         all(not(test), any(not(target_os = "linux"), deadbeat_portable)),
-        expect(dead_code, reason = "nobody can see it there")
+        expect(dead_code, reason = "it cannot be seen there")
     )]
     Waiting {
         syscall: String,
@@ -130,8 +130,8 @@ impl Sample {
         self.doing.waits_for_memory()
     }
 
-    /// The call as the look before this one saw it, where the thread has had no CPU since and so is in it still: another
-    /// thread may have closed its descriptor meanwhile, and the number may have become another file's.
+    /// The call as the look before this one saw it, where the thread has had no CPU since and so is in it still:
+    /// another thread may have closed its descriptor meanwhile, and the number may have become another file's.
     pub(crate) fn keeps_to(&mut self, before: &CallSeen) {
         let same =
             self.account.is_some_and(|account| account.turns == before.turns) && self.doing.same_call(&before.doing);
@@ -146,8 +146,8 @@ impl Sample {
         Some(CallSeen { doing: self.doing.clone(), turns: account.turns })
     }
 
-    /// How long the thread had been blocked since `from`, at least. One that is in a call waits for no CPU, so what it waited
-    /// for one before is all in its account, and this sleep is not, however it will be booked at its end.
+    /// How long the thread had been blocked since `from`, at least. One that is in a call waits for no CPU, so what it
+    /// waited for one before is all in its account, and this sleep is not, however it will be booked at its end.
     pub(crate) fn blocked(&self, from: Instant, since: Spent) -> Option<Duration> {
         let account = self.account.filter(|_| !self.is_running())?;
         let (on_cpu, queued) =
@@ -164,14 +164,14 @@ impl Sample {
         matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall.starts_with("epoll_"))
     }
 
-    /// As a worker waits for events and a thread of the blocking pool for work, the latter with a limit: such a thread holds
-    /// no lock.
+    /// As a worker waits for events and a thread of the blocking pool for work, the latter with a limit: such a thread
+    /// holds no lock.
     pub(crate) fn is_idle(&self) -> bool {
         let with_limit = |detail: &Option<String>| detail.as_deref() == Some(LOCK_WITH_LIMIT);
         self.is_parked() || matches!(&self.doing, Doing::Waiting { detail, .. } if with_limit(detail))
     }
 
-    /// In a call that a worker idles in too: for events, or for whoever turns the driver.
+    /// In a call that a worker idles in too: for events, or for the worker that turns the driver.
     pub(crate) fn may_idle(&self) -> bool {
         self.is_parked() || matches!(&self.doing, Doing::Waiting { syscall, .. } if syscall == "futex")
     }

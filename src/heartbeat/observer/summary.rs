@@ -12,10 +12,10 @@ use crate::heartbeat::stretch::Spent;
 
 /// The majority among `samples`. Waiting for events counts only if it is nearly all there is to see: else it was the
 /// runtime's own, right before the stall or after it. One lone look at a call that workers idle in may have been just
-/// that, and names nobody.
+/// that, and names no culprit.
 ///
-/// `waited`: whether the clocks say that it waited rather than computed, if they do. They are exact, and a thread that has
-/// to wait for a CPU after its block looks as if it ran; so only looks that agree with them count.
+/// `waited`: whether the clocks say that it waited rather than computed, if they do. They are exact, and a thread that
+/// has to wait for a CPU after its block looks as if it ran; so only looks that agree with them count.
 pub(crate) fn majority<'a>(samples: impl Iterator<Item = &'a Sample>, waited: Option<bool>) -> Option<Culprit> {
     let agrees = |sample: &&Sample| waited.is_none_or(|waited| sample.is_running() != waited);
     let all: Vec<&Sample> = samples.filter(agrees).collect();
@@ -68,7 +68,8 @@ pub(crate) fn most_frequent<T: Copy>(all: impl Iterator<Item = T>, same: impl Fn
     counts.into_iter().max_by_key(|(_, count)| *count).map(|(one, _)| one)
 }
 
-/// Where the thread was in `samples`, which are all there are from `from` to `to`, and what it had spent `since` before, and
+/// Where the thread was in `samples`, which are all there are from `from` to `to`, and what it had spent `since`
+/// before, and
 /// `until` the end.
 pub(crate) fn looks<'a>(
     samples: impl Iterator<Item = &'a Sample>,
@@ -76,7 +77,8 @@ pub(crate) fn looks<'a>(
     (since, until): (Option<Spent>, Option<Spent>),
 ) -> SampleCounts {
     let all: Vec<&Sample> = samples.collect();
-    // A thread that is ready to run is blocked nowhere: a look at it says nothing of where it was blocked before or after.
+    // A thread that is ready to run is blocked nowhere: a look at it says nothing of where it was blocked before or
+    // after.
     let waiting: Vec<&Sample> = all.iter().copied().filter(|sample| !sample.is_running()).collect();
     let blocked = |since| waiting.iter().filter_map(|sample| sample.blocked(from, since)).max();
     let count = |samples: &[&Sample]| samples.len().try_into().unwrap_or(u32::MAX);
@@ -94,7 +96,8 @@ pub(crate) fn looks<'a>(
     }
 }
 
-/// How long the thread may have waited so, at most: a look speaks for the time from the look before it to the one after.
+/// How long the thread may have waited so, at most: a look speaks for the time from the look before it to the one
+/// after.
 fn time_in(samples: &[&Sample], (from, to): (Instant, Instant), waits: fn(&Sample) -> bool) -> Duration {
     let mut time = Duration::ZERO;
     let (mut last, mut waited) = (from, false);
@@ -121,7 +124,7 @@ fn unseen(all: &[&Sample], waiting: &[&Sample], (from, to): (Instant, Instant), 
     let spent =
         |sample: &Sample| sample.account.map(|account| Spent { on_cpu: account.on_cpu, run_queue: account.run_queue });
     let between = between.map(|pair| lost(pair[1].at - pair[0].at, spent(pair[0]), spent(pair[1])));
-    // The first look comes when patience is over, which is a small part of any stall.
+    // The first look comes when the thread is overdue, which is a small part of any stall.
     let before = Some(first.at - from).filter(|time| *time > (to - from) / 2);
     let after = lost(to - last.at, spent(last), until);
     let pause = HELD_UP.max(Duration::from_millis(u64::try_from(all.len() / 16).unwrap_or(u64::MAX)));

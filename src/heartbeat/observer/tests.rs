@@ -3,8 +3,7 @@ use std::sync::mpsc::TryRecvError;
 use std::task::Wake;
 
 use super::*;
-use crate::heartbeat::stretch::Origin;
-use crate::heartbeat::stretch::{Split, Stretch};
+use crate::heartbeat::stretch::{Origin, Split, Stretch};
 
 const MS: Duration = Duration::from_millis(1);
 /// What must come, comes well within this; it bounds a broken test, not a slow machine.
@@ -146,7 +145,7 @@ fn a_testimony_is_of_that_thread_in_that_time() {
     assert_eq!(observed_of(&rounds, 7, 22, 30), (0, 0, true), "it was over before");
     assert_eq!(observed_of(&rounds, 7, 0, 8), (0, 0, true), "it had not begun");
     rounds.can_look = false;
-    assert_eq!(observed_of(&rounds, 9, 10, 20), (0, 0, false), "nobody could look");
+    assert_eq!(observed_of(&rounds, 9, 10, 20), (0, 0, false), "it could not be looked at");
     assert_eq!(observed_of(&rounds, 8, 10, 20), (3, 3, false));
 }
 
@@ -258,9 +257,9 @@ fn who_was_never_seen_to_wait_was_overlooked_however_often_it_was_seen() {
         };
         [true, false].map(|waited| observed_of(waited).machine.unwrap().overlooked)
     };
-    assert_eq!(overlooked(true, 0), [true, true], "nobody looked");
+    assert_eq!(overlooked(true, 0), [true, true], "there were no looks");
     assert_eq!(overlooked(true, 3), [true, false], "it was seen to run, whether it waited or ran");
-    assert_eq!(overlooked(false, 0), [false, false], "nobody can look");
+    assert_eq!(overlooked(false, 0), [false, false], "it cannot be looked at");
 }
 
 #[test]

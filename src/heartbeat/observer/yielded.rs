@@ -1,15 +1,15 @@
 //! A thread that gives its CPU away with `sched_yield`, time and again, waits for the next turn by its own choice.
 //!
-//! The kernel books such a wait like any other wait for a CPU. What tells them apart is the turn before: a thread that was
-//! preempted had its CPU for a slice, which is milliseconds; one that spins on `sched_yield`, for some 30 µs. Sleeps
-//! end a turn too, but are counted apart, as voluntary.
+//! The kernel books such a wait like any other wait for a CPU. What tells them apart is the turn before: a thread that
+//! was preempted had its CPU for a slice, which is milliseconds; one that spins on `sched_yield`, for some 30 µs.
+//! Sleeps end a turn too, but are counted apart, as voluntary.
 
 use std::time::Duration;
 
 use crate::heartbeat::observer::sample::Sample;
 
-/// A slice is many times as long. On a machine with many short turns for others, and by a thread that it wakes, a thread is
-/// preempted earlier, but hardly as early as this so often in a row.
+/// A slice is many times as long. On a machine with many short turns for others, and by a thread that it wakes, a
+/// thread is preempted earlier, but hardly as early as this so often in a row.
 const SHORT_TURN: Duration = Duration::from_micros(100);
 
 /// So many lost CPUs are weighed together: the first and the last turn may be parts of one.

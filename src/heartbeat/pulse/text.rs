@@ -47,7 +47,8 @@ impl fmt::Display for Pulse {
         }
         if self.verdict() == Verdict::Starved {
             f.write_str(
-                "  to do        move a blocking call into `tokio::task::spawn_blocking` or await\n               an async equivalent; break up a long computation with\n               `tokio::task::yield_now`\n",
+                "  to do        move a blocking call into `tokio::task::spawn_blocking` or await\n               an \
+                async equivalent; break up a long computation with\n               `tokio::task::yield_now`\n",
             )?;
         }
         Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Time the hypervisor gave to somebody else since boot, of each CPU, in steps of 10 ms.
+/// Time the hypervisor gave to other machines since boot, of each CPU, in steps of 10 ms.
 #[cfg(target_os = "linux")]
 pub(crate) fn stolen() -> Vec<Duration> {
     steal_fields(&std::fs::read_to_string("/proc/stat").unwrap_or_default())
@@ -27,8 +27,8 @@ pub(crate) fn suspended() -> Duration {
 #[cfg(target_os = "linux")]
 const CLOSE: Duration = Duration::from_micros(50);
 
-/// How far the second clock is ahead of the other, which is read before it and after it. A thread that loses its CPU between
-/// two readings would see the machine sleep meanwhile, so the closest of a few count.
+/// How far the second clock is ahead of the other, which is read before it and after it. A thread that loses its CPU
+/// between two readings would see the machine sleep meanwhile, so the closest of a few count.
 #[cfg(target_os = "linux")]
 fn ahead(mut read: impl FnMut() -> [Duration; 3]) -> Duration {
     let mut closest = (Duration::MAX, Duration::ZERO);
@@ -99,7 +99,7 @@ mod tests {
         assert_eq!(ahead(&[(49, 7), (1, 0)]), (us(7), 1));
         assert_eq!(ahead(&[(50, 7), (1, 9), (1, 0)]), (us(9), 2), "nearly close is not close");
         let far = [(90, 1), (80, 2), (70, 3), (60, 4), (70, 5), (80, 6), (90, 7), (90, 8)];
-        assert_eq!(ahead(&far), (us(4), 8), "but somebody has to be believed");
+        assert_eq!(ahead(&far), (us(4), 8), "but one has to be believed");
         assert_eq!(super::ahead(|| [us(100), us(90), us(101)]), Duration::ZERO, "no clock goes backwards");
     }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use nix::sys::resource::{UsageWho, getrusage};
 
 use super::host;
-
 use crate::heartbeat::reading::thread::{Clocks, ThreadId, others_than};
 
 /// What the machine can be short of, as `/proc/pressure` names it.
@@ -189,9 +188,9 @@ mod tests {
         let meanwhile = Meanwhile { dirty: Some(20_480), writeback: Some(2_048), ..meanwhile };
         assert_eq!(
             meanwhile.to_string(),
-            "in these 20.0ms the machine waited 20.0ms for cpu, waited 40.0ms for memory, lost 60.0ms of a CPU to its host, \
-             had 20 MB to write and 2 MB in writing; a thread of this process waited up to 7.0ms for a CPU; 20 page faults \
-             read a disk"
+            "in these 20.0ms the machine waited 20.0ms for cpu, waited 40.0ms for memory, lost 60.0ms of a CPU to its \
+             host, had 20 MB to write and 2 MB in writing; a thread of this process waited up to 7.0ms for a CPU; 20 \
+             page faults read a disk"
         );
     }
 

@@ -1,4 +1,5 @@
-//! A clock for polls: never later than now, and so cheap that a future polled a million times a second pays little for it.
+//! A clock for polls: never later than now, and so cheap that a future polled a million times a second pays little for
+//! it.
 
 use std::time::{Duration, Instant};
 

@@ -65,8 +65,8 @@ impl Clocks {
 
 /// A thread's time on a CPU up to this moment, whether it runs or not: 0.3 µs. `None` when it is gone.
 pub(crate) fn cpu_time(id: ThreadId) -> Option<Duration> {
-    // As clock_getcpuclockid(3) numbers the clocks of processes: the complement of the number, then three bits. Here they say
-    // that it is a thread's (4), and its time on a CPU (2).
+    // As clock_getcpuclockid(3) numbers the clocks of processes: the complement of the number, then three bits. Here
+    // they say that it is a thread's (4), and its time on a CPU (2).
     let number: nix::libc::clockid_t = id.0.try_into().ok()?;
     clock_gettime(ClockId::from_raw((!number << 3) | 6)).ok().map(Duration::from)
 }
@@ -130,8 +130,8 @@ pub(crate) fn others_than(these: &[ThreadId]) -> Vec<ThreadId> {
     threads.filter(|thread| !these.contains(thread)).take(MOST_THREADS).collect()
 }
 
-/// Whether it is a thread of this crate's own that runs no code under test. A lab's own thread does: the root future; and so do
-/// the workers of its runtime and the threads of its blocking pool.
+/// Whether it is a thread of this crate's own that runs no code under test. A lab's own thread does: the root future;
+/// and so do the workers of its runtime and the threads of its blocking pool.
 pub(crate) fn is_a_watchers(thread: ThreadId) -> bool {
     let name = std::fs::read(format!("/proc/self/task/{}/comm", thread.0)).unwrap_or_default();
     name.starts_with(b"deadbeat-") && !name.starts_with(b"deadbeat-lab")
@@ -175,7 +175,8 @@ pub fn schedstat(text: &[u8]) -> Option<(Duration, Duration, u64)> {
     Account::parse(text).map(|account| (account.on_cpu, account.run_queue, account.turns))
 }
 
-/// Whether `/proc` calls this thread what the kernel calls it here: in a container it can be somebody else's view.
+/// Whether `/proc` calls this thread what the kernel calls it here: in a container it can be the view of another pid
+/// namespace.
 fn names(link: &Path, thread: ThreadId) -> bool {
     link.file_name().and_then(|name| name.to_str()?.parse().ok()) == Some(thread.0)
 }

@@ -76,7 +76,7 @@ impl StatusFile {
     }
 }
 
-/// Nobody knows.
+/// Always `None`: it is not known.
 pub(crate) fn younger_than(_: Duration, _: ThreadId) -> Vec<ThreadId> {
     Vec::new()
 }

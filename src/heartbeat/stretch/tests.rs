@@ -131,7 +131,12 @@ fn a_stall_that_nobody_saw_is_a_computation_if_it_ran_for_most_of_it_or_for_long
 
 proptest! {
     #[test]
-    fn the_parts_always_sum_to_the_whole(wall in 0u32..500, cpu in 0u32..600, queue in proptest::option::of(0u32..600), skip in 0u32..600) {
+    fn the_parts_always_sum_to_the_whole(
+        wall in 0u32..500,
+        cpu in 0u32..600,
+        queue in proptest::option::of(0u32..600),
+        skip in 0u32..600,
+    ) {
         let split = stretch(wall, cpu, queue).after(MS * skip);
         let parts = split.on_cpu + split.run_queue.unwrap_or_default() + split.blocked().unwrap_or(split.unexplained());
         prop_assert_eq!(parts, split.wall);

@@ -8,8 +8,8 @@
 //! turn, ahead of all others, makes the driver go round once more for nothing.
 //!
 //! Arming can fire at once, if the thread was preempted for a whole interval, and then calls the waker inside the
-//! waker. So the timers are only ever tried for: whoever finds them taken leaves a note, and the holder goes round
-//! again.
+//! waker. So the timers are only ever tried for: a thread that finds them taken leaves a note, and the holder goes
+//! round again.
 
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -50,8 +50,8 @@ struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
-/// Whether the current runtime has a timer (`enable_time`). tokio says so only by a panic, and its message is printed: in
-/// a program that was built with `panic = "abort"`, one without a timer ends here, since nothing can be caught.
+/// Whether the current runtime has a timer (`enable_time`). tokio says so only by a panic, and its message is printed:
+/// in a program that was built with `panic = "abort"`, one without a timer ends here, since nothing can be caught.
 pub(crate) fn has_timer() -> bool {
     catch_unwind(|| drop(tokio::time::sleep(Duration::ZERO))).is_ok()
 }
@@ -148,8 +148,8 @@ impl Timer {
         let Some(sleep) = self.sleep.as_mut() else {
             return false;
         };
-        // A driver that is being shut down wakes every timer, and a timer polled then panics. Nearly all are woken before
-        // they are due and not armed again; this is for one that was due in that moment.
+        // A driver that is being shut down wakes every timer, and a timer polled then panics. Nearly all are woken
+        // before they are due and not armed again; this is for one that was due in that moment.
         let polled = catch_unwind(AssertUnwindSafe(|| {
             sleep.as_mut().reset(due);
             pin!(tokio::task::coop::unconstrained(sleep.as_mut())).poll(&mut Context::from_waker(waker))

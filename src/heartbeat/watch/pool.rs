@@ -1,5 +1,5 @@
 //! The blocking pool's pulse: a closure that does nothing, sent to `spawn_blocking` on every beat, one at a time. How
-//! long it waits for a thread is how long anybody's file read would.
+//! long it waits for a thread is how long any file read would.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use crate::heartbeat::pulse::PoolPulse;
 use crate::heartbeat::reading::Reading;
 
-/// A closure that waited no longer needs no explanation.
+/// Waits up to this are normal; no fresh clock reading is taken for them.
 const POOL_ON_TIME: Duration = Duration::from_millis(1);
 /// How old the pool's thread's last reading may be then.
 const REUSABLE: Duration = Duration::from_millis(50);

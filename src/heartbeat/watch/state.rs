@@ -1,4 +1,4 @@
-//! What one watch knows so far. Whoever has something to say says it here, on the thread where it happened.
+//! What one watch knows so far. Each thread writes it here itself, when and where it happens.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -22,11 +22,11 @@ use crate::heartbeat::watch::pool::Pool;
 use crate::heartbeat::watch::task_waker::TaskWaker;
 use crate::heartbeat::watch::thread_timestamps::ThreadTimestamps;
 
-/// A timer fires at a whole millisecond: one that was not due for sure yet accuses nobody.
+/// A timer fires at a whole millisecond: one that may not have been due yet proves nothing.
 const TIMER_STEP: Duration = Duration::from_millis(1);
 
-/// Called on each turn of the driver of a lab's runtime with several workers, on the thread that turned it, with the moment
-/// from which on an earlier turn would have been noticed.
+/// Called on each turn of the driver of a lab's runtime with several workers, on the thread that turned it, with the
+/// moment from which on an earlier turn would have been noticed.
 pub(crate) type WorkerTurn = Box<dyn Fn(Option<Instant>) + Send + Sync>;
 
 pub(crate) struct WatchState {
@@ -47,7 +47,7 @@ pub(crate) struct WatchState {
     pool: Mutex<Option<Pool>>,
 }
 
-/// What the watch itself remembers from poll to poll, with nobody else looking.
+/// What the watch itself remembers from poll to poll, which no other thread reads.
 pub(crate) struct PollTimestamps {
     pub(crate) place: Place,
     clock: PollClock,
@@ -200,7 +200,7 @@ impl WatchState {
     }
 
     /// Whether a beat is due that has not come: something may have happened since the last that is not proved yet.
-    /// Elsewhere than on a current_thread runtime beats prove only that somebody turns the driver, and one will do.
+    /// Elsewhere than on a current_thread runtime beats prove only that some thread turns the driver, and one will do.
     ///
     /// The next beat wakes the task.
     pub(crate) fn beat_overdue(&self) -> bool {
@@ -280,7 +280,7 @@ impl WatchState {
     }
 
     /// Whether the worker has nothing to do: the driver is turned in the middle of its wait, which it had no task left
-    /// to be kept from. A beat that comes now waits behind nobody.
+    /// to be kept from. A beat that comes now waits behind no task.
     fn is_idle(&self) -> bool {
         self.metrics.get().is_some_and(|metrics| metrics.worker_park_unpark_count(0) % 2 == 1)
     }
@@ -337,7 +337,7 @@ impl OnTurn for WatchState {
         if let Some(turn) = &self.worker_turn {
             turn(judged_from);
         }
-        // Taken by nobody else until the watch is over.
+        // No other thread takes it until the watch is over.
         if let Some(pool) = self.pool.try_lock().ok().as_mut().and_then(|pool| pool.as_mut()) {
             pool.probe();
         }

@@ -1,4 +1,5 @@
-//! Whom to wake: read without a lock, since whoever is preempted while holding one would stall the other.
+//! The waker of the watching task: read without a lock, since a thread that is preempted while it holds one would stall
+//! the other.
 
 use std::sync::{OnceLock, PoisonError};
 use std::task::Waker;
@@ -7,9 +8,11 @@ use crate::sync::{AtomicBool, Mutex, Ordering, fence};
 
 /// The watching task's waker. It hardly ever changes, and only then is the mutex touched.
 ///
-/// Who wakes first says why and then looks whether the waker has moved; who polls moves the waker and then looks why. A
-/// fence lies between the two on either side, so that one of them sees the other, however they say why: no wake is lost
-/// on a waker of the past.
+/// 1. The thread that wakes sets the reason, then looks whether the waker has moved.
+/// 2. The thread that polls moves the waker, then looks for a reason.
+///
+/// A fence lies between the two steps on either side, so that one of them sees the other, however the reason is set: no
+/// wake is lost on a waker of the past.
 #[derive(Default)]
 pub(crate) struct TaskWaker {
     first: OnceLock<Waker>,
@@ -18,7 +21,7 @@ pub(crate) struct TaskWaker {
 }
 
 impl TaskWaker {
-    /// By whoever polls, before it looks why it was woken.
+    /// Called by the thread that polls, before it looks why it was woken.
     pub(crate) fn set(&self, waker: &Waker) {
         let mut is_news = false;
         let first = self.first.get_or_init(|| {
@@ -30,13 +33,13 @@ impl TaskWaker {
             self.moved.store(true, Ordering::Release);
             is_news = true;
         }
-        // Of what is no news whoever wakes has known since an earlier fence.
+        // If the waker did not change, the waking thread saw it at an earlier fence, so no new fence is needed.
         if is_news {
             fence(Ordering::SeqCst);
         }
     }
 
-    /// By whoever has said why.
+    /// Called by the thread that has set the reason.
     pub(crate) fn wake(&self) {
         fence(Ordering::SeqCst);
         if !self.moved.load(Ordering::Acquire) {
@@ -89,7 +92,7 @@ mod tests {
         assert_eq!((one.get(), two.get()), (2, 1));
     }
 
-    /// The lock is for a task that moves: who never does keeps nobody from waking it.
+    /// The lock is for a task that moves: one that never does takes none.
     #[test]
     fn a_task_that_comes_again_with_the_same_waker_needs_no_lock() {
         let one = Arc::new(Count::default());
@@ -112,7 +115,7 @@ mod loom_tests {
     use super::*;
     use crate::sync::Arc;
 
-    /// A task that has had so many wakers gets another, while somebody wakes it by these two steps, given the flag that
+    /// A task that has had so many wakers gets another, while a thread wakes it by these two steps, given the flag that
     /// says why. In any order the task sees why, or its newest waker is woken. (What is done to the first waker's
     /// `OnceLock` is one step to loom.)
     fn no_wake_is_lost(wakers_before: usize, wake: fn(&AtomicBool, &TaskWaker)) {

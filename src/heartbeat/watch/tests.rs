@@ -48,7 +48,7 @@ fn a_wake_of_the_watched_future_is_remembered_and_wakes_its_task() {
     }
 }
 
-/// Nothing is awaited in it, so no timer fires and nobody but the clock itself can tell.
+/// Nothing is awaited in it, so no timer fires and only the clock itself can tell.
 #[tokio::test]
 async fn a_clock_that_is_paused_at_the_end_proves_nothing() {
     let watched = Heartbeat::new().watch(async { tokio::time::pause() }).await;
@@ -135,7 +135,7 @@ fn a_thread_is_a_worker_while_it_polls_a_task_or_the_root_of_a_current_thread_ru
 #[cfg(all(target_os = "linux", not(deadbeat_portable)))]
 async fn a_sleep_that_is_booked_as_a_wait_for_a_cpu_is_found_if_it_was_seen() {
     let unseen = blocked_and_booked_as_a_wait(false).await;
-    assert!(unseen.stalls.is_empty(), "nobody looked\n{unseen}");
+    assert!(unseen.stalls.is_empty(), "there were no looks\n{unseen}");
     for _ in 0..20 {
         let seen = blocked_and_booked_as_a_wait(true).await;
         if seen.worst().is_some_and(|stall| stall.charged() > seen.budget) {

@@ -1,8 +1,8 @@
-//! One thread's marks: a stretch between two marks is judged only when it is certain that the thread ran it.
+//! One thread's timestamps: a stretch between two of them is judged only when it is certain that the thread ran it.
 //!
-//! A mark is a [`Reading`] taken where control is back in our hands. Between two marks the thread may have run other
-//! tasks or sat idle in the driver; from outside nobody can tell. What tells is the beat's timer. It fires at the
-//! first turn of the driver after it was due, so from then until the turn the driver was not turned: the thread was
+//! A timestamp is a [`Reading`] taken where control is back in the watch. Between two of them the thread may have run
+//! other tasks or sat idle in the driver; from outside it cannot be told. What tells is the beat's timer. It fires at
+//! the first turn of the driver after it was due, so from then until the turn the driver was not turned: the thread was
 //! neither idle nor back in its scheduler. Hence:
 //!
 //! 1. what lies before the timer was due is never charged (at most one interval);
@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 
 use crate::heartbeat::reading::Reading;
 use crate::heartbeat::reading::thread::ThreadId;
-use crate::heartbeat::stretch::Origin;
-use crate::heartbeat::stretch::Stretch;
+use crate::heartbeat::stretch::{Origin, Stretch};
 
-/// Shorter stretches are of no interest to anyone.
+/// Shorter stretches are not worth keeping.
 const SHORT_STRETCH: Duration = Duration::from_micros(500);
 /// A thread that never turns the driver confirms nothing; what it left pending need not pile up.
 const MOST_PENDING: usize = 64;

@@ -143,7 +143,7 @@ fn a_worker_that_was_hardly_looked_at_may_have_stood_still_between_the_looks() {
     assert_eq!(stood_at_most(&looks, at(0), at(200)), MS * 190);
     assert_eq!(stood_at_most(&looks[..1], at(0), at(40)), MS * 40);
     assert_eq!(stood_at_most(&looks, at(95), at(105)), MS * 10, "what was seen before and after says nothing");
-    assert_eq!(stood_at_most(&[], at(0), at(200)), MS * 200, "nobody looked");
+    assert_eq!(stood_at_most(&[], at(0), at(200)), MS * 200, "there were no looks");
     let idle: Vec<_> = (0..=20).map(|nth| given.look(nth * 10, 3, 7, 0)).collect();
     assert_eq!(stood_at_most(&idle, at(0), at(200)), Duration::ZERO);
 }
@@ -227,8 +227,8 @@ fn a_poll_that_was_two_thirds_of_its_spell_is_shown_as_the_whole_of_it_and_any_o
     assert_eq!((charged(60, 40..=120), charged(60, 40..=119)), (MS * 120, MS * 79));
 }
 
-/// A spell of 100 ms, and looks at it: when, the worker's numbers, and how long the thread had been on a CPU by then
-/// and had waited for one.
+/// A busy period of 100 ms, and looks at it: when, the worker's numbers, and how long the thread had been on a CPU by
+/// then and had waited for one.
 fn looked_at(
     on_cpu: u32,
     run_queue: u32,
@@ -257,7 +257,7 @@ fn at_most_a_poll_was_charged_what_was_done_from_the_look_before_it_to_the_look_
         polls(on_cpu, run_queue, looks, true).1.iter().map(|poll| poll.most.as_millis()).collect::<Vec<_>>()
     };
     assert_eq!(at_most(60, 10, &[]), [90, 90], "without a look");
-    // From 10 to 90 ms it ran for 50. How much of the 8 that it waited had begun before, nobody knows.
+    // From 10 to 90 ms it ran for 50. How much of the 8 that it waited had begun before, is not known.
     let first = [(10, 2, 0, 5, 1), (20, 2, 1, 10, 2), (60, 2, 1, 45, 7), (90, 2, 99, 55, 9)];
     assert_eq!(at_most(60, 10, &first)[2], 80);
     // From 30 ms to the end it ran for 18 and waited 39, of which no more than 2 had begun before.
@@ -355,7 +355,8 @@ fn at_least_a_poll_was_charged_what_does_not_fit_into_the_rest_of_its_spell_and_
         let parts = [split.on_cpu, split.run_queue.unwrap(), split.blocked().unwrap()];
         ([from - start, to - start, least].map(|time| time.as_millis()), parts.map(|part| part.as_millis()))
     };
-    // From 20 to 60 ms it ran for 35. In the rest of the spell it ran for 25 of 60 ms, so all of the block may be there.
+    // From 20 to 60 ms it ran for 35. In the rest of the period it ran for 25 of 60 ms, so all of the block may be
+    // there.
     let short = [(10, 2, 0, 5, 1), (20, 2, 1, 10, 2), (60, 2, 1, 45, 7), (90, 2, 99, 55, 9)];
     assert_eq!(at_least(60, 10, &short, true, 2), ([20, 60, 35], [35, 5, 0]));
     // From 20 to 90 ms it ran for 30. In the rest it ran for 10 of 30 ms, so 20 of the 50 may be there.
@@ -363,7 +364,7 @@ fn at_least_a_poll_was_charged_what_does_not_fit_into_the_rest_of_its_spell_and_
     assert_eq!(at_least(40, 10, &long, true, 1), ([20, 90, 60], [30, 10, 30]));
     // The kernel books a tick at a time, and here more than the thread knows of.
     assert_eq!(at_least(60, 0, &[(10, 2, 0, 0, 0), (90, 2, 0, 70, 0)], true, 1), ([10, 90, 80], [70, 0, 10]));
-    // Nobody told of its account. It may have worked for all the time that it was not blocked for sure.
+    // Its account was never read. It may have worked for all the time that it was not blocked for sure.
     assert_eq!(at_least(60, 10, &long, false, 1), ([20, 90, 30], [40, 0, 30]));
 }
 

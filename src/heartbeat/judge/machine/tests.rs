@@ -96,7 +96,7 @@ fn what_went_by_before_other_threads_were_looked_at_may_have_been_a_wait_of_thei
     };
     let holder = Some(Why::LockHolder { waited: MS * 40 });
     assert_eq!((doubt(40, 12), doubt(40, 43)), (None, holder));
-    assert_eq!((doubt(0, 82), doubt(0, 83)), (None, Some(Why::Unwitnessed)));
+    assert_eq!((doubt(0, 82), doubt(0, 83)), (None, Some(Why::Unobserved)));
 }
 
 #[test]
@@ -132,8 +132,8 @@ fn what_was_blocked_while_nobody_looked_is_a_doubt_where_it_decides() {
         };
         doubt(MachineEffects { looks, ..MachineEffects::default() })
     };
-    assert_eq!((unseen(69, 0), unseen(70, 0)), (None, Some(Why::Unwitnessed)));
-    assert_eq!((unseen(40, 29), unseen(40, 30)), (None, Some(Why::Unwitnessed)), "either may have been for memory");
+    assert_eq!((unseen(69, 0), unseen(70, 0)), (None, Some(Why::Unobserved)));
+    assert_eq!((unseen(40, 29), unseen(40, 30)), (None, Some(Why::Unobserved)), "either may have been for memory");
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_wait_that_nobody_looked_at_may_have_been_for_memory_and_a_computation_canno
     let seen = MachineEffects { overlooked: true, ..MachineEffects::default() };
     let doubt =
         |on_cpu, blocked| blame_machine(stall(on_cpu, Some(blocked)), Duration::ZERO, MS * 50, &seen).unwrap().doubt;
-    assert_eq!(doubt(50, 70), Some(Why::Unwitnessed));
+    assert_eq!(doubt(50, 70), Some(Why::Unobserved));
     assert_eq!(doubt(51, 69), None);
 }
 
@@ -210,7 +210,7 @@ fn without_a_schedstat_what_keeps_to_the_budget_with_all_that_is_not_explained_i
         let weighed = blame_machine(stall(20, None), MS * unexplained, MS * 50, &seen);
         assert_eq!(weighed.is_some_and(|stall| stall.doubt.is_some()), is_doubt, "{unexplained}");
         let unobserved = unobserved(stall(20, None), MS * unexplained, MS * 50);
-        assert_eq!(unobserved.map(|stall| stall.doubt), is_doubt.then_some(Some(Why::Unwitnessed)));
+        assert_eq!(unobserved.map(|stall| stall.doubt), is_doubt.then_some(Some(Why::Unobserved)));
     }
 }
 

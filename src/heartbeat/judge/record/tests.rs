@@ -5,13 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::*;
-use crate::heartbeat::evidence::SampleCounts;
-use crate::heartbeat::evidence::WorkerNumbers;
+use crate::heartbeat::evidence::{SampleCounts, WorkerNumbers};
 use crate::heartbeat::judge::judge;
-use crate::heartbeat::reading::thread::Account;
-use crate::heartbeat::reading::thread::ThreadId;
-use crate::heartbeat::stretch::Origin;
-use crate::heartbeat::stretch::Spent;
+use crate::heartbeat::reading::thread::{Account, ThreadId};
+use crate::heartbeat::stretch::{Origin, Spent};
 
 const RECORD: &str = include_str!("../../../../tests/heartbeat/judged.jsonl");
 

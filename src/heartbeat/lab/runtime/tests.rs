@@ -12,7 +12,7 @@ use crate::heartbeat::watch::place::Place;
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A worker that waits for ever, and nobody to say what became of it: neither the observer nor the sampler answers.
+/// A worker that waits for ever, while neither the observer nor the sampler answers.
 #[test]
 fn what_hangs_is_described_in_time_though_nobody_answers_and_then_it_is_a_doubt() {
     let heartbeat = Heartbeat::new().interval(MS).budget(MS * 5);
@@ -39,7 +39,7 @@ fn what_hangs_is_described_in_time_though_nobody_answers_and_then_it_is_a_doubt(
         assert!(took < MS * 5300, "{took:?}");
         pulse
     });
-    assert_eq!(pulse.verdict(), Verdict::Inconclusive { why: Why::Unwitnessed }, "{pulse}");
+    assert_eq!(pulse.verdict(), Verdict::Inconclusive { why: Why::Unobserved }, "{pulse}");
     if cfg!(all(target_os = "linux", not(deadbeat_portable))) {
         let culprit = pulse.worst().unwrap().culprit.as_ref().unwrap();
         assert_eq!(culprit.syscall.as_deref(), Some("futex"), "{pulse}");
@@ -240,7 +240,7 @@ fn a_thread_lives_from_its_start_to_its_end_and_was_born_before_it_ran() {
         ran
     });
     assert_eq!(runtime.living_threads(), [this_thread()]);
-    // Nobody knows where the kernel does not say how long it waited for a CPU.
+    // Not where the kernel does not say how long it waited for a CPU.
     let births = runtime.0.births.lock().unwrap();
     assert!(births.last().is_none_or(|birth| birth.at < ran), "{births:?}");
 }
@@ -305,7 +305,7 @@ fn what_was_found_before_the_hang_is_weighed_like_any_other() {
     let stretch = Stretch::between(&reading(0), &reading(120), state.began).unwrap();
     state.so_far().keep(stretch, Heartbeat::new().budget);
     let pulse = hung::describe(&runtime, &state, TimeBudget::of(MS * 100));
-    assert_eq!(pulse.verdict(), Verdict::Inconclusive { why: Why::Unwitnessed }, "{pulse}");
+    assert_eq!(pulse.verdict(), Verdict::Inconclusive { why: Why::Unobserved }, "{pulse}");
     assert_eq!(pulse.longest, MS * 120);
 }
 
@@ -339,7 +339,7 @@ fn what_the_observer_saw_of_a_hanging_worker_is_in_the_report() {
             // By then it has waited for longer than the budget, not for a CPU, but in its call.
             looks() > 20
         });
-        assert!(seen_often, "nobody looks");
+        assert!(seen_often, "there are no looks");
         hung::describe(&runtime, &state, TimeBudget::of(Duration::from_secs(20)))
     });
     assert!(pulse.worst().and_then(|stall| stall.culprit.as_ref()).is_some_and(|it| it.samples > 1), "{pulse}");

@@ -25,14 +25,14 @@ fn who_is_never_known_is_never_another() {
 }
 
 const MS: Duration = Duration::from_millis(1);
-/// So long that nothing a slow machine does to a test counts beside it. Nobody waits for it.
+/// So long that nothing a slow machine does to a test counts beside it. It is never waited for.
 const BUDGET: Duration = Duration::from_secs(10);
 
 fn workers_of(workers: usize) -> Arc<Workers> {
     Workers::new(workers, Heartbeat::new().budget(BUDGET))
 }
 
-/// On a thread that is nobody's worker yet.
+/// On a thread that is no worker yet.
 fn elsewhere<T: Send>(what: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| scope.spawn(what).join().unwrap())
 }
@@ -186,7 +186,7 @@ fn a_stranger_is_not_charged_what_it_waited_for_a_cpu_nor_what_the_one_before_it
         Some((stretch.split.wall, stretch.split.run_queue))
     };
     assert_eq!(late(120, Some(30), Some(20)), Some((MS * 120, Some(MS * 50))));
-    assert_eq!(late(120, Some(30), None), Some((MS * 120, None)), "nobody knows of the other");
+    assert_eq!(late(120, Some(30), None), Some((MS * 120, None)), "the wait of the other is not known");
     assert_eq!(late(51, Some(0), Some(0)), Some((MS * 51, Some(Duration::ZERO))));
     assert_eq!(late(50, Some(0), Some(0)), None);
 }
@@ -204,7 +204,7 @@ fn a_member_has_waited_for_a_cpu_since_it_was_back_what_the_kernel_says_if_it_sa
     assert_eq!(worker.queued(), None);
 }
 
-/// Nobody keeps an account of that number, so the thread is given time to come back by itself.
+/// There is no account of a thread of that number, so the thread is given time to come back by itself.
 #[test]
 fn a_spell_that_goes_on_is_waited_for_and_then_described() {
     let worker = Worker { thread: ThreadId(0), ..Arc::into_inner(Worker::of_this_thread(true)).unwrap() };
@@ -276,7 +276,7 @@ fn what_was_over_when_the_watch_began_is_no_part_of_it() {
     walls.sort_unstable();
     assert_eq!((walls, pulse.uncovered.clone()), (vec![23, 33], None));
     workers.close(opened, &mut pulse, None, TimeBudget::of(Duration::ZERO));
-    assert_eq!((pulse.stalls.len(), pulse.uncovered), (2, Some(Why::Unwitnessed)), "nothing is left to judge");
+    assert_eq!((pulse.stalls.len(), pulse.uncovered), (2, Some(Why::Unobserved)), "nothing is left to judge");
 }
 
 /// A sampler that has no CPU holds up what may be a stall, and nothing else.

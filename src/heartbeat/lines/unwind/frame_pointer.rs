@@ -1,5 +1,5 @@
-//! Where the frame of a function with a frame pointer begins, if the register itself is not known: the code between where
-//! the function set it and its first other instruction says how much it has pushed since.
+//! Where the frame of a function with a frame pointer begins, if the register itself is not known: the code between
+//! where the function set it and its first other instruction says how much it has pushed since.
 
 use gimli::{Register, UnwindContext};
 

@@ -98,7 +98,8 @@ impl<'a> Code<'a> {
         self.entry.unwind_info_for_address(&self.frames, self.bases, context, address as u64).ok()
     }
 
-    /// From which address on the frame is told by this register, and how far above the stack pointer it began right before.
+    /// From which address on the frame is told by this register, and how far above the stack pointer it began right
+    /// before.
     pub(crate) fn frame_set_to(
         &self,
         context: &mut UnwindContext<usize>,

@@ -2,7 +2,7 @@
 
 use crate::heartbeat::observer::sample::syscall::ThreadState;
 
-/// One entry a thread: its name, and the system call that it waits in. Nobody's arguments are read: they are addresses
+/// One entry a thread: its name, and the system call that it waits in. The arguments are not read: they are addresses
 /// in another memory.
 pub(crate) fn what_its_threads_do(pid: i32) -> Vec<String> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();

@@ -3,11 +3,7 @@
 use nix::libc;
 
 use super::memory;
-
-use crate::heartbeat::culprit::C_LIBRARY;
-use crate::heartbeat::culprit::LOCK;
-use crate::heartbeat::culprit::NEW_THREAD;
-use crate::heartbeat::culprit::PAGE_FAULT;
+use crate::heartbeat::culprit::{C_LIBRARY, LOCK, NEW_THREAD, PAGE_FAULT};
 use crate::heartbeat::observer::sample::LOCK_WITH_LIMIT;
 use crate::heartbeat::reading::thread::ThreadId;
 
@@ -159,7 +155,8 @@ fn polled(fds: usize, count: usize) -> Option<String> {
     (!links.is_empty()).then(|| links.join(", "))
 }
 
-/// Calls that have their descriptor as long as they last. `close(2)` frees its number before it blocks, and so do `dup2`,
+/// Calls that have their descriptor as long as they last. `close(2)` frees its number before it blocks, and so do
+/// `dup2`,
 /// `dup3` and `close_range` of what they close: by then it may be the number of another file.
 const ON_A_DESCRIPTOR: &[&str] = &[
     "read",
@@ -209,8 +206,10 @@ const NAMES: &[(libc::c_long, &str)] = &[
     (libc::SYS_clone, "clone"), (libc::SYS_clone3, "clone3"), (libc::SYS_rt_sigtimedwait, "rt_sigtimedwait"),
     (libc::SYS_rt_sigsuspend, "rt_sigsuspend"), (libc::SYS_sched_yield, "sched_yield"), (libc::SYS_sync, "sync"),
     (libc::SYS_msync, "msync"), (libc::SYS_kill, "kill"), (libc::SYS_tgkill, "tgkill"),
-    (libc::SYS_restart_syscall, "restart_syscall"), (libc::SYS_io_uring_enter, "io_uring_enter"), (libc::SYS_mmap, "mmap"), (libc::SYS_munmap, "munmap"),
-    (libc::SYS_mprotect, "mprotect"), (libc::SYS_mremap, "mremap"), (libc::SYS_brk, "brk"), (libc::SYS_madvise, "madvise"), (libc::SYS_exit_group, "exit_group"),
+    (libc::SYS_restart_syscall, "restart_syscall"), (libc::SYS_io_uring_enter, "io_uring_enter"),
+    (libc::SYS_mmap, "mmap"), (libc::SYS_munmap, "munmap"), (libc::SYS_mprotect, "mprotect"),
+    (libc::SYS_mremap, "mremap"), (libc::SYS_brk, "brk"), (libc::SYS_madvise, "madvise"),
+    (libc::SYS_exit_group, "exit_group"),
 ];
 
 /// Calls that younger architectures have no more.

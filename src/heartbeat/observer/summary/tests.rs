@@ -77,8 +77,8 @@ fn a_look_at_a_wait_for_memory_speaks_for_the_time_from_the_look_before_to_the_n
     assert_eq!(for_memory(&[(10, "flock"), (12, "mmap"), (13, "mmap"), (15, "flock"), (17, "flock")]), ms * 5);
     // SampleCounts are close to each other at first, so most of them say little of a long stall.
     assert_eq!(for_memory(&[(10, "mmap"), (11, "mmap"), (12, "mmap"), (14, "flock")]), ms * 14);
-    assert_eq!(for_memory(&[(60, "mmap")]), ms * 120, "nobody saw it elsewhere");
-    // Nobody knows when in between it began, or was over.
+    assert_eq!(for_memory(&[(60, "mmap")]), ms * 120, "it was not seen elsewhere");
+    // When in between it began, or was over, is not known.
     assert_eq!(for_memory(&[(1, "flock"), (100, "mmap")]), ms * 119);
     assert_eq!(for_memory(&[(1, "mmap"), (100, "flock")]), ms * 100);
     assert_eq!(for_memory(&[]), Duration::ZERO);
@@ -145,7 +145,7 @@ fn who_waited_for_a_cpu_after_its_block_did_not_compute() {
     let culprit = |waited| Some(majority(samples.iter(), Some(waited))?.to_string());
     assert_eq!(culprit(true).as_deref(), Some("waiting in flock (1 of 1 samples)"));
     assert_eq!(culprit(false).as_deref(), Some("running: a computation or a spin (2 of 2 samples)"));
-    assert!(majority(samples[1..].iter(), Some(true)).is_none(), "nobody saw it wait");
+    assert!(majority(samples[1..].iter(), Some(true)).is_none(), "it was not seen to wait");
 }
 
 #[test]
@@ -165,9 +165,9 @@ fn who_waited_for_a_cpu_before_its_block_did_not_compute() {
     assert_eq!(credible(&[runs(0, 1, 0), runs(50, 1, 0), runs(90, 1, 0), sleeps(200, 2, 95)]), [false]);
     // It computed for as long.
     assert_eq!(credible(&[runs(0, 1, 0), runs(50, 50, 0), sleeps(200, 101, 0)]), [true, true, false]);
-    // What it waits for a CPU since nobody has booked yet.
+    // What it waits for a CPU since is not booked yet.
     assert_eq!(credible(&[sleeps(0, 0, 0), sleeps(20, 0, 0), runs(300, 0, 0)]), [false, false]);
-    assert_eq!(credible(&[runs(0, 1, 0), runs(300, 1, 0)]), [false; 0], "nobody saw it asleep");
+    assert_eq!(credible(&[runs(0, 1, 0), runs(300, 1, 0)]), [false; 0], "it was not seen asleep");
     assert_eq!(credible(&[runs(0, 1, 0), runs(10, 1, 0)]), [true, true], "not booked yet");
     let untold = |sample| Sample { account: None, ..sample };
     assert_eq!(credible(&[untold(runs(0, 1, 0)), sleeps(200, 2, 95)]), [true, false]);

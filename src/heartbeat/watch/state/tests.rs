@@ -401,7 +401,7 @@ fn a_beat_that_finds_its_worker_idle_waits_behind_nobody() {
         state.on_turn(due, due, due);
         state.so_far().delivered.take().is_some()
     };
-    let awake = || assert!(!state.is_idle() && queues(), "it is awake, as far as anybody tells");
+    let awake = || assert!(!state.is_idle() && queues(), "it is awake, by all that is known");
     awake();
     assert!(state.metrics.set(runtime.metrics()).is_ok());
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

@@ -32,7 +32,7 @@ fn no_argument_is_too_far_out() {
     let far = usize::MAX;
     for number in [libc::SYS_wait4, libc::SYS_waitid, libc::SYS_ppoll, libc::SYS_clock_nanosleep, libc::SYS_openat] {
         for args in [[far; 6], [far, 4, 0, 0, 0, 0], [2, i32::MIN as usize, 0, 0, 0, 0], [i32::MIN as usize; 6]] {
-            // What it says of such a call is nobody's concern; that it says something is.
+            // What it says of such a call does not matter; that it says something does.
             assert!(!SystemCall { number, args }.name().is_empty());
             let _ = SystemCall { number, args }.detail();
         }
@@ -54,7 +54,7 @@ fn a_wait_names_whom_it_waits_for() {
     let words: Vec<String> = std::env::args().filter(|word| !word.is_empty()).collect();
     let command: String = words.join(" ").chars().take(60).collect();
     assert_eq!(child(us), format!("pid {us} ({command})"));
-    assert_eq!(child(i32::MAX), format!("pid {}", i32::MAX), "of one that is gone nobody knows the command");
+    assert_eq!(child(i32::MAX), format!("pid {}", i32::MAX), "of one that is gone the command is not known");
     assert_eq!(waited_id(0, 42), "any child");
     assert_eq!(waited_id(1, us), child(us));
     assert_eq!(waited_id(2, 42), "any child of process group 42");
@@ -67,7 +67,7 @@ fn a_wait_names_whom_it_waits_for() {
 fn a_sleep_tells_what_was_asked_for() {
     let timespec = [0i64, 120_000_000];
     assert_eq!(asked(timespec.as_ptr() as usize).as_deref(), Some("120 ms asked for"));
-    assert_eq!(asked(8), None, "an address nobody may read");
+    assert_eq!(asked(8), None, "an address that cannot be read");
     let long = [2i64, 500_000];
     let long = long.as_ptr() as usize;
     let told = Some("2000.5 ms asked for".to_owned());
