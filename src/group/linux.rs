@@ -369,13 +369,28 @@ fn look_by_walks<K>(watches: &mut [(K, &mut ProcWatch)], all_seen: &mut [Option<
             // Out of descriptors or memory, say: this decides nothing, and the next look may do better.
             break;
         }
-        let mut new = NewPids::default();
-        for (((_, watch), seen), unseen) in watches.iter_mut().zip(&mut *all_seen).zip(&mut unseen) {
-            if seen.is_none() {
-                *seen = watch.after_walk(this, &found[&watch.pgid], &mut new, unseen);
-            }
+        // The members that the walk found are asked first whether they live, for all groups, and the new pids after
+        // that: a member that dies in between has started its children before.
+        let mut shown = Vec::with_capacity(found.len());
+        for (i, (_, watch)) in watches.iter_mut().enumerate().filter(|(i, _)| all_seen[*i].is_none()) {
+            shown.push((i, watch.take_up_walk(&found[&watch.pgid])));
+        }
+        let mut new = NewPids::in_groups(found.into_keys().collect());
+        for (i, shown) in shown {
+            all_seen[i] = watches[i].1.after_walk(this, shown, &mut new, &mut unseen[i]);
         }
     }
+}
+
+/// What a walk showed of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shown {
+    /// No member, dead or alive.
+    Nothing,
+    /// Dead members alone. `second`: every member that was held had exited before the walk began.
+    Dead { second: bool },
+    /// A member that can run.
+    Alive,
 }
 
 impl ProcWatch {
@@ -411,13 +426,22 @@ impl ProcWatch {
         since.elapsed() < REAPED_WITHIN
     }
 
-    /// What can be said after a walk that came upon these members, dead or alive. `unseen` counts the walks in a row
-    /// that came upon none.
-    fn after_walk(&mut self, walk: Covering, members: &[i32], new: &mut NewPids, unseen: &mut usize) -> Option<Seen> {
+    /// Holds the members that live, of those that a walk came upon, and tells what it showed.
+    fn take_up_walk(&mut self, members: &[i32]) -> Shown {
+        let second = self.held.is_empty() && self.known.is_empty();
+        match self.take_up(members) {
+            true => Shown::Alive,
+            false if members.is_empty() => Shown::Nothing,
+            false => Shown::Dead { second },
+        }
+    }
+
+    /// What can be said of the group after a walk. `unseen` counts the walks in a row that came upon no member.
+    fn after_walk(&mut self, walk: Covering, shown: Shown, new: &mut NewPids, unseen: &mut usize) -> Option<Seen> {
         if self.is_a_strangers() {
             return Some(Seen::Gone);
         }
-        if members.is_empty() {
+        if shown == Shown::Nothing {
             if raw::killpg(self.pgid, 0) == Err(Errno::ESRCH) {
                 return Some(Seen::Gone);
             }
@@ -428,18 +452,15 @@ impl ProcWatch {
             return self.blind.then_some(Seen::Alive);
         }
         *unseen = 0;
-        // All that were held before the walk have to have exited before it.
-        let all_had_exited = self.held.is_empty() && self.known.is_empty();
-        let mut lives = self.take_up(members);
-        let covering = self.covering.filter(|_| all_had_exited && !lives);
-        if let Some(born) = covering.and_then(|covering| new.members(covering.since, self.pgid)) {
-            lives = self.take_up(&born);
-            if !lives {
+        if let (Shown::Dead { second: true }, Some(covering)) = (shown, self.covering) {
+            let born = new.members(covering.since, self.pgid);
+            if born.as_ref().is_some_and(Vec::is_empty) {
                 return Some(Seen::Gone);
             }
+            self.take_up(&born.unwrap_or_default());
         }
         self.covering = self.known.is_empty().then_some(walk);
-        (lives && self.holds_a_live_member()).then_some(Seen::Alive)
+        self.holds_a_live_member().then_some(Seen::Alive)
     }
 
     /// Holds those of the group's members that live, as many as can be held; the others are known. Whether any lives.

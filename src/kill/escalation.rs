@@ -77,6 +77,8 @@ impl Escalation {
     pub(crate) fn next(&mut self, now: Duration, seen: Seen, is_leaving: impl FnOnce() -> bool) -> Next {
         match (self.state, seen) {
             (State::Start, Seen::Gone) => self.end(Ok(Outcome::AlreadyGone)),
+            // No member is known to live: a signal would be for the dead.
+            (State::Start, Seen::Emptying) => self.wait(Duration::MAX, seen),
             // SIGKILL as the first signal leaves nothing to wait for, and must not be sent twice.
             (State::Start, _) if self.policy.signal == Signal::KILL => self.send(State::Killing, Signal::KILL),
             (State::Start, _) => self.send(State::FirstSignal, self.policy.signal),

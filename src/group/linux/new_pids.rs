@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use nix::unistd::{Pid, getpgid};
 
-use super::table::available;
+use super::table::{available, runs};
 
 /// The pid handed out last in this namespace, to processes and threads alike: the last field of `proc_loadavg(5)`. Kept
 /// open, so that it can be read when no descriptor is left.
@@ -58,9 +58,10 @@ pub(in crate::group) fn handed_out_since(until: &mut Option<i32>) -> Option<Vec<
     until.replace(last).map_or(Some(Vec::new()), |before| handed_out_between(before, last))
 }
 
-/// The processes that were started since a walk began, asked for their groups once, however many groups want to know.
-#[derive(Debug, Default)]
+/// The processes that were started since a walk began, asked once whether they live, for all groups together.
+#[derive(Debug)]
 pub(super) struct NewPids {
+    groups: Vec<i32>,
     asked: Option<Asked>,
 }
 
@@ -69,47 +70,54 @@ struct Asked {
     before: i32,
     /// The number handed out last when they were asked.
     until: i32,
-    /// Pid and group, in the order of their birth; `None` if they are too many.
-    groups: Option<Vec<(i32, i32)>>,
+    /// Pid and group of those that lived when they were asked; `None` if they are too many.
+    living: Option<Vec<(i32, i32)>>,
 }
 
 impl NewPids {
-    /// As if these had been asked, whatever they were asked since.
-    #[cfg(test)]
-    pub(super) fn asked(groups: Option<Vec<(i32, i32)>>) -> NewPids {
-        NewPids { asked: Some(Asked { before: 0, until: pid_max() - 1, groups }) }
+    /// Of these groups.
+    pub(super) fn in_groups(groups: Vec<i32>) -> NewPids {
+        NewPids { groups, asked: None }
     }
 
-    /// The new members of this group since `before` was handed out, dead or alive, in the order of their birth; `None`
-    /// if there are too many new processes to be asked. Where the system does not say what it hands out, none.
+    /// As if these had been asked, whatever they were asked since.
+    #[cfg(test)]
+    pub(super) fn asked(living: Option<Vec<(i32, i32)>>) -> NewPids {
+        NewPids { groups: Vec::new(), asked: Some(Asked { before: 0, until: pid_max() - 1, living }) }
+    }
+
+    /// The members of this group that were started since `before` was handed out, and lived when they were asked; `None`
+    /// if there are too many new processes to be asked. Where the system does not say what it hands out, there are none.
     ///
     /// They may include some that are a little older, where they were asked for already.
     pub(super) fn members(&mut self, before: Option<i32>, pgid: i32) -> Option<Vec<i32>> {
         let Some(before) = before else { return Some(Vec::new()) };
         let asked = match self.asked.take() {
             Some(asked) if asked.include(before) => asked,
-            _ => Asked::since(before),
+            _ => Asked::since(before, &self.groups),
         };
-        let groups = &self.asked.insert(asked).groups;
-        Some(groups.as_ref()?.iter().filter(|(_, group)| *group == pgid).map(|(pid, _)| *pid).collect())
+        let living = &self.asked.insert(asked).living;
+        Some(living.as_ref()?.iter().filter(|(_, group)| *group == pgid).map(|(pid, _)| *pid).collect())
     }
 }
 
 impl Asked {
-    /// Asks in the order of their birth, until no more are started: so a parent is asked before its child.
-    fn since(before: i32) -> Asked {
-        let mut asked = Asked { before, until: before, groups: Some(Vec::new()) };
+    /// Asks in the order of their birth, until no more are started: so a parent is asked before its child, and a
+    /// process that is dead when it is asked has no child that is not asked later.
+    fn since(before: i32, groups: &[i32]) -> Asked {
+        let mut asked = Asked { before, until: before, living: Some(Vec::new()) };
         let mut count = 0;
         while let Some(now) = last_pid().filter(|now| *now != asked.until) {
             let numbers = handed_out(asked.until, now, pid_max).filter(|_| count <= MOST_PIDS);
             asked.until = now;
-            let (Some(numbers), Some(groups)) = (numbers, &mut asked.groups) else {
-                asked.groups = None;
+            let (Some(numbers), Some(living)) = (numbers, &mut asked.living) else {
+                asked.living = None;
                 break;
             };
             for pid in numbers {
                 count += 1;
-                groups.extend(getpgid(Some(Pid::from_raw(pid))).map(|group| (pid, group.as_raw())));
+                let group = getpgid(Some(Pid::from_raw(pid))).map(Pid::as_raw);
+                living.extend(group.ok().filter(|group| groups.contains(group) && runs(pid)).map(|group| (pid, group)));
             }
         }
         asked
@@ -160,19 +168,23 @@ mod tests {
         let before = last_pid();
         let leader = Started::leader();
         let pid = leader.pid();
-        let mut new = NewPids::default();
+        let mut new = NewPids::in_groups(vec![pid]);
         assert_eq!(new.members(before, pid), Some(vec![pid]));
         assert_eq!(new.members(before, i32::MAX), Some(vec![]), "no group has that number");
-        assert_eq!(NewPids::default().members(None, pid), Some(vec![]), "a system that does not say");
+        assert_eq!(NewPids::in_groups(vec![pid]).members(None, pid), Some(vec![]), "a system that does not say");
         // It is asked once: a process of a later moment is not among them.
-        let later = Started::leader();
+        let mut later = Started::leader();
         assert_eq!(new.members(before, later.pid()), Some(vec![]));
-        assert_eq!(NewPids::default().members(before, later.pid()), Some(vec![later.pid()]));
+        let again = || NewPids::in_groups(vec![pid, later.pid()]);
+        assert_eq!(again().members(before, later.pid()), Some(vec![later.pid()]));
+        let (mut again, its) = (again(), later.pid());
+        later.kill();
+        assert_eq!(again.members(before, its), Some(vec![]), "a zombie");
     }
 
     #[test]
     fn what_was_asked_since_an_older_number_serves_a_younger_one_and_no_other() {
-        let asked = |before, until| Asked { before, until, groups: Some(Vec::new()) };
+        let asked = |before, until| Asked { before, until, living: Some(Vec::new()) };
         let max = pid_max();
         for (before, until, number, expected) in [
             (300, 400, 300, true),
@@ -191,6 +203,6 @@ mod tests {
     fn too_many_that_are_started_tell_nothing() {
         let last = last_pid().unwrap();
         let long_ago = (last - 5000).rem_euclid(pid_max());
-        assert_eq!(NewPids::default().members(Some(long_ago), 7), None);
+        assert_eq!(NewPids::in_groups(vec![7]).members(Some(long_ago), 7), None);
     }
 }

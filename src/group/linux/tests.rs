@@ -88,8 +88,8 @@ fn a_number_that_another_process_has_is_a_strangers_and_takes_no_signal() {
             if is_a_strangers { (Seen::Gone, Err(Errno::ESRCH)) } else { (Seen::Alive, Ok(())) };
         assert_eq!((watch.signal(0), watch.without_walk()), (signalled, Some(seen_now)));
         // And it is none of the group's that a walk comes upon.
-        let (mut new, mut unseen) = (NewPids::default(), 0);
-        assert_eq!(watch.after_walk(UNKNOWN, &[pid], &mut new, &mut unseen), Some(seen_now), "{watch:?}");
+        let (shown, mut new) = (watch.take_up_walk(&[pid]), NewPids::in_groups(vec![pid]));
+        assert_eq!(watch.after_walk(UNKNOWN, shown, &mut new, &mut 0), Some(seen_now), "{watch:?}");
     }
     let (mut watch, reaped) = (leaderless(), of_a_reaped_leader(i32::MAX));
     stranger.reap();
@@ -226,8 +226,9 @@ impl Series {
     }
 
     fn walk(&mut self, members: &[i32], new: Option<&[i32]>) -> Option<Seen> {
-        let groups = new.map(|new| new.iter().map(|pid| (*pid, self.watch.pgid)).collect());
-        self.watch.after_walk(KNOWN, members, &mut NewPids::asked(groups), &mut self.unseen)
+        let living = new.map(|new| new.iter().map(|pid| (*pid, self.watch.pgid)).collect());
+        let shown = self.watch.take_up_walk(members);
+        self.watch.after_walk(KNOWN, shown, &mut NewPids::asked(living), &mut self.unseen)
     }
 
     fn holds_a_live_member(&mut self) -> bool {
@@ -306,8 +307,9 @@ fn a_new_member_behind_the_second_walk_is_found_by_its_number() {
     assert_eq!(series.walk(&[pgid], Some(&[child])), Some(Seen::Alive));
     pair.kill_member();
     assert!(!series.holds_a_live_member());
-    // A dead one is none, and the walk that found it covers this one.
-    assert_eq!(series.walk(&[pgid], Some(&[child])), Some(Seen::Gone));
+    // It lived when it was asked, and does not any more: it may have left a child meanwhile.
+    assert_eq!(series.walk(&[pgid], Some(&[child])), None);
+    assert_eq!(series.walk(&[pgid], Some(&[])), Some(Seen::Gone));
 }
 
 /// The limit of any number of walks: an outsider that joins behind the second one is older than the first.

@@ -50,6 +50,8 @@ fn a_look_that_could_not_tell_is_soon_repeated() {
     let millis = |millis| Next::Wait(Duration::from_millis(millis));
     assert_eq!([1, 1000].map(|poll| wait(poll, Seen::Unclear)), [1, 5].map(millis));
     assert_eq!(wait(1000, Seen::Emptying), Next::Wait(EMPTYING));
+    let mut unsent = Escalation::new(&KillPolicy::default());
+    assert_eq!(unsent.next(Duration::ZERO, Seen::Emptying, || false), Next::Wait(EMPTYING), "and nothing is sent");
     assert_eq!([1, 1000].map(|poll| wait(poll, Seen::Alive)), [1, 1000].map(millis));
 }
 
