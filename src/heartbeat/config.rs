@@ -71,7 +71,8 @@ impl Heartbeat {
     }
 
     /// The time between beats. tokio's timers have a resolution of one millisecond. A value that cannot be used makes
-    /// [`watch`](Self::watch) inconclusive and is an error of [`try_watch`](Self::try_watch) and [`Lab::run`].
+    /// [`watch`](Self::watch) inconclusive and is an error of [`try_watch`](Self::try_watch) and
+    /// [`Lab::run`](crate::heartbeat::Lab::run).
     pub const fn interval(mut self, interval: Duration) -> Self {
         self.interval = interval;
         self
@@ -86,8 +87,9 @@ impl Heartbeat {
         self
     }
 
-    /// Whether to take the blocking pool's pulse too, with a trivial `spawn_blocking` on every beat. A [`Lab`] does
-    /// unless told not to; [`watch`](Self::watch) does not unless told to, since it starts a thread in your runtime.
+    /// Whether to take the blocking pool's pulse too, with a trivial `spawn_blocking` on every beat. A
+    /// [`Lab`](crate::heartbeat::Lab) does unless told not to; [`watch`](Self::watch) does not unless told to, since it
+    /// starts a thread in your runtime.
     ///
     /// Where no thread can be started, `spawn_blocking` panics; that is caught and reported. A program that was built
     /// with
@@ -173,7 +175,7 @@ impl Default for Heartbeat {
     }
 }
 
-/// Which runtime a [`Lab`] builds.
+/// Which runtime a [`Lab`](crate::heartbeat::Lab) builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]

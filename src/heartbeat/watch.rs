@@ -42,12 +42,13 @@ impl Heartbeat {
     ///
     /// A poll that hands its worker over (`block_in_place`) is not charged if the worker was seen to be free. If an
     /// idle thread of the pool is to take it over and gets no CPU for longer than the budget, the two cannot be told
-    /// apart: the poll is charged. A [`Lab`] can tell.
+    /// apart: the poll is charged. A [`Lab`](crate::heartbeat::Lab) can tell.
     ///
     /// On a current_thread runtime everything is covered: the future, its siblings, the root of `block_on`. On a
-    /// multi-thread one only the future's own polls are, and the verdict is never [`Verdict::Steady`]. Outside any
-    /// runtime, in one without a timer, with tokio's clock paused, or with settings that cannot be used, the future
-    /// runs all the same and the verdict is [`Verdict::Inconclusive`], unless the future blocked in its own polls.
+    /// multi-thread one only the future's own polls are, and the verdict is never
+    /// [`Verdict::Steady`](crate::heartbeat::Verdict::Steady). Outside any runtime, in one without a timer, with tokio's
+    /// clock paused, or with settings that cannot be used, the future runs all the same and the verdict is
+    /// [`Verdict::Inconclusive`](crate::heartbeat::Verdict::Inconclusive), unless the future blocked in its own polls.
     ///
     /// If a stall was found, the future returns only when the observer has said what it saw of it: some milliseconds
     /// later.
