@@ -167,13 +167,13 @@ impl KillPolicy {
 
     /// Kills the group that `child` leads, and reaps the child.
     ///
-    /// On Linux 6.9 and later every signal goes through the leader's pidfd: a stranger is out of its reach. So the child
-    /// is reaped as soon as it exits, and from then on the kernel says when its group is empty, at once and without a
-    /// walk through the process table.
+    /// On Linux 6.9 and later every signal goes through the leader's pidfd: a stranger is out of its reach. So the
+    /// child is reaped as soon as it exits, and from then on the kernel says when its group is empty, at once and
+    /// without a walk through the process table.
     ///
-    /// Elsewhere the child is reaped when its group is gone. While this is awaited it can hit no stranger: no other code
-    /// can wait for the child, so its pid stays taken. If the future is dropped and the child reaped in the middle, the
-    /// pid can become a stranger's. What protects a stranger then:
+    /// Elsewhere the child is reaped when its group is gone. While this is awaited it can hit no stranger: no other
+    /// code can wait for the child, so its pid stays taken. If the future is dropped and the child reaped in the
+    /// middle, the pid can become a stranger's. What protects a stranger then:
     ///
     /// - With an older pidfd, the signals go by number, while the leader is un-reaped or a member that was seen is
     ///   there.

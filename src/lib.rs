@@ -47,8 +47,9 @@
 //! - [`kill`]: [`kill_process_group`], [`KillPolicy`] and the [`KillThread`](kill::KillThread). The exit of the last
 //!   member ends the wait. Zombies do not count.
 //! - [`agent`], [`registry`], [`shutdown`], [`guardian`]: the callers. Whatever way a run ends, nothing of it survives.
-//! - [`heartbeat`]: whether a future ever kept a worker from its scheduler, for how long, and in which system call. With
-//!   the feature `macros` the attribute `#[deadbeat::test]` asks that of every test, in place of `#[tokio::test]`.
+//! - [`heartbeat`]: whether a future ever kept a worker from its scheduler, for how long, and in which system call.
+//!   With the feature `macros` the attribute `#[deadbeat::test]` asks that of every test, in place of
+//!   `#[tokio::test]`.
 //! - [`fixture`], [`suite`], [`report`]: small programs that misbehave, and a suite that holds kill functions against
 //!   them, the known-bad ones included: those are expected to be caught. With the feature `conformance` it is a test
 //!   target for a kill function of one's own.
@@ -182,8 +183,8 @@ pub mod __test {
     pub use crate::attribute::Test;
 }
 
-/// Runs an `async fn` as a test, in place of `#[tokio::test]`, and fails with the report if it starves its runtime. Needs
-/// the feature `macros`.
+/// Runs an `async fn` as a test, in place of `#[tokio::test]`, and fails with the report if it starves its runtime.
+/// Needs the feature `macros`.
 ///
 /// ```no_run
 /// #[deadbeat::test]
@@ -201,20 +202,20 @@ pub mod __test {
 /// async fn it_blocks_for_now() { /* .. */ }
 /// ```
 ///
-/// - `flavor` (`"current_thread"` or `"multi_thread"`), `worker_threads` and `crate` (the path of deadbeat) are those of
-///   `#[tokio::test]`. `start_paused`, `unhandled_panic`, `name` and the flavor `local` cannot be had here; the error says
-///   what to do.
-/// - `budget`, `interval` and `deadline` (`"50ms"`, `"2s"`, `"3m"`) are those of a [`Heartbeat`](heartbeat::Heartbeat) and a
-///   [`Lab`](heartbeat::Lab).
+/// - `flavor` (`"current_thread"` or `"multi_thread"`), `worker_threads` and `crate` (the path of deadbeat) are those
+///   of `#[tokio::test]`. `start_paused`, `unhandled_panic`, `name` and the flavor `local` cannot be had here; the
+///   error says what to do.
+/// - `budget`, `interval` and `deadline` (`"50ms"`, `"2s"`, `"3m"`) are those of a
+///   [`Heartbeat`](heartbeat::Heartbeat) and a [`Lab`](heartbeat::Lab).
 /// - `known` says that the test stalls and why that stays so; it passes with a note while it does, and fails when it no
 ///   longer does. `until` is the last day on which it may, in UTC.
 ///
-/// The body is made and run again where the machine keeps the watch from proving something, three times in all. It runs on
-/// a thread of its own that has the test's name: on `current_thread` as the root future of the runtime, on `multi_thread` as
-/// a task, which must be `Send`.
+/// The body is made and run again where the machine keeps the watch from proving something, three times in all. It runs
+/// on a thread of its own that has the test's name: on `current_thread` as the root future of the runtime, on
+/// `multi_thread` as a task, which must be `Send`.
 ///
-/// `DEADBEAT=report` lets stalls pass and says them on standard error, `DEADBEAT_REPORT=FILE` appends a line of JSON for
-/// each, `DEADBEAT=off` is plain tokio. `docs/attribute.md` turns it on in a suite that there is.
+/// `DEADBEAT=report` lets stalls pass and says them on standard error, `DEADBEAT_REPORT=FILE` appends a line of JSON
+/// for each, `DEADBEAT=off` is plain tokio. `docs/attribute.md` turns it on in a suite that there is.
 #[cfg(feature = "macros")]
 pub use deadbeat_macros::test;
 pub use group::ProcessGroup;

@@ -106,6 +106,10 @@ impl ProcWatch {
         match self.0 {}
     }
 
+    pub(super) fn expect_leader_reaped(&mut self) -> bool {
+        match self.0 {}
+    }
+
     pub(super) fn walk_while_it_dies(&mut self) {
         match self.0 {}
     }

@@ -64,8 +64,8 @@ impl Kill {
         self
     }
 
-    /// Takes note that the caller reaps the leader as soon as it exits, unless a process that gets the number could then
-    /// be signalled in its place. Whether the caller may.
+    /// Takes note that the caller reaps the leader as soon as it exits, unless a process that gets the number could
+    /// then be signalled in its place. Whether the caller may.
     pub(super) fn expect_leader_reaped(&mut self) -> bool {
         self.watch.expect_leader_reaped()
     }

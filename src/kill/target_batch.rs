@@ -6,15 +6,15 @@ use std::hash::Hash;
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", feature = "cli"))]
 use std::time::Instant;
 
 use super::batch::Batch;
 use super::in_progress::Kill;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", feature = "cli"))]
 use super::policy::KillPolicy;
 use super::report::KillResult;
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", feature = "cli"))]
 use crate::signal::Signal;
 
 /// A kill that has ended: of which target, and what the caller noted of it.
@@ -43,7 +43,7 @@ impl<T: Copy + Eq + Hash + Send + 'static, N> TargetBatch<T, N> {
     }
 
     /// Whether this target is being killed.
-    #[cfg(target_os = "linux")]
+    #[cfg(any(target_os = "linux", feature = "cli"))]
     pub(crate) fn has(&self, target: T) -> bool {
         self.notes.contains_key(&target)
     }
@@ -86,7 +86,7 @@ impl<T: Copy + Eq + Hash + Send + 'static, N> TargetBatch<T, N> {
 
 /// The policy for a target that is found now, when all targets share one grace that began at `since`: with what is left
 /// of that grace, or with SIGKILL alone if nothing is.
-#[cfg(target_os = "linux")]
+#[cfg(any(target_os = "linux", feature = "cli"))]
 pub(crate) fn in_shared_grace(policy: &KillPolicy, since: Instant) -> KillPolicy {
     let left = policy.grace.saturating_sub(since.elapsed());
     let policy = policy.clone().grace(left);

@@ -86,8 +86,9 @@ impl NewPids {
         NewPids { groups: Vec::new(), asked: Some(Asked { before: 0, until: pid_max() - 1, living }) }
     }
 
-    /// The members of this group that were started since `before` was handed out, and lived when they were asked; `None`
-    /// if there are too many new processes to be asked. Where the system does not say what it hands out, there are none.
+    /// The members of this group that were started since `before` was handed out, and lived when they were asked;
+    /// `None` if there are too many new processes to be asked. Where the system does not say what it hands out, there
+    /// are none.
     ///
     /// They may include some that are a little older, where they were asked for already.
     pub(super) fn members(&mut self, before: Option<i32>, pgid: i32) -> Option<Vec<i32>> {

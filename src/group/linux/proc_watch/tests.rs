@@ -1,7 +1,8 @@
 use nix::libc;
 
-use super::super::inside::inside;
-use super::super::testing::{OPEN, Pair, Started, before_6_9, failing};
+use super::super::super::inside::inside;
+use super::super::super::testing::{OPEN, Pair, Started, before_6_9, failing};
+use super::super::two_walks::look;
 use super::*;
 
 /// A watch on the group of that number, whose leader was another process, and is reaped.
