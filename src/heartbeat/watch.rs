@@ -46,8 +46,8 @@ impl Heartbeat {
     ///
     /// On a current_thread runtime everything is covered: the future, its siblings, the root of `block_on`. On a
     /// multi-thread one only the future's own polls are, and the verdict is never
-    /// [`Verdict::Steady`](crate::heartbeat::Verdict::Steady). Outside any runtime, in one without a timer, with tokio's
-    /// clock paused, or with settings that cannot be used, the future runs all the same and the verdict is
+    /// [`Verdict::Steady`](crate::heartbeat::Verdict::Steady). Outside any runtime, in one without a timer, with
+    /// tokio's clock paused, or with settings that cannot be used, the future runs all the same and the verdict is
     /// [`Verdict::Inconclusive`](crate::heartbeat::Verdict::Inconclusive), unless the future blocked in its own polls.
     ///
     /// If a stall was found, the future returns only when the observer has said what it saw of it: some milliseconds
