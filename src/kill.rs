@@ -10,14 +10,15 @@
 //! ```
 //!
 //! A member that ignores SIGTERM, or whose handler takes longer than the grace, is sent SIGKILL when the grace is over,
-//! 5 s unless the [policy](KillPolicy::grace) says otherwise. A member that outlives even that, because it may not be
-//! signalled or is stuck in the kernel, is reported as a survivor.
+//! 5 s unless the [policy](KillPolicy::grace) says otherwise. The looks after it go on for the policy's
+//! [`confirm`](KillPolicy::confirm), 1 s by default. A member that outlives even that, because it may not be signalled
+//! or is stuck in the kernel, is reported as a survivor. A member that *can run* is any that is not a zombie.
 //!
 //! # Which call?
 //!
 //! | you have | call | it |
 //! | --- | --- | --- |
-//! | a `tokio::process::Child` | [`KillPolicy::kill_child`] | reaps the child too, and never hits another process |
+//! | a `tokio::process::Child` | [`KillPolicy::kill_child`] | reaps the child too; awaited, it hits no other process |
 //! | a pgid | [`KillPolicy::kill`] | reports what it did; any number of kills take one thread |
 //! | a pgid and no runtime | [`KillPolicy::kill_blocking`] | blocks the thread that calls |
 //! | a pgid, and no use for the report | [`kill_process_group`] | has the default policy, and logs what went wrong |
@@ -57,24 +58,28 @@ pub use self::report::{ChildKill, KillReport, Outcome, SentSignal};
 pub use crate::error::{KillError, KillErrorKind};
 use crate::group::ProcessGroup;
 
-/// Runs one kill to its end, on a thread that may block. A `Batch` is this loop for many kills.
+/// Runs one kill to its end, on a thread that may block. The kill thread, which makes many at a time, runs the same
+/// steps in `kill/batch.rs`.
 fn run(mut kill: Kill) -> KillResult {
     loop {
         // 1. The clock. It is read before the look, so that a group seen alive at the deadline was alive after it.
         let now = kill.elapsed();
         // 2. The group: can any member still run?
         let seen = kill.watch.look();
-        // 3. What follows. A signal is sent right after a look that saw a member, so the number is still the group's.
+        // 3. What follows. SIGTERM and SIGKILL come right after a look that saw a member: the number was the group's.
+        //    `is_leaving` is asked after SIGKILL alone: a member that is dying of it is waited for.
         let mut next = kill.escalation.next(now, seen, || kill.watch.is_leaving());
         loop {
             match next {
-                // SIGTERM first, and at once SIGCONT, for members that are stopped. When the grace is over, SIGKILL.
+                // SIGTERM first, and right after it SIGCONT, for members that are stopped. When the grace is over,
+                // SIGKILL. What follows a signal depends on whether it was delivered.
                 Next::Send(signal) => next = kill.send(signal)?,
                 // The group may be gone right after the signal.
                 Next::Look => break,
                 // For the time to the next deadline, or a poll interval if that is less; an exit ends the wait.
                 Next::Wait(time) => break kill.watch.wait(time),
-                // The group is gone; or it has survived SIGKILL and the time to confirm it.
+                // The group is gone; or it has survived SIGKILL and the time to confirm that. With no such time,
+                // SIGKILL is the last step, and the outcome is `Killed`.
                 Next::Done(end) => return kill.finish(end),
             }
         }
