@@ -232,10 +232,10 @@ pub(crate) fn started_at(pid: i32) -> Option<Duration> {
     if sees_beyond_children() { os::started_at(pid) } else { None }
 }
 
-/// The numbers handed out since `until`, which is moved on: none the first time, or where they cannot be told; `None`
-/// if they are too many.
-pub(crate) fn born_since(until: &mut Option<i32>) -> Option<Vec<i32>> {
-    os::handed_out_since(until)
+/// Whether a number was handed out since `until`, which is moved on: none was the first time, or where they cannot be
+/// told.
+pub(crate) fn was_handed_out_since(until: &mut Option<i32>) -> impl Fn(i32) -> bool + use<> {
+    os::was_handed_out_since(until)
 }
 
 /// The parent of a process.

@@ -9,6 +9,8 @@ mod spare_fd;
 mod table;
 mod two_walks;
 
+#[cfg(feature = "cli")]
+pub(super) use self::new_pids::was_handed_out_since;
 pub(super) use self::new_pids::{handed_out_between, handed_out_since, last_pid};
 pub(super) use self::pidfd::Pidfd;
 pub(super) use self::pidfd::open as open_pidfd;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use nix::unistd::{Pid, getpgid, getpid, getsid};
 
-use crate::group::descendants::{born_since, child_has_ended, children_of, parent, runs, started_at};
+use crate::group::descendants::{child_has_ended, children_of, parent, runs, started_at, was_handed_out_since};
 #[cfg(target_os = "linux")]
 use crate::group::descendants::{is_child, sees_beyond_children};
 use crate::group::mark::carries;
@@ -63,10 +63,8 @@ struct KnownOwners {
 
 impl KnownOwners {
     fn forget_reused_sessions(&mut self) {
-        match born_since(&mut self.last_born) {
-            Some(born) => self.sessions.retain(|session| !born.contains(&session.as_raw())),
-            None => self.sessions.clear(),
-        }
+        let was_handed_out = was_handed_out_since(&mut self.last_born);
+        self.sessions.retain(|session| !was_handed_out(session.as_raw()));
     }
 }
 

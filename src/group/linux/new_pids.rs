@@ -58,6 +58,20 @@ pub(in crate::group) fn handed_out_since(until: &mut Option<i32>) -> Option<Vec<
     until.replace(last).map_or(Some(Vec::new()), |before| handed_out_between(before, last))
 }
 
+/// Whether a number was handed out since `until`, which is moved on: none was the first time, or where they cannot be
+/// told. However many they are, unless the numbers came round to the last one meanwhile.
+#[cfg(feature = "cli")]
+pub(in crate::group) fn was_handed_out_since(until: &mut Option<i32>) -> impl Fn(i32) -> bool + use<> {
+    let now = available().then(last_pid).flatten();
+    let span = now.and_then(|now| Some((until.replace(now)?, now, pid_max())));
+    move |pid| span.is_some_and(|(before, now, max)| pid != before && is_between(before, pid, now, max))
+}
+
+/// Whether `pid` is `before`, `now` or a number between the two, as they are handed out.
+fn is_between(before: i32, pid: i32, now: i32, max: i32) -> bool {
+    (pid - before).rem_euclid(max) <= (now - before).rem_euclid(max)
+}
+
 /// The processes that were started since a walk began, asked once whether they live, for all groups together.
 #[derive(Debug)]
 pub(super) struct NewPids {
@@ -126,8 +140,7 @@ impl Asked {
 
     /// Whether those that were started since `before` are among them: that number was handed out later than ours.
     fn include(&self, before: i32) -> bool {
-        let births = |pid: i32| (pid - self.before).rem_euclid(pid_max());
-        births(before) <= births(self.until)
+        is_between(self.before, before, self.until, pid_max())
     }
 }
 
@@ -198,6 +211,20 @@ mod tests {
         ] {
             assert_eq!(asked(before, until).include(number), expected, "{number} of {before} to {until}");
         }
+    }
+
+    #[test]
+    #[cfg(feature = "cli")]
+    fn of_any_number_it_is_told_whether_it_was_handed_out_since() {
+        let last = last_pid().unwrap();
+        let long_ago = (last - 5000).rem_euclid(pid_max());
+        let mut until = None;
+        assert!(!was_handed_out_since(&mut until)(last), "the first time");
+        until = Some(long_ago);
+        let was = was_handed_out_since(&mut until);
+        let numbers = [long_ago, (long_ago + 1) % pid_max(), last, (long_ago - 1).rem_euclid(pid_max())];
+        assert_eq!(numbers.map(was), [false, true, true, false]);
+        assert!(until.is_some_and(|until| until != long_ago));
     }
 
     #[test]
