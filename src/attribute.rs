@@ -1,4 +1,4 @@
-//! What a `#[deadbeat::test]` calls: runs the body in a lab, again if that proves nothing, and says what was entry.
+//! What a `#[deadbeat::test]` calls: runs the body in a lab, again if that proves nothing, and says what was seen.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -138,7 +138,11 @@ impl Test {
 
     #[track_caller]
     fn conduct(&self, make: &Make) -> ExitCode {
-        let settings = Settings::of_environment().unwrap_or_else(|wrong| panic!("{wrong}"));
+        let settings = match Settings::of_environment() {
+            Ok(settings) => settings,
+            // A test that should panic fails of it too.
+            Err(wrong) => return self.fail(&wrong),
+        };
         if settings.mode == Mode::Off {
             return make.run_unwatched();
         }
@@ -259,7 +263,10 @@ impl Test {
                 format!("the known stall did not happen: remove `known` from the attribute ({known})")
             }
             TestVerdict::Expired if pulse.verdict() == Verdict::Starved => {
-                format!("it was known to stall until {until}, which is over ({known}): {}", worst(pulse))
+                format!(
+                    "it was known to stall until {until}, which is over ({known}): mend it, or move `until`: {}",
+                    worst(pulse)
+                )
             }
             TestVerdict::Expired => {
                 format!("it was known to stall until {until}, which is over ({known}), and does no longer: remove both")

@@ -95,10 +95,13 @@ fn off_is_plain_tokio_and_says_nothing() {
 #[test]
 fn a_word_that_is_not_understood_fails_every_test_and_says_which_are() {
     for (name, words) in [("DEADBEAT", "fail, report, off"), ("DEADBEAT_INCONCLUSIVE", "fail, pass")] {
-        let output = suite().arg("good::not_send").env(name, "on").output().unwrap();
+        // The second passes by any panic.
+        let tests = ["good::not_send", "bad::stalls_and_does_not_panic"];
+        let output = suite().args(tests).env(name, "on").output().unwrap();
         let said = text(&output);
         assert!(said.contains(&format!("{name} is \"on\", and must be one of: {words}")), "{said}");
-        assert!(!output.status.success(), "{said}");
+        let results = results(&output.stdout);
+        assert!(results.len() == 2 && results.values().all(|(result, _)| result == "FAILED"), "{said}");
     }
 }
 
