@@ -155,7 +155,8 @@ impl Test {
             }
             // Not of the body, whose own is caught: of what was dropped when it was over.
             Err(LabError::Panicked(payload)) => resume_unwind(payload.into_inner()),
-            Err(error) => panic!("{error}"),
+            // The body was not run, or not to an end.
+            Err(error) => self.fail(&error.to_string()),
         }
     }
 
