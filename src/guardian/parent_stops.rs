@@ -32,11 +32,9 @@ pub(super) struct ParentStops {
 impl ParentStops {
     /// `left` is what is left of the groups' time; `None` is no limit.
     pub(super) fn new(left: Option<Duration>) -> ParentStops {
-        let now = Instant::now();
         ParentStops {
-            // A limit beyond what the clock can represent is none.
-            deadline: left.and_then(|left| now.checked_add(left)),
-            next_poll: now + POLL_INTERVAL,
+            deadline: deadline_in(left),
+            next_poll: Instant::now() + POLL_INTERVAL,
             groups_are_stopped: false,
             has_killed: false,
         }
@@ -44,7 +42,7 @@ impl ParentStops {
 
     /// Sets another limit: `left` of it, as for [`new`](ParentStops::new). The groups stay stopped if they are.
     pub(super) fn set_limit(&mut self, left: Option<Duration>) {
-        self.deadline = ParentStops::new(left).deadline;
+        self.deadline = deadline_in(left);
     }
 
     /// Whether the groups are stopped with the parent, and have time left.
@@ -82,6 +80,11 @@ impl ParentStops {
             _ => StopAction::Nothing,
         }
     }
+}
+
+/// A limit beyond what the clock can represent is none.
+fn deadline_in(left: Option<Duration>) -> Option<Instant> {
+    left.and_then(|left| Instant::now().checked_add(left))
 }
 
 #[cfg(test)]

@@ -91,13 +91,12 @@ fn charge(stretch: &Stretch, seen: Observed, began: Instant, budget: Duration) -
         stall.doubt.get_or_insert(why);
     }
     // The polls of a busy period were told apart before, see `busy_period`; what was unclear there is a doubt.
-    match stretch.origin {
-        Origin::BusyPeriod(Some(PollDoubt::OneOrMany)) => drop(stall.doubt.get_or_insert(Why::Undecided { charged })),
-        Origin::BusyPeriod(Some(PollDoubt::HandedOver)) => {
-            stall.doubt.get_or_insert(Why::HandedOver { waited: charged });
-        }
-        Origin::BusyPeriod(None) | Origin::Poll | Origin::DriverTurns => {}
-    }
+    let before = match stretch.origin {
+        Origin::BusyPeriod(Some(PollDoubt::OneOrMany)) => Some(Why::Undecided { charged }),
+        Origin::BusyPeriod(Some(PollDoubt::HandedOver)) => Some(Why::HandedOver { waited: charged }),
+        Origin::BusyPeriod(None) | Origin::Poll | Origin::DriverTurns => None,
+    };
+    stall.doubt = stall.doubt.or(before);
     stall.culprit = seen.culprit.or_else(|| stall.culprit_by_the_clocks());
     Some(stall)
 }

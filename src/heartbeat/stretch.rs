@@ -54,16 +54,12 @@ impl Stretch {
         let skip = earliest.saturating_duration_since(from.at);
         let split = Split::between(from, to)?.after(skip);
         let since = from.run_queue.map(|run_queue| Spent { on_cpu: from.on_cpu, run_queue });
-        let from = from.at.max(earliest).min(to.at);
-        Some(Self {
-            thread: to.thread,
-            from,
-            to: to.at,
-            split,
-            on_cpu_then: to.on_cpu,
-            since,
-            origin: Origin::DriverTurns,
-        })
+        Some(Self::until(to, from.at.max(earliest).min(to.at), split, since))
+    }
+
+    /// A stretch that ends with this reading.
+    fn until(to: &Reading, from: Instant, split: Split, since: Option<Spent>) -> Self {
+        Self { thread: to.thread, from, to: to.at, split, on_cpu_then: to.on_cpu, since, origin: Origin::DriverTurns }
     }
 
     /// How long the thread was away, waits for a CPU excluded as far as they are known.
@@ -96,16 +92,7 @@ impl Stretch {
         let wall = to.at.checked_duration_since(from)?;
         let run_queue = to.run_queue.map(|ever| ever.min(wall)).filter(|ever| wall - *ever > budget);
         let on_cpu = run_queue.map_or(Duration::ZERO, |ever| to.on_cpu.min(wall - ever));
-        let split = Split { wall, on_cpu, run_queue };
-        Some(Self {
-            thread: to.thread,
-            from,
-            to: to.at,
-            split,
-            on_cpu_then: to.on_cpu,
-            since: None,
-            origin: Origin::DriverTurns,
-        })
+        Some(Self::until(to, from, Split { wall, on_cpu, run_queue }, None))
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! A walk through `/proc` misses a process that starts in the part already walked; its pid shows that it was there.
 
+use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
@@ -54,17 +55,22 @@ pub(in crate::group) fn handed_out_between(before: i32, now: i32) -> Option<Vec<
 /// The numbers handed out since `until`, which is moved on: none the first time, or where they cannot be told; `None`
 /// if they are too many.
 pub(in crate::group) fn handed_out_since(until: &mut Option<i32>) -> Option<Vec<i32>> {
-    let Some(last) = available().then(last_pid).flatten() else { return Some(Vec::new()) };
-    until.replace(last).map_or(Some(Vec::new()), |before| handed_out_between(before, last))
+    span_since(until).map_or(Some(Vec::new()), |(before, now)| handed_out_between(before, now))
 }
 
 /// Whether a number was handed out since `until`, which is moved on: none was the first time, or where they cannot be
 /// told. However many they are, unless the numbers came round to the last one meanwhile.
 #[cfg(feature = "cli")]
 pub(in crate::group) fn was_handed_out_since(until: &mut Option<i32>) -> impl Fn(i32) -> bool + use<> {
-    let now = available().then(last_pid).flatten();
-    let span = now.and_then(|now| Some((until.replace(now)?, now, pid_max())));
-    move |pid| span.is_some_and(|(before, now, max)| pid != before && is_between(before, pid, now, max))
+    let (span, max) = (span_since(until), pid_max());
+    move |pid| span.is_some_and(|(before, now)| pid != before && is_between(before, pid, now, max))
+}
+
+/// The numbers that were handed out last at the time of `until`, which is moved on, and now: none the first time, or
+/// where they cannot be told.
+fn span_since(until: &mut Option<i32>) -> Option<(i32, i32)> {
+    let now = available().then(last_pid).flatten()?;
+    Some((until.replace(now)?, now))
 }
 
 /// Whether `pid` is `before`, `now` or a number between the two, as they are handed out.
@@ -75,7 +81,7 @@ fn is_between(before: i32, pid: i32, now: i32, max: i32) -> bool {
 /// The processes that were started since a walk began, asked once whether they live, for all groups together.
 #[derive(Debug)]
 pub(super) struct NewPids {
-    groups: Vec<i32>,
+    groups: HashSet<i32>,
     asked: Option<Asked>,
 }
 
@@ -90,14 +96,14 @@ struct Asked {
 
 impl NewPids {
     /// Of these groups.
-    pub(super) fn in_groups(groups: Vec<i32>) -> NewPids {
-        NewPids { groups, asked: None }
+    pub(super) fn in_groups(groups: impl IntoIterator<Item = i32>) -> NewPids {
+        NewPids { groups: groups.into_iter().collect(), asked: None }
     }
 
     /// As if these had been asked, whatever they were asked since.
     #[cfg(test)]
     pub(super) fn asked(living: Option<Vec<(i32, i32)>>) -> NewPids {
-        NewPids { groups: Vec::new(), asked: Some(Asked { before: 0, until: pid_max() - 1, living }) }
+        NewPids { groups: HashSet::new(), asked: Some(Asked { before: 0, until: pid_max() - 1, living }) }
     }
 
     /// The members of this group that were started since `before` was handed out, and lived when they were asked;
@@ -119,7 +125,7 @@ impl NewPids {
 impl Asked {
     /// Asks in the order of their birth, until no more are started: so a parent is asked before its child, and a
     /// process that is dead when it is asked has no child that is not asked later.
-    fn since(before: i32, groups: &[i32]) -> Asked {
+    fn since(before: i32, groups: &HashSet<i32>) -> Asked {
         let mut asked = Asked { before, until: before, living: Some(Vec::new()) };
         let mut count = 0;
         while let Some(now) = last_pid().filter(|now| *now != asked.until) {
@@ -182,14 +188,14 @@ mod tests {
         let before = last_pid();
         let leader = Started::leader();
         let pid = leader.pid();
-        let mut new = NewPids::in_groups(vec![pid]);
+        let mut new = NewPids::in_groups([pid]);
         assert_eq!(new.members(before, pid), Some(vec![pid]));
         assert_eq!(new.members(before, i32::MAX), Some(vec![]), "no group has that number");
-        assert_eq!(NewPids::in_groups(vec![pid]).members(None, pid), Some(vec![]), "a system that does not say");
+        assert_eq!(NewPids::in_groups([pid]).members(None, pid), Some(vec![]), "a system that does not say");
         // It is asked once: a process of a later moment is not among them.
         let mut later = Started::leader();
         assert_eq!(new.members(before, later.pid()), Some(vec![]));
-        let again = || NewPids::in_groups(vec![pid, later.pid()]);
+        let again = || NewPids::in_groups([pid, later.pid()]);
         assert_eq!(again().members(before, later.pid()), Some(vec![later.pid()]));
         let (mut again, its) = (again(), later.pid());
         later.kill();
@@ -231,6 +237,6 @@ mod tests {
     fn too_many_that_are_started_tell_nothing() {
         let last = last_pid().unwrap();
         let long_ago = (last - 5000).rem_euclid(pid_max());
-        assert_eq!(NewPids::in_groups(vec![7]).members(Some(long_ago), 7), None);
+        assert_eq!(NewPids::in_groups([7]).members(Some(long_ago), 7), None);
     }
 }

@@ -19,9 +19,9 @@
 //! above. What stays open is a process from outside that joins the group by `setpgid`.
 //!
 //! The first walk is made while the group is dying, right after a signal, and costs little time then. The members that
-//! it found are held until they exit, at most 256 of a group, and all kills together never take over half
-//! of what this process may open. Members beyond that are known by number: such a walk covers nothing, and two more are
-//! made when they are dead. While a held member has not exited and is still in the group, the group is not gone, and no
+//! it found are held until they exit, at most 256 of a group, and all kills together never take over half of what this
+//! process may open. Members beyond that are known by number: such a walk covers nothing, and two more are made when
+//! they are dead. While a held member has not exited and is still in the group, the group is not gone, and no
 //! walk is needed to know that.
 
 use std::collections::HashMap;
@@ -74,7 +74,7 @@ fn look_by_walks<K>(watches: &mut [(K, &mut ProcWatch)], all_seen: &mut [Option<
         for (i, (_, watch)) in watches.iter_mut().enumerate().filter(|(i, _)| all_seen[*i].is_none()) {
             shown.push((i, watch.take_up_walk(&found[&watch.pgid])));
         }
-        let mut new = NewPids::in_groups(found.into_keys().collect());
+        let mut new = NewPids::in_groups(found.into_keys());
         for (i, shown) in shown {
             all_seen[i] = watches[i].1.after_walk(this, shown, &mut new, &mut unseen[i]);
         }

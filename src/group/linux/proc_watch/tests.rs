@@ -89,7 +89,7 @@ fn a_number_that_another_process_has_is_a_strangers_and_takes_no_signal() {
             if is_a_strangers { (Seen::Gone, Err(Errno::ESRCH)) } else { (Seen::Alive, Ok(())) };
         assert_eq!((watch.signal(0), watch.without_walk()), (signalled, Some(seen_now)));
         // And it is none of the group's that a walk comes upon.
-        let (shown, mut new) = (watch.take_up_walk(&[pid]), NewPids::in_groups(vec![pid]));
+        let (shown, mut new) = (watch.take_up_walk(&[pid]), NewPids::in_groups([pid]));
         assert_eq!(watch.after_walk(UNKNOWN, shown, &mut new, &mut 0), Some(seen_now), "{watch:?}");
     }
     let (mut watch, reaped) = (leaderless(), of_a_reaped_leader(i32::MAX));
