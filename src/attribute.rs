@@ -261,7 +261,8 @@ impl Test {
         match verdict {
             TestVerdict::Known => format!("a known stall ({known}): {}", worst(pulse)),
             TestVerdict::NoLongerStalls => {
-                format!("the known stall did not happen: remove `known` from the attribute ({known})")
+                let both = if until.is_empty() { "`known`" } else { "`known` and `until`" };
+                format!("the known stall did not happen: remove {both} from the attribute ({known})")
             }
             TestVerdict::Expired if pulse.verdict() == Verdict::Starved => {
                 format!(
@@ -269,8 +270,12 @@ impl Test {
                     worst(pulse)
                 )
             }
-            TestVerdict::Expired => {
+            TestVerdict::Expired if pulse.verdict() == Verdict::Steady => {
                 format!("it was known to stall until {until}, which is over ({known}), and does no longer: remove both")
+            }
+            TestVerdict::Expired => {
+                let run = pulse.verdict();
+                format!("it was known to stall until {until}, which is over ({known}); whether it still does: {run}")
             }
             TestVerdict::Inconclusive if proves_nothing_for_now(pulse) => {
                 format!("three runs prove nothing; {}", pulse.verdict())
@@ -384,6 +389,20 @@ mod tests {
         let report = PLAIN.report(TestVerdict::Inconclusive, &pulse);
         assert!(report.starts_with("three runs prove nothing; inconclusive: the worker waited for memory"), "{report}");
         assert!(report.contains("  verdict      inconclusive"), "{report}");
+    }
+
+    #[test]
+    fn a_known_stall_is_called_gone_only_by_a_run_that_proves_it() {
+        let known = PLAIN.known("issue 12").until("2020-02-29");
+        let note = |verdict, doubt| known.note(verdict, &run(panicked(), doubt).unwrap().pulse);
+        let gone = note(TestVerdict::NoLongerStalls, None);
+        assert!(gone.contains("remove `known` and `until` from the attribute (issue 12)"), "{gone}");
+        let over = |doubt| note(TestVerdict::Expired, doubt);
+        // Where this run proves nothing by itself, the machine was too busy for the control too.
+        let proven = over(None);
+        assert!(proven.contains("remove both") || proven.contains("inconclusive"), "{proven}");
+        let unproven = over(Some(Why::Memory));
+        assert!(unproven.contains("whether it still does: inconclusive") && !unproven.contains("remove"), "{unproven}");
     }
 
     #[test]
